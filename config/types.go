@@ -1,0 +1,211 @@
+package config
+
+import (
+	"log/slog"
+	"time"
+)
+
+// Side is one of the two backends. The zero value is Old: a user without a row is on OLD.
+type Side uint8
+
+const (
+	Old Side = iota
+	New
+)
+
+// Sides lists both, for loops.
+var Sides = [2]Side{Old, New}
+
+// String gives "old" or "new", as the routes file has it.
+func (s Side) String() string {
+	if s == New {
+		return "new"
+	}
+	return "old"
+}
+
+// Other is the opposite side.
+func (s Side) Other() Side { return s ^ 1 }
+
+// Protocol names a client protocol, as metrics and logs show it.
+type Protocol string
+
+const (
+	IMAP       Protocol = "imap"
+	Submission Protocol = "submission"
+)
+
+// TLSMode says how a connection comes to be encrypted.
+type TLSMode uint8
+
+const (
+	Plain    TLSMode = iota // imap://, submission://: never encrypted
+	StartTLS                // imap+starttls://, submission+starttls://: in clear until STARTTLS, which is required
+	Implicit                // imaps://, submissions://: TLS from the first byte
+)
+
+// Endpoint is a mail service as a URL: scheme is protocol and TLS mode, host and port the address.
+type Endpoint struct {
+	URL      string // as written
+	Protocol Protocol
+	Mode     TLSMode
+	Host     string // "" on a listener means all addresses, IPv4 and IPv6
+	Port     int
+	Insecure bool // "+insecure": plain text off loopback was asked for by name
+}
+
+// Address is host:port as net.Dial and net.Listen take it.
+func (e Endpoint) Address() string { return joinHostPort(e.Host, e.Port) }
+
+// Config is mailgate.yaml. It is immutable once loaded; packages take their section by value.
+type Config struct {
+	File       string `yaml:"-"`        // where it was read
+	Hostname   string `yaml:"hostname"` // in greetings and EHLO
+	Listen     []Endpoint
+	TLS        TLS
+	Backends   [2]Backend // indexed by Side
+	Routes     Routes
+	Store      Store
+	Control    Control
+	Admin      Admin
+	Login      Login
+	Submit     Submit
+	Flip       Flip
+	Limits     Limits
+	Log        Log
+	Shutdown   time.Duration // how long serve waits for sessions to reach a boundary when it ends
+	sourceLine map[string]int
+}
+
+// TLS is what the listeners present.
+type TLS struct {
+	Certificates []Certificate // chosen by SNI; the first is for clients that send none
+	MinVersion   string        // "1.2" (default) or "1.3"
+}
+
+// Certificate is a PEM chain and its key. Both are read again when the files change.
+type Certificate struct{ Cert, Key string }
+
+// Backend is one side.
+type Backend struct {
+	Hosts          []Host
+	Login          string        // template of the login name: {address}, {local}, {domain}
+	ClientAddress  bool          // the hosts trust us: tell them the client's address by IMAP ID and XCLIENT
+	CA             string        // PEM file; "" means the system's roots
+	Pins           []string      // "sha256/BASE64" of a SubjectPublicKeyInfo; when set, one must match
+	ServerName     string        // name to verify; "" means the host's
+	ConnectTimeout time.Duration // dial, TLS and banner, each
+	LoginTimeout   time.Duration // from banner to the answer to AUTHENTICATE or AUTH
+	MaxConnections int           // per host, 0 means no cap
+}
+
+// Host is one machine of a side: a name that the routes file may use, and its services.
+type Host struct {
+	Name       string
+	IMAP       Endpoint
+	Submission Endpoint // zero when the side has none
+}
+
+// Routes says how the routes file is read and how addresses compare.
+type Routes struct {
+	File          string
+	LocalPart     string        // "fold" (default) or "exact": whether Alice and alice are one user
+	Subaddress    string        // separator, "+" by default; "" turns sub-addresses off
+	DefaultDomain string        // appended to login names without "@"; "" leaves them
+	Watch         time.Duration // how often the file is looked at besides file events; 0 turns watching off
+	ApproveShare  float64       // an import that would move more than this share of all users waits for op approve
+	ApproveMin    int           // ... unless it moves at most this many
+}
+
+// Store is where the actual state lives.
+type Store struct{ Path string }
+
+// Control is the socket that verbs talk to, mode 0600.
+type Control struct{ Socket string }
+
+// Admin is the HTTP listener of /healthz, /readyz and /metrics. Empty means none.
+type Admin struct{ Listen string }
+
+// Login is how clients may log in.
+type Login struct {
+	Mechanisms  []string      // SASL mechanisms offered; PLAIN and LOGIN always work over TLS, OAuth only where both sides have it
+	FailDelay   time.Duration // longest delay of a refusal
+	MaxFailures int           // refusals on one connection before it is closed
+}
+
+// Submit is the submission front.
+type Submit struct {
+	BareNewlines string // "refuse" (default) or "normalize"
+	MaxSize      int64  // cap on SIZE, besides what the backends say; 0 means only theirs
+}
+
+// Flip bounds a flip.
+type Flip struct {
+	Deadline time.Duration // FENCE to RELEASE
+	Hold     time.Duration // how long a login waits for a fence before its temporary failure
+	Parallel int           // users flipped at once
+}
+
+// Limits are the caps of section 4 of the design.
+type Limits struct {
+	PreAuth         int           // connections that have not logged in, in all; the oldest gives way
+	PreAuthPerIP    int           // the same for one address (IPv6: one /64)
+	SessionsPerUser int           // 0 means no cap
+	SessionsPerIP   int           // authenticated sessions of one address, 0 means no cap
+	Handshake       time.Duration // TLS handshake
+	PreAuthTime     time.Duration // from accept to login, in all
+	CommandTime     time.Duration // for one line before login, and one SMTP command
+	DataTime        time.Duration // without progress in DATA or BDAT
+	LineLength      int           // bytes of a command line before login
+	LiteralLength   int           // bytes of a literal before login
+}
+
+// Log says how serve logs.
+type Log struct {
+	Format string // "text" or "json"
+	Level  slog.Level
+}
+
+// Secret is a string that no log, error or dump shows.
+type Secret string
+
+// String gives "***".
+func (Secret) String() string { return "***" }
+
+// GoString gives "***", for %#v.
+func (Secret) GoString() string { return "***" }
+
+// LogValue gives "***", for slog.
+func (Secret) LogValue() slog.Value { return slog.StringValue("***") }
+
+// MarshalText gives "***", for JSON and YAML.
+func (Secret) MarshalText() ([]byte, error) { return []byte("***"), nil }
+
+// Reveal gives the secret itself. Only what sends it to a backend may call this.
+func (s Secret) Reveal() string { return string(s) }
+
+// Route is one user's line of the routes file.
+type Route struct {
+	Address string // canonical
+	Side    Side
+	Wave    string
+	Login   [2]string // login name per side; "" means the backend's template
+	Host    [2]string // host name per side; "" means any of the side's
+	Line    int
+}
+
+// Pattern is a line such as "*@sales.example.com new": for users who have no line and no row.
+type Pattern struct {
+	Domain string // what follows "*@", canonical; "*" for "*"
+	Route
+}
+
+// RouteFile is the parsed routes file. It is immutable.
+type RouteFile struct {
+	File     string
+	Serial   string // SHA-256 of the content, hex
+	Default  Side   // "default old|new", Old when the file has none
+	Patterns []Pattern
+	Users    map[string]*Route // by canonical address
+	Logins   map[string]string // per-side login name -> canonical address, where it is not itself an address in Users
+}

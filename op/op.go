@@ -1,0 +1,99 @@
+package op
+
+import (
+	"time"
+
+	"mailgate/config"
+)
+
+// Kind is what an operation does.
+type Kind string
+
+const (
+	Flip    Kind = "flip"    // move one user to Target
+	Import  Kind = "import"  // take over a changed routes file that needs approval
+	Default Kind = "default" // change the side of users never seen
+)
+
+// Status is where an operation stands.
+type Status string
+
+const (
+	Accepted  Status = "accepted"  // recorded, not begun
+	Waiting   Status = "waiting"   // for Reason
+	Running   Status = "running"   // in Step
+	Done      Status = "done"      //
+	Failed    Status = "failed"    // Reason says why; nothing is different but the history
+	Cancelled Status = "cancelled" // by a person
+)
+
+// Final tells whether the operation will not change any more.
+func (s Status) Final() bool { return s == Done || s == Failed || s == Cancelled }
+
+// Operation is one request and what became of it.
+type Operation struct {
+	ID       string        `json:"id"` // "op-" and digits, rising
+	Kind     Kind          `json:"kind"`
+	User     string        `json:"user,omitempty"` // canonical address
+	Target   config.Side   `json:"target"`
+	Status   Status        `json:"status"`
+	Step     string        `json:"step,omitempty"`   // state of the flip machine, such as DRAIN
+	Reason   string        `json:"reason,omitempty"` // why it waits or failed, in plain words
+	By       string        `json:"by"`               // "routes file SERIAL", "cli:uid=0", ...
+	Pin      bool          `json:"pin,omitempty"`    // on success leave a pin: the decision was not the file's
+	Created  time.Time     `json:"created"`
+	Changed  time.Time     `json:"changed"`
+	Deadline time.Time     `json:"deadline,omitzero"`
+	Took     time.Duration `json:"took_ns,omitempty"` // FENCE to RELEASE
+	Payload  string        `json:"payload,omitempty"` // Import: the serial that was approved
+}
+
+// State is a row's place in the flip machine (design.md, section 7). DELTA and VERIFY join when mailboxes are synced.
+type State string
+
+const (
+	Settled State = "SETTLED" // on its side, nothing under way
+	Fence   State = "FENCE"   // new logins wait
+	Drain   State = "DRAIN"   // sessions end at a command boundary
+	Release State = "RELEASE" // committed; waiting logins go on
+)
+
+// Row is a user's actual state: the truth about where he is.
+type Row struct {
+	User       string      `json:"user"` // canonical address
+	Side       config.Side `json:"side"`
+	Epoch      int64       `json:"epoch"`      // number of committed flips
+	Generation int64       `json:"generation"` // rises with each change of the row
+	State      State       `json:"state"`
+	Target     config.Side `json:"target"`         // meaningful while State is not Settled
+	Op         string      `json:"op,omitempty"`   // the operation that moves it
+	Since      time.Time   `json:"since,omitzero"` // of Side
+}
+
+// Pin records that a decision made elsewhere than in the routes file holds for a user.
+type Pin struct {
+	User   string      `json:"user"`
+	Side   config.Side `json:"side"`
+	By     string      `json:"by"`
+	Reason string      `json:"reason,omitempty"`
+	At     time.Time   `json:"at"`
+}
+
+// Event is a line of the history.
+type Event struct {
+	ID     int64     `json:"id"`
+	At     time.Time `json:"at"`
+	Op     string    `json:"op,omitempty"`
+	User   string    `json:"user,omitempty"`
+	What   string    `json:"what"` // "flip committed", "flip aborted", "import", ...
+	Before string    `json:"before,omitempty"`
+	After  string    `json:"after,omitempty"`
+	By     string    `json:"by,omitempty"`
+	Detail string    `json:"detail,omitempty"`
+}
+
+// Desired is a user's line as last imported from the routes file: what edges are measured against.
+type Desired struct {
+	User string
+	Side config.Side
+}
