@@ -52,6 +52,7 @@ type Endpoint struct {
 	Host     string // "" on a listener means all addresses, IPv4 and IPv6
 	Port     int
 	Insecure bool // "+insecure": plain text off loopback was asked for by name
+	line     int
 }
 
 // Address is host:port as net.Dial and net.Listen take it.
@@ -59,22 +60,22 @@ func (e Endpoint) Address() string { return joinHostPort(e.Host, e.Port) }
 
 // Config is mailgate.yaml. It is immutable once loaded; packages take their section by value.
 type Config struct {
-	File       string `yaml:"-"`        // where it was read
-	Hostname   string `yaml:"hostname"` // in greetings and EHLO
-	Listen     []Endpoint
-	TLS        TLS
-	Backends   [2]Backend // indexed by Side
-	Routes     Routes
-	Store      Store
-	Control    Control
-	Admin      Admin
-	Login      Login
-	Submit     Submit
-	Flip       Flip
-	Limits     Limits
-	Log        Log
-	Shutdown   time.Duration // how long serve waits for sessions to reach a boundary when it ends
-	sourceLine map[string]int
+	File     string // where it was read
+	Hostname string // in greetings and EHLO
+	Listen   []Endpoint
+	TLS      TLS
+	Backends [2]Backend // indexed by Side
+	Routes   Routes
+	Store    Store
+	Control  Control
+	Admin    Admin
+	Login    Login
+	Submit   Submit
+	Flip     Flip
+	Limits   Limits
+	Log      Log
+	Shutdown time.Duration     // how long serve waits for sessions to reach a boundary when it ends
+	source   map[string]string // key -> where its value comes from
 }
 
 // TLS is what the listeners present.

@@ -1,0 +1,179 @@
+package auth
+
+import (
+	"container/list"
+	"errors"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// ErrTooMany means that too many attempts of an address wait already: a temporary failure, never a wrong password.
+var ErrTooMany = errors.New("too many login attempts wait")
+
+// Limits of the Limiter that need no setting.
+const (
+	limiterEntries = 1 << 16          // of each kind that is remembered
+	limiterWindow  = 10 * time.Minute // after which failures are forgotten
+	freeRefusals   = 3                // refusals that are answered at once
+	freeFailures   = 20               // failures of an address or user before strangers wait
+	maxWaiting     = 64               // attempts of one address that wait
+	stepDelay      = 250 * time.Millisecond
+)
+
+// Limiter slows down guessing. It delays refusals, and, when an address or a user has failed often, also the attempts
+// of strangers; a user who logged in from an address before is never delayed there, so that nobody can lock him out.
+// Its memory is bounded. It is safe for concurrent use.
+type Limiter struct {
+	now func() time.Time
+
+	mu      sync.Mutex
+	max     time.Duration
+	failed  lru[any, failures]
+	good    lru[pair, struct{}]
+	waiting map[netip.Addr]int
+}
+
+type pair struct {
+	addr netip.Addr
+	user string
+}
+
+type failures struct {
+	n    int
+	last time.Time
+}
+
+// NewLimiter makes a Limiter whose longest delay is max. now may be nil.
+func NewLimiter(max time.Duration, now func() time.Time) *Limiter {
+	if now == nil {
+		now = time.Now
+	}
+	return &Limiter{now: now, max: max, waiting: map[netip.Addr]int{}}
+}
+
+// SetMax changes the longest delay.
+func (l *Limiter) SetMax(d time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.max = d
+}
+
+// Network is the unit that is counted: an IPv4 address, an IPv6 /64.
+func Network(a netip.Addr) netip.Addr {
+	a = a.Unmap()
+	if a.Is6() {
+		if p, err := a.Prefix(64); err == nil {
+			return p.Addr()
+		}
+	}
+	return a
+}
+
+// Before tells how long an attempt must wait before it is tried; the caller then calls release. The error is
+// ErrTooMany when too many attempts of the address wait.
+func (l *Limiter) Before(addr netip.Addr, user string) (wait time.Duration, release func(), err error) {
+	addr = Network(addr)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	none := func() {}
+	if _, ok := l.good.get(pair{addr, user}); ok {
+		return 0, none, nil
+	}
+	n := max(l.count(addr), l.count(user)) - freeFailures
+	if n < 0 {
+		return 0, none, nil
+	}
+	if l.waiting[addr] >= maxWaiting {
+		return 0, nil, ErrTooMany
+	}
+	l.waiting[addr]++
+	return min(stepDelay*time.Duration(n+1), l.max), func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.waiting[addr]--; l.waiting[addr] <= 0 {
+			delete(l.waiting, addr)
+		}
+	}, nil
+}
+
+// count is the number of recent failures of an address or a user; l.mu is held.
+func (l *Limiter) count(key any) int {
+	f, ok := l.failed.get(key)
+	if !ok || l.now().Sub(f.last) > limiterWindow {
+		return 0
+	}
+	return f.n
+}
+
+// Failed notes a refusal, and tells how long its answer is to be delayed.
+func (l *Limiter) Failed(addr netip.Addr, user string) time.Duration {
+	addr = Network(addr)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := 0
+	for _, key := range []any{addr, user} {
+		f := failures{n: l.count(key) + 1, last: l.now()}
+		l.failed.put(key, f)
+		n = max(n, f.n)
+	}
+	if n <= freeRefusals {
+		return 0
+	}
+	return min(stepDelay<<min(n-freeRefusals-1, 10), l.max)
+}
+
+// Succeeded notes a login: the user is known at the address from now on, and his failures are forgotten.
+func (l *Limiter) Succeeded(addr netip.Addr, user string) {
+	addr = Network(addr)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.good.put(pair{addr, user}, struct{}{})
+	l.failed.remove(user)
+}
+
+// lru is a bounded map that forgets what was used longest ago.
+type lru[K comparable, V any] struct {
+	m map[K]*list.Element
+	l list.List
+}
+
+type lruItem[K comparable, V any] struct {
+	key   K
+	value V
+}
+
+func (c *lru[K, V]) get(k K) (v V, ok bool) {
+	e := c.m[k]
+	if e == nil {
+		return v, false
+	}
+	c.l.MoveToFront(e)
+	return e.Value.(*lruItem[K, V]).value, true
+}
+
+func (c *lru[K, V]) put(k K, v V) {
+	if c.m == nil {
+		c.m = map[K]*list.Element{}
+	}
+	if e := c.m[k]; e != nil {
+		e.Value.(*lruItem[K, V]).value = v
+		c.l.MoveToFront(e)
+		return
+	}
+	c.m[k] = c.l.PushFront(&lruItem[K, V]{k, v})
+	if c.l.Len() > limiterEntries {
+		c.removeElement(c.l.Back())
+	}
+}
+
+func (c *lru[K, V]) remove(k K) {
+	if e := c.m[k]; e != nil {
+		c.removeElement(e)
+	}
+}
+
+func (c *lru[K, V]) removeElement(e *list.Element) {
+	delete(c.m, e.Value.(*lruItem[K, V]).key)
+	c.l.Remove(e)
+}

@@ -1,0 +1,177 @@
+package config
+
+import (
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// setting is one key of mailgate.yaml: how its text becomes a value.
+type setting struct {
+	key string
+	set func(c *Config, v string) error // scalars
+	get func(c *Config) any
+}
+
+func str(key string, at func(*Config) *string, allowed ...string) setting {
+	return setting{key, func(c *Config, v string) error {
+		if len(allowed) > 0 && !contains(allowed, v) {
+			return fmt.Errorf("%q is not understood%s", v, didYouMean(v, allowed))
+		}
+		*at(c) = v
+		return nil
+	}, func(c *Config) any { return *at(c) }}
+}
+
+func contains(list []string, v string) bool {
+	for _, x := range list {
+		if x == v {
+			return true
+		}
+	}
+	return false
+}
+
+func dur(key string, at func(*Config) *time.Duration) setting {
+	return setting{key, func(c *Config, v string) error {
+		d, err := time.ParseDuration(v)
+		if err != nil || d < 0 {
+			return fmt.Errorf("%q is no duration; write for example 20s, 5m or 1h30m", v)
+		}
+		*at(c) = d
+		return nil
+	}, func(c *Config) any { return at(c).String() }}
+}
+
+func num[T int | int64](key string, at func(*Config) *T) setting {
+	return setting{key, func(c *Config, v string) error {
+		n, err := strconv.ParseInt(v, 10, 64)
+		if err != nil || n < 0 || n > 1<<40 {
+			return fmt.Errorf("%q is not a number, 0 or more", v)
+		}
+		*at(c) = T(n)
+		return nil
+	}, func(c *Config) any { return *at(c) }}
+}
+
+func share(key string, at func(*Config) *float64) setting {
+	return setting{key, func(c *Config, v string) error {
+		f, err := strconv.ParseFloat(v, 64)
+		if err != nil || !(f >= 0 && f <= 1) {
+			return fmt.Errorf("%q is no share; write a number from 0 to 1", v)
+		}
+		*at(c) = f
+		return nil
+	}, func(c *Config) any { return *at(c) }}
+}
+
+func boolean(key string, at func(*Config) *bool) setting {
+	return setting{key, func(c *Config, v string) error {
+		if v != "true" && v != "false" {
+			return fmt.Errorf("%q is neither true nor false", v)
+		}
+		*at(c) = v == "true"
+		return nil
+	}, func(c *Config) any { return *at(c) }}
+}
+
+// settings are all scalar keys, in the order in which config show prints them.
+func settings() []setting {
+	s := []setting{
+		str("hostname", func(c *Config) *string { return &c.Hostname }),
+		str("tls.min_version", func(c *Config) *string { return &c.TLS.MinVersion }, "1.2", "1.3"),
+	}
+	for _, side := range Sides {
+		b := func(c *Config) *Backend { return &c.Backends[side] }
+		p := "backends." + side.String() + "."
+		s = append(s,
+			setting{p + "login", func(c *Config, v string) error {
+				b(c).Login = v
+				return checkTemplate(v)
+			}, func(c *Config) any { return b(c).Login }},
+			boolean(p+"client_address", func(c *Config) *bool { return &b(c).ClientAddress }),
+			str(p+"tls.ca", func(c *Config) *string { return &b(c).CA }),
+			str(p+"tls.server_name", func(c *Config) *string { return &b(c).ServerName }),
+			dur(p+"connect_timeout", func(c *Config) *time.Duration { return &b(c).ConnectTimeout }),
+			dur(p+"login_timeout", func(c *Config) *time.Duration { return &b(c).LoginTimeout }),
+			num(p+"max_connections", func(c *Config) *int { return &b(c).MaxConnections }),
+		)
+	}
+	return append(s,
+		str("routes.file", func(c *Config) *string { return &c.Routes.File }),
+		str("routes.local_part", func(c *Config) *string { return &c.Routes.LocalPart }, "fold", "exact"),
+		str("routes.subaddress", func(c *Config) *string { return &c.Routes.Subaddress }),
+		str("routes.default_domain", func(c *Config) *string { return &c.Routes.DefaultDomain }),
+		dur("routes.watch", func(c *Config) *time.Duration { return &c.Routes.Watch }),
+		share("routes.approve_share", func(c *Config) *float64 { return &c.Routes.ApproveShare }),
+		num("routes.approve_min", func(c *Config) *int { return &c.Routes.ApproveMin }),
+		str("store.path", func(c *Config) *string { return &c.Store.Path }),
+		str("control.socket", func(c *Config) *string { return &c.Control.Socket }),
+		str("admin.listen", func(c *Config) *string { return &c.Admin.Listen }),
+		dur("login.fail_delay", func(c *Config) *time.Duration { return &c.Login.FailDelay }),
+		num("login.max_failures", func(c *Config) *int { return &c.Login.MaxFailures }),
+		str("submission.bare_newlines", func(c *Config) *string { return &c.Submit.BareNewlines }, "refuse", "normalize"),
+		num("submission.max_size", func(c *Config) *int64 { return &c.Submit.MaxSize }),
+		dur("flip.deadline", func(c *Config) *time.Duration { return &c.Flip.Deadline }),
+		dur("flip.hold", func(c *Config) *time.Duration { return &c.Flip.Hold }),
+		num("flip.parallel", func(c *Config) *int { return &c.Flip.Parallel }),
+		num("limits.pre_auth", func(c *Config) *int { return &c.Limits.PreAuth }),
+		num("limits.pre_auth_per_ip", func(c *Config) *int { return &c.Limits.PreAuthPerIP }),
+		num("limits.sessions_per_user", func(c *Config) *int { return &c.Limits.SessionsPerUser }),
+		num("limits.sessions_per_ip", func(c *Config) *int { return &c.Limits.SessionsPerIP }),
+		dur("limits.handshake", func(c *Config) *time.Duration { return &c.Limits.Handshake }),
+		dur("limits.pre_auth_time", func(c *Config) *time.Duration { return &c.Limits.PreAuthTime }),
+		dur("limits.command_time", func(c *Config) *time.Duration { return &c.Limits.CommandTime }),
+		dur("limits.data_time", func(c *Config) *time.Duration { return &c.Limits.DataTime }),
+		num("limits.line_length", func(c *Config) *int { return &c.Limits.LineLength }),
+		num("limits.literal_length", func(c *Config) *int { return &c.Limits.LiteralLength }),
+		str("log.format", func(c *Config) *string { return &c.Log.Format }, "text", "json"),
+		setting{"log.level", func(c *Config, v string) error { return setLevel(&c.Log.Level, v) },
+			func(c *Config) any { return strings.ToLower(c.Log.Level.String()) }},
+		dur("shutdown", func(c *Config) *time.Duration { return &c.Shutdown }),
+	)
+}
+
+func setLevel(l *slog.Level, v string) error {
+	if err := l.UnmarshalText([]byte(v)); err != nil {
+		return fmt.Errorf("%q is no level%s", v, didYouMean(v, []string{"debug", "info", "warn", "error"}))
+	}
+	return nil
+}
+
+// listKeys are the keys that hold lists; subkeys of their items follow, none for lists of scalars.
+func listKeys() map[string][]string {
+	return map[string][]string{
+		"listen":                nil,
+		"login.mechanisms":      nil,
+		"tls.certificates":      {"cert", "key"},
+		"backends.old.hosts":    {"name", "imap", "submission"},
+		"backends.new.hosts":    {"name", "imap", "submission"},
+		"backends.old.tls.pins": nil,
+		"backends.new.tls.pins": nil,
+	}
+}
+
+// Default is the one place of default values.
+func Default() Config {
+	b := Backend{Login: "{address}", ConnectTimeout: 10 * time.Second, LoginTimeout: 30 * time.Second}
+	return Config{
+		TLS:      TLS{MinVersion: "1.2"},
+		Backends: [2]Backend{b, b},
+		Routes: Routes{File: "routes", LocalPart: "fold", Subaddress: "+", Watch: 2 * time.Second, ApproveShare: 0.2,
+			ApproveMin: 10},
+		Store:   Store{Path: "state/mailgate.db"},
+		Control: Control{Socket: "state/control.sock"},
+		Login: Login{Mechanisms: []string{"PLAIN", "LOGIN", "XOAUTH2", "OAUTHBEARER"}, FailDelay: 2 * time.Second,
+			MaxFailures: 5},
+		Submit: Submit{BareNewlines: "refuse"},
+		Flip:   Flip{Deadline: 20 * time.Second, Hold: 25 * time.Second, Parallel: 16},
+		Limits: Limits{PreAuth: 4096, PreAuthPerIP: 1024, SessionsPerUser: 200, Handshake: 15 * time.Second,
+			PreAuthTime: 3 * time.Minute, CommandTime: time.Minute, DataTime: 5 * time.Minute, LineLength: 8192,
+			LiteralLength: 4096},
+		Log:      Log{Format: "text"},
+		Shutdown: 20 * time.Second,
+	}
+}

@@ -1,0 +1,122 @@
+package config
+
+import (
+	"fmt"
+	"io"
+	"reflect"
+	"strings"
+)
+
+// Show prints the configuration in force as YAML, with where each value comes from when that is not the file.
+func (c *Config) Show(w io.Writer) error {
+	var b strings.Builder
+	section := []string{}
+	line := func(key, text string) {
+		parts := strings.Split(key, ".")
+		for i := range parts[:len(parts)-1] {
+			if i < len(section) && section[i] == parts[i] {
+				continue
+			}
+			section = append(section[:i:i], parts[i])
+			fmt.Fprintf(&b, "%s%s:\n", strings.Repeat("  ", i), parts[i])
+		}
+		section = section[:len(parts)-1]
+		fmt.Fprintf(&b, "%s%s: %s%s\n", strings.Repeat("  ", len(parts)-1), parts[len(parts)-1], text, c.origin(key))
+	}
+	done := map[string]bool{}
+	for _, s := range settings() {
+		prefix := s.key[:strings.LastIndexByte(s.key, '.')+1]
+		if !done[prefix] {
+			done[prefix] = true
+			for _, key := range []string{"listen", "login.mechanisms", "tls.certificates", "backends.old.hosts", "backends.new.hosts"} {
+				if strings.HasPrefix(key, prefix) && strings.LastIndexByte(key, '.')+1 == len(prefix) {
+					line(key, c.list(key))
+				}
+			}
+		}
+		if p, ok := strings.CutSuffix(s.key, ".tls.server_name"); ok {
+			line(p+".tls.pins", c.list(p+".tls.pins"))
+		}
+		v := s.get(c)
+		if x, ok := v.(string); ok {
+			v = fmt.Sprintf("%q", x)
+		}
+		line(s.key, fmt.Sprint(v))
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func (c *Config) origin(key string) string {
+	switch c.source[key] {
+	case "file":
+		return ""
+	case "":
+		if strings.HasSuffix(key, ".hosts") && len(c.Listen) > 0 {
+			return ""
+		}
+		return " # default"
+	}
+	return " # " + c.source[key]
+}
+
+// list prints a list in flow style.
+func (c *Config) list(key string) string {
+	var items []string
+	quote := func(v ...string) {
+		for _, x := range v {
+			items = append(items, fmt.Sprintf("%q", x))
+		}
+	}
+	switch key {
+	case "listen":
+		for _, e := range c.Listen {
+			quote(e.URL)
+		}
+	case "login.mechanisms":
+		quote(c.Login.Mechanisms...)
+	case "tls.certificates":
+		for _, k := range c.TLS.Certificates {
+			items = append(items, fmt.Sprintf("{cert: %q, key: %q}", k.Cert, k.Key))
+		}
+	default:
+		side := Old
+		if strings.HasPrefix(key, "backends.new") {
+			side = New
+		}
+		if strings.HasSuffix(key, ".pins") {
+			quote(c.Backends[side].Pins...)
+			break
+		}
+		for _, h := range c.Backends[side].Hosts {
+			items = append(items, fmt.Sprintf("{name: %q, imap: %q, submission: %q}", h.Name, h.IMAP.URL, h.Submission.URL))
+		}
+	}
+	return "[" + strings.Join(items, ", ") + "]"
+}
+
+// NeedsRestart names what differs between two loads and cannot change while serve runs: its sockets and its store.
+func NeedsRestart(before, after *Config) []string {
+	var out []string
+	for key, same := range map[string]bool{
+		"listen":         reflect.DeepEqual(urls(before.Listen), urls(after.Listen)),
+		"store.path":     before.Store == after.Store,
+		"control.socket": before.Control == after.Control,
+		"admin.listen":   before.Admin == after.Admin,
+		"flip.parallel":  before.Flip.Parallel == after.Flip.Parallel,
+		"log":            before.Log == after.Log,
+	} {
+		if !same {
+			out = append(out, key)
+		}
+	}
+	sortStrings(out)
+	return out
+}
+
+func urls(list []Endpoint) (out []string) {
+	for _, e := range list {
+		out = append(out, e.URL)
+	}
+	return out
+}

@@ -1,0 +1,189 @@
+package imapwire
+
+import "bytes"
+
+// serverLex is the server's direction: responses and their literals.
+type serverLex struct {
+	phase   serverPhase
+	literal uint64 // bytes of the literal still to come
+	tag     uint64
+	word    [10]byte
+	wordLen int
+	status  bool // OK, NO, BAD, BYE or PREAUTH: its text may end like a literal and is none
+	tail    literalTail
+	held    []byte // the beginning of what may be, or is, a CAPABILITY response
+}
+
+type serverPhase uint8
+
+const (
+	serverStart    serverPhase = iota // at the start of a response
+	serverTag                         // in the tag of a tagged response
+	serverTagged                      // behind it
+	serverWord                        // in the word behind "* "
+	serverContinue                    // in a continuation request
+	serverData                        // in the rest of an untagged response
+)
+
+func (l *serverLex) atStart() bool {
+	return l.phase == serverStart && l.literal == 0 && len(l.held) == 0
+}
+
+// capabilityPrefix begins the one response that is rewritten.
+const capabilityPrefix = "* CAPABILITY "
+
+// maxCapability bounds a CAPABILITY response; a longer one is passed as it is.
+const maxCapability = 16 << 10
+
+// Server takes bytes that the server sent and returns what the client gets: b itself, but for CAPABILITY responses.
+// The result is valid until b is.
+func (t *Tracker) Server(b []byte) []byte {
+	l := &t.server
+	if len(l.held) > 0 {
+		b = append(l.held, b...)
+		l.held = nil
+	}
+	var out []byte // set once something was rewritten
+	from := 0      // what of b is not yet in out
+	for i := 0; i < len(b); {
+		if l.literal > 0 {
+			n := min(uint64(len(b)-i), l.literal)
+			l.literal -= n
+			i += int(n)
+			continue
+		}
+		if l.phase == serverStart && b[i] == '*' {
+			line, hold := capabilityLine(b[i:])
+			if hold {
+				l.held = append([]byte(nil), b[i:]...)
+				return result(out, b[from:i])
+			}
+			if line > 0 {
+				out = append(out, b[from:i]...)
+				out = append(out, filterLine(b[i:i+line])...)
+				i += line
+				from = i
+				continue
+			}
+		}
+		i += t.serverBytes(b[i:])
+	}
+	return result(out, b[from:])
+}
+
+func result(out, rest []byte) []byte {
+	if out == nil {
+		return rest
+	}
+	return append(out, rest...)
+}
+
+// Flush returns what Server held back, when the server has closed.
+func (t *Tracker) Flush() []byte {
+	b := t.server.held
+	t.server.held = nil
+	return b
+}
+
+// capabilityLine tells how long a CAPABILITY response at the start of b is; hold means that more bytes must tell.
+func capabilityLine(b []byte) (length int, hold bool) {
+	n := min(len(b), len(capabilityPrefix))
+	if !bytes.EqualFold(b[:n], []byte(capabilityPrefix[:n])) {
+		return 0, false
+	}
+	if n < len(capabilityPrefix) {
+		return 0, true
+	}
+	end := bytes.IndexByte(b, '\n')
+	if end < 0 {
+		return 0, len(b) < maxCapability
+	}
+	return end + 1, false
+}
+
+func filterLine(line []byte) []byte {
+	text := bytes.TrimRight(line, "\r\n")
+	caps := Offerable(bytes.Fields(text[len(capabilityPrefix):]))
+	out := append([]byte(nil), text[:len(capabilityPrefix)]...)
+	out = append(out, bytes.Join(caps, []byte(" "))...)
+	return append(out, line[len(text):]...)
+}
+
+// serverBytes takes bytes up to the end of a line or of b, outside literals.
+func (t *Tracker) serverBytes(b []byte) (n int) {
+	l := &t.server
+	for ; n < len(b) && b[n] != '\n'; n++ {
+		c := b[n]
+		switch l.phase {
+		case serverStart:
+			switch c {
+			case '*':
+				l.phase, l.wordLen, l.status = serverWord, 0, false
+			case '+':
+				l.phase = serverContinue
+			default:
+				l.phase, l.tag = serverTag, hashByte(fnvOffset, c)
+			}
+		case serverTag:
+			if c == ' ' {
+				l.phase = serverTagged
+			} else if c != '\r' {
+				l.tag = hashByte(l.tag, c)
+			}
+		case serverWord:
+			if c == ' ' && l.wordLen == 0 {
+				break
+			}
+			if c == ' ' || c == '\r' {
+				l.endWord(t)
+			} else if l.wordLen < len(l.word) {
+				l.word[l.wordLen] = upper(c)
+				l.wordLen++
+			}
+		default:
+			end := bytes.IndexByte(b[n:], '\n')
+			if end < 0 {
+				end = len(b) - n
+			}
+			l.tail.add(b[n : n+end])
+			n += end - 1
+			continue
+		}
+		l.tail.add(b[n : n+1])
+	}
+	if n == len(b) {
+		return n
+	}
+	t.serverLineEnd()
+	return n + 1
+}
+
+func (l *serverLex) endWord(t *Tracker) {
+	l.phase = serverData
+	switch string(l.word[:l.wordLen]) {
+	case "BYE":
+		l.status, t.bye = true, true
+	case "OK", "NO", "BAD", "PREAUTH":
+		l.status = true
+	}
+}
+
+func (t *Tracker) serverLineEnd() {
+	l := &t.server
+	if l.phase == serverWord {
+		l.endWord(t)
+	}
+	phase, status := l.phase, l.status
+	size, _, literal := l.tail.literal()
+	l.tail.n = 0
+	switch {
+	case phase == serverData && !status && literal:
+		l.literal = size // the response goes on behind it
+		return
+	case phase == serverContinue:
+		t.continued()
+	case phase == serverTag || phase == serverTagged:
+		t.answered(l.tag)
+	}
+	l.phase, l.status = serverStart, false
+}

@@ -1,0 +1,134 @@
+package proxy
+
+import (
+	"bufio"
+	"container/list"
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"mailgate/config"
+	"mailgate/tlsconf"
+)
+
+// client is a connection before login. It belongs to one goroutine, but for evict.
+type client struct {
+	srv  *Server
+	set  *settings
+	ln   *listener
+	raw  *tlsconf.Quiet
+	conn net.Conn // raw, or TLS over it
+	r    *bufio.Reader
+	addr netip.AddrPort
+	tls  bool
+
+	until    time.Time // login must be done by then
+	failures int       // refused logins
+	mistakes int       // commands that made no sense
+	handed   bool      // the connection belongs to a session now
+
+	busy        atomic.Bool // a login is being tried
+	inAll, inIP *list.Element
+}
+
+func newClient(s *Server, l *listener, q *tlsconf.Quiet) *client {
+	set := s.set.Load()
+	c := &client{srv: s, set: set, ln: l, raw: q, conn: q, until: time.Now().Add(set.cfg.Limits.PreAuthTime)}
+	if a, ok := q.RemoteAddr().(*net.TCPAddr); ok {
+		p := a.AddrPort()
+		c.addr = netip.AddrPortFrom(p.Addr().Unmap(), p.Port())
+	}
+	c.r = bufio.NewReaderSize(c.conn, 4096)
+	return c
+}
+
+// evict closes the connection from outside, to wake whatever waits for it.
+func (c *client) evict() { c.raw.Close() }
+
+// leave ends the client, unless his connection was handed on.
+func (c *client) leave() {
+	c.srv.pre.remove(c)
+	if !c.handed {
+		c.close()
+	}
+}
+
+// close says goodbye on the TLS layer and lets what was written arrive: bytes that we never read would make the
+// kernel answer with a reset, which can overtake our last words.
+func (c *client) close() {
+	type closeWriter interface{ CloseWrite() error }
+	_ = c.conn.SetDeadline(time.Now().Add(time.Second))
+	if w, ok := c.conn.(closeWriter); ok && w.CloseWrite() == nil {
+		discard(c.raw.TCPConn)
+	}
+	c.raw.Close()
+}
+
+// discard reads what comes, up to 1 MB, until end or deadline.
+func discard(r net.Conn) {
+	var b [512]byte
+	for n := 0; n < 1<<20; {
+		k, err := r.Read(b[:])
+		if n += k; err != nil {
+			return
+		}
+	}
+}
+
+// startTLS makes the handshake. What the client sent in clear before it is dropped (RFC 9051, section 6.2.1).
+func (c *client) startTLS() error {
+	limit := time.Now().Add(c.set.cfg.Limits.Handshake)
+	_ = c.raw.SetDeadline(limit)
+	t := tls.Server(c.raw, c.srv.certs.Config())
+	ctx, cancel := context.WithDeadline(c.srv.ctx, limit)
+	defer cancel()
+	if err := t.HandshakeContext(ctx); err != nil {
+		return err
+	}
+	_ = c.raw.SetDeadline(time.Time{})
+	c.conn, c.tls = t, true
+	c.r.Reset(t)
+	return nil
+}
+
+// secure tells whether a password may be sent: over TLS, or on a listener that was declared plain.
+func (c *client) secure() bool { return c.tls || c.ln.Mode == config.Plain }
+
+// errTimeUp means that the client took too long before login.
+var errTimeUp = errors.New("time before login is up")
+
+// await sets the deadline for the client's next line.
+func (c *client) await() error {
+	d := time.Now().Add(c.set.cfg.Limits.CommandTime)
+	if c.until.Before(d) {
+		d = c.until
+	}
+	if !time.Now().Before(d) {
+		return errTimeUp
+	}
+	return c.conn.SetReadDeadline(d)
+}
+
+// write sends text, with a deadline of its own.
+func (c *client) write(text string) error {
+	_ = c.conn.SetWriteDeadline(time.Now().Add(30 * time.Second))
+	_, err := c.conn.Write([]byte(text))
+	return err
+}
+
+// hand gives the connection to a session. The client's pipelined bytes are returned.
+func (c *client) hand() (conn net.Conn, pipelined []byte) {
+	c.handed = true
+	c.srv.pre.remove(c)
+	_ = c.conn.SetDeadline(time.Time{})
+	if n := c.r.Buffered(); n > 0 {
+		b, _ := c.r.Peek(n)
+		pipelined = append([]byte(nil), b...)
+	}
+	c.r = nil
+	return c.conn, pipelined
+}

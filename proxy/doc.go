@@ -1,0 +1,13 @@
+// Package proxy is the client side of the gateway: listeners, limits before login, login with hold and route, the
+// splice under a boundary tracker, drain. All of that stands here once; each protocol is one file behind one small
+// interface (imap.go, submission.go).
+//
+// It may import config, tlsconf, router, auth, backend, imapwire. Begin at Server, then protocol, login and link.
+//
+// What holds over all functions:
+//
+//	I1  a session is admitted only after its generation was compared again (login).
+//	I15 a session that we end has no command without its answer, but IDLE and what was not read yet (link.tryEnd).
+//
+// Locks: link.mu is taken alone; nothing is written to a socket under it.
+package proxy

@@ -1,0 +1,60 @@
+package proxy
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"mailgate/config"
+)
+
+// noDeadline clears a deadline.
+var noDeadline time.Time
+
+// commonCapabilities are capabilities of IMAP that matter after login and that clients look for before it; they are
+// named when both sides name them before login.
+func (s *Server) commonCapabilities() []string {
+	old, new := s.dialer.Features(config.Old), s.dialer.Features(config.New)
+	var out []string
+	for _, name := range []string{"ENABLE", "IDLE", "NAMESPACE", "UIDPLUS", "MOVE", "CHILDREN", "UNSELECT"} {
+		if slices.Contains(old.IMAP, name) && slices.Contains(new.IMAP, name) {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// mechanisms are the SASL mechanisms that a client may use: passwords always, OAuth where both sides have it.
+func (s *Server) mechanisms(set *settings, p config.Protocol) []string {
+	var out []string
+	for _, m := range set.cfg.Login.Mechanisms {
+		switch m {
+		case "PLAIN", "LOGIN":
+			out = append(out, m)
+		default:
+			if s.bothOffer(p, m) {
+				out = append(out, m)
+			}
+		}
+	}
+	return out
+}
+
+func (s *Server) bothOffer(p config.Protocol, mechanism string) bool {
+	for _, side := range config.Sides {
+		f := s.dialer.Features(side)
+		list := f.IMAP
+		name := "AUTH=" + mechanism
+		if p == config.Submission {
+			list, name = strings.Fields(f.Submission["AUTH"]), mechanism
+		}
+		if !slices.ContainsFunc(list, func(x string) bool { return strings.EqualFold(x, name) }) {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *Server) offers(set *settings, p config.Protocol, mechanism string) bool {
+	return slices.Contains(s.mechanisms(set, p), mechanism)
+}

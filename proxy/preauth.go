@@ -1,0 +1,97 @@
+package proxy
+
+import (
+	"container/list"
+	"net/netip"
+	"sync"
+
+	"mailgate/config"
+)
+
+// preAuth keeps the clients who have not logged in, oldest first. When there are too many the oldest who is not in the
+// middle of a login gives way, so that ten thousand silent connections do not keep one user out.
+type preAuth struct {
+	mu    sync.Mutex
+	all   list.List                 // of *client
+	perIP map[netip.Addr]*list.List // of *client
+}
+
+func (p *preAuth) init() { p.perIP = map[netip.Addr]*list.List{} }
+
+// network is the unit that a cap counts: an IPv4 address, an IPv6 /64.
+func network(a netip.Addr) netip.Addr {
+	if a.Is4() {
+		return a
+	}
+	pre, err := a.Prefix(64)
+	if err != nil {
+		return a
+	}
+	return pre.Addr()
+}
+
+// add takes a client in, or says that there is no room.
+func (p *preAuth) add(c *client, l config.Limits) bool {
+	key := network(c.addr.Addr())
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	mine := p.perIP[key]
+	if mine == nil {
+		mine = list.New()
+	}
+	if l.PreAuthPerIP > 0 && mine.Len() >= l.PreAuthPerIP && !p.giveWay(mine) {
+		return false
+	}
+	if l.PreAuth > 0 && p.all.Len() >= l.PreAuth && !p.giveWay(&p.all) {
+		return false
+	}
+	p.perIP[key] = mine
+	c.inAll, c.inIP = p.all.PushBack(c), mine.PushBack(c)
+	return true
+}
+
+// giveWay closes the oldest of a list who is not being logged in; p.mu is held.
+func (p *preAuth) giveWay(l *list.List) bool {
+	for e := l.Front(); e != nil; e = e.Next() {
+		if c := e.Value.(*client); !c.busy.Load() {
+			p.unlink(c)
+			c.evict()
+			return true
+		}
+	}
+	return false
+}
+
+func (p *preAuth) evictOldest() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.giveWay(&p.all)
+}
+
+// remove takes a client out; it may be called again.
+func (p *preAuth) remove(c *client) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.unlink(c)
+}
+
+func (p *preAuth) unlink(c *client) {
+	if c.inAll == nil {
+		return
+	}
+	p.all.Remove(c.inAll)
+	key := network(c.addr.Addr())
+	if l := p.perIP[key]; l != nil {
+		l.Remove(c.inIP)
+		if l.Len() == 0 {
+			delete(p.perIP, key)
+		}
+	}
+	c.inAll, c.inIP = nil, nil
+}
+
+func (p *preAuth) len() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.all.Len()
+}

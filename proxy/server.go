@@ -1,0 +1,265 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"mailgate/auth"
+	"mailgate/backend"
+	"mailgate/config"
+	"mailgate/router"
+	"mailgate/tlsconf"
+)
+
+// Options are what a Server works with. All but Recorder must be set.
+type Options struct {
+	Config       *config.Config
+	Routes       *config.RouteFile
+	Router       *router.Router
+	Dialer       *backend.Dialer
+	Limiter      *auth.Limiter
+	Certificates *tlsconf.Certificates
+	Log          *slog.Logger
+	Recorder     Recorder // nil means none
+}
+
+// Server accepts clients and serves them to the end of their sessions. It is safe for concurrent use.
+type Server struct {
+	router  *router.Router
+	dialer  *backend.Dialer
+	limiter *auth.Limiter
+	certs   *tlsconf.Certificates
+	log     *slog.Logger
+	rec     Recorder
+	set     atomic.Pointer[settings]
+	pre     preAuth
+
+	ctx       context.Context // ends when sessions must end now
+	stop      context.CancelCauseFunc
+	wg        sync.WaitGroup
+	mu        sync.Mutex
+	listeners []*listener
+	closing   bool
+}
+
+// settings is what a reload changes; sessions keep the one they began with.
+type settings struct {
+	cfg       *config.Config
+	routes    *config.RouteFile
+	addresses config.Addresses
+}
+
+// listener is one listening socket.
+type listener struct {
+	net.Listener
+	config.Endpoint
+	protocol protocol
+}
+
+// protocol is what differs between the protocols before login and at its own pace after it.
+type protocol interface {
+	// serve speaks with a client from the greeting to the end of pre-auth; what follows a login may run on in
+	// goroutines of the server's WaitGroup. It need not close the connection, unless it handed it on.
+	serve(ctx context.Context, c *client)
+	// refuse is what a client reads who is turned away at once.
+	refuse(text string) string
+}
+
+// ErrShutdown is the cause with which sessions end when the server does.
+var ErrShutdown = errors.New("the gateway is shutting down")
+
+// NewServer makes a Server that does not listen yet.
+func NewServer(o Options) *Server {
+	s := &Server{router: o.Router, dialer: o.Dialer, limiter: o.Limiter, certs: o.Certificates, log: o.Log, rec: o.Recorder}
+	if s.rec == nil {
+		s.rec = noRecorder{}
+	}
+	s.ctx, s.stop = context.WithCancelCause(context.Background())
+	s.pre.init()
+	s.Configure(o.Config, o.Routes)
+	return s
+}
+
+// Configure puts a loaded configuration in force for connections to come. Listeners do not change.
+func (s *Server) Configure(c *config.Config, routes *config.RouteFile) {
+	s.set.Store(&settings{cfg: c, routes: routes, addresses: config.NewAddresses(c.Routes)})
+}
+
+// Listen opens all listeners of the configuration, or none.
+func (s *Server) Listen() error {
+	var all []*listener
+	for _, e := range s.set.Load().cfg.Listen {
+		l, err := s.open(e)
+		if err != nil {
+			for _, l := range all {
+				l.Close()
+			}
+			return err
+		}
+		all = append(all, l)
+	}
+	s.mu.Lock()
+	s.listeners = append(s.listeners, all...)
+	s.mu.Unlock()
+	return nil
+}
+
+func (s *Server) open(e config.Endpoint) (*listener, error) {
+	var p protocol
+	switch e.Protocol {
+	case config.IMAP:
+		p = &imapFront{}
+	case config.Submission:
+		p = &submissionFront{}
+	default:
+		return nil, fmt.Errorf("listen %s: no such protocol", e.URL)
+	}
+	l, err := net.Listen("tcp", e.Address())
+	if err != nil {
+		return nil, fmt.Errorf("listen %s: %w", e.URL, err)
+	}
+	return &listener{Listener: l, Endpoint: e, protocol: p}, nil
+}
+
+// Addrs gives the address of each listener, in the order of the configuration.
+func (s *Server) Addrs() []net.Addr {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var a []net.Addr
+	for _, l := range s.listeners {
+		a = append(a, l.Addr())
+	}
+	return a
+}
+
+// Serve accepts clients until ctx ends, then stops listening. Sessions go on: see Shutdown.
+func (s *Server) Serve(ctx context.Context) {
+	var wg sync.WaitGroup
+	s.mu.Lock()
+	list := s.listeners
+	s.mu.Unlock()
+	for _, l := range list {
+		wg.Go(func() { s.accept(ctx, l) })
+		stop := context.AfterFunc(ctx, func() { l.Close() })
+		defer stop()
+	}
+	wg.Wait()
+}
+
+func (s *Server) accept(ctx context.Context, l *listener) {
+	for {
+		c, err := l.Accept()
+		switch {
+		case err == nil:
+			s.admit(l, c)
+		case ctx.Err() != nil || errors.Is(err, net.ErrClosed):
+			return
+		default: // out of descriptors, most likely: the oldest stranger gives way
+			s.log.Warn("accept", "listener", l.URL, "err", err)
+			s.pre.evictOldest()
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
+	}
+}
+
+// admit begins the life of one client.
+func (s *Server) admit(l *listener, conn net.Conn) {
+	q, err := tlsconf.NewQuiet(conn)
+	if err != nil {
+		conn.Close()
+		return
+	}
+	c := newClient(s, l, q)
+	s.mu.Lock()
+	if s.closing {
+		s.mu.Unlock()
+		conn.Close()
+		return
+	}
+	s.wg.Add(1)
+	s.mu.Unlock()
+	s.rec.Connection(l.Protocol, l.URL, l.Mode)
+	if !s.pre.add(c, c.set.cfg.Limits) {
+		s.log.Warn("too many connections before login", "client", c.addr, "protocol", l.Protocol)
+		conn.Close()
+		s.wg.Done()
+		return
+	}
+	go s.preAuthSession(c)
+}
+
+// preAuthSession serves one client until he has logged in or is gone.
+func (s *Server) preAuthSession(c *client) {
+	defer s.wg.Done()
+	defer c.leave()
+	defer s.recoverPanic(c)
+	ctx, cancel := context.WithCancelCause(s.ctx)
+	defer cancel(nil)
+	stop := context.AfterFunc(ctx, func() {
+		if errors.Is(context.Cause(ctx), ErrShutdown) {
+			c.evict()
+		}
+	})
+	defer stop()
+	if c.ln.Mode == config.Implicit {
+		if err := c.startTLS(); err != nil {
+			s.log.Info("TLS handshake", "client", c.addr, "protocol", c.ln.Protocol, "err", err)
+			return
+		}
+	}
+	c.ln.protocol.serve(ctx, c)
+}
+
+// recoverPanic keeps a fault in one session from ending all others. It is counted, and a test fails on it.
+func (s *Server) recoverPanic(c *client) {
+	if p := recover(); p != nil {
+		s.rec.Violation("panic")
+		s.log.Error("panic in a session", "client", c.addr, "panic", p)
+	}
+}
+
+// Shutdown ends all: strangers at once, sessions at a boundary, and what is left when ctx ends is cut. Call it after
+// Serve has returned.
+func (s *Server) Shutdown(ctx context.Context) {
+	s.mu.Lock()
+	s.closing = true
+	for _, l := range s.listeners {
+		l.Close()
+	}
+	s.mu.Unlock()
+	done := make(chan struct{})
+	go func() {
+		s.wg.Wait()
+		close(done)
+	}()
+	s.stop(ErrShutdown)
+	s.pressAll(router.AtBoundary)
+	for {
+		select {
+		case <-done:
+			return
+		case <-ctx.Done():
+			s.pressAll(router.Cut)
+			<-done
+			return
+		case <-time.After(100 * time.Millisecond): // sessions that were being admitted when we asked
+			s.pressAll(router.AtBoundary)
+		}
+	}
+}
+
+func (s *Server) pressAll(p router.Pressure) {
+	for _, x := range s.router.Sessions("") {
+		x.Press(p, "The gateway is restarting, please reconnect")
+	}
+}

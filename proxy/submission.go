@@ -1,0 +1,284 @@
+package proxy
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+
+	"mailgate/auth"
+	"mailgate/backend"
+	"mailgate/config"
+)
+
+// submissionFront is message submission (RFC 6409) before AUTH; submissionSession is what follows.
+type submissionFront struct{}
+
+// refuse implements protocol.
+func (*submissionFront) refuse(text string) string { return "421 4.7.0 " + text + "\r\n" }
+
+// submissionClient is one client before AUTH.
+type submissionClient struct {
+	*client
+	helo string // "" before EHLO
+}
+
+// serve implements protocol.
+func (*submissionFront) serve(ctx context.Context, c *client) {
+	s := &submissionClient{client: c}
+	if s.say("220 "+c.set.cfg.Hostname+" ESMTP ready") != nil {
+		return
+	}
+	for {
+		if err := c.await(); err != nil {
+			_ = s.say("421 4.4.2 " + c.set.cfg.Hostname + " Time before login is up")
+			return
+		}
+		line, err := readCommand(c.r, nil)
+		if err == nil {
+			err = s.command(ctx, line)
+		} else {
+			err = s.complain(err)
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (s *submissionClient) say(lines ...string) error {
+	return s.write(strings.Join(lines, "\r\n") + "\r\n")
+}
+
+// complain answers a line that could not be read.
+func (s *submissionClient) complain(err error) error {
+	switch {
+	case errors.Is(err, errLineForm):
+		return s.mistake("500 5.5.2 Lines end in CRLF and hold no other CR, LF or NUL")
+	case errors.Is(err, errLineLength):
+		_ = s.say("500 5.5.6 Line too long", "421 4.7.0 "+s.set.cfg.Hostname+" closing connection")
+	case isTimeout(err):
+		_ = s.say("421 4.4.2 " + s.set.cfg.Hostname + " Timeout, closing connection")
+	}
+	return errOver
+}
+
+// mistake answers a command that makes no sense, and closes on a client that makes nothing else.
+func (s *submissionClient) mistake(reply string) error {
+	if s.mistakes++; s.mistakes >= maxMistakes {
+		_ = s.say("421 4.7.0 " + s.set.cfg.Hostname + " Too many errors, closing connection")
+		return errOver
+	}
+	return s.say(reply)
+}
+
+// command answers one command before AUTH; an error ends the loop.
+func (s *submissionClient) command(ctx context.Context, line string) error {
+	name, args := verb(line)
+	switch name {
+	case "EHLO":
+		if !validHelo(args) {
+			return s.mistake("501 5.5.4 EHLO takes a domain or an address literal")
+		}
+		s.helo = args
+		return s.say(s.srv.ehlo(s.client)...)
+	case "HELO":
+		if !validHelo(args) {
+			return s.mistake("501 5.5.4 HELO takes a domain")
+		}
+		s.helo = args
+		return s.say("250 " + s.set.cfg.Hostname)
+	case "NOOP":
+		return s.say("250 2.0.0 OK")
+	case "RSET":
+		return s.say("250 2.0.0 OK")
+	case "QUIT":
+		_ = s.say("221 2.0.0 Bye")
+		return errOver
+	case "STARTTLS":
+		return s.startTLSCommand(args)
+	case "AUTH":
+		return s.authCommand(ctx, args)
+	case "MAIL", "RCPT", "DATA", "BDAT", "VRFY", "EXPN":
+		if name == "BDAT" { // its bytes are on their way and must not be read as commands
+			_ = s.say("530 5.7.0 Authentication required")
+			return errOver
+		}
+		return s.mistake("530 5.7.0 Authentication required")
+	case "HELP":
+		return s.say("214 2.0.0 See RFC 6409; log in with AUTH first")
+	}
+	return s.mistake("500 5.5.2 Unknown command")
+}
+
+// validHelo keeps control characters and endless names out of what is passed on.
+func validHelo(s string) bool {
+	return s != "" && len(s) <= 255 && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f })
+}
+
+func (s *submissionClient) startTLSCommand(args string) error {
+	switch {
+	case args != "":
+		return s.mistake("501 5.5.4 STARTTLS takes no parameter")
+	case s.tls:
+		return s.mistake("503 5.5.1 TLS is already active")
+	case s.ln.Mode != config.StartTLS:
+		return s.mistake("502 5.5.1 STARTTLS is not offered here")
+	}
+	if err := s.say("220 2.0.0 Ready to start TLS"); err != nil {
+		return err
+	}
+	if err := s.startTLS(); err != nil {
+		s.srv.log.Info("TLS handshake", "protocol", config.Submission, "client", s.addr, "err", err)
+		return err
+	}
+	s.helo = "" // RFC 3207, section 4.2: what was said in clear is forgotten
+	return nil
+}
+
+// authCommand runs AUTH (RFC 4954, section 4).
+func (s *submissionClient) authCommand(ctx context.Context, args string) error {
+	name, ir, hasIR := strings.Cut(args, " ")
+	name = strings.ToUpper(name)
+	switch {
+	case s.helo == "":
+		return s.mistake("503 5.5.1 EHLO first")
+	case !s.secure():
+		return s.mistake("538 5.7.11 Encryption required: STARTTLS first")
+	case !s.srv.offers(s.set, config.Submission, name):
+		return s.mistake("504 5.5.4 Unrecognized authentication mechanism")
+	}
+	x, err := auth.Start(name)
+	if err != nil {
+		return s.mistake("504 5.5.4 Unrecognized authentication mechanism")
+	}
+	var response []byte
+	if hasIR {
+		if response, err = decodeSASL(strings.TrimSpace(ir)); err != nil {
+			return s.mistake("501 5.5.2 The initial response is not base64")
+		}
+	}
+	for {
+		challenge, creds, err := x.Next(response)
+		if err != nil {
+			s.srv.log.Info("login malformed", "protocol", config.Submission, "client", s.addr, "err", err)
+			s.srv.rec.Auth(config.Submission, config.Old, name, "malformed")
+			return s.answerFailure(s.refused("", &loginError{"malformed", authFailed, err}))
+		}
+		if creds != nil {
+			return s.authenticate(ctx, creds)
+		}
+		response, err = s.saslLine(challenge)
+		switch {
+		case errors.Is(err, errCancelled):
+			return s.mistake("501 5.7.0 Authentication cancelled")
+		case errors.Is(err, errBase64):
+			return s.mistake("501 5.5.2 The response is not base64")
+		case err != nil:
+			return s.complain(err)
+		}
+	}
+}
+
+// saslLine sends a challenge and reads the response.
+func (s *submissionClient) saslLine(challenge []byte) ([]byte, error) {
+	if err := s.say("334 " + base64.StdEncoding.EncodeToString(challenge)); err != nil {
+		return nil, err
+	}
+	if err := s.await(); err != nil {
+		return nil, err
+	}
+	line, err := readCommand(s.r, nil)
+	if err != nil {
+		return nil, err
+	}
+	if line == "*" {
+		return nil, errCancelled
+	}
+	b, err := base64.StdEncoding.DecodeString(line)
+	if err != nil {
+		return nil, errBase64
+	}
+	if b == nil {
+		b = []byte{}
+	}
+	return b, nil
+}
+
+// authenticate takes credentials to the backend and, when it takes them, serves the session to its end.
+func (s *submissionClient) authenticate(ctx context.Context, creds *auth.Credentials) error {
+	var run *submissionSession
+	dial := func(ctx context.Context, at target) (d dialed, err error) {
+		conn, err := s.srv.dialer.DialSubmission(ctx, at.Side, at.host, backend.LoginSubmission{Credentials: creds,
+			LoginName: at.login, ClientAddr: s.addr, Helo: s.helo, GatewayName: s.set.cfg.Hostname})
+		if err != nil {
+			return d, err
+		}
+		run = &submissionSession{client: s.client, back: conn}
+		return dialed{conn: conn.Conn, ender: run, host: conn.Host}, nil
+	}
+	sess, _, err := s.login(ctx, creds, false, dial, nil)
+	if err != nil {
+		var le *loginError
+		if !errors.As(err, &le) {
+			le = &loginError{"backend_error", temporary, err}
+		}
+		return s.answerLogin(le)
+	}
+	run.sess = sess
+	s.srv.pre.remove(s.client)
+	run.serve()
+	return errOver
+}
+
+func (s *submissionClient) answerLogin(e *loginError) error {
+	var be *backend.Error
+	if e.rejected() && errors.As(e, &be) && len(be.Challenge) > 0 {
+		// RFC 7628, section 3.2.2: the client sees why, answers, and then gets the refusal.
+		if _, err := s.saslLine(be.Challenge); err != nil && !errors.Is(err, errCancelled) && !errors.Is(err, errBase64) {
+			return err
+		}
+	}
+	return s.answerFailure(e)
+}
+
+func (s *submissionClient) answerFailure(e *loginError) error {
+	reply := "454 4.7.0 " + e.text // RFC 4954, section 6: the credentials may be right
+	if e.rejected() || e.result == "malformed" {
+		reply = "535 5.7.8 " + e.text
+	}
+	if err := s.say(reply); err != nil {
+		return err
+	}
+	if s.failures >= s.set.cfg.Login.MaxFailures {
+		_ = s.say("421 4.7.0 " + s.set.cfg.Hostname + " Too many failed logins, closing connection")
+		return errOver
+	}
+	return nil
+}
+
+// ehlo is the answer to EHLO: what both sides offer, for the user is not known yet.
+func (s *Server) ehlo(c *client) []string {
+	lines := []string{c.set.cfg.Hostname}
+	offered := s.extensions(c)
+	for _, name := range relayable {
+		if params, ok := offered[name]; ok {
+			lines = append(lines, strings.TrimSpace(name+" "+params))
+		}
+	}
+	if !c.tls && c.ln.Mode == config.StartTLS {
+		lines = append(lines, "STARTTLS")
+	}
+	if c.secure() {
+		lines = append(lines, "AUTH "+strings.Join(s.mechanisms(c.set, config.Submission), " "))
+	}
+	for i := range lines {
+		sep := "-"
+		if i == len(lines)-1 {
+			sep = " "
+		}
+		lines[i] = fmt.Sprint(250, sep, lines[i])
+	}
+	return lines
+}

@@ -1,0 +1,161 @@
+package router
+
+import (
+	"context"
+	"slices"
+	"time"
+)
+
+// Pressure says how hard a session is asked to end.
+type Pressure uint8
+
+const (
+	// AtBoundary ends the session when no command is without its answer.
+	AtBoundary Pressure = iota + 1
+	// CutReads also ends it between two responses of commands that only read, or when the client stopped reading them.
+	CutReads
+	// Cut ends it at once. A flip never asks for this.
+	Cut
+)
+
+// Ender ends a session. Its methods are called without the router's locks, must not block, may be called often and
+// concurrently, and before the session has begun to serve.
+type Ender interface {
+	// End asks the session to end, with a text for the client.
+	End(p Pressure, text string)
+	// Resume takes back End, if it has not ended yet: the flip was aborted.
+	Resume()
+}
+
+// Session is a registered session. Its exported fields do not change.
+type Session struct {
+	ID   uint64
+	User string
+	Place
+	Details
+	Started time.Time
+
+	ender Ender
+	r     *Router
+	u     *user
+}
+
+// Done unregisters the session. It must be called once, after the backend connection is closed.
+func (s *Session) Done() {
+	s.r.uncountIP(s.Client.Addr())
+	u := s.u
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if i := slices.Index(u.sessions, s); i >= 0 {
+		u.sessions = slices.Delete(u.sessions, i, i+1)
+	}
+	u.drained()
+}
+
+// drained closes empty when a fenced user has no mailbox session left; u.mu is held.
+func (u *user) drained() {
+	if !u.fenced || u.empty == nil {
+		return
+	}
+	for _, s := range u.sessions {
+		if s.Mailbox {
+			return
+		}
+	}
+	close(u.empty)
+	u.empty = nil
+}
+
+// Fence stops the admission of a user's logins, cancels those under way, and asks his sessions to end at a boundary.
+// generation is the row's new generation; one that is not newer than what stands is ErrStale. The channel is closed
+// when no mailbox session is left. Fencing again with the same generation gives a channel for the same fence.
+func (r *Router) Fence(name string, generation int64, text string) (<-chan struct{}, error) {
+	u := r.lock(name)
+	if u.place.Generation > generation || u.place.Generation == generation && !u.fenced {
+		u.mu.Unlock()
+		return nil, ErrStale
+	}
+	if !u.fenced {
+		u.fenced = true
+		u.released = make(chan struct{})
+	}
+	u.known = true
+	u.place.Generation = generation
+	for _, l := range u.logins {
+		if l.cancel != nil {
+			l.cancel(ErrMoved)
+		}
+	}
+	done := make(chan struct{})
+	u.empty = done
+	list := slices.Clone(u.sessions)
+	u.drained()
+	u.mu.Unlock()
+	for _, s := range list {
+		s.ender.End(AtBoundary, text)
+	}
+	return done, nil
+}
+
+// Press asks the sessions of a fenced user to end, harder.
+func (r *Router) Press(name string, p Pressure, text string) {
+	for _, s := range r.Sessions(name) {
+		s.ender.End(p, text)
+	}
+}
+
+// Release ends a fence: the user is at p, held logins go on, and sessions that have not ended live on if they are of
+// p's epoch (an abort). Releasing a user who is not fenced, or with an older generation, is ErrStale.
+func (r *Router) Release(name string, p Place) error {
+	u := r.lock(name)
+	if !u.fenced || u.place.Generation > p.Generation {
+		u.mu.Unlock()
+		return ErrStale
+	}
+	u.place, u.fenced, u.empty = p, false, nil
+	close(u.released)
+	u.released = nil
+	list := slices.Clone(u.sessions)
+	u.mu.Unlock()
+	for _, s := range list {
+		if s.Epoch == p.Epoch && s.Side == p.Side {
+			s.ender.Resume()
+		}
+	}
+	return nil
+}
+
+// Kick asks all sessions of a user to end at a boundary and waits for it until ctx ends. It returns how many were
+// asked and how many are left. New logins are not stopped.
+func (r *Router) Kick(ctx context.Context, name, text string, force bool) (asked, left int) {
+	list := r.Sessions(name)
+	p := AtBoundary
+	if force {
+		p = Cut
+	}
+	for _, s := range list {
+		s.ender.End(p, text)
+	}
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		left = 0
+		now := r.Sessions(name)
+		for _, s := range list {
+			if slices.Contains(now, s) {
+				left++
+			}
+		}
+		if left == 0 {
+			return len(list), 0
+		}
+		select {
+		case <-ctx.Done():
+			return len(list), left
+		case <-tick.C:
+		}
+	}
+}
+
+// Press asks the session to end.
+func (s *Session) Press(p Pressure, text string) { s.ender.End(p, text) }

@@ -1,0 +1,117 @@
+package tlsconf
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync/atomic"
+	"syscall"
+)
+
+// Quiet is a TCP connection that can wait for bytes without holding a buffer for them, also underneath TLS: an idle
+// session then costs no buffer. Reads are for one goroutine, as are writes.
+type Quiet struct {
+	*net.TCPConn
+	raw     syscall.RawConn
+	noBlock atomic.Bool
+}
+
+// NewQuiet wraps a TCP connection; others are an error.
+func NewQuiet(c net.Conn) (*Quiet, error) {
+	t, ok := c.(*net.TCPConn)
+	if !ok {
+		return nil, errors.New("not a TCP connection")
+	}
+	raw, err := t.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	return &Quiet{TCPConn: t, raw: raw}, nil
+}
+
+// wouldBlock is what Read returns in between; crypto/tls takes it for a timeout and can go on afterwards.
+type wouldBlock struct{}
+
+func (wouldBlock) Error() string   { return "no bytes now" }
+func (wouldBlock) Timeout() bool   { return true }
+func (wouldBlock) Temporary() bool { return true }
+
+// ErrWouldBlock is returned by ReadNow when no bytes are there.
+var ErrWouldBlock net.Error = wouldBlock{}
+
+// Wait returns when the connection has bytes, an end or an error to read, or with the error of the read deadline.
+func (q *Quiet) Wait() error {
+	var one [1]byte
+	return q.raw.Read(func(fd uintptr) bool {
+		_, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		return !errors.Is(err, syscall.EAGAIN) && !errors.Is(err, syscall.EINTR)
+	})
+}
+
+// Read reads as a TCP connection does, but within ReadNow it does not wait.
+func (q *Quiet) Read(b []byte) (n int, err error) {
+	if !q.noBlock.Load() {
+		return q.TCPConn.Read(b)
+	}
+	if len(b) == 0 {
+		return 0, nil
+	}
+	var errno error
+	if err := q.raw.Read(func(fd uintptr) bool {
+		n, errno = syscall.Read(int(fd), b)
+		return true
+	}); err != nil {
+		return 0, err
+	}
+	switch {
+	case errors.Is(errno, syscall.EAGAIN), errors.Is(errno, syscall.EINTR):
+		return 0, ErrWouldBlock
+	case errno != nil:
+		return 0, &net.OpError{Op: "read", Net: "tcp", Addr: q.RemoteAddr(), Err: os.NewSyscallError("read", errno)}
+	case n == 0:
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
+// Stream reads from a Quiet connection, through TLS if tc is not nil.
+type Stream struct {
+	q  *Quiet
+	tc *tls.Conn
+	// drained means that tc holds no whole record: only then may one wait on the socket.
+	drained bool
+}
+
+// NewStream makes a Stream of c, which is a *Quiet or a *tls.Conn over one. ok is false for others.
+func NewStream(c net.Conn) (s Stream, ok bool) {
+	switch c := c.(type) {
+	case *Quiet:
+		return Stream{q: c, drained: true}, true
+	case *tls.Conn:
+		q, ok := c.NetConn().(*Quiet)
+		return Stream{q: q, tc: c}, ok
+	}
+	return Stream{}, false
+}
+
+// Wait returns when ReadNow may have something.
+func (s *Stream) Wait() error {
+	if !s.drained {
+		return nil
+	}
+	return s.q.Wait()
+}
+
+// ReadNow reads what is there; ErrWouldBlock means: Wait.
+func (s *Stream) ReadNow(b []byte) (int, error) {
+	s.q.noBlock.Store(true)
+	defer s.q.noBlock.Store(false)
+	if s.tc == nil {
+		return s.q.Read(b)
+	}
+	n, err := s.tc.Read(b)
+	s.drained = errors.Is(err, ErrWouldBlock)
+	return n, err
+}
