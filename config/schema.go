@@ -160,7 +160,7 @@ func Default() Config {
 	return Config{
 		TLS:      TLS{MinVersion: "1.2"},
 		Backends: [2]Backend{b, b},
-		Routes: Routes{File: "routes", LocalPart: "fold", Subaddress: "+", Watch: 2 * time.Second, ApproveShare: 0.2,
+		Routes: Routes{File: "routes", LocalPart: "fold", Subaddress: "+", Watch: 500 * time.Millisecond, ApproveShare: 0.2,
 			ApproveMin: 10},
 		Store:   Store{Path: "state/mailgate.db"},
 		Control: Control{Socket: "state/control.sock"},

@@ -67,7 +67,7 @@ const (
 // bufferSize is what a pump reads at once while bytes flow: two TLS records.
 const bufferSize = 32 << 10
 
-// buffers lends the pumps their buffers.
+// bufferPool lends the pumps their buffers.
 type bufferPool struct{ p sync.Pool }
 
 func (b *bufferPool) get() *[]byte {

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"sync"
 
+	"mailgate/auth"
 	"mailgate/config"
 )
 
@@ -18,21 +19,9 @@ type preAuth struct {
 
 func (p *preAuth) init() { p.perIP = map[netip.Addr]*list.List{} }
 
-// network is the unit that a cap counts: an IPv4 address, an IPv6 /64.
-func network(a netip.Addr) netip.Addr {
-	if a.Is4() {
-		return a
-	}
-	pre, err := a.Prefix(64)
-	if err != nil {
-		return a
-	}
-	return pre.Addr()
-}
-
 // add takes a client in, or says that there is no room.
 func (p *preAuth) add(c *client, l config.Limits) bool {
-	key := network(c.addr.Addr())
+	key := auth.Network(c.addr.Addr())
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	mine := p.perIP[key]
@@ -80,7 +69,7 @@ func (p *preAuth) unlink(c *client) {
 		return
 	}
 	p.all.Remove(c.inAll)
-	key := network(c.addr.Addr())
+	key := auth.Network(c.addr.Addr())
 	if l := p.perIP[key]; l != nil {
 		l.Remove(c.inIP)
 		if l.Len() == 0 {

@@ -39,6 +39,7 @@ type Server struct {
 	rec     Recorder
 	set     atomic.Pointer[settings]
 	pre     preAuth
+	buffers bufferPool
 
 	ctx       context.Context // ends when sessions must end now
 	stop      context.CancelCauseFunc

@@ -16,6 +16,19 @@ type Quiet struct {
 	*net.TCPConn
 	raw     syscall.RawConn
 	noBlock atomic.Bool
+	closed  atomic.Bool
+	onClose func()
+}
+
+// OnClose sets what is called once when the connection is closed. Set it before the connection is shared.
+func (q *Quiet) OnClose(f func()) { q.onClose = f }
+
+// Close closes the connection.
+func (q *Quiet) Close() error {
+	if q.closed.CompareAndSwap(false, true) && q.onClose != nil {
+		defer q.onClose()
+	}
+	return q.TCPConn.Close()
 }
 
 // NewQuiet wraps a TCP connection; others are an error.

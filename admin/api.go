@@ -1,0 +1,285 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"mailgate/config"
+	"mailgate/cutover"
+	"mailgate/op"
+	"mailgate/router"
+)
+
+// Gateway is the running program as the API sees it; cmd/mailgate implements it.
+type Gateway interface {
+	// Reload reads configuration and routes anew: whole, or not at all.
+	Reload(ctx context.Context, by string) (Reloaded, error)
+	// SetSide edits the user's line of the routes file and reloads.
+	SetSide(ctx context.Context, user string, side config.Side, by string) (Reloaded, error)
+	// Approve takes over the routes file that an operation waits with.
+	Approve(ctx context.Context, id, by string) (cutover.Imported, error)
+	// Overview and Resolve tell what is in force: Resolve gives the canonical user and his line.
+	Overview(ctx context.Context) Overview
+	Resolve(login string) (user string, r config.Route, listed bool, err error)
+}
+
+// API answers the verbs on the control socket. Who reaches the socket (mode 0600) may do all.
+type API struct {
+	Gateway Gateway
+	Router  *router.Router
+	Manager *cutover.Manager
+	Store   op.Store
+}
+
+// Exit codes of design.md, section 9.
+const (
+	ExitFailed   = 1
+	ExitRefused  = 3
+	ExitTimeout  = 5
+	ExitNotFound = 2
+)
+
+// fault is an error with its exit code.
+type fault struct {
+	exit int
+	err  error
+}
+
+func (f fault) Error() string { return f.err.Error() }
+func (f fault) Unwrap() error { return f.err }
+
+// Handler routes the calls.
+func (a *API) Handler() http.Handler {
+	mux := http.NewServeMux()
+	handle := func(pattern string, f func(*http.Request) (any, error)) {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			v, err := f(r)
+			w.Header().Set("Content-Type", "application/json")
+			if err != nil {
+				w.WriteHeader(http.StatusUnprocessableEntity)
+				v = Failure{Error: err.Error(), Exit: exitOf(err)}
+			}
+			_ = json.NewEncoder(w).Encode(v)
+		})
+	}
+	handle("GET /status", func(r *http.Request) (any, error) { return a.Gateway.Overview(r.Context()), nil })
+	handle("GET /user", func(r *http.Request) (any, error) { return a.user(r.Context(), r.FormValue("user")) })
+	handle("GET /sessions", func(r *http.Request) (any, error) { return a.sessions(r.FormValue("user")) })
+	handle("POST /kick", a.kick)
+	handle("POST /reload", func(r *http.Request) (any, error) { return a.Gateway.Reload(r.Context(), r.FormValue("by")) })
+	handle("POST /flip", a.flip)
+	handle("POST /rollback", a.rollback)
+	handle("POST /unpin", a.unpin)
+	handle("GET /ops", func(r *http.Request) (any, error) {
+		return a.Store.Operations(r.Context(), r.FormValue("all") == "", number(r, "limit", 200))
+	})
+	handle("GET /op", func(r *http.Request) (any, error) { return a.Store.Operation(r.Context(), r.FormValue("id")) })
+	handle("POST /op/wait", a.wait)
+	handle("POST /op/cancel", func(r *http.Request) (any, error) {
+		id := r.FormValue("id")
+		if err := a.Manager.Cancel(r.Context(), id, r.FormValue("by")); err != nil {
+			return nil, err
+		}
+		return a.Manager.Wait(r.Context(), id)
+	})
+	handle("POST /op/approve", func(r *http.Request) (any, error) {
+		return a.Gateway.Approve(r.Context(), r.FormValue("id"), r.FormValue("by"))
+	})
+	handle("GET /history", func(r *http.Request) (any, error) {
+		user := r.FormValue("user")
+		if user != "" {
+			var err error
+			if user, _, _, err = a.Gateway.Resolve(user); err != nil {
+				return nil, err
+			}
+		}
+		return a.Store.History(r.Context(), user, number(r, "limit", 100))
+	})
+	return mux
+}
+
+func number(r *http.Request, key string, def int) int {
+	if n, err := strconv.Atoi(r.FormValue(key)); err == nil && n > 0 {
+		return n
+	}
+	return def
+}
+
+func exitOf(err error) int {
+	var f fault
+	switch {
+	case errors.As(err, &f):
+		return f.exit
+	case errors.Is(err, op.ErrNotFound):
+		return ExitNotFound
+	case errors.Is(err, cutover.ErrFinal), config.IsErrors(err), errors.Is(err, config.ErrAddress):
+		return ExitRefused
+	}
+	return ExitFailed
+}
+
+func info(s *router.Session) SessionInfo {
+	return SessionInfo{ID: s.ID, User: s.User, Protocol: s.Protocol, Side: s.Side, Epoch: s.Epoch, Host: s.Host,
+		Client: s.Client.String(), Started: s.Started}
+}
+
+func (a *API) sessions(login string) ([]SessionInfo, error) {
+	user := ""
+	if login != "" {
+		var err error
+		if user, _, _, err = a.Gateway.Resolve(login); err != nil {
+			return nil, err
+		}
+	}
+	out := []SessionInfo{}
+	for _, s := range a.Router.Sessions(user) {
+		out = append(out, info(s))
+	}
+	return out, nil
+}
+
+// kickTime is how long kick waits for sessions to reach a boundary.
+const kickTime = 10 * time.Second
+
+func (a *API) kick(r *http.Request) (any, error) {
+	user, _, _, err := a.Gateway.Resolve(r.FormValue("user"))
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), kickTime)
+	defer cancel()
+	asked, left := a.Router.Kick(ctx, user, "Your session was ended by the administrator, please reconnect", false)
+	e := op.Event{At: time.Now(), User: user, What: "sessions kicked", By: r.FormValue("by"),
+		Detail: strconv.Itoa(asked-left) + " of " + strconv.Itoa(asked)}
+	if err := a.Store.AddEvents(r.Context(), e); err != nil && !errors.Is(err, op.ErrUnavailable) {
+		return nil, err
+	}
+	return Kicked{Asked: asked, Left: left}, nil
+}
+
+// flip edits the file, so that file and request agree, and asks for the flip if the edit did not.
+func (a *API) flip(r *http.Request) (any, error) {
+	side, ok := config.ParseSide(r.FormValue("side"))
+	if !ok {
+		return nil, fault{64, errors.New("the side is old or new")}
+	}
+	user, _, _, err := a.Gateway.Resolve(r.FormValue("user"))
+	if err != nil {
+		return nil, err
+	}
+	by := r.FormValue("by")
+	re, err := a.Gateway.SetSide(r.Context(), user, side, by)
+	if err != nil {
+		return nil, err
+	}
+	if re.Import.Waiting != nil {
+		return *re.Import.Waiting, nil
+	}
+	for _, o := range re.Import.Operations {
+		if o.User == user {
+			return o, nil
+		}
+	}
+	return a.Manager.Request(r.Context(), user, side, by, false)
+}
+
+func (a *API) rollback(r *http.Request) (any, error) {
+	user, _, _, err := a.Gateway.Resolve(r.FormValue("user"))
+	if err != nil {
+		return nil, err
+	}
+	return a.Manager.Request(r.Context(), user, config.Old, r.FormValue("by"), true)
+}
+
+func (a *API) unpin(r *http.Request) (any, error) {
+	user, _, _, err := a.Gateway.Resolve(r.FormValue("user"))
+	if err != nil {
+		return nil, err
+	}
+	return a.Manager.Unpin(r.Context(), user, r.FormValue("by"))
+}
+
+func (a *API) wait(r *http.Request) (any, error) {
+	d, err := time.ParseDuration(r.FormValue("timeout"))
+	if err != nil || d <= 0 {
+		d = time.Minute
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), d)
+	defer cancel()
+	o, err := a.Manager.Wait(ctx, r.FormValue("id"))
+	if err != nil && ctx.Err() != nil {
+		return nil, fault{ExitTimeout, errors.New("it goes on: " + string(o.Status) + " " + o.Step)}
+	}
+	return o, err
+}
+
+func (a *API) user(ctx context.Context, login string) (UserStatus, error) {
+	user, route, listed, err := a.Gateway.Resolve(login)
+	if err != nil {
+		return UserStatus{}, err
+	}
+	p, known := a.Router.Lookup(user)
+	u := UserStatus{User: user, Listed: listed, Known: known, Side: p.Side, Epoch: p.Epoch, State: op.Settled,
+		Login: route.Login, Host: route.Host, Wave: route.Wave, Sessions: []SessionInfo{}}
+	row, err := a.Store.Row(ctx, user)
+	if err == nil {
+		u.State, u.Since = row.State, row.Since
+	} else if !errors.Is(err, op.ErrNotFound) {
+		return u, err
+	}
+	u.Logins, u.Held = a.Router.Pending(user)
+	for _, s := range a.Router.Sessions(user) {
+		u.Sessions = append(u.Sessions, info(s))
+	}
+	pins, err := a.Store.Pins(ctx)
+	if err != nil {
+		return u, err
+	}
+	for i := range pins {
+		if pins[i].User == user {
+			u.Pin = &pins[i]
+		}
+	}
+	open, err := a.Store.Operations(ctx, true, 1<<20)
+	if err != nil {
+		return u, err
+	}
+	for _, o := range open {
+		if o.User == user {
+			u.Open = append(u.Open, o)
+		}
+	}
+	if d, ok := a.Manager.Desired(user); ok {
+		u.Desired = &d
+	}
+	u.explain()
+	return u, nil
+}
+
+// explain puts into words why the user is where he is.
+func (u *UserStatus) explain() {
+	switch {
+	case len(u.Open) > 0:
+		u.Why = "on " + u.Side.String() + "; " + u.Open[0].ID + " is moving him to " + u.Open[0].Target.String()
+	case u.Pin != nil:
+		u.Why = "pinned to " + u.Pin.Side.String() + " by " + u.Pin.By + "; mailgate unpin lets the routes file decide again"
+	case u.Desired != nil && *u.Desired != u.Side:
+		u.Why = "the routes file says " + u.Desired.String() + ", but the last flip did not happen (mailgate history " + u.User +
+			"); mailgate flip asks again"
+	case u.Desired != nil:
+		u.Why = "the routes file says so"
+	case u.Known:
+		u.Why = "he has logged in before; the routes file does not list him, and a deleted line moves nobody"
+	default:
+		u.Why = "never seen: the default or a pattern of the routes file decides"
+	}
+	if u.Side == config.Old {
+		u.Rollback = "nothing to roll back: he is on old"
+	} else {
+		u.Rollback = "possible at any time by mailgate rollback; mailboxes are not kept in sync by this version, so what arrived on new stays there"
+	}
+}

@@ -1,0 +1,85 @@
+package admin
+
+import (
+	"time"
+
+	"mailgate/config"
+	"mailgate/cutover"
+	"mailgate/op"
+)
+
+// Overview answers status without a user.
+type Overview struct {
+	Hostname string          `json:"hostname"`
+	Version  string          `json:"version"`
+	Since    time.Time       `json:"since"`
+	Users    map[string]int  `json:"users"`    // by side
+	Sessions map[string]int  `json:"sessions"` // by "protocol side"
+	Fenced   int             `json:"fenced"`
+	Owed     int             `json:"rows_owed"` // rows of new users that the store has not taken yet
+	Store    string          `json:"store"`     // "ok", or what is wrong
+	Backends []BackendHealth `json:"backends"`
+	Open     []op.Operation  `json:"open_operations"`
+	Drift    []cutover.Drift `json:"drift"`
+	Reload   string          `json:"last_reload"` // "ok", or why the files are not in force
+}
+
+// BackendHealth is one host as last seen.
+type BackendHealth struct {
+	Side     config.Side     `json:"side"`
+	Host     string          `json:"host"`
+	Protocol config.Protocol `json:"protocol"`
+	Error    string          `json:"error,omitempty"`
+}
+
+// UserStatus answers status USER.
+type UserStatus struct {
+	User     string         `json:"user"`
+	Listed   bool           `json:"listed"`  // has a line in the routes file
+	Known    bool           `json:"known"`   // has a row
+	Side     config.Side    `json:"side"`    // where his sessions go
+	Epoch    int64          `json:"epoch"`   // committed flips so far
+	State    op.State       `json:"state"`   //
+	Since    time.Time      `json:"since"`   // of Side
+	Desired  *config.Side   `json:"desired"` // by the routes file
+	Why      string         `json:"why"`     // in plain words
+	Login    [2]string      `json:"login"`   // login name on OLD and NEW
+	Host     [2]string      `json:"host"`    // own host on OLD and NEW, "" for any
+	Wave     string         `json:"wave,omitempty"`
+	Pin      *op.Pin        `json:"pin,omitempty"`
+	Rollback string         `json:"rollback"` // whether he can go back, and what that means
+	Logins   int            `json:"logins_under_way"`
+	Held     int            `json:"logins_held"`
+	Sessions []SessionInfo  `json:"sessions"`
+	Open     []op.Operation `json:"open_operations"`
+}
+
+// SessionInfo is a live session.
+type SessionInfo struct {
+	ID       uint64          `json:"id"`
+	User     string          `json:"user"`
+	Protocol config.Protocol `json:"protocol"`
+	Side     config.Side     `json:"side"`
+	Epoch    int64           `json:"epoch"`
+	Host     string          `json:"host"`
+	Client   string          `json:"client"`
+	Started  time.Time       `json:"started"`
+}
+
+// Reloaded answers reload.
+type Reloaded struct {
+	Restart []string         `json:"needs_restart"` // keys that changed and take effect at the next start only
+	Import  cutover.Imported `json:"routes"`
+}
+
+// Kicked answers kick.
+type Kicked struct {
+	Asked int `json:"asked"`
+	Left  int `json:"left"`
+}
+
+// Failure is how the API says no.
+type Failure struct {
+	Error string `json:"error"`
+	Exit  int    `json:"exit"` // the exit code that fits: see design.md, section 9
+}

@@ -1,0 +1,205 @@
+package backend
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"mailgate/config"
+)
+
+// Features are what a side's hosts all offer before login, as last seen.
+type Features struct {
+	IMAP       []string          // capabilities, upper case; nil while unknown
+	Submission map[string]string // extensions; nil while unknown
+}
+
+// Features returns what is known of a side. The result must not be changed.
+func (d *Dialer) Features(s config.Side) *Features { return d.feat[s].Load() }
+
+// Seen is one look at a service of a host.
+type Seen struct {
+	Side         config.Side
+	Host         string
+	Endpoint     config.Endpoint
+	Capabilities []string          // IMAP
+	Extensions   map[string]string // submission
+	TLS          *tls.ConnectionState
+	Err          error
+	Took         time.Duration
+}
+
+// Probe looks at one service: connects, begins TLS as configured, reads what is offered, and leaves.
+func (d *Dialer) Probe(ctx context.Context, at config.Side, p config.Protocol, name, helo string) Seen {
+	s := d.sides[at].Load()
+	for _, h := range s.hosts {
+		if h.Name == name {
+			start := time.Now()
+			seen := d.probeHost(ctx, at, s, h, p, helo)
+			if ctx.Err() == nil {
+				h.note(p, seen.Err)
+			}
+			seen.Side, seen.Host, seen.Endpoint, seen.Took = at, h.Name, h.Endpoint(p), time.Since(start)
+			return seen
+		}
+	}
+	return Seen{Side: at, Host: name, Err: ErrNoHost}
+}
+
+func (d *Dialer) probeHost(ctx context.Context, at config.Side, s *side, h *host, p config.Protocol, helo string) (seen Seen) {
+	c, err := d.connectHost(ctx, at, s, h, p)
+	if err != nil {
+		seen.Err = err
+		return seen
+	}
+	defer c.Close()
+	defer c.within(ctx, s.LoginTimeout)()
+	if p == config.IMAP {
+		i := &imapConn{conn: c}
+		seen.Err = i.open(ctx)
+		seen.Capabilities = i.caps
+		_ = i.send(i.nextTag() + " LOGOUT\r\n")
+	} else {
+		m := &smtpConn{conn: c, name: helo}
+		seen.Err = m.open(ctx)
+		seen.Extensions = m.ext
+		_ = m.send("QUIT\r\n")
+	}
+	if t, ok := c.Conn.(*tls.Conn); ok {
+		state := t.ConnectionState()
+		seen.TLS = &state
+	}
+	if seen.Err == nil {
+		_, _ = c.line() // let the server see an orderly end
+	}
+	return seen
+}
+
+// Names lists the hosts of a side that have a service.
+func (d *Dialer) Names(at config.Side, p config.Protocol) []string {
+	var out []string
+	for _, h := range d.sides[at].Load().hosts {
+		if h.Endpoint(p).Host != "" {
+			out = append(out, h.Name)
+		}
+	}
+	return out
+}
+
+// Refresh looks at all hosts once and keeps what each side's hosts have in common. What was known of a side that
+// cannot be reached stays.
+func (d *Dialer) Refresh(ctx context.Context, helo string) (all bool) {
+	var wg sync.WaitGroup
+	all = true
+	var mu sync.Mutex
+	for _, s := range config.Sides {
+		for _, p := range []config.Protocol{config.IMAP, config.Submission} {
+			wg.Go(func() {
+				ok := d.refreshSide(ctx, s, p, helo, &mu)
+				mu.Lock()
+				all = all && ok
+				mu.Unlock()
+			})
+		}
+	}
+	wg.Wait()
+	return all
+}
+
+func (d *Dialer) refreshSide(ctx context.Context, s config.Side, p config.Protocol, helo string, mu *sync.Mutex) bool {
+	var seen []Seen
+	names := d.Names(s, p)
+	for _, name := range names {
+		x := d.Probe(ctx, s, p, name, helo)
+		d.rec.Up(s, p, name, x.Err == nil)
+		if x.Err == nil {
+			seen = append(seen, x)
+			continue
+		}
+		var e *Error
+		if errors.As(x.Err, &e) && ctx.Err() == nil {
+			d.log.Warn("backend cannot be used", "side", s.String(), "protocol", p, "host", name, "step", e.Step, "err", x.Err)
+		}
+	}
+	if len(seen) == 0 {
+		return len(names) == 0
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	f := *d.feat[s].Load()
+	if p == config.IMAP {
+		f.IMAP = commonCaps(seen)
+	} else {
+		f.Submission = commonExt(seen)
+	}
+	d.feat[s].Store(&f)
+	return len(seen) == len(names)
+}
+
+func commonCaps(seen []Seen) []string {
+	out := []string{}
+	for _, c := range seen[0].Capabilities {
+		c = strings.ToUpper(c)
+		if !slices.ContainsFunc(seen, func(s Seen) bool {
+			return !slices.ContainsFunc(s.Capabilities, func(x string) bool { return strings.EqualFold(x, c) })
+		}) {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+func commonExt(seen []Seen) map[string]string {
+	out := maps.Clone(seen[0].Extensions)
+	for _, s := range seen[1:] {
+		for key, params := range out {
+			other, ok := s.Extensions[key]
+			switch {
+			case !ok:
+				delete(out, key)
+			case key == "SIZE":
+				out[key] = smaller(params, other)
+			case key == "AUTH":
+				both := slices.DeleteFunc(strings.Fields(params), func(m string) bool { return !slices.Contains(strings.Fields(other), m) })
+				out[key] = strings.Join(both, " ")
+			}
+		}
+	}
+	return out
+}
+
+// smaller is the smaller of two SIZE limits; empty and 0 mean no limit (RFC 1870, section 3).
+func smaller(a, b string) string {
+	x, errA := strconv.ParseInt(a, 10, 64)
+	y, errB := strconv.ParseInt(b, 10, 64)
+	switch {
+	case errA != nil || x == 0:
+		return b
+	case errB != nil || y == 0 || x < y:
+		return a
+	}
+	return b
+}
+
+// Run keeps Features and health fresh until ctx ends: every minute or so, and every few seconds while a host is ill.
+func (d *Dialer) Run(ctx context.Context, helo string) {
+	for {
+		wait := 60 * time.Second
+		if !d.Refresh(ctx, helo) {
+			wait = 5 * time.Second
+		}
+		wait += time.Duration(rand.Int64N(int64(wait / 5)))
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+}

@@ -1,0 +1,291 @@
+package backend
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"mailgate/auth"
+	"mailgate/config"
+)
+
+// LoginSubmission is who logs in at a submission server.
+type LoginSubmission struct {
+	Credentials *auth.Credentials
+	LoginName   string // on this side
+	ClientAddr  netip.AddrPort
+	Helo        string // what the client said
+	GatewayName string // what we say
+}
+
+// SubmissionConn is a connection whose AUTH was accepted.
+type SubmissionConn struct {
+	net.Conn
+	c          *conn
+	Extensions map[string]string // keyword, upper case, to its parameters
+	AuthReply  Reply
+	Host       string
+}
+
+// Reply is an SMTP reply to the letter: the lines without CRLF, codes included (RFC 5321, section 4.2).
+type Reply struct {
+	Code  int
+	Lines []string
+}
+
+// text is the reply without codes.
+func (r Reply) text() string {
+	var out []string
+	for _, l := range r.Lines {
+		out = append(out, strings.TrimSpace(l[min(len(l), 4):]))
+	}
+	return strings.Join(out, " ")
+}
+
+var errReply = errors.New("not an SMTP reply")
+
+// maxReplyLines bounds a multi-line reply.
+const maxReplyLines = 200
+
+// reply reads one reply.
+func (c *conn) reply() (Reply, error) {
+	var r Reply
+	for {
+		line, err := c.line()
+		if err != nil {
+			return r, err
+		}
+		code, err := strconv.Atoi(line[:min(len(line), 3)])
+		if err != nil || len(line) < 3 || code < 200 || code > 599 || r.Code != 0 && r.Code != code ||
+			len(line) > 3 && line[3] != ' ' && line[3] != '-' || len(r.Lines) >= maxReplyLines {
+			return Reply{Lines: []string{printable(line)}}, errReply
+		}
+		r.Code = code
+		r.Lines = append(r.Lines, line)
+		if len(line) == 3 || line[3] == ' ' {
+			return r, nil
+		}
+	}
+}
+
+// ReadReply reads the server's next reply. The caller sets the deadline.
+func (s *SubmissionConn) ReadReply() (Reply, error) {
+	s.c.left = maxServerPhase
+	return s.c.reply()
+}
+
+// smtpConn is the client's side of SMTP up to AUTH.
+type smtpConn struct {
+	*conn
+	name string // for EHLO
+	ext  map[string]string
+}
+
+// DialSubmission connects and logs in (RFC 6409, RFC 4954). The error is an *Error.
+func (d *Dialer) DialSubmission(ctx context.Context, at config.Side, name string, who LoginSubmission) (*SubmissionConn, error) {
+	raw, err := d.connect(ctx, at, config.Submission, name)
+	if err != nil {
+		return nil, err
+	}
+	start := time.Now()
+	c := &smtpConn{conn: raw, name: who.GatewayName}
+	done := c.within(ctx, raw.conf.LoginTimeout)
+	out, err := c.login(ctx, who, d)
+	done()
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	d.rec.LoggedIn(at, config.Submission, time.Since(start))
+	return out, nil
+}
+
+func (c *smtpConn) login(ctx context.Context, who LoginSubmission, d *Dialer) (*SubmissionConn, error) {
+	if err := c.open(ctx); err != nil {
+		return nil, err
+	}
+	if err := c.xclient(who, d); err != nil {
+		return nil, err
+	}
+	r, err := c.auth(who)
+	if err != nil {
+		return nil, err
+	}
+	return &SubmissionConn{Conn: c.Conn, c: c.conn, Extensions: c.ext, AuthReply: r, Host: c.host.Name}, nil
+}
+
+// open reads the banner, says EHLO, and begins TLS where that is configured.
+func (c *smtpConn) open(ctx context.Context) error {
+	r, err := c.reply()
+	if err != nil || r.Code != 220 {
+		return c.badReply(StepBanner, r, err, "does not greet with 220")
+	}
+	if err := c.ehlo(); err != nil {
+		return err
+	}
+	if c.host.Submission.Mode != config.StartTLS {
+		return nil
+	}
+	if _, ok := c.ext["STARTTLS"]; !ok {
+		return c.fail(StepStartTLS, Refused, "", errors.New("does not offer STARTTLS"))
+	}
+	if r, err = c.ask("STARTTLS"); err != nil || r.Code != 220 {
+		return c.badReply(StepStartTLS, r, err, "refuses STARTTLS")
+	}
+	if c.r.Buffered() > 0 {
+		return c.fail(StepStartTLS, Refused, "", errBuffered)
+	}
+	if err := c.handshake(ctx); err != nil {
+		return err
+	}
+	return c.ehlo()
+}
+
+func (c *smtpConn) ask(line string) (Reply, error) {
+	if err := c.send(line + "\r\n"); err != nil {
+		return Reply{}, err
+	}
+	return c.reply()
+}
+
+func (c *smtpConn) badReply(step Step, r Reply, err error, what string) *Error {
+	kind := Temporary
+	if err == nil {
+		err = errors.New(what)
+		if r.Code/100 == 5 {
+			kind = Refused
+		}
+	}
+	e := c.fail(step, kind, strings.Join(r.Lines, " "), err)
+	if r.Code > 0 {
+		e.Code = strconv.Itoa(r.Code)
+	}
+	return e
+}
+
+func (c *smtpConn) ehlo() error {
+	r, err := c.ask("EHLO " + c.name)
+	if err != nil || r.Code != 250 {
+		return c.badReply(StepCapability, r, err, "refuses EHLO")
+	}
+	c.ext = map[string]string{}
+	for _, l := range r.Lines[1:] {
+		if len(l) < 5 {
+			continue
+		}
+		key, params, _ := strings.Cut(strings.Replace(l[4:], "AUTH=", "AUTH ", 1), " ")
+		key = strings.ToUpper(key)
+		if key == "AUTH" && c.ext[key] != "" {
+			params = c.ext[key] + " " + params // the old "AUTH=" line beside the new one
+		}
+		c.ext[key] = strings.TrimSpace(params)
+	}
+	return nil
+}
+
+// xclient tells a host that trusts us who the client is (Postfix's XCLIENT_README). A refusal is no reason to fail.
+func (c *smtpConn) xclient(who LoginSubmission, d *Dialer) error {
+	offered, ok := c.ext["XCLIENT"]
+	if !ok || !c.conf.ClientAddress || !who.ClientAddr.IsValid() {
+		return nil
+	}
+	values := map[string]string{"ADDR": who.ClientAddr.Addr().String(), "PORT": strconv.Itoa(int(who.ClientAddr.Port())),
+		"PROTO": "ESMTP", "HELO": who.Helo}
+	if who.ClientAddr.Addr().Is6() {
+		values["ADDR"] = "IPV6:" + values["ADDR"]
+	}
+	command := "XCLIENT"
+	for _, key := range []string{"ADDR", "PORT", "PROTO", "HELO"} {
+		if strings.Contains(" "+strings.ToUpper(offered)+" ", " "+key+" ") && values[key] != "" {
+			command += " " + key + "=" + xtext(values[key])
+		}
+	}
+	r, err := c.ask(command)
+	if err != nil {
+		return c.badReply(StepXCLIENT, r, err, "")
+	}
+	if r.Code != 220 {
+		d.log.Warn("backend refuses XCLIENT; going on without", "host", c.host.Name, "reply", printable(r.text()))
+		return nil
+	}
+	return c.ehlo() // the server has begun anew
+}
+
+// xtext encodes as RFC 3461, section 4 has it.
+func xtext(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; c <= ' ' || c >= 0x7f || c == '+' || c == '=' {
+			fmt.Fprintf(&b, "+%02X", c)
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
+// maxAuthLine is the longest AUTH command with an initial response: RFC 5321, section 4.5.3.1.4.
+const maxAuthLine = 500
+
+// auth logs in (RFC 4954, section 4).
+func (c *smtpConn) auth(who LoginSubmission) (Reply, error) {
+	cr := who.Credentials
+	offered := strings.Fields(strings.ToUpper(c.ext["AUTH"]))
+	has := func(m string) bool {
+		for _, x := range offered {
+			if x == m {
+				return true
+			}
+		}
+		return false
+	}
+	mechanism := cr.Mechanism
+	responses := [][]byte{nil}
+	switch {
+	case cr.OAuth() && has(mechanism):
+	case !cr.OAuth() && has("PLAIN"):
+		mechanism = "PLAIN"
+	case !cr.OAuth() && has("LOGIN"):
+		mechanism = "LOGIN"
+		responses = append(responses, []byte(cr.Password.Reveal()))
+	default:
+		return Reply{}, c.fail(StepLogin, Refused, "AUTH "+c.ext["AUTH"], errors.New("offers no mechanism for these credentials"))
+	}
+	responses[0] = auth.ClientResponse(mechanism, cr, who.LoginName)
+	command := "AUTH " + mechanism
+	if first := base64.StdEncoding.EncodeToString(responses[0]); mechanism != "LOGIN" && len(command)+len(first) < maxAuthLine {
+		command += " " + first
+		responses = responses[1:]
+	}
+	r, err := c.ask(command)
+	var challenge []byte
+	for err == nil && r.Code == 334 {
+		reply := "*"
+		if len(responses) > 0 {
+			reply = base64.StdEncoding.EncodeToString(responses[0])
+			responses = responses[1:]
+		} else if cr.OAuth() {
+			challenge, _ = base64.StdEncoding.DecodeString(r.text())
+			reply = ""
+			if mechanism == "OAUTHBEARER" {
+				reply = "AQ=="
+			}
+		}
+		r, err = c.ask(reply)
+	}
+	if err == nil && r.Code == 235 {
+		return r, nil
+	}
+	e := c.badReply(StepLogin, r, err, "refuses AUTH")
+	e.Challenge = challenge
+	if err == nil && r.Code == 535 {
+		e.Kind = AuthFailed
+	}
+	return r, e
+}

@@ -1,0 +1,49 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"mailgate/admin"
+	"mailgate/config"
+	"mailgate/router"
+)
+
+// Overview implements admin.Gateway.
+func (g *gateway) Overview(ctx context.Context) admin.Overview {
+	conf := g.conf.Load()
+	o := admin.Overview{Hostname: conf.Hostname, Version: version, Since: g.since, Users: map[string]int{"old": 0, "new": 0},
+		Sessions: map[string]int{}, Owed: g.manager.Owed(), Store: "ok", Reload: "ok"}
+	g.router.Users(func(_ string, p router.Place, fenced bool) {
+		o.Users[p.Side.String()]++
+		if fenced {
+			o.Fenced++
+		}
+	})
+	for _, s := range g.router.Sessions("") {
+		o.Sessions[string(s.Protocol)+" "+s.Side.String()]++
+	}
+	if why := g.lastReload.Load(); why != nil && *why != "" {
+		o.Reload = *why
+	}
+	check, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if err := g.store.Check(check); err != nil {
+		o.Store = "cannot be written, so no user can be moved; mail goes on: " + err.Error()
+	}
+	for _, side := range config.Sides {
+		for _, p := range []config.Protocol{config.IMAP, config.Submission} {
+			for _, h := range g.dialer.Health(side, p) {
+				o.Backends = append(o.Backends, admin.BackendHealth{Side: side, Host: h.Name, Protocol: p, Error: h.Error})
+			}
+		}
+	}
+	var err error
+	if o.Open, err = g.store.Operations(ctx, true, 100); err != nil {
+		o.Store = err.Error()
+	}
+	if o.Drift, err = g.manager.Drift(ctx); err != nil {
+		o.Store = err.Error()
+	}
+	return o
+}

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"mailgate/admin"
+	"mailgate/backend"
+	"mailgate/config"
+	"mailgate/cutover"
+)
+
+// Reload implements admin.Gateway: read, check whole, record what the routes file asks for, then swap.
+func (g *gateway) Reload(ctx context.Context, by string) (admin.Reloaded, error) {
+	g.reloading.Lock()
+	defer g.reloading.Unlock()
+	return g.reload(ctx, by)
+}
+
+func (g *gateway) reload(ctx context.Context, by string) (r admin.Reloaded, err error) {
+	defer func() {
+		why := ""
+		if err != nil {
+			why = err.Error()
+		} else if r.Import.Waiting != nil {
+			why = r.Import.Waiting.ID + " waits for approval: " + r.Import.Waiting.Reason
+		}
+		g.lastReload.Store(&why)
+	}()
+	conf, err := g.p.load()
+	if err != nil {
+		return r, err
+	}
+	routes, err := config.LoadRoutes(conf)
+	if err != nil {
+		return r, err
+	}
+	before := g.conf.Load()
+	r.Restart = config.NeedsRestart(before, conf)
+	if _, err := backend.NewDialer(conf.Backends, g.log, nil); err != nil { // before anything is changed
+		return r, err
+	}
+	if err := g.certs.Apply(conf.TLS); err != nil {
+		return r, err
+	}
+	g.manager.Configure(conf.Flip, conf.Routes)
+	if r.Import, err = g.importRoutes(ctx, routes, by); err != nil {
+		g.manager.Configure(before.Flip, before.Routes)
+		return r, errors.Join(err, g.certs.Apply(before.TLS))
+	}
+	if r.Import.Waiting != nil {
+		routes = g.routes.Load() // the file is not taken over; the rest is
+	}
+	if err := g.dialer.Update(conf.Backends); err != nil {
+		return r, err
+	}
+	g.adopt(conf, routes)
+	g.metrics.Reloaded()
+	return r, nil
+}
+
+// adopt puts what was loaded in force. Sockets stay as they are until the next start.
+func (g *gateway) adopt(conf *config.Config, routes *config.RouteFile) {
+	g.conf.Store(conf)
+	g.routes.Store(routes)
+	g.router.Configure(routerOptions(conf))
+	g.limiter.SetMax(conf.Login.FailDelay)
+	g.proxy.Configure(conf, routes)
+}
+
+func (g *gateway) importRoutes(ctx context.Context, routes *config.RouteFile, by string) (cutover.Imported, error) {
+	serial := routes.Serial[:12]
+	im, err := g.manager.Import(ctx, routes, "routes file "+serial+" ("+by+")")
+	if err != nil {
+		return im, err
+	}
+	if im.Waiting != nil {
+		g.log.Warn("the routes file waits for approval", "op", im.Waiting.ID, "reason", im.Waiting.Reason)
+		if by == "start" && g.routes.Load() == routes {
+			// At start there is no older file to serve with: login names come from the new one, sides from the store.
+			g.log.Info("sides stay as they were until it is approved")
+		}
+	}
+	return im, nil
+}
+
+// reloadLogged reloads for those who do not read the answer.
+func (g *gateway) reloadLogged(ctx context.Context, by string) {
+	r, err := g.Reload(ctx, by)
+	if err != nil {
+		for _, line := range strings.Split(err.Error(), "\n") {
+			g.log.Error("reload refused; nothing was changed", "by", by, "err", line)
+		}
+		return
+	}
+	g.log.Info("reloaded", "by", by, "changed", r.Import.Changed, "flips", len(r.Import.Operations),
+		"needs_restart", strings.Join(r.Restart, " "))
+}
+
+// SetSide implements admin.Gateway.
+func (g *gateway) SetSide(ctx context.Context, user string, side config.Side, by string) (admin.Reloaded, error) {
+	g.reloading.Lock()
+	defer g.reloading.Unlock()
+	if _, _, err := config.EditRoute(g.conf.Load(), user, side); err != nil {
+		return admin.Reloaded{}, err
+	}
+	return g.reload(ctx, by)
+}
+
+// Approve implements admin.Gateway.
+func (g *gateway) Approve(ctx context.Context, id, by string) (cutover.Imported, error) {
+	g.reloading.Lock()
+	defer g.reloading.Unlock()
+	conf, err := g.p.load()
+	if err != nil {
+		return cutover.Imported{}, err
+	}
+	routes, err := config.LoadRoutes(conf)
+	if err != nil {
+		return cutover.Imported{}, err
+	}
+	im, err := g.manager.Approve(ctx, id, routes, by)
+	if err != nil {
+		return im, err
+	}
+	g.adopt(g.conf.Load(), routes)
+	none := ""
+	g.lastReload.Store(&none)
+	return im, nil
+}
+
+// Resolve implements admin.Gateway.
+func (g *gateway) Resolve(login string) (string, config.Route, bool, error) {
+	conf, routes := g.conf.Load(), g.routes.Load()
+	user, err := routes.Lookup(config.NewAddresses(conf.Routes), login)
+	if err != nil {
+		return "", config.Route{}, false, fmt.Errorf("%q: %w", login, err)
+	}
+	r := routes.For(user)
+	for _, s := range config.Sides {
+		r.Login[s] = conf.LoginName(s, r)
+	}
+	return user, r, routes.Users[user] != nil, nil
+}
+
+// notReady says why clients should not be sent here.
+func (g *gateway) notReady() string {
+	if !g.ready.Load() {
+		return "starting or stopping"
+	}
+	return ""
+}

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"os/user"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"mailgate/admin"
+	"mailgate/config"
+	"mailgate/op"
+)
+
+// version is set at build time.
+var version = "dev" //nolint:gochecknoglobals // the linker writes it
+
+// Exit codes of design.md, section 9.
+const (
+	exitOK         = 0
+	exitFailed     = 1
+	exitDifference = 2
+	exitRefused    = 3
+	exitTimeout    = 5
+	exitUnknown    = 6
+	exitUsage      = 64
+)
+
+// exitError is an error with its exit code.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e exitError) Error() string { return e.err.Error() }
+func (e exitError) Unwrap() error { return e.err }
+
+// program is one run of the command line.
+type program struct {
+	in       io.Reader
+	out, err io.Writer
+	file     string
+	set      map[string]string
+	output   string
+}
+
+// run runs one command line and returns its exit code.
+func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) int {
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	p := &program{in: in, out: out, err: errOut}
+	root := p.root()
+	root.SetArgs(args)
+	root.SetIn(in)
+	root.SetOut(out)
+	root.SetErr(errOut)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	var silent exitError
+	if !errors.As(err, &silent) || silent.err != nil && silent.Error() != "" {
+		fmt.Fprintln(errOut, "mailgate:", err)
+	}
+	return exitCode(err)
+}
+
+func exitCode(err error) int {
+	var e exitError
+	var c admin.CallError
+	switch {
+	case errors.As(err, &e):
+		return e.code
+	case errors.As(err, &c):
+		return c.Exit
+	case errors.Is(err, op.ErrNotFound):
+		return exitDifference
+	case config.IsErrors(err):
+		return exitRefused
+	}
+	return exitFailed
+}
+
+func (p *program) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "mailgate",
+		Short: "Move a company's mail from an OLD host to a NEW one without its people noticing",
+		Long: "mailgate stands behind the stable name of a company's mail host and takes each user's sessions to the\n" +
+			"OLD or the NEW host, as the routes file says. Begin with: mailgate demo, or mailgate init.",
+		SilenceUsage: true, SilenceErrors: true,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+	}
+	root.PersistentFlags().StringVarP(&p.file, "config", "c", envOr("MAILGATE_CONFIG", "/etc/mailgate/mailgate.yaml"), "configuration file")
+	root.PersistentFlags().StringToStringVar(&p.set, "set", nil, "override a key of the configuration, KEY=VALUE")
+	root.PersistentFlags().StringVarP(&p.output, "output", "o", "table", "table or json")
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return exitError{exitUsage, err} })
+	root.AddCommand(p.serveCommand(), p.demoCommand(), p.initCommand(), p.configCommand(), p.doctorCommand(),
+		p.statusCommand(), p.sessionsCommand(), p.kickCommand(), p.reloadCommand(), p.flipCommand(), p.rollbackCommand(),
+		p.unpinCommand(), p.opCommand(), p.historyCommand(), &cobra.Command{Use: "version", Short: "Print the version",
+			Args: none, RunE: func(*cobra.Command, []string) error {
+				_, err := fmt.Fprintln(p.out, "mailgate", version)
+				return err
+			}})
+	root.Args = func(_ *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return exitError{exitUsage, fmt.Errorf("unknown verb %q; mailgate --help lists them", args[0])}
+		}
+		return nil
+	}
+	root.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+	return root
+}
+
+func envOr(key, def string) string {
+	if v := os.Getenv(key); v != "" {
+		return v
+	}
+	return def
+}
+
+// none, exactly and upTo check the number of arguments, as a usage error.
+func none(c *cobra.Command, args []string) error { return exactly(0)(c, args) }
+
+func exactly(n int) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) != n {
+			return exitError{exitUsage, fmt.Errorf("usage: %s", c.UseLine())}
+		}
+		return nil
+	}
+}
+
+func upTo(n int) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) > n {
+			return exitError{exitUsage, fmt.Errorf("usage: %s", c.UseLine())}
+		}
+		return nil
+	}
+}
+
+// load reads the configuration.
+func (p *program) load() (*config.Config, error) { return config.Load(p.file, p.set) }
+
+// by names the person for the history.
+func by() string {
+	name := strconv.Itoa(os.Getuid())
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	if s := os.Getenv("SUDO_USER"); s != "" {
+		name = s + " as " + name
+	}
+	return "cli: " + strings.TrimSpace(name)
+}

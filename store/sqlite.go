@@ -1,0 +1,207 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"mailgate/op"
+)
+
+//go:embed schema/*.sql
+var schema embed.FS
+
+// SQLite is a store in one file, with one process that writes. It implements op.Store.
+type SQLite struct {
+	write *sql.DB // one connection
+	read  *sql.DB
+	lock  *os.File
+}
+
+// busyTime bounds the wait for a lock that another process holds on the file.
+const busyTime = 5 * time.Second
+
+// Open opens the store, makes it if need be (mode 0600), and brings its schema up to date. One process at a time may
+// have it open: op.ErrInUse. A damaged file is left as it is.
+func Open(ctx context.Context, path string) (*SQLite, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	lock, err := lockFile(path + ".lock")
+	if err != nil {
+		return nil, err
+	}
+	s := &SQLite{lock: lock}
+	if err := s.open(ctx, path); err != nil {
+		s.Close()
+		return nil, fmt.Errorf("store %s: %w", path, err)
+	}
+	return s, nil
+}
+
+// lockFile takes the lock that says who writes. It ends with the process, however that ends.
+func lockFile(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		pid, _ := os.ReadFile(path)
+		f.Close()
+		return nil, fmt.Errorf("%w (pid %s, lock %s)", op.ErrInUse, strings.TrimSpace(string(pid)), path)
+	}
+	if err := f.Truncate(0); err == nil {
+		_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+	}
+	return f, nil
+}
+
+func (s *SQLite) open(ctx context.Context, path string) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	dsn := "file:" + (&url.URL{Path: path}).EscapedPath() + "?_txlock=immediate&_pragma=busy_timeout(" +
+		strconv.FormatInt(busyTime.Milliseconds(), 10) + ")&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)"
+	if s.write, err = sql.Open("sqlite", dsn); err != nil {
+		return err
+	}
+	s.write.SetMaxOpenConns(1)
+	if s.read, err = sql.Open("sqlite", dsn); err != nil {
+		return err
+	}
+	s.read.SetMaxOpenConns(4)
+	var verdict string
+	if err := s.write.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&verdict); err != nil {
+		return wrap(err)
+	}
+	if verdict != "ok" {
+		return fmt.Errorf("the file is damaged (%s); restore it from a backup, it was not touched", verdict)
+	}
+	return s.migrate(ctx)
+}
+
+// migrate runs the schema's steps that the file has not had yet, each in a transaction.
+func (s *SQLite) migrate(ctx context.Context) error {
+	var have int
+	if err := s.write.QueryRowContext(ctx, "PRAGMA user_version").Scan(&have); err != nil {
+		return wrap(err)
+	}
+	steps, err := schema.ReadDir("schema")
+	if err != nil {
+		return err
+	}
+	if have > len(steps) {
+		return fmt.Errorf("the file has schema %d, this program knows %d; use the newer program", have, len(steps))
+	}
+	for i := have; i < len(steps); i++ {
+		text, err := schema.ReadFile("schema/" + steps[i].Name())
+		if err != nil {
+			return err
+		}
+		err = s.tx(ctx, func(tx *sql.Tx) error {
+			if _, err := tx.ExecContext(ctx, string(text)); err != nil {
+				return err
+			}
+			_, err := tx.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d", i+1))
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("migration %s: %w", steps[i].Name(), err)
+		}
+	}
+	return nil
+}
+
+// tx runs f in a writing transaction. What f returns comes back; trouble of the disk wraps op.ErrUnavailable.
+func (s *SQLite) tx(ctx context.Context, f func(*sql.Tx) error) error {
+	tx, err := s.write.BeginTx(ctx, nil)
+	if err != nil {
+		return wrap(err)
+	}
+	if err := f(tx); err != nil {
+		_ = tx.Rollback()
+		return wrap(err)
+	}
+	return wrap(tx.Commit())
+}
+
+// wrap marks errors that are the disk's or a lock's, by SQLite's result code.
+func wrap(err error) error {
+	if err == nil || errors.Is(err, op.ErrUnavailable) {
+		return err
+	}
+	var e *sqlite.Error
+	if errors.As(err, &e) {
+		switch e.Code() & 0xff {
+		case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN,
+			sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_PROTOCOL:
+			return fmt.Errorf("%w: %w", op.ErrUnavailable, err)
+		}
+	}
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return fmt.Errorf("%w: %w", op.ErrUnavailable, err)
+	}
+	return err
+}
+
+// Check implements op.Store: it writes a row, so that a full disk shows.
+func (s *SQLite) Check(ctx context.Context) error {
+	return s.tx(ctx, func(tx *sql.Tx) error {
+		return setMeta(ctx, tx, "checked", strconv.FormatInt(time.Now().UnixNano(), 10))
+	})
+}
+
+// Close implements op.Store.
+func (s *SQLite) Close() error {
+	var errs []error
+	for _, db := range []*sql.DB{s.read, s.write} {
+		if db != nil {
+			errs = append(errs, db.Close())
+		}
+	}
+	return errors.Join(append(errs, s.lock.Close())...)
+}
+
+func setMeta(ctx context.Context, tx *sql.Tx, key, value string) error {
+	_, err := tx.ExecContext(ctx, "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", key, value)
+	return err
+}
+
+func (s *SQLite) meta(ctx context.Context, key string) (value string, err error) {
+	err = s.read.QueryRowContext(ctx, "SELECT value FROM meta WHERE key = ?", key).Scan(&value)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", nil
+	}
+	return value, wrap(err)
+}
+
+// stamp and when keep times as nanoseconds; 0 is the zero time.
+func stamp(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
+}
+
+func when(n int64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, n).UTC()
+}
