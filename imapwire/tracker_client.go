@@ -15,7 +15,6 @@ type clientLex struct {
 	word     [16]byte
 	wordLen  int
 	kind     kind
-	uid      bool
 	tail     literalTail
 }
 

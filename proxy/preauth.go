@@ -78,9 +78,3 @@ func (p *preAuth) unlink(c *client) {
 	}
 	c.inAll, c.inIP = nil, nil
 }
-
-func (p *preAuth) len() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.all.Len()
-}

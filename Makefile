@@ -1,0 +1,29 @@
+GO ?= go
+export CGO_ENABLED ?= 1
+
+.PHONY: build demo setup test lint check fuzz clean
+build: ## the one binary, bin/mailgate
+	CGO_ENABLED=0 $(GO) build -o bin/mailgate ./cmd/mailgate
+
+demo: build ## OLD and NEW in memory, the gateway, a tour; TOUR=only ends behind it
+	bin/mailgate demo $(if $(filter only,$(TOUR)),--tour-only)
+
+setup: ## real mail servers and clients for the tests
+	scripts/setup.sh
+
+test: setup ## every test
+	MAILGATE_REQUIRE_LAB=1 $(GO) test -race -timeout 20m ./...
+
+lint:
+	@out=$$(gofmt -l .); [ -z "$$out" ] || { echo "gofmt: $$out"; exit 1; }
+	$(GO) vet ./...
+	$(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
+
+check: lint test
+
+fuzz: ## a minute for each parser
+	$(GO) test -run xxx -fuzz FuzzTracker -fuzztime 60s ./imapwire
+	$(GO) test -run xxx -fuzz FuzzNormalizer -fuzztime 60s ./proxy
+
+clean:
+	rm -rf bin

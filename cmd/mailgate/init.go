@@ -1,0 +1,136 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"mailgate/backend"
+	"mailgate/config"
+)
+
+func (p *program) initCommand() *cobra.Command {
+	c := &cobra.Command{Use: "init", Short: "Ask for the two hosts, probe them, and write mailgate.yaml and a routes file", Args: none}
+	var old, new, name, dir string
+	c.Flags().StringVar(&old, "old", "", "host name of OLD")
+	c.Flags().StringVar(&new, "new", "", "host name of NEW")
+	c.Flags().StringVar(&name, "hostname", "", "the stable name that clients use")
+	c.Flags().StringVar(&dir, "dir", ".", "folder for the files")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		in := bufio.NewReader(p.in)
+		for _, q := range []struct {
+			value *string
+			text  string
+		}{{&name, "Stable name that clients use (mail.example.com): "}, {&old, "Host name of OLD: "}, {&new, "Host name of NEW: "}} {
+			if *q.value != "" {
+				continue
+			}
+			fmt.Fprint(p.err, q.text)
+			line, err := in.ReadString('\n')
+			if *q.value = strings.TrimSpace(line); *q.value == "" {
+				return exitError{exitUsage, errors.Join(errors.New("an answer is needed (or the flags --hostname, --old, --new)"), eof(err))}
+			}
+		}
+		return p.writeInit(c.Context(), dir, name, [2]string{old, new})
+	}
+	return c
+}
+
+func eof(err error) error {
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+// writeInit writes the two files; existing ones are left alone.
+func (p *program) writeInit(ctx context.Context, dir, name string, hosts [2]string) error {
+	file := filepath.Join(dir, "mailgate.yaml")
+	for _, f := range []string{file, filepath.Join(dir, "routes")} {
+		if _, err := os.Stat(f); err == nil {
+			return exitError{exitRefused, fmt.Errorf("%s exists already; nothing was written", f)}
+		}
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, `# mailgate: how. Who is where stands in the routes file. Check with: mailgate -c %s config check
+hostname: %s
+listen:                       # the scheme is the mode; plain text off loopback needs +insecure
+  - imaps://:993
+  - imap+starttls://:143
+  - submissions://:465
+  - submission+starttls://:587
+tls:
+  certificates:               # PEM, read again when they change; several names by SNI
+    - cert: /etc/mailgate/tls/%s.pem
+      key: /etc/mailgate/tls/%s.key
+backends:
+`, file, name, name, name)
+	for _, side := range config.Sides {
+		imap, submission := p.probeHost(ctx, hosts[side])
+		fmt.Fprintf(&b, `  %s:
+    imap: %s
+    submission: %s
+    login: "{address}"        # login name there: {address}, {local}, {domain}
+    client_address: false     # true when this host trusts us: IMAP ID, XCLIENT
+`, side, imap, submission)
+	}
+	b.WriteString(`routes:
+  file: routes
+  local_part: fold            # Alice and alice are one user; "exact" if they are two
+  subaddress: "+"
+store:
+  path: /var/lib/mailgate/mailgate.db
+control:
+  socket: /run/mailgate/control.sock
+admin:
+  listen: 127.0.0.1:9090      # /healthz, /readyz, /metrics
+`)
+	routes := "# address            side  options\n# alice@example.com    new   wave=pilot\n" +
+		"# bob@example.com      old   wave=sales old=bob\ndefault old\n"
+	if err := os.WriteFile(filepath.Join(dir, "routes"), []byte(routes), 0o640); err != nil {
+		return err
+	}
+	if err := os.WriteFile(file, []byte(b.String()), 0o640); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(p.out, "wrote %s and routes; next: put the certificate in place, then mailgate -c %s doctor\n", file, file)
+	return err
+}
+
+// probeHost finds the best way in: TLS from the first byte before STARTTLS. What cannot be reached is written as it
+// should be, for the operator to correct.
+func (p *program) probeHost(ctx context.Context, host string) (imap, submission string) {
+	try := func(urls ...string) string {
+		for _, u := range urls {
+			e, err := config.ParseEndpoint(u, false)
+			if err != nil {
+				continue
+			}
+			b := config.Default().Backends[0]
+			b.ConnectTimeout, b.LoginTimeout = 3*time.Second, 5*time.Second
+			b.Hosts = []config.Host{{Name: host, IMAP: e, Submission: e}}
+			d, err := backend.NewDialer([2]config.Backend{b, b}, slog.New(slog.DiscardHandler), nil)
+			if err != nil {
+				continue
+			}
+			if seen := d.Probe(ctx, config.Old, e.Protocol, host, "mailgate.invalid"); seen.Err != nil {
+				fmt.Fprintf(p.err, "  %s: %v\n", u, seen.Err)
+				continue
+			}
+			fmt.Fprintf(p.err, "  %s: ok\n", u)
+			return u
+		}
+		return urls[0] + " # could not be reached when this was written"
+	}
+	return try("imaps://"+host+":993", "imap+starttls://"+host+":143"),
+		try("submissions://"+host+":465", "submission+starttls://"+host+":587")
+}

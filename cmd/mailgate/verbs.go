@@ -1,0 +1,393 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"mailgate/admin"
+	"mailgate/config"
+	"mailgate/op"
+)
+
+// call calls the running gateway.
+func (p *program) call(c *cobra.Command, method, path string, form url.Values, out any) error {
+	conf, err := p.load()
+	if err != nil {
+		return err
+	}
+	form.Set("by", by())
+	err = admin.Client{Socket: conf.Control.Socket}.Call(c.Context(), method, path, form, out)
+	if errors.Is(err, admin.ErrNotRunning) {
+		return exitError{exitUnknown, err}
+	}
+	return err
+}
+
+// print writes v as JSON when asked, else calls table.
+func (p *program) print(v any, table func(w io.Writer)) error {
+	switch p.output {
+	case "json":
+		e := json.NewEncoder(p.out)
+		e.SetIndent("", "  ")
+		return e.Encode(v)
+	case "table":
+		w := tabwriter.NewWriter(p.out, 0, 4, 2, ' ', 0)
+		table(w)
+		return w.Flush()
+	}
+	return exitError{exitUsage, fmt.Errorf("unknown output %q; table or json", p.output)}
+}
+
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.Local().Format(time.DateTime)
+}
+
+func (p *program) configCommand() *cobra.Command {
+	c := &cobra.Command{Use: "config", Short: "Check or show the configuration"}
+	c.AddCommand(&cobra.Command{Use: "check", Short: "Check mailgate.yaml and the routes file; all errors at once", Args: none,
+		RunE: func(*cobra.Command, []string) error {
+			conf, err := p.load()
+			if err != nil {
+				return err
+			}
+			r, err := config.LoadRoutes(conf)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(p.out, "ok: %d listeners, %d users, %d patterns, default %s\n", len(conf.Listen), len(r.Users),
+				len(r.Patterns), r.Default)
+			return err
+		}}, &cobra.Command{Use: "show", Short: "Print the configuration in force, with where each value comes from", Args: none,
+		RunE: func(*cobra.Command, []string) error {
+			conf, err := p.load()
+			if err != nil {
+				return err
+			}
+			return conf.Show(p.out)
+		}})
+	return c
+}
+
+func (p *program) reloadCommand() *cobra.Command {
+	return &cobra.Command{Use: "reload", Short: "Take over mailgate.yaml and the routes file: whole, or not at all", Args: none,
+		RunE: func(c *cobra.Command, _ []string) error {
+			var r admin.Reloaded
+			if err := p.call(c, http.MethodPost, "/reload", url.Values{}, &r); err != nil {
+				return err
+			}
+			err := p.print(r, func(w io.Writer) {
+				fmt.Fprintf(w, "reloaded: %d lines changed, %d flips asked for\n", r.Import.Changed, len(r.Import.Operations))
+				for _, o := range r.Import.Operations {
+					fmt.Fprintf(w, "%s\t%s to %s\n", o.ID, o.User, o.Target)
+				}
+				for _, key := range r.Restart {
+					fmt.Fprintf(w, "%s takes effect at the next start\n", key)
+				}
+			})
+			if err == nil && r.Import.Waiting != nil {
+				return exitError{exitRefused, fmt.Errorf("the routes file was not taken over: %s", r.Import.Waiting.Reason+" "+r.Import.Waiting.ID)}
+			}
+			return err
+		}}
+}
+
+func (p *program) sessionsCommand() *cobra.Command {
+	return &cobra.Command{Use: "sessions [USER]", Short: "List live sessions", Args: upTo(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			var list []admin.SessionInfo
+			if err := p.call(c, http.MethodGet, "/sessions", userForm(args), &list); err != nil {
+				return err
+			}
+			return p.print(list, func(w io.Writer) { printSessions(w, list) })
+		}}
+}
+
+func userForm(args []string) url.Values {
+	v := url.Values{}
+	if len(args) > 0 {
+		v.Set("user", args[0])
+	}
+	return v
+}
+
+func printSessions(w io.Writer, list []admin.SessionInfo) {
+	fmt.Fprintln(w, "ID\tUSER\tPROTOCOL\tSIDE\tHOST\tCLIENT\tSINCE")
+	for _, s := range list {
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\n", s.ID, s.User, s.Protocol, s.Side, s.Host, s.Client, stamp(s.Started))
+	}
+}
+
+func (p *program) kickCommand() *cobra.Command {
+	return &cobra.Command{Use: "kick USER", Short: "End a user's sessions, each between two commands", Args: exactly(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			var k admin.Kicked
+			if err := p.call(c, http.MethodPost, "/kick", userForm(args), &k); err != nil {
+				return err
+			}
+			err := p.print(k, func(w io.Writer) { fmt.Fprintf(w, "%d sessions asked to end, %d left\n", k.Asked, k.Left) })
+			if err == nil && k.Left > 0 {
+				return exitError{exitTimeout, errors.New("some sessions are in the middle of a command and end behind it")}
+			}
+			return err
+		}}
+}
+
+func (p *program) statusCommand() *cobra.Command {
+	return &cobra.Command{Use: "status [USER]", Short: "Show the gateway, or where a user is and why", Args: upTo(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				var o admin.Overview
+				if err := p.call(c, http.MethodGet, "/status", url.Values{}, &o); err != nil {
+					return err
+				}
+				return p.print(o, func(w io.Writer) { printOverview(w, o) })
+			}
+			var u admin.UserStatus
+			if err := p.call(c, http.MethodGet, "/user", userForm(args), &u); err != nil {
+				return err
+			}
+			return p.print(u, func(w io.Writer) { printUser(w, u) })
+		}}
+}
+
+func printOverview(w io.Writer, o admin.Overview) {
+	fmt.Fprintf(w, "%s\tmailgate %s, up since %s\n", o.Hostname, o.Version, stamp(o.Since))
+	fmt.Fprintf(w, "users\t%d on old, %d on new, %d being moved now\n", o.Users["old"], o.Users["new"], o.Fenced)
+	for _, k := range []string{"imap old", "imap new", "submission old", "submission new"} {
+		fmt.Fprintf(w, "sessions %s\t%d\n", k, o.Sessions[k])
+	}
+	for _, b := range o.Backends {
+		state := "ok"
+		if b.Error != "" {
+			state = b.Error
+		}
+		fmt.Fprintf(w, "%s %s %s\t%s\n", b.Side, b.Protocol, b.Host, state)
+	}
+	fmt.Fprintf(w, "store\t%s\nlast reload\t%s\n", o.Store, strings.ReplaceAll(o.Reload, "\n", "\n\t"))
+	for _, x := range o.Open {
+		printOp(w, x)
+	}
+	for _, d := range o.Drift {
+		why := "the last flip did not happen"
+		if d.Pin != nil {
+			why = "pinned by " + d.Pin.By
+		}
+		fmt.Fprintf(w, "drift\t%s is on %s, the routes file says %s (%s)\n", d.User, d.Actual, d.Desired, why)
+	}
+}
+
+func printUser(w io.Writer, u admin.UserStatus) {
+	fmt.Fprintf(w, "%s\ton %s since %s (epoch %d, %s)\n", u.User, u.Side, stamp(u.Since), u.Epoch, u.State)
+	fmt.Fprintf(w, "why\t%s\nrollback\t%s\n", u.Why, u.Rollback)
+	fmt.Fprintf(w, "login names\told: %s\tnew: %s\n", u.Login[0], u.Login[1])
+	if u.Logins > 0 {
+		fmt.Fprintf(w, "logins\t%d under way, %d held\n", u.Logins, u.Held)
+	}
+	for _, o := range u.Open {
+		printOp(w, o)
+	}
+	if len(u.Sessions) > 0 {
+		printSessions(w, u.Sessions)
+	}
+}
+
+func printOp(w io.Writer, o op.Operation) {
+	what := string(o.Kind)
+	if o.User != "" {
+		what += " " + o.User + " to " + o.Target.String()
+	}
+	fmt.Fprintf(w, "%s\t%s\t%s %s\t%s\t%s\t%s\n", o.ID, what, o.Status, o.Step, stamp(o.Changed), o.By, o.Reason)
+}
+
+// movePlan is what the moving verbs say before they act.
+const movePlan = `%s moves to %s:
+  1. FENCE    new logins of the user wait (at most %s)
+  2. DRAIN    his IMAP sessions end between two commands; no APPEND is cut
+  3. COMMIT   the route is %s from here on
+  4. RELEASE  waiting logins go on, to %s
+Past %s in all it is called off, and nothing is different.
+Mailboxes are not kept in sync by this version: what is only in the mailbox on %s is not on %s.
+`
+
+// confirm prints the plan and asks on a terminal. --yes agrees, --dry-run ends here.
+func (p *program) confirm(c *cobra.Command, user string, to config.Side) (goOn bool, err error) {
+	conf, err := p.load()
+	if err != nil {
+		return false, err
+	}
+	fmt.Fprintf(p.err, movePlan, user, to, conf.Flip.Hold, to, to, conf.Flip.Deadline, to.Other(), to)
+	if dry, _ := c.Flags().GetBool("dry-run"); dry {
+		return false, nil
+	}
+	if yes, _ := c.Flags().GetBool("yes"); yes {
+		return true, nil
+	}
+	if f, ok := p.in.(*os.File); ok {
+		if st, err := f.Stat(); err == nil && st.Mode()&os.ModeCharDevice != 0 {
+			fmt.Fprint(p.err, "Go on? [y/N] ")
+			line, _ := bufio.NewReader(p.in).ReadString('\n')
+			if a := strings.ToLower(strings.TrimSpace(line)); a == "y" || a == "yes" {
+				return true, nil
+			}
+			return false, exitError{exitRefused, errors.New("not confirmed; nothing was changed")}
+		}
+	}
+	return false, exitError{exitUsage, errors.New("not on a terminal: add --yes (or --dry-run)")}
+}
+
+func moving(c *cobra.Command) *cobra.Command {
+	c.Flags().Bool("yes", false, "do not ask")
+	c.Flags().Bool("dry-run", false, "print the plan and stop")
+	c.Flags().Duration("timeout", time.Minute, "how long to wait for the end of the operation")
+	return c
+}
+
+func (p *program) flipCommand() *cobra.Command {
+	return moving(&cobra.Command{Use: "flip USER old|new", Short: "Move a user: edits his line of the routes file and asks for the flip",
+		Args: exactly(2), RunE: func(c *cobra.Command, args []string) error {
+			side, ok := config.ParseSide(args[1])
+			if !ok {
+				return exitError{exitUsage, fmt.Errorf("unknown side %q; old or new", args[1])}
+			}
+			return p.move(c, "/flip", args[0], side)
+		}})
+}
+
+func (p *program) rollbackCommand() *cobra.Command {
+	return moving(&cobra.Command{Use: "rollback USER", Short: "Move a user back to old, whatever the routes file says (leaves a pin)",
+		Args: exactly(1), RunE: func(c *cobra.Command, args []string) error { return p.move(c, "/rollback", args[0], config.Old) }})
+}
+
+func (p *program) move(c *cobra.Command, path, user string, side config.Side) error {
+	goOn, err := p.confirm(c, user, side)
+	if err != nil || !goOn {
+		return err
+	}
+	var o op.Operation
+	if err := p.call(c, http.MethodPost, path, url.Values{"user": {user}, "side": {side.String()}}, &o); err != nil {
+		return err
+	}
+	return p.follow(c, o)
+}
+
+// follow waits for an operation and prints how it ended.
+func (p *program) follow(c *cobra.Command, o op.Operation) error {
+	if o.Kind == op.Import {
+		return exitError{exitRefused, fmt.Errorf("%s: %s", o.ID, o.Reason)}
+	}
+	d, _ := c.Flags().GetDuration("timeout")
+	if err := p.call(c, http.MethodPost, "/op/wait", url.Values{"id": {o.ID}, "timeout": {d.String()}}, &o); err != nil {
+		return err
+	}
+	if err := p.print(o, func(w io.Writer) { printOp(w, o) }); err != nil {
+		return err
+	}
+	if o.Status == op.Failed || o.Status == op.Cancelled {
+		return exitError{exitRefused, errors.New(o.Reason)}
+	}
+	return nil
+}
+
+func (p *program) unpinCommand() *cobra.Command {
+	c := &cobra.Command{Use: "unpin USER", Short: "Let the routes file decide about a user again; moves him if it says otherwise",
+		Args: exactly(1), RunE: func(c *cobra.Command, args []string) error {
+			var o op.Operation
+			if err := p.call(c, http.MethodPost, "/unpin", userForm(args), &o); err != nil {
+				return err
+			}
+			if o.ID == "" {
+				_, err := fmt.Fprintln(p.out, "unpinned; he is where the routes file says")
+				return err
+			}
+			return p.follow(c, o)
+		}}
+	c.Flags().Duration("timeout", time.Minute, "how long to wait for the end of the operation")
+	return c
+}
+
+func (p *program) opCommand() *cobra.Command {
+	c := &cobra.Command{Use: "op", Short: "Operations: list, show, wait, cancel, approve"}
+	list := &cobra.Command{Use: "list", Short: "List open operations", Args: none, RunE: func(c *cobra.Command, _ []string) error {
+		form := url.Values{}
+		if all, _ := c.Flags().GetBool("all"); all {
+			form.Set("all", "1")
+		}
+		var ops []op.Operation
+		if err := p.call(c, http.MethodGet, "/ops", form, &ops); err != nil {
+			return err
+		}
+		return p.print(ops, func(w io.Writer) {
+			for _, o := range ops {
+				printOp(w, o)
+			}
+		})
+	}}
+	list.Flags().Bool("all", false, "ended ones too")
+	one := func(use, short, method, path string) *cobra.Command {
+		return &cobra.Command{Use: use + " ID", Short: short, Args: exactly(1), RunE: func(c *cobra.Command, args []string) error {
+			var o op.Operation
+			if err := p.call(c, method, path, url.Values{"id": {args[0]}}, &o); err != nil {
+				return err
+			}
+			return p.print(o, func(w io.Writer) { printOp(w, o) })
+		}}
+	}
+	wait := &cobra.Command{Use: "wait ID", Short: "Wait for an operation to end", Args: exactly(1),
+		RunE: func(c *cobra.Command, args []string) error { return p.follow(c, op.Operation{ID: args[0]}) }}
+	wait.Flags().Duration("timeout", time.Minute, "how long to wait")
+	approve := &cobra.Command{Use: "approve ID", Short: "Take over a routes file that waits for approval", Args: exactly(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			var im struct{ Operations []op.Operation }
+			if err := p.call(c, http.MethodPost, "/op/approve", url.Values{"id": {args[0]}}, &im); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintf(p.out, "approved; %d flips asked for\n", len(im.Operations))
+			return err
+		}}
+	c.AddCommand(list, one("show", "Show an operation", http.MethodGet, "/op"), wait,
+		one("cancel", "End an operation that is not committed", http.MethodPost, "/op/cancel"), approve)
+	return c
+}
+
+func (p *program) historyCommand() *cobra.Command {
+	c := &cobra.Command{Use: "history [USER]", Short: "What was done, by whom, newest first", Args: upTo(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			since, err := c.Flags().GetDuration("since")
+			if err != nil {
+				return err
+			}
+			var events []op.Event
+			if err := p.call(c, http.MethodGet, "/history", userForm(args), &events); err != nil {
+				return err
+			}
+			if since > 0 {
+				for i, e := range events {
+					if time.Since(e.At) > since {
+						events = events[:i]
+						break
+					}
+				}
+			}
+			return p.print(events, func(w io.Writer) {
+				for _, e := range events {
+					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s -> %s\t%s\t%s\n", stamp(e.At), e.Op, e.User, e.What, e.Before, e.After, e.By, e.Detail)
+				}
+			})
+		}}
+	c.Flags().Duration("since", 0, "only what is not older than this, such as 24h")
+	return c
+}

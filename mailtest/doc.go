@@ -1,0 +1,3 @@
+// Package mailtest is what tests and the demo need of the mail world: OLD and NEW in memory (Memory), and in package
+// lab the real servers. It may import none of the gateway's packages but those of layer 0.
+package mailtest
