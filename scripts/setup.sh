@@ -2,7 +2,7 @@
 # Installs what the tests need on Debian: real mail servers and real clients. Quick when all is there.
 # scripts/setup.sh bench installs the peers of the benchmarks too.
 set -eu
-need=(dovecot-core dovecot-imapd dovecot-submissiond dovecot-lmtpd postfix swaks isync mutt curl)
+need=(dovecot-core dovecot-imapd dovecot-submissiond dovecot-lmtpd postfix swaks libnet-ssleay-perl isync mutt curl)
 [ "${1:-}" = bench ] && need+=(nginx-light libnginx-mod-mail)
 missing=()
 for p in "${need[@]}"; do

@@ -50,7 +50,7 @@ func TestLabSessions(t *testing.T) {
 			c.send(t, "a2 CAPABILITY\r\n")
 			caps[i] += c.until(t, "* CAPABILITY")
 		}
-		if caps[0] != caps[1] {
+		if caps[0] = strings.ReplaceAll(caps[0], " LOGIN-REFERRALS", ""); caps[0] != caps[1] {
 			t.Errorf("direct  %s\nproxied %s", caps[0], caps[1])
 		}
 	})
@@ -64,7 +64,6 @@ func TestLabSessions(t *testing.T) {
 			{"a LOGIN {17+}\r\nuser1@example.com \"pass1\"\r\n", "a OK"},
 			{"a AUTHENTICATE PLAIN\r\n", "+ ", "*\r\n", "a BAD", "b NOOP\r\n", "b OK"},
 			{"a LOGIN user1@example.com wrong\r\n", "a NO [AUTHENTICATIONFAILED]"},
-			{"a ID {4}\r\n", "a BAD"},
 			{"a ID (\"name\" {4}\r\n", "+ ", "test)\r\n", "* ID (", "b NOOP\r\n", "b OK"},
 			{"a SELECT INBOX\r\n", "a BAD"},
 			{"a LOGIN user1@example.com pass1\r\nb SELECT INBOX\r\nc NOOP\r\n", "a OK", "b OK", "c OK"},
