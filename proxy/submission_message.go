@@ -114,6 +114,9 @@ func (s *submissionSession) message(o outcome, what string) error {
 	switch {
 	case o.client != nil:
 		s.reason = "client lost in " + what + ": " + o.client.Error()
+		if isTimeout(o.client) {
+			_ = s.say("421 4.4.2 " + s.set.cfg.Hostname + " Timeout, closing connection")
+		}
 		return errOver // the backend never saw the end; closing discards what it has
 	case o.refuse != "":
 		s.count(5)
