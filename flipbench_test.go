@@ -95,6 +95,29 @@ func (s *watchedStore) writes(user string, state op.State) (int, <-chan struct{}
 	return s.seen[user+" "+string(state)], s.wake
 }
 
+// moved waits until n rows more are written with a state, at most for d. It widens windows, it orders nothing.
+func (s *watchedStore) moved(state op.State, n int, d time.Duration) {
+	limit := time.After(d)
+	count := func() (all int, next <-chan struct{}) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for k, v := range s.seen {
+			if strings.HasSuffix(k, " "+string(state)) {
+				all += v
+			}
+		}
+		return all, s.wake
+	}
+	start, next := count()
+	for now := start; now < start+n; now, next = count() {
+		select {
+		case <-next:
+		case <-limit:
+			return
+		}
+	}
+}
+
 // newBench starts it. configure (may be nil) changes the settings before.
 func newBench(t *testing.T, configure func(*config.Config)) *bench {
 	t.Helper()

@@ -58,10 +58,11 @@ type host struct {
 	fetch, slow chan struct{}
 	begun       atomic.Int64 // commands behind logins whose first line has arrived
 
-	l     net.Listener
-	wg    sync.WaitGroup
-	mu    sync.Mutex
-	conns map[net.Conn]bool
+	l      net.Listener
+	closed chan struct{}
+	wg     sync.WaitGroup
+	mu     sync.Mutex
+	conns  map[net.Conn]bool
 }
 
 func newHost(t *testing.T, side string, j *journal) *host {
@@ -70,7 +71,7 @@ func newHost(t *testing.T, side string, j *journal) *host {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &host{side: side, log: j, addr: l.Addr().String(), l: l, conns: map[net.Conn]bool{}}
+	h := &host{side: side, log: j, addr: l.Addr().String(), l: l, closed: make(chan struct{}), conns: map[net.Conn]bool{}}
 	h.wg.Go(h.accept)
 	return h
 }
@@ -98,6 +99,7 @@ func (h *host) accept() {
 }
 
 func (h *host) close() {
+	close(h.closed)
 	h.l.Close()
 	h.mu.Lock()
 	for c := range h.conns {
@@ -150,8 +152,8 @@ func (s *hostSession) command() bool {
 		if _, err := io.WriteString(s.c, half); err != nil {
 			return false
 		}
-		if s.h.fetch != nil {
-			<-s.h.fetch
+		if s.h.fetch != nil && !s.wait(s.h.fetch) {
+			return false
 		}
 		if _, err := io.WriteString(s.c, half+")\r\n"); err != nil {
 			return false
@@ -163,7 +165,9 @@ func (s *hostSession) command() bool {
 			return false
 		}
 	case "XSLOW":
-		<-s.h.slow
+		if !s.wait(s.h.slow) {
+			return false
+		}
 		s.h.log.add(s.h.side, s.user, name)
 	case "LOGOUT":
 		s.say("* BYE")
@@ -174,6 +178,16 @@ func (s *hostSession) command() bool {
 	}
 	s.say("%s OK on %s", tag, s.h.side)
 	return true
+}
+
+// wait waits for the test's sign; false when the host closes.
+func (s *hostSession) wait(sign chan struct{}) bool {
+	select {
+	case <-sign:
+		return true
+	case <-s.h.closed:
+		return false
+	}
 }
 
 func (s *hostSession) login(tag, name, args string) bool {
