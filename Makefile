@@ -1,7 +1,7 @@
 GO ?= go
 export CGO_ENABLED ?= 1
 
-.PHONY: build demo setup test lint check fuzz clean
+.PHONY: build demo setup test bench lint check fuzz clean
 build: ## the one binary, bin/mailgate
 	CGO_ENABLED=0 $(GO) build -o bin/mailgate ./cmd/mailgate
 
@@ -13,6 +13,11 @@ setup: ## real mail servers and clients for the tests
 
 test: setup ## every test
 	MAILGATE_REQUIRE_LAB=1 $(GO) test -race -timeout 20m ./...
+
+bench: build ## against nginx, Dovecot and a bare relay, ten minutes; ROUNDS=1 takes two
+	scripts/setup.sh bench
+	$(GO) build -o bin/bench ./mailtest/bench
+	bin/bench $(if $(ROUNDS),-rounds $(ROUNDS)) $(BENCH)
 
 lint:
 	@out=$$(gofmt -l .); [ -z "$$out" ] || { echo "gofmt: $$out"; exit 1; }

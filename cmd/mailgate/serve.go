@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -41,9 +40,7 @@ const certificateLook = 10 * time.Second
 // serve is the boot story: what is read, opened and started, in order, and ended in the opposite one. started (may be
 // nil) is called when clients are served.
 func (p *program) serve(ctx context.Context, started func(*gateway)) error {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50) // idle sessions are most of the memory: trade a little CPU for it
-	}
+	defer paceCollector()()
 	conf, err := p.load()
 	if err != nil {
 		return err
