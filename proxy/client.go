@@ -110,9 +110,9 @@ func (c *client) await() error {
 	return c.conn.SetReadDeadline(d)
 }
 
-// write sends text, with a deadline of its own.
+// write sends text; a client who does not read is given as long as for a command.
 func (c *client) write(text string) error {
-	_ = c.conn.SetWriteDeadline(time.Now().Add(30 * time.Second))
+	_ = c.conn.SetWriteDeadline(time.Now().Add(c.set.cfg.Limits.CommandTime))
 	_, err := c.conn.Write([]byte(text))
 	return err
 }

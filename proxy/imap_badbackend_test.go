@@ -143,7 +143,9 @@ func TestOddBackends(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, rigOptions{old: func(k *mailtest.Talk) { k.Dialogue(tt.talk + "\nC: b NOOP\nS: b OK fine\nC: mailgate LOGOUT\nS: * BYE") }})
+			r := newRig(t, rigOptions{old: func(k *mailtest.Talk) {
+				k.Dialogue(tt.talk + "\nC: b NOOP\nS: b OK fine\nC: mailgate LOGOUT\nS: * BYE")
+			}})
 			k := r.plain()
 			k.Dialogue("S: * OK ...\nC: a LOGIN u@example.com pw\n" + tt.hello + "\nC: b NOOP\nS: b OK fine")
 			r.router.Sessions(user)[0].Press(1, "kicked")

@@ -40,7 +40,9 @@ func TestLoginForms(t *testing.T) {
 	odd := "p\"\\ {5}"
 	passwords := map[string]string{user: "pw", "ü@example.com": "pässword", "a\"b\\c@example.com": odd}
 	r := newRig(t, rigOptions{old: checking(passwords), gone: true})
-	plain := func(name, pw string) string { return base64.StdEncoding.EncodeToString([]byte("\x00" + name + "\x00" + pw)) }
+	plain := func(name, pw string) string {
+		return base64.StdEncoding.EncodeToString([]byte("\x00" + name + "\x00" + pw))
+	}
 	b64 := func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
 	args := func(name, pw string) map[string]string {
 		quote := strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace
@@ -258,10 +260,10 @@ func TestID(t *testing.T) {
 		"thirty pairs":       {say: "C: a ID (" + thirty[1:] + ")", want: "(" + thirty[1:] + ")"},
 		"longest value":      {say: `C: a ID ("k" "` + long + `")`, want: `("k" "` + long + `")`},
 		"too long value":     {say: `C: a ID ("k" "` + long + `v" "l" "m")`, want: `("l" "m")`},
-		"what is a proxy's": {say: `C: a ID ("x-originating-ip" "6.6.6.6" "X-Session-ID" "s" "name" "n")`, want: `("name" "n")`},
-		"8-bit and control": {say: "C: a ID (\"name\" \"ü\" \"v\" {3+}\nC\" \"a\\rb \\\"kü\\\" \\\"x\\\")\\r\\n\"", want: `("name" NIL "v" NIL)`},
-		"trusted":           {say: `C: a ID ("name" "n")`, want: `("name" "n" "x-originating-ip" "127.0.0.1" "x-originating-port" "$port")`, trusted: true},
-		"trusted, none":     {want: `("x-originating-ip" "127.0.0.1" "x-originating-port" "$port")`, trusted: true},
+		"what is a proxy's":  {say: `C: a ID ("x-originating-ip" "6.6.6.6" "X-Session-ID" "s" "name" "n")`, want: `("name" "n")`},
+		"8-bit and control":  {say: "C: a ID (\"name\" \"ü\" \"v\" {3+}\nC\" \"a\\rb \\\"kü\\\" \\\"x\\\")\\r\\n\"", want: `("name" NIL "v" NIL)`},
+		"trusted":            {say: `C: a ID ("name" "n")`, want: `("name" "n" "x-originating-ip" "127.0.0.1" "x-originating-port" "$port")`, trusted: true},
+		"trusted, none":      {want: `("x-originating-ip" "127.0.0.1" "x-originating-port" "$port")`, trusted: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, rigOptions{tune: func(c *config.Config) { c.Backends[config.Old].ClientAddress = tt.trusted },

@@ -44,8 +44,6 @@ type link struct {
 	up    int64        // bytes from the client; written by its pump
 	down  int64
 
-	stall, afterEOF time.Duration // the limits of these names
-
 	mu       sync.Mutex
 	changed  sync.Cond
 	track    boundary
@@ -91,7 +89,7 @@ func (b *bufferPool) put(x *[]byte) { b.p.Put(x) }
 
 // newLink prepares a splice of two connections; both must be, or run over, a tlsconf.Quiet.
 func newLink(s *Server, front, back net.Conn, t boundary) (*link, error) {
-	l := &link{srv: s, front: front, back: back, track: t, clientIn: true, stall: stallTime, afterEOF: afterEOF}
+	l := &link{srv: s, front: front, back: back, track: t, clientIn: true}
 	l.changed.L = &l.mu
 	var ok bool
 	if l.fs, ok = tlsconf.NewStream(front); !ok {
@@ -115,8 +113,8 @@ func (l *link) start(sess *router.Session, log *slog.Logger, fromClient, fromSer
 
 // arm moves a write deadline on; l.mu is held, and the session has not ended.
 func (l *link) arm(c net.Conn, by *time.Time) {
-	if now := time.Now(); by.Sub(now) < l.stall/2 {
-		*by = now.Add(l.stall)
+	if now := time.Now(); by.Sub(now) < l.srv.stall/2 {
+		*by = now.Add(l.srv.stall)
 		_ = c.SetWriteDeadline(*by)
 	}
 }
@@ -250,7 +248,7 @@ func (l *link) deliver(b []byte) bool {
 		return false
 	}
 	if !l.clientIn && len(out) > 0 {
-		l.silence = time.Now().Add(l.afterEOF)
+		l.silence = time.Now().Add(l.srv.afterEOF)
 		_ = l.back.SetReadDeadline(l.silence)
 	}
 	return !l.tryEnd()

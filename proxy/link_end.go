@@ -78,7 +78,7 @@ func (l *link) clientGone(err error) {
 	}
 	w, ok := l.back.(interface{ CloseWrite() error })
 	if (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)) && ok && w.CloseWrite() == nil {
-		l.silence = time.Now().Add(l.afterEOF)
+		l.silence = time.Now().Add(l.srv.afterEOF)
 		_ = l.back.SetReadDeadline(l.silence)
 		return
 	}

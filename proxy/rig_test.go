@@ -38,6 +38,7 @@ type rigOptions struct {
 	routes   string
 	tune     func(c *config.Config)
 	router   func(o *router.Options)
+	server   func(s *Server)
 	gone     bool // backends do not mind when the gateway goes away
 }
 
@@ -97,6 +98,9 @@ func newRig(t testing.TB, o rigOptions) *rig {
 	r.Server = NewServer(Options{Config: &cfg, Routes: routes, Dialer: dialer, Certificates: certs, Log: log, Recorder: r.rec,
 		Router:  router.New(ro, func(u string) config.Side { return routes.For(u).Side }, nil),
 		Limiter: auth.NewLimiter(cfg.Login.FailDelay, nil)})
+	if o.server != nil {
+		o.server(r.Server)
+	}
 	if err := r.Listen(); err != nil {
 		t.Fatal(err)
 	}

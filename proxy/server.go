@@ -43,6 +43,8 @@ type Server struct {
 	asking  [2]atomic.Int64 // logins that wait for a side
 	full    atomic.Int64    // when it was last logged that there is no room, in seconds
 
+	stall, afterEOF time.Duration // of links; see there
+
 	ctx       context.Context // ends when sessions must end now
 	stop      context.CancelCauseFunc
 	wg        sync.WaitGroup
@@ -80,7 +82,8 @@ var ErrShutdown = errors.New("the gateway is shutting down")
 
 // NewServer makes a Server that does not listen yet.
 func NewServer(o Options) *Server {
-	s := &Server{router: o.Router, dialer: o.Dialer, limiter: o.Limiter, certs: o.Certificates, log: o.Log, rec: o.Recorder}
+	s := &Server{router: o.Router, dialer: o.Dialer, limiter: o.Limiter, certs: o.Certificates, log: o.Log, rec: o.Recorder,
+		stall: stallTime, afterEOF: afterEOF}
 	if s.rec == nil {
 		s.rec = noRecorder{}
 	}
