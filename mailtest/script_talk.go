@@ -303,3 +303,6 @@ func quoteShort(s string) string {
 	}
 	return `"` + s + `"`
 }
+
+// Script is the server whose conversation this is, nil for a client's.
+func (k *Talk) Script() *Script { return k.script }

@@ -59,7 +59,7 @@ type link struct {
 	silence  time.Time // when the backend must have said something, once the client has sent his end
 	frontBy  time.Time // write deadlines
 	backBy   time.Time
-	lost     struct{ front, back bool } // a write failed: what was sent is cut somewhere, nothing may follow it
+	lost     struct{ front, back bool } // gone, or a write failed: what was sent is cut somewhere, nothing may follow
 	reason   string
 }
 

@@ -106,7 +106,7 @@ func (l *link) serverGone() (rest []byte) {
 	if l.ended {
 		return nil
 	}
-	l.ended = true
+	l.ended, l.lost.back = true, true
 	if l.reason == "" {
 		l.reason = "backend closed"
 	}
