@@ -31,7 +31,7 @@ func TestBadBackend(t *testing.T) {
 		"closes at once":                {talk: "!close", step: "banner"},
 		"resets at once":                {talk: "!late 20ms\n!reset", step: "banner"},
 		"silent before the banner":      {talk: "!silent", step: "banner", log: "timeout"},
-		"slow banner":                   {talk: "!slow 60ms\n" + greetPlain, step: "banner", log: "timeout"},
+		"slow banner":                   {talk: "!slow 40ms\n" + greetPlain, step: "banner", log: "timeout"},
 		"BYE banner":                    {talk: "S: * BYE [UNAVAILABLE] full", step: "banner", log: "server said BYE"},
 		"PREAUTH":                       {talk: "S: * PREAUTH welcome root", step: "banner", log: "does not greet with OK"},
 		"NO banner":                     {talk: "S: * NO what", step: "banner", log: "does not greet with OK"},
@@ -54,7 +54,7 @@ func TestBadBackend(t *testing.T) {
 		"silent in the handshake":       {talk: greetPlain + "C: $s STARTTLS\nS: $s OK\n!silent", step: "tls", tls: true},
 		"garbage in the handshake":      {talk: greetPlain + "C: $s STARTTLS\nS: $s OK\n!late 30ms\n!garbage 100", step: "tls", tls: true},
 		"silent at login":               {talk: atLogin + "!silent", step: "login", log: "timeout"},
-		"slow answer to login":          {talk: atLogin + "!slow 60ms\nS: $l OK in", step: "login", log: "timeout"},
+		"slow answer to login":          {talk: atLogin + "!slow 40ms\nS: $l OK in", step: "login", log: "timeout"},
 		"closes at login":               {talk: atLogin + "!close", step: "login"},
 		"resets at login":               {talk: atLogin + "!reset", step: "login"},
 		"BYE at login":                  {talk: atLogin + "S: * BYE auth is gone", step: "login", log: "server said BYE"},
@@ -90,7 +90,9 @@ func TestBadBackend(t *testing.T) {
 				k.Dialogue("C: c NOOP\nS: c OK fine")
 			}, tune: func(c *config.Config) {
 				b := &c.Backends[config.Old]
-				b.ConnectTimeout, b.LoginTimeout = 500*time.Millisecond, 500*time.Millisecond
+				if strings.Contains(tt.talk, "!silent") || strings.Contains(tt.talk, "!slow") {
+					b.ConnectTimeout, b.LoginTimeout = 250*time.Millisecond, 250*time.Millisecond
+				}
 				if tt.tls {
 					b.Hosts[0].IMAP.Mode = config.StartTLS
 				}

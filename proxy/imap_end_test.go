@@ -19,7 +19,7 @@ import (
 // one answer (IDLE apart), the others reach neither side, BYE comes last, the backend gets LOGOUT. I15.
 func TestEnds(t *testing.T) {
 	const bye = "S: * BYE [UNAVAILABLE] Your mailbox is being moved, please reconnect\n!end"
-	const logout = "C: mailgate LOGOUT\nS: * BYE\nS: mailgate OK\n!end"
+	const logout = "C: mailgate LOGOUT\nS: * BYE\nS: mailgate OK"
 	for name, tt := range map[string]struct {
 		before  string // from both ends
 		pending string // what the client sends besides, and the backend has read, before the session is asked to end
