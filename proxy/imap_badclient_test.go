@@ -142,6 +142,28 @@ func TestTimeBeforeLogin(t *testing.T) {
 	})
 }
 
+// TestKeepAlive: clients who are gone without a word are found by the kernel.
+func TestKeepAlive(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	r.plain().Expect("* OK ...")
+	r.pre.mu.Lock()
+	c := r.pre.all.Front().Value.(*client)
+	r.pre.mu.Unlock()
+	raw, err := c.raw.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := raw.Control(func(fd uintptr) {
+		on, err1 := syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_KEEPALIVE)
+		idle, err2 := syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_KEEPIDLE)
+		if on != 1 || idle != 120 || err1 != nil || err2 != nil {
+			t.Errorf("on %d, idle %d, %v, %v", on, idle, err1, err2)
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestResets: a client who is reset at any step leaves nothing behind: no session, descriptor or goroutine.
 func TestResets(t *testing.T) {
 	r := newRig(t, rigOptions{gone: true, old: func(k *mailtest.Talk) {
@@ -309,7 +331,11 @@ func TestWrongPasswords(t *testing.T) {
 			}
 		})
 	}
+	start := time.Now()
 	r.until("thousands were tried", func() bool { return tried.Load() > 2000 })
+	if d := time.Since(start); d < 1500*time.Millisecond { // 80 connections, 100 ms each but for the first few
+		t.Errorf("2000 guesses took %v: refusals are not delayed", d)
+	}
 	for _, tt := range []struct{ from, user string }{
 		{"127.0.0.1", user},             // the real user, from where he is known
 		{"127.0.0.5", "v@example.com"},  // somebody else, elsewhere

@@ -63,7 +63,8 @@ type link struct {
 	reason   string
 }
 
-// Limits of a link's end.
+// Limits of a link's end. There is none for an idle session: one in IDLE lives as long as the backend lets it, and who
+// is gone without a word is found by keepalive (tlsconf.KeepAlive).
 const (
 	byeTime   = 3 * time.Second        // for the last words to a client
 	leaveTime = 500 * time.Millisecond // for the backend to say goodbye

@@ -64,8 +64,8 @@ func (l *link) tryEnd() bool {
 	return l.ended
 }
 
-// clientGone hands the client's end on to the backend. A TLS client who closes without close_notify has sent his end
-// like others: what he sent before is carried out, as it would be without us.
+// clientGone hands the client's end on to the backend: what he sent before is carried out, as it would be without us.
+// crypto/tls takes an end between two records for one, with or without close_notify.
 func (l *link) clientGone(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -77,7 +77,7 @@ func (l *link) clientGone(err error) {
 		l.reason = "client closed"
 	}
 	w, ok := l.back.(interface{ CloseWrite() error })
-	if (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)) && ok && w.CloseWrite() == nil {
+	if errors.Is(err, io.EOF) && ok && w.CloseWrite() == nil {
 		l.silence = time.Now().Add(l.srv.afterEOF)
 		_ = l.back.SetReadDeadline(l.silence)
 		return
