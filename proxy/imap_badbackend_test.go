@@ -217,7 +217,7 @@ func watchHeap(t testing.TB) (peak func() int64) {
 	base := int64(m.HeapInuse)
 	go func() {
 		var most int64
-		tick := time.NewTicker(20 * time.Millisecond)
+		tick := time.NewTicker(40 * time.Millisecond)
 		defer tick.Stop()
 		for {
 			runtime.GC()

@@ -229,6 +229,16 @@ func TestHalfClose(t *testing.T) {
 		r := newRig(t, rigOptions{old: ends("old", "S: * BYE Idle for too long")})
 		r.in().Dialogue("S: * BYE Idle for too long\n!end")
 	})
+	t.Run("by the backend, while the client sends", func(t *testing.T) {
+		r := newRig(t, rigOptions{gone: true, old: ends("old", "C: a APPEND x {100000000+}\nS: * BYE full\n!close")}) // unread bytes: a reset
+		for range 20 {
+			k := r.in()
+			k.Send("a APPEND x {100000000+}\r\n")
+			go k.Endless(100000000)
+			k.Dialogue("S: * BYE full")
+			k.Close()
+		}
+	})
 	t.Run("TLS without close_notify", func(t *testing.T) {
 		r := newRig(t, rigOptions{old: ends("old", "C: a APPEND x {3+}\nC\" \"abc\\r\\n\"\n!end\n!fire eof\n!await go\nS: a OK")})
 		k := r.secure()

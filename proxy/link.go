@@ -168,8 +168,14 @@ func (l *link) forward(b []byte) bool {
 		l.changed.Broadcast()
 		if err != nil {
 			l.lost.back = true
-			if !l.ended {
+			switch {
+			case l.ended:
+			case errors.Is(err, os.ErrDeadlineExceeded):
 				l.back.Close() // pumpDown finds out and tells the client
+			default: // what the backend said before it went still lies there: a BYE, most likely
+				l.clientIn = false
+				l.silence = time.Now().Add(l.srv.afterEOF)
+				_ = l.back.SetReadDeadline(l.silence)
 			}
 			for !l.ended {
 				l.changed.Wait()
