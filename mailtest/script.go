@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -46,7 +47,7 @@ type Script struct {
 	events map[string]chan struct{}
 	log    []*transcript
 	closed bool
-	gone   bool
+	gone   atomic.Bool
 }
 
 // transcript is what was said on one connection.
@@ -75,10 +76,9 @@ func StartScriptAt(tb TB, addr string, t *tls.Config, serve func(*Talk)) *Script
 	return s
 }
 
-// AllowGone makes it no error when a peer goes away where the script expects a line of his. Call it before the first
-// connection.
+// AllowGone makes it no error when a peer goes away where the script expects a line of his.
 func (s *Script) AllowGone() *Script {
-	s.gone = true
+	s.gone.Store(true)
 	return s
 }
 

@@ -97,7 +97,7 @@ func (k *Talk) StartTLS(c *tls.Config) {
 
 // ended is what happens when the peer is gone or silent.
 func (k *Talk) ended(what string, err error) {
-	if k.script != nil && (k.over.Load() || k.script.gone && gone(err)) {
+	if k.script != nil && (k.over.Load() || k.script.gone.Load() && gone(err)) {
 		k.exit()
 	}
 	k.fail("%s: %v", what, err)

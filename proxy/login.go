@@ -178,7 +178,9 @@ func verdict(err error) *loginError {
 // throttle makes strangers wait who, or whose address, failed often.
 func (c *client) throttle(ctx context.Context, user string) error {
 	wait, release, err := c.srv.limiter.Before(c.addr.Addr(), user)
-	if err != nil {
+	if err != nil { // told at leisure: a guesser must not be told so in a tight loop
+		_ = pause(ctx, c.set.cfg.Login.FailDelay)
+		c.failures++
 		return &loginError{"rate_limited", "Too many failed logins from your address, try again later", err}
 	}
 	defer release()
