@@ -70,7 +70,8 @@ func StartScriptAt(tb TB, addr string, t *tls.Config, serve func(*Talk)) *Script
 	if err != nil {
 		tb.Fatalf("script: %v", err)
 	}
-	s := &Script{Addr: l.Addr().String(), tb: tb, l: l, serve: serve, tls: t, conns: map[*Talk]bool{}, events: map[string]chan struct{}{}}
+	s := &Script{Addr: l.Addr().String(), tb: tb, l: l, serve: serve, tls: t}
+	s.conns, s.events = map[*Talk]bool{}, map[string]chan struct{}{}
 	s.wg.Go(s.accept)
 	tb.Cleanup(s.Close)
 	return s

@@ -82,8 +82,8 @@ var ErrShutdown = errors.New("the gateway is shutting down")
 
 // NewServer makes a Server that does not listen yet.
 func NewServer(o Options) *Server {
-	s := &Server{router: o.Router, dialer: o.Dialer, limiter: o.Limiter, certs: o.Certificates, log: o.Log, rec: o.Recorder,
-		stall: stallTime, afterEOF: afterEOF}
+	s := &Server{router: o.Router, dialer: o.Dialer, limiter: o.Limiter, certs: o.Certificates, log: o.Log,
+		rec: o.Recorder, stall: stallTime, afterEOF: afterEOF}
 	if s.rec == nil {
 		s.rec = noRecorder{}
 	}
