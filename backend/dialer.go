@@ -170,7 +170,8 @@ func (d *Dialer) connectAnd(ctx context.Context, at config.Side, p config.Protoc
 }
 
 // connectHost makes a connection, with TLS where that is implicit; most is the host's budget, 0 for none.
-func (d *Dialer) connectHost(ctx context.Context, at config.Side, s *side, h *host, p config.Protocol, most int) (*conn, error) {
+func (d *Dialer) connectHost(ctx context.Context, at config.Side, s *side, h *host, p config.Protocol,
+	most int) (*conn, error) {
 	e := h.Endpoint(p)
 	if !h.reserve(most) {
 		return nil, &Error{Step: StepConnect, Host: h.Name, Err: ErrBudget}

@@ -81,8 +81,8 @@ func (c *imapConn) login(who LoginIMAP) (*IMAPConn, error) {
 			return nil, err
 		}
 	}
-	return &IMAPConn{Conn: c.Conn, Buffered: c.buffered(), Capabilities: c.caps, OKText: printable(words), Alerts: c.alerts,
-		Host: c.host.Name}, nil
+	return &IMAPConn{Conn: c.Conn, Buffered: c.buffered(), Capabilities: c.caps, OKText: printable(words),
+		Alerts: c.alerts, Host: c.host.Name}, nil
 }
 
 // open reads the greeting, learns the capabilities, and begins TLS where that is configured.

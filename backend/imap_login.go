@@ -79,7 +79,8 @@ const maxInitial = 6000
 func (c *imapConn) sasl(mechanism string, responses ...[]byte) (string, error) {
 	tag := c.nextTag()
 	command := tag + " AUTHENTICATE " + mechanism
-	if first := base64.StdEncoding.EncodeToString(responses[0]); c.has("SASL-IR") && len(first) <= maxInitial && mechanism != "LOGIN" {
+	first := base64.StdEncoding.EncodeToString(responses[0])
+	if c.has("SASL-IR") && len(first) <= maxInitial && mechanism != "LOGIN" {
 		command += " " + first
 		responses = responses[1:]
 	}

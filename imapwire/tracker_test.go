@@ -266,3 +266,26 @@ func TestTrackerFiltersCapabilities(t *testing.T) {
 		}
 	}
 }
+
+// TestTrackerBoundsPipelining: no more commands are passed on than can be remembered; each answer makes room for one.
+func TestTrackerBoundsPipelining(t *testing.T) {
+	var tr Tracker
+	all := bytes.Repeat([]byte("a X\r\n"), maxPending+10)
+	passed := tr.Client(bytes.Clone(all), false)
+	if passed != 5*maxPending || tr.Outstanding() != maxPending {
+		t.Fatalf("passed %d bytes, %d commands", passed, tr.Outstanding())
+	}
+	if n := tr.Client(bytes.Clone(all[passed:]), false); n != 0 {
+		t.Fatalf("passed %d bytes more", n)
+	}
+	tr.Server([]byte("a OK\r\n"))
+	if n := tr.Client(bytes.Clone(all[passed:]), false); n != 5 {
+		t.Fatalf("passed %d bytes behind an answer", n)
+	}
+	for tr.Outstanding() > 0 {
+		tr.Server([]byte("a OK\r\n"))
+	}
+	if !tr.Boundary() || tr.out != nil {
+		t.Error("the burst is still in memory")
+	}
+}

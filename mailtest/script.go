@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -46,7 +47,7 @@ type Script struct {
 	events map[string]chan struct{}
 	log    []*transcript
 	closed bool
-	gone   bool
+	gone   atomic.Bool
 }
 
 // transcript is what was said on one connection.
@@ -69,16 +70,16 @@ func StartScriptAt(tb TB, addr string, t *tls.Config, serve func(*Talk)) *Script
 	if err != nil {
 		tb.Fatalf("script: %v", err)
 	}
-	s := &Script{Addr: l.Addr().String(), tb: tb, l: l, serve: serve, tls: t, conns: map[*Talk]bool{}, events: map[string]chan struct{}{}}
+	s := &Script{Addr: l.Addr().String(), tb: tb, l: l, serve: serve, tls: t}
+	s.conns, s.events = map[*Talk]bool{}, map[string]chan struct{}{}
 	s.wg.Go(s.accept)
 	tb.Cleanup(s.Close)
 	return s
 }
 
-// AllowGone makes it no error when a peer goes away where the script expects a line of his. Call it before the first
-// connection.
+// AllowGone makes it no error when a peer goes away where the script expects a line of his.
 func (s *Script) AllowGone() *Script {
-	s.gone = true
+	s.gone.Store(true)
 	return s
 }
 

@@ -35,10 +35,12 @@ func Certificate(tb TB, dir string) (cert, key string, server, client *tls.Confi
 	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})
 	pair, err3 := tls.X509KeyPair(crtPEM, keyPEM)
 	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	if err := errors.Join(err1, err2, err3, os.WriteFile(cert, crtPEM, 0o644), os.WriteFile(key, keyPEM, 0o600)); err != nil {
+	err4, err5 := os.WriteFile(cert, crtPEM, 0o644), os.WriteFile(key, keyPEM, 0o600)
+	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
 		tb.Fatalf("certificate: %v", err)
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(crtPEM)
-	return cert, key, &tls.Config{Certificates: []tls.Certificate{pair}}, &tls.Config{RootCAs: roots, ServerName: "localhost"}
+	server = &tls.Config{Certificates: []tls.Certificate{pair}}
+	return cert, key, server, &tls.Config{RootCAs: roots, ServerName: "localhost"}
 }

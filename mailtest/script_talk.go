@@ -97,7 +97,7 @@ func (k *Talk) StartTLS(c *tls.Config) {
 
 // ended is what happens when the peer is gone or silent.
 func (k *Talk) ended(what string, err error) {
-	if k.script != nil && (k.over.Load() || k.script.gone && gone(err)) {
+	if k.script != nil && (k.over.Load() || k.script.gone.Load() && gone(err)) {
 		k.exit()
 	}
 	k.fail("%s: %v", what, err)
@@ -303,3 +303,6 @@ func quoteShort(s string) string {
 	}
 	return `"` + s + `"`
 }
+
+// Script is the server whose conversation this is, nil for a client's.
+func (k *Talk) Script() *Script { return k.script }

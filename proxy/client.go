@@ -15,7 +15,7 @@ import (
 	"mailgate/tlsconf"
 )
 
-// client is a connection before login. It belongs to one goroutine, but for evict.
+// client is a connection before login. It belongs to one goroutine; preAuth may close it from outside.
 type client struct {
 	srv  *Server
 	set  *settings
@@ -31,7 +31,7 @@ type client struct {
 	mistakes int       // commands that made no sense
 	handed   bool      // the connection belongs to a session now
 
-	busy        atomic.Bool // a login is being tried
+	busy        atomic.Bool // the backend is being asked, or the user's fence waited for
 	inAll, inIP *list.Element
 }
 
@@ -45,9 +45,6 @@ func newClient(s *Server, l *listener, q *tlsconf.Quiet) *client {
 	c.r = bufio.NewReaderSize(c.conn, 4096)
 	return c
 }
-
-// evict closes the connection from outside, to wake whatever waits for it.
-func (c *client) evict() { c.raw.Close() }
 
 // leave ends the client, unless his connection was handed on.
 func (c *client) leave() {
@@ -113,9 +110,9 @@ func (c *client) await() error {
 	return c.conn.SetReadDeadline(d)
 }
 
-// write sends text, with a deadline of its own.
+// write sends text; a client who does not read is given as long as for a command.
 func (c *client) write(text string) error {
-	_ = c.conn.SetWriteDeadline(time.Now().Add(30 * time.Second))
+	_ = c.conn.SetWriteDeadline(time.Now().Add(c.set.cfg.Limits.CommandTime))
 	_, err := c.conn.Write([]byte(text))
 	return err
 }

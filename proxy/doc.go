@@ -9,5 +9,6 @@
 //	I1  a session is admitted only after its generation was compared again (login).
 //	I15 a session that we end has no command without its answer, but IDLE and what was not read yet (link.tryEnd).
 //
-// Locks: link.mu is taken alone; nothing is written to a socket under it.
+// Locks: link.mu is taken alone; nothing is written to a socket under it. A link's bytes are in link.go, its ends in
+// link_end.go. Who is before login stands in preAuth until he is handed to a session or closed, under its mutex.
 package proxy
