@@ -151,6 +151,7 @@ type Flip struct {
 type Limits struct {
 	PreAuth         int           // connections that have not logged in, in all; the oldest gives way
 	PreAuthPerIP    int           // the same for one address (IPv6: one /64)
+	PerListener     int           // connections of one listener, before and after login, 0 means no cap
 	SessionsPerUser int           // 0 means no cap
 	SessionsPerIP   int           // authenticated sessions of one address, 0 means no cap
 	Handshake       time.Duration // TLS handshake

@@ -15,7 +15,7 @@ import (
 	"mailgate/tlsconf"
 )
 
-// client is a connection before login. It belongs to one goroutine, but for evict.
+// client is a connection before login. It belongs to one goroutine; preAuth may close it from outside.
 type client struct {
 	srv  *Server
 	set  *settings
@@ -31,7 +31,7 @@ type client struct {
 	mistakes int       // commands that made no sense
 	handed   bool      // the connection belongs to a session now
 
-	busy        atomic.Bool // a login is being tried
+	busy        atomic.Bool // the backend is being asked, or the user's fence waited for
 	inAll, inIP *list.Element
 }
 
@@ -45,9 +45,6 @@ func newClient(s *Server, l *listener, q *tlsconf.Quiet) *client {
 	c.r = bufio.NewReaderSize(c.conn, 4096)
 	return c
 }
-
-// evict closes the connection from outside, to wake whatever waits for it.
-func (c *client) evict() { c.raw.Close() }
 
 // leave ends the client, unless his connection was handed on.
 func (c *client) leave() {

@@ -304,6 +304,9 @@ func (s *imapClient) authenticate(ctx context.Context, tag string, creds *auth.C
 	if s.askedCap {
 		hello = "* CAPABILITY " + caps + "\r\n" + hello
 	}
+	for _, a := range conn.Alerts {
+		hello = "* OK [ALERT] " + a + "\r\n" + hello
+	}
 	s.run(l, sess, hello, conn.Buffered)
 	return errOver
 }
@@ -312,10 +315,8 @@ func (s *imapClient) authenticate(ctx context.Context, tag string, creds *auth.C
 func (s *imapClient) run(l *link, sess *router.Session, hello string, fromServer []byte) {
 	_, pipelined := s.hand()
 	if err := s.write(hello); err != nil {
-		l.reason = "client gone at login"
-		l.front.Close()
+		l.abandon("client gone at login")
 	}
-	_ = s.conn.SetWriteDeadline(noDeadline)
 	l.start(sess, s.srv.log, pipelined, fromServer)
 }
 

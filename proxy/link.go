@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"errors"
-	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -21,10 +20,11 @@ type boundary interface {
 	// Server returns what the client gets for the server's bytes, Flush what was held back.
 	Server(b []byte) []byte
 	Flush() []byte
-	// Boundary, ReadsOnly and ReadsPending are as imapwire.Tracker has them.
+	// Boundary, ReadsOnly, ReadsPending and Writes are as imapwire.Tracker has them.
 	Boundary() bool
 	ReadsOnly() bool
 	ReadsPending() bool
+	Writes() uint64
 	// Bye is the line that tells the client of the end, "" where none may be put in or the server has said its own.
 	ByeLine(text string) string
 	// Leave is what ends the session on the backend politely, "" where nothing may be put in.
@@ -44,24 +44,33 @@ type link struct {
 	up    int64        // bytes from the client; written by its pump
 	down  int64
 
+	stall, afterEOF time.Duration // the limits of these names
+
 	mu       sync.Mutex
 	changed  sync.Cond
 	track    boundary
 	pressure router.Pressure
-	text     string // for the client, when pressed
-	writing  bool   // the server's pump has taken bytes and not passed them on
-	writes   int64  // chunks passed on to the client
-	stuckAt  int64  // writes when first pressed
-	ended    bool   // no byte is passed on any more
-	clientIn bool   // false once the client has sent his end
+	text     string    // for the client, when pressed
+	sending  bool      // the client's pump has taken bytes and not passed them on
+	writing  bool      // the server's pump has
+	owes     bool      // ... and in them is the answer to a command that does more than read
+	writes   int64     // chunks passed on to the client
+	stuckAt  int64     // writes when first pressed
+	ended    bool      // no byte is passed on any more
+	clientIn bool      // false once the client has sent his end
+	silence  time.Time // when the backend must have said something, once the client has sent his end
+	frontBy  time.Time // write deadlines
+	backBy   time.Time
+	lost     struct{ front, back bool } // a write failed: what was sent is cut somewhere, nothing may follow it
 	reason   string
 }
 
 // Limits of a link's end.
 const (
-	byeTime   = 5 * time.Second        // for the last words to a client
+	byeTime   = 3 * time.Second        // for the last words to a client
 	leaveTime = 500 * time.Millisecond // for the backend to say goodbye
-	afterEOF  = 30 * time.Second       // for the backend's answers once the client has sent his end
+	afterEOF  = 30 * time.Second       // for the backend to say something once the client has sent his end
+	stallTime = 10 * time.Minute       // for a peer to take a chunk; Dovecot gives its clients five
 )
 
 // bufferSize is what a pump reads at once while bytes flow: two TLS records.
@@ -82,7 +91,7 @@ func (b *bufferPool) put(x *[]byte) { b.p.Put(x) }
 
 // newLink prepares a splice of two connections; both must be, or run over, a tlsconf.Quiet.
 func newLink(s *Server, front, back net.Conn, t boundary) (*link, error) {
-	l := &link{srv: s, front: front, back: back, track: t, clientIn: true}
+	l := &link{srv: s, front: front, back: back, track: t, clientIn: true, stall: stallTime, afterEOF: afterEOF}
 	l.changed.L = &l.mu
 	var ok bool
 	if l.fs, ok = tlsconf.NewStream(front); !ok {
@@ -104,52 +113,12 @@ func (l *link) start(sess *router.Session, log *slog.Logger, fromClient, fromSer
 	go l.pumpDown(fromServer)
 }
 
-// End implements router.Ender.
-func (l *link) End(p router.Pressure, text string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.ended {
-		return
+// arm moves a write deadline on; l.mu is held, and the session has not ended.
+func (l *link) arm(c net.Conn, by *time.Time) {
+	if now := time.Now(); by.Sub(now) < l.stall/2 {
+		*by = now.Add(l.stall)
+		_ = c.SetWriteDeadline(*by)
 	}
-	if l.pressure == 0 {
-		l.stuckAt = l.writes
-	}
-	l.pressure, l.text = max(p, l.pressure), text
-	stuck := l.writing && l.writes == l.stuckAt && l.track.ReadsPending()
-	if p == router.Cut || p == router.CutReads && stuck {
-		// A client who has not taken a byte of what he asked to read since the first request will not see a BYE.
-		l.ended, l.reason = true, text
-		_ = l.front.SetWriteDeadline(time.Unix(1, 0))
-	}
-	_ = l.back.SetReadDeadline(time.Unix(1, 0)) // wakes pumpDown, which decides
-	l.changed.Broadcast()
-}
-
-// Resume implements router.Ender.
-func (l *link) Resume() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.pressure = 0
-	l.changed.Broadcast()
-}
-
-// tryEnd ends the session if it is pressed and stands at a boundary; l.mu is held.
-func (l *link) tryEnd() bool {
-	if l.ended {
-		return true
-	}
-	switch l.pressure {
-	case router.AtBoundary:
-		l.ended = l.track.Boundary()
-	case router.CutReads:
-		l.ended = l.track.ReadsOnly()
-	case router.Cut:
-		l.ended = true
-	}
-	if l.ended {
-		l.reason = l.text
-	}
-	return l.ended
 }
 
 // pumpUp passes the client's bytes on.
@@ -177,8 +146,9 @@ func (l *link) pumpUp(first []byte) {
 
 // forward passes bytes to the backend as the tracker lets them, and returns false when the session has ended.
 func (l *link) forward(b []byte) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for len(b) > 0 {
-		l.mu.Lock()
 		n := 0
 		for !l.ended {
 			if n = l.track.Client(b, l.pressure > 0); n > 0 {
@@ -186,43 +156,33 @@ func (l *link) forward(b []byte) bool {
 			}
 			l.changed.Wait()
 		}
-		ended := l.ended
-		l.mu.Unlock()
-		if ended {
+		if l.ended {
 			return false
 		}
+		l.sending = true
+		l.arm(l.back, &l.backBy)
+		l.mu.Unlock()
 		l.up += int64(n)
-		if _, err := l.back.Write(b[:n]); err != nil {
-			l.back.Close() // pumpDown finds out and tells the client
-			l.mu.Lock()
+		_, err := l.back.Write(b[:n])
+		l.mu.Lock()
+		l.sending = false
+		l.changed.Broadcast()
+		if err != nil {
+			l.lost.back = true
+			if !l.ended {
+				l.back.Close() // pumpDown finds out and tells the client
+			}
 			for !l.ended {
 				l.changed.Wait()
 			}
-			l.mu.Unlock()
 			return false
+		}
+		if l.pressure > 0 && l.track.Boundary() {
+			l.wake() // a literal that nobody waits for any more has ended
 		}
 		b = b[n:]
 	}
-	return true
-}
-
-// clientGone hands the client's end on to the backend.
-func (l *link) clientGone(err error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.ended {
-		return
-	}
-	l.clientIn = false
-	if l.reason == "" {
-		l.reason = "client closed"
-	}
-	w, ok := l.back.(interface{ CloseWrite() error })
-	if errors.Is(err, io.EOF) && ok && w.CloseWrite() == nil {
-		_ = l.back.SetReadDeadline(time.Now().Add(afterEOF))
-		return
-	}
-	l.back.Close()
+	return !l.ended
 }
 
 // pumpDown passes the server's bytes on, and ends the session when that is due.
@@ -243,29 +203,11 @@ func (l *link) pumpDown(first []byte) {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			ok = l.woken()
 		default:
-			l.serverGone()
+			l.lastBytes(l.serverGone())
 			ok = false
 		}
 	}
 	l.finish()
-}
-
-// woken is pumpDown's look around after its read was interrupted; false ends the session.
-func (l *link) woken() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.clientIn && l.pressure == 0 {
-		l.ended = true // the backend was given its time after the client's end
-	}
-	if l.tryEnd() {
-		return false
-	}
-	var d time.Time
-	if !l.clientIn {
-		d = time.Now().Add(afterEOF)
-	}
-	_ = l.back.SetReadDeadline(d)
-	return true
 }
 
 // deliver passes bytes to the client, and returns false when the session has ended.
@@ -277,9 +219,12 @@ func (l *link) deliver(b []byte) bool {
 	}
 	out := b
 	if len(b) > 0 {
+		before := l.track.Writes()
 		out = l.track.Server(b)
+		l.owes = l.track.Writes() != before
 	}
 	l.writing = len(out) > 0
+	l.arm(l.front, &l.frontBy)
 	l.changed.Broadcast()
 	l.mu.Unlock()
 
@@ -291,81 +236,22 @@ func (l *link) deliver(b []byte) bool {
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.writing = false
+	l.writing, l.owes = false, false
 	l.writes++
 	if err != nil {
-		l.ended = true
-		if l.reason == "" {
+		l.ended, l.lost.front = true, true
+		switch {
+		case l.reason != "":
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			l.reason = "client does not read"
+		default:
 			l.reason = "client gone"
 		}
 		return false
 	}
+	if !l.clientIn && len(out) > 0 {
+		l.silence = time.Now().Add(l.afterEOF)
+		_ = l.back.SetReadDeadline(l.silence)
+	}
 	return !l.tryEnd()
-}
-
-// serverGone is the end that the backend made.
-func (l *link) serverGone() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.ended {
-		return
-	}
-	rest := l.track.Flush()
-	l.ended = true
-	if len(rest) > 0 {
-		_ = l.front.SetWriteDeadline(time.Now().Add(byeTime))
-		_, _ = l.front.Write(rest)
-	}
-	if l.reason == "" {
-		l.reason = "backend closed"
-	}
-	if l.text == "" {
-		l.text = "The mail server closed the connection, please reconnect"
-	}
-}
-
-// finish says goodbye on both sides, the backend's first to be closed: then the router is told.
-func (l *link) finish() {
-	l.mu.Lock()
-	l.ended = true
-	bye, leave := "", l.track.Leave()
-	if l.track.ReadsOnly() || l.track.Boundary() {
-		bye = l.track.ByeLine(l.text)
-	}
-	l.changed.Broadcast()
-	l.mu.Unlock()
-
-	if bye != "" {
-		_ = l.front.SetWriteDeadline(time.Now().Add(byeTime))
-		_, _ = io.WriteString(l.front, bye)
-	}
-	if w, ok := l.front.(interface{ CloseWrite() error }); ok {
-		_ = w.CloseWrite()
-	}
-	_ = l.front.SetReadDeadline(time.Now().Add(time.Second))
-
-	if leave != "" {
-		_ = l.back.SetDeadline(time.Now().Add(leaveTime))
-		if _, err := io.WriteString(l.back, leave); err == nil {
-			discard(l.back)
-		}
-	}
-	l.back.Close()
-	l.sess.Done()
-}
-
-// pumpDone closes and reports when the second pump ends.
-func (l *link) pumpDone() {
-	defer l.srv.wg.Done()
-	if l.left.Add(-1) > 0 {
-		return
-	}
-	l.front.Close()
-	l.back.Close()
-	s := l.sess
-	lived := time.Since(s.Started)
-	l.srv.rec.SessionEnd(s.Protocol, s.Side, lived, l.up, l.down)
-	l.log.Info("session end", "protocol", s.Protocol, "session", s.ID, "user", s.User, "side", s.Side.String(),
-		"epoch", s.Epoch, "host", s.Host, "client", s.Client.String(), "bytes_up", l.up, "bytes_down", l.down,
-		"seconds", lived.Seconds(), "reason", l.reason)
 }

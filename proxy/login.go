@@ -51,7 +51,6 @@ const maxRoutes = 8
 // seconds while the user is fenced. The error is always a *loginError, and logged.
 func (c *client) login(ctx context.Context, creds *auth.Credentials, mailbox bool, dial dialFunc,
 	tick func() error) (*router.Session, dialed, error) {
-	c.busy.Store(true)
 	defer c.busy.Store(false)
 	_ = c.conn.SetReadDeadline(time.Time{})
 	start := time.Now()
@@ -94,6 +93,7 @@ func (c *client) tryLogin(ctx context.Context, creds *auth.Credentials, mailbox 
 	if err := c.throttle(ctx, user); err != nil {
 		return user, nil, d, err
 	}
+	c.busy.Store(true) // who only waits for a penalty to pass may give way to others
 	l, err := c.srv.router.Begin(user)
 	if err != nil {
 		return user, nil, d, &loginError{"rate_limited", "Too many logins of this user are under way, try again later", err}
@@ -123,7 +123,7 @@ func (c *client) tryLogin(ctx context.Context, creds *auth.Credentials, mailbox 
 // once tries one route. ErrMoved means that it was no longer the user's: whatever the backend said does not count.
 func (c *client) once(ctx context.Context, l *router.Login, at target, mailbox bool,
 	dial dialFunc) (*router.Session, dialed, error) {
-	d, err := dial(ctx, at)
+	d, err := c.ask(ctx, at, dial)
 	if err != nil {
 		if l.Moved(at.Place) {
 			return nil, d, fmt.Errorf("%w: %w", router.ErrMoved, err)
@@ -137,6 +137,19 @@ func (c *client) once(ctx context.Context, l *router.Login, at target, mailbox b
 		return nil, d, err
 	}
 	return sess, d, nil
+}
+
+// errSideBusy means that half of all clients before login wait for this side: the other half is for the other one.
+var errSideBusy = errors.New("too many logins wait for this side")
+
+// ask dials, unless too many wait for that side already: one that hangs must not take the room of both.
+func (c *client) ask(ctx context.Context, at target, dial dialFunc) (dialed, error) {
+	n := c.srv.asking[at.Side].Add(1)
+	defer c.srv.asking[at.Side].Add(-1)
+	if most := c.set.cfg.Limits.PreAuth / 2; most > 0 && n > int64(most) {
+		return dialed{}, errSideBusy
+	}
+	return dial(ctx, at)
 }
 
 func (c *client) target(user string, p router.Place) target {
@@ -177,6 +190,7 @@ func (c *client) throttle(ctx context.Context, user string) error {
 
 // refused delays the answer to a refusal, so that guessing is slow.
 func (c *client) refused(user string, e *loginError) *loginError {
+	c.busy.Store(false)
 	if e.rejected() || e.result == "malformed" {
 		_ = pause(c.srv.ctx, c.srv.limiter.Failed(c.addr.Addr(), user))
 		c.failures++

@@ -3,13 +3,9 @@ package proxy
 import (
 	"slices"
 	"strings"
-	"time"
 
 	"mailgate/config"
 )
-
-// noDeadline clears a deadline.
-var noDeadline time.Time
 
 // commonCapabilities are capabilities of IMAP that matter after login and that clients look for before it; they are
 // named when both sides name them before login.

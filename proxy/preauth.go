@@ -43,12 +43,26 @@ func (p *preAuth) add(c *client, l config.Limits) bool {
 func (p *preAuth) giveWay(l *list.List) bool {
 	for e := l.Front(); e != nil; e = e.Next() {
 		if c := e.Value.(*client); !c.busy.Load() {
-			p.unlink(c)
-			c.evict()
+			p.close(c)
 			return true
 		}
 	}
 	return false
+}
+
+// evict closes a client's connection, unless it was handed to a session.
+func (p *preAuth) evict(c *client) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if c.inAll != nil {
+		p.close(c)
+	}
+}
+
+// close wakes whatever the client waits for; p.mu is held.
+func (p *preAuth) close(c *client) {
+	p.unlink(c)
+	c.raw.Close()
 }
 
 func (p *preAuth) evictOldest() {

@@ -40,6 +40,8 @@ type Server struct {
 	set     atomic.Pointer[settings]
 	pre     preAuth
 	buffers bufferPool
+	asking  [2]atomic.Int64 // logins that wait for a side
+	full    atomic.Int64    // when it was last logged that there is no room, in seconds
 
 	ctx       context.Context // ends when sessions must end now
 	stop      context.CancelCauseFunc
@@ -61,6 +63,7 @@ type listener struct {
 	net.Listener
 	config.Endpoint
 	protocol protocol
+	open     atomic.Int64 // connections
 }
 
 // protocol is what differs between the protocols before login and at its own pace after it.
@@ -121,7 +124,8 @@ func (s *Server) open(e config.Endpoint) (*listener, error) {
 	default:
 		return nil, fmt.Errorf("listen %s: no such protocol", e.URL)
 	}
-	l, err := net.Listen("tcp", e.Address())
+	lc := net.ListenConfig{KeepAliveConfig: tlsconf.KeepAlive()}
+	l, err := lc.Listen(s.ctx, "tcp", e.Address())
 	if err != nil {
 		return nil, fmt.Errorf("listen %s: %w", e.URL, err)
 	}
@@ -180,23 +184,40 @@ func (s *Server) admit(l *listener, conn net.Conn) {
 		conn.Close()
 		return
 	}
+	n := l.open.Add(1)
+	q.OnClose(func() { l.open.Add(-1) })
 	c := newClient(s, l, q)
 	s.mu.Lock()
 	if s.closing {
 		s.mu.Unlock()
-		conn.Close()
+		q.Close()
 		return
 	}
 	s.wg.Add(1)
 	s.mu.Unlock()
 	s.rec.Connection(l.Protocol, l.URL, l.Mode)
-	if !s.pre.add(c, c.set.cfg.Limits) {
-		s.log.Warn("too many connections before login", "client", c.addr, "protocol", l.Protocol)
-		conn.Close()
-		s.wg.Done()
-		return
+	limits := c.set.cfg.Limits
+	switch {
+	case limits.PerListener > 0 && n > int64(limits.PerListener):
+		s.turnAway(c, "limits.per_listener")
+	case !s.pre.add(c, limits):
+		s.turnAway(c, "limits.pre_auth")
+	default:
+		go s.preAuthSession(c)
 	}
-	go s.preAuthSession(c)
+}
+
+// turnAway ends a connection for which there is no room. In clear it is told why: the text fits into the socket's
+// buffer. A handshake would be work for strangers.
+func (s *Server) turnAway(c *client, limit string) {
+	defer s.wg.Done()
+	defer c.raw.Close()
+	if c.ln.Mode != config.Implicit {
+		_ = c.write(c.ln.protocol.refuse("Too many connections, try again later"))
+	}
+	if now := time.Now().Unix(); s.full.Swap(now) != now { // once a second: a flood must not fill the log
+		s.log.Warn("too many connections", "listener", c.ln.URL, "limit", limit, "client", c.addr)
+	}
 }
 
 // preAuthSession serves one client until he has logged in or is gone.
@@ -208,7 +229,7 @@ func (s *Server) preAuthSession(c *client) {
 	defer cancel(nil)
 	stop := context.AfterFunc(ctx, func() {
 		if errors.Is(context.Cause(ctx), ErrShutdown) {
-			c.evict()
+			s.pre.evict(c)
 		}
 	})
 	defer stop()

@@ -1,0 +1,192 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"time"
+
+	"mailgate/router"
+)
+
+// How a link ends: pressed (End), or because one of its ends is gone. Whoever ends it, pumpDown finishes it.
+
+// End implements router.Ender.
+func (l *link) End(p router.Pressure, text string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended {
+		return
+	}
+	if l.pressure == 0 {
+		l.stuckAt = l.writes
+	}
+	l.pressure, l.text = max(p, l.pressure), text
+	stuck := l.writing && !l.owes && l.writes == l.stuckAt && l.track.ReadsPending()
+	if p == router.Cut || p == router.CutReads && stuck {
+		// A client who has not taken a byte of what he asked to read since the first request will not see a BYE.
+		l.ended, l.reason = true, text
+		_ = l.front.SetWriteDeadline(longAgo())
+	}
+	l.wake()
+	l.changed.Broadcast()
+}
+
+// Resume implements router.Ender.
+func (l *link) Resume() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pressure = 0
+	l.changed.Broadcast()
+}
+
+// longAgo as a deadline ends what waits.
+func longAgo() time.Time { return time.Unix(1, 0) }
+
+// wake makes pumpDown look around; l.mu is held.
+func (l *link) wake() { _ = l.back.SetReadDeadline(longAgo()) }
+
+// tryEnd ends the session if it is pressed and stands at a boundary; l.mu is held.
+func (l *link) tryEnd() bool {
+	if l.ended {
+		return true
+	}
+	switch l.pressure {
+	case router.AtBoundary:
+		l.ended = l.track.Boundary()
+	case router.CutReads:
+		l.ended = l.track.ReadsOnly()
+	case router.Cut:
+		l.ended = true
+	}
+	if l.ended {
+		l.reason = l.text
+	}
+	return l.ended
+}
+
+// clientGone hands the client's end on to the backend. A TLS client who closes without close_notify has sent his end
+// like others: what he sent before is carried out, as it would be without us.
+func (l *link) clientGone(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended {
+		return
+	}
+	l.clientIn = false
+	if l.reason == "" {
+		l.reason = "client closed"
+	}
+	w, ok := l.back.(interface{ CloseWrite() error })
+	if (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)) && ok && w.CloseWrite() == nil {
+		l.silence = time.Now().Add(l.afterEOF)
+		_ = l.back.SetReadDeadline(l.silence)
+		return
+	}
+	l.back.Close()
+}
+
+// woken is pumpDown's look around after its read was interrupted; false ends the session.
+func (l *link) woken() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.clientIn && !time.Now().Before(l.silence) {
+		l.ended = true // the backend was given its time after the client's end
+	}
+	if l.tryEnd() {
+		return false
+	}
+	_ = l.back.SetReadDeadline(l.silence) // none while the client is there
+	return true
+}
+
+// serverGone is the end that the backend made. It returns what was held back.
+func (l *link) serverGone() (rest []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended {
+		return nil
+	}
+	l.ended = true
+	if l.reason == "" {
+		l.reason = "backend closed"
+	}
+	if l.text == "" {
+		l.text = "The mail server closed the connection, please reconnect"
+	}
+	return l.track.Flush()
+}
+
+// lastBytes passes on what was held back.
+func (l *link) lastBytes(b []byte) {
+	if len(b) == 0 {
+		return
+	}
+	_ = l.front.SetWriteDeadline(time.Now().Add(byeTime))
+	if _, err := l.front.Write(b); err != nil {
+		l.mu.Lock()
+		l.lost.front = true
+		l.mu.Unlock()
+	}
+}
+
+// finish says goodbye on both sides, the backend's first to be closed: then the router is told.
+func (l *link) finish() {
+	l.mu.Lock()
+	l.ended = true
+	l.changed.Broadcast()
+	_ = l.back.SetWriteDeadline(time.Now().Add(leaveTime)) // bounds what pumpUp is sending, too
+	for l.sending {
+		l.changed.Wait()
+	}
+	var bye, leave string
+	if !l.lost.front {
+		bye = l.track.ByeLine(l.text)
+	}
+	if !l.lost.back && l.clientIn {
+		leave = l.track.Leave()
+	}
+	l.mu.Unlock()
+
+	var err error
+	if bye != "" {
+		_ = l.front.SetWriteDeadline(time.Now().Add(byeTime))
+		_, err = io.WriteString(l.front, bye)
+	}
+	if w, ok := l.front.(interface{ CloseWrite() error }); ok && err == nil && !l.lost.front {
+		_ = w.CloseWrite()
+	}
+	_ = l.front.SetReadDeadline(time.Now().Add(time.Second))
+
+	if leave != "" {
+		_ = l.back.SetDeadline(time.Now().Add(leaveTime))
+		if _, err := io.WriteString(l.back, leave); err == nil {
+			discard(l.back)
+		}
+	}
+	l.back.Close()
+	l.sess.Done()
+}
+
+// abandon ends a session whose client was gone before it began.
+func (l *link) abandon(reason string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.reason = reason
+	l.front.Close()
+}
+
+// pumpDone closes and reports when the second pump ends.
+func (l *link) pumpDone() {
+	defer l.srv.wg.Done()
+	if l.left.Add(-1) > 0 {
+		return
+	}
+	l.front.Close()
+	l.back.Close()
+	s := l.sess
+	lived := time.Since(s.Started)
+	l.srv.rec.SessionEnd(s.Protocol, s.Side, lived, l.up, l.down)
+	l.log.Info("session end", "protocol", s.Protocol, "session", s.ID, "user", s.User, "side", s.Side.String(),
+		"epoch", s.Epoch, "host", s.Host, "client", s.Client.String(), "bytes_up", l.up, "bytes_down", l.down,
+		"seconds", lived.Seconds(), "reason", l.reason)
+}
