@@ -86,7 +86,7 @@ func (s *submissionSession) end(o *outcome, out []byte) []byte {
 	if !o.clean() {
 		return out
 	}
-	_ = s.back.SetReadDeadline(noDeadline)
+	_ = s.back.SetReadDeadline(time.Time{})
 	if s.back.Spoken() {
 		o.early = true
 		return nil

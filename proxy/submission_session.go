@@ -138,7 +138,7 @@ func (s *submissionSession) watch() {
 	if s.watching != nil || s.away {
 		return
 	}
-	_ = s.back.SetReadDeadline(noDeadline)
+	_ = s.back.SetReadDeadline(time.Time{})
 	ended := make(chan struct{})
 	s.watching = ended
 	go func() { // unwatch waits for it
