@@ -164,7 +164,7 @@ func TestLoginFaults(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newSMTPRig(t, smtpRigOptions{noProbe: true, configure: func(c *config.Config) {
-				c.Backends[0].LoginTimeout = 200 * time.Millisecond
+				c.Backends[0].LoginTimeout, c.Backends[0].ConnectTimeout = 200*time.Millisecond, 200*time.Millisecond
 			}}, func(k *mailtest.Talk) { k.Dialogue(c.dialogue) }, idleBackend())
 			k := r.dial()
 			k.Send("EHLO client.example.org\r\n")
