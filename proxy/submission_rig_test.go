@@ -34,6 +34,7 @@ type smtpRig struct {
 	addr   string
 	client *tls.Config // for clients that begin with TLS; nil means in clear
 	trust  *tls.Config
+	server *tls.Config // for backends that begin TLS by themselves
 	old    *mailtest.Script
 	new    *mailtest.Script
 	end    func()
@@ -73,7 +74,7 @@ func newSMTPRig(t *testing.T, o smtpRigOptions, old, new func(*mailtest.Talk)) *
 	t.Helper()
 	t.Cleanup(func() { goleak.VerifyNone(t) })
 	cert, key, server, trust := mailtest.Certificate(t, t.TempDir())
-	r := &smtpRig{t: t, log: &smtpLog{}, trust: trust}
+	r := &smtpRig{t: t, log: &smtpLog{}, trust: trust, server: server}
 	conf := config.Default()
 	conf.Hostname = "mail.example.com"
 	conf.Login.FailDelay = time.Millisecond
