@@ -29,6 +29,8 @@ type Dialer struct {
 	rec   Recorder
 	sides [2]atomic.Pointer[side]
 	feat  [2]atomic.Pointer[Features]
+
+	changed chan struct{} // wakes Run: the configuration is another
 }
 
 // side is one backend as configured; a reload makes a new one.
@@ -61,7 +63,9 @@ func NewDialer(b [2]config.Backend, log *slog.Logger, rec Recorder) (*Dialer, er
 	for _, s := range config.Sides {
 		d.feat[s].Store(&Features{})
 	}
-	return d, d.Update(b)
+	err := d.Update(b)
+	d.changed = make(chan struct{}, 1) // from here on a change is one
+	return d, err
 }
 
 // Update puts a new configuration in force for connections to come, or changes nothing and says why.
@@ -83,6 +87,10 @@ func (d *Dialer) Update(b [2]config.Backend) error {
 	}
 	for _, s := range config.Sides {
 		d.sides[s].Store(next[s])
+	}
+	select {
+	case d.changed <- struct{}{}:
+	default: // Run is to look anyway
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package backend
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -9,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -95,6 +97,40 @@ func TestSpoken(t *testing.T) {
 	if _, err := c.ReadReply(); !errors.Is(err, io.EOF) {
 		t.Error(err)
 	}
+}
+
+// TestRunLooksAgain: what clients are offered follows a reload at once, not within a minute.
+func TestRunLooksAgain(t *testing.T) {
+	serve := func(ext string) *mailtest.Script {
+		return mailtest.StartScript(t, nil, func(k *mailtest.Talk) {
+			k.Dialogue("S: 220 hi\nC: EHLO gate\nS: 250-hi\nS: 250 " + ext + "\nC: QUIT\nS: 221 bye")
+		})
+	}
+	before, after := serve("DSN"), serve("SMTPUTF8")
+	d := submissionDialer(t, before.Port())
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { d.Run(ctx, "gate") })
+	defer wg.Wait()
+	defer cancel()
+	offers := func(ext string) {
+		t.Helper()
+		for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+			if _, ok := d.Features(config.New).Submission[ext]; ok {
+				return
+			}
+			if time.Now().After(end) {
+				t.Fatalf("%s is not known", ext)
+			}
+		}
+	}
+	offers("DSN")
+	b := d.sides[config.New].Load().Backend
+	b.Hosts = []config.Host{{Name: "host", Submission: config.Endpoint{Protocol: config.Submission, Host: "127.0.0.1", Port: after.Port()}}}
+	if err := d.Update([2]config.Backend{b, b}); err != nil {
+		t.Fatal(err)
+	}
+	offers("SMTPUTF8")
 }
 
 func readReply(s string, size int) (Reply, error) {

@@ -172,7 +172,7 @@ func (s *submissionSession) ask(line string) (backend.Reply, error) {
 			err = errStep
 		}
 		if err != nil {
-			return r, s.lost(step, err)
+			return r, s.lost(step, saying(r, err))
 		}
 		return r, nil
 	}
@@ -194,12 +194,21 @@ func (s *submissionSession) reply(step string, werr error) (backend.Reply, error
 		err = werr
 	case err == nil && r.Code/100 == 3 && (r.Code != 354 || step != "DATA"),
 		err == nil && r.Code/100 == 2 && step == "DATA":
-		err = fmt.Errorf("%w: %d", errStep, r.Code)
+		err = errStep
 	}
 	if err != nil {
-		return r, s.lost(step, err)
+		return r, s.lost(step, saying(r, err))
 	}
 	return r, nil
+}
+
+// saying adds to an error what the backend said last, for the log.
+func saying(r backend.Reply, err error) error {
+	if len(r.Lines) == 0 {
+		return err
+	}
+	last := r.Lines[len(r.Lines)-1]
+	return fmt.Errorf("%w, it said %q", err, last[:min(len(last), 200)])
 }
 
 // lost ends the session over a backend that was lost between messages.

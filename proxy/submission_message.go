@@ -129,11 +129,11 @@ func (s *submissionSession) message(o outcome, what string) error {
 	_ = s.back.SetReadDeadline(s.front.within(limit))
 	r, err := s.back.ReadReply()
 	if err == nil && (r.Code/100 == 3 || !o.clean() && r.Code < 400) {
-		err = fmt.Errorf("%w: %d", errStep, r.Code)
+		err = errStep
 	}
 	switch {
 	case err != nil:
-		if o.back != nil {
+		if err = saying(r, err); o.back != nil {
 			err = o.back
 		}
 		s.count(4)
