@@ -93,6 +93,19 @@ func TestParameters(t *testing.T) {
 	}
 }
 
+// TestASCIIOnly: no letter that Unicode folds to an ASCII one makes a verb or a parameter.
+func TestASCIIOnly(t *testing.T) {
+	if name, _ := verb("ma\u0131l FROM:<>"); name == "MAIL" {
+		t.Error(name)
+	}
+	if name, _ := verb("r\u017fet"); name == "RSET" {
+		t.Error(name)
+	}
+	if hasParameter("MAIL FROM:<a> \u017fMTPUTF8", "SMTPUTF8") {
+		t.Error("a long s is no S")
+	}
+}
+
 func FuzzParameters(f *testing.F) {
 	f.Add("MAIL FROM:<a@b> SIZE=1")
 	f.Add(`RCPT TO:<"a\">b"@x> ORCPT=rfc822;a>b@c`)
@@ -102,7 +115,7 @@ func FuzzParameters(f *testing.F) {
 			t.Fatalf("%q: %q at %d", line, params, at)
 		}
 		for _, p := range params {
-			if !hasParameter(line, strings.ToUpper(p)) {
+			if !hasParameter(line, upper(p)) {
 				t.Fatalf("%q has no %q", line, p)
 			}
 		}

@@ -84,7 +84,7 @@ func (s *submissionSession) foreign(name, line string) string {
 	case !valid:
 		return "500 5.5.2 The command is neither ASCII nor UTF-8"
 	case name == "MAIL" && hasParameter(line, "SMTPUTF8"), name == "RCPT" && s.tx.utf8,
-		(name == "VRFY" || name == "EXPN") && strings.HasSuffix(strings.ToUpper(line), " SMTPUTF8"):
+		(name == "VRFY" || name == "EXPN") && strings.HasSuffix(upper(line), " SMTPUTF8"):
 	case name == "MAIL" || name == "RCPT":
 		return "553 5.6.7 Such an address takes SMTPUTF8"
 	default:

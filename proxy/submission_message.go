@@ -186,7 +186,7 @@ func chunkSize(args string) (size int64, last, ok bool) {
 		return 0, false, false
 	}
 	n, err := strconv.ParseUint(f[0], 10, 62)
-	last = len(f) == 2 && strings.EqualFold(f[1], "LAST")
+	last = len(f) == 2 && upper(f[1]) == "LAST"
 	return int64(n), last, err == nil && (last || len(f) == 1)
 }
 
