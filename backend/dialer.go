@@ -134,12 +134,8 @@ func (s *side) candidates(p config.Protocol, name string) []*host {
 	return append(well, ill...)
 }
 
-// connect tries the hosts of a side until one takes the connection. With implicit TLS the handshake is part of it.
-func (d *Dialer) connect(ctx context.Context, at config.Side, p config.Protocol, name string) (*conn, error) {
-	return d.connectAnd(ctx, at, p, name, nil)
-}
-
-// connectAnd is connect, but a host has taken the connection only when open is through, which may be nil.
+// connectAnd tries the hosts of a side until one takes the connection, with TLS where that is implicit, and open is
+// through.
 func (d *Dialer) connectAnd(ctx context.Context, at config.Side, p config.Protocol, name string,
 	open func(context.Context, *conn) error) (*conn, error) {
 	s := d.sides[at].Load()
@@ -156,7 +152,7 @@ func (d *Dialer) connectAnd(ctx context.Context, at config.Side, p config.Protoc
 			continue
 		}
 		c, err := d.connectHost(ctx, at, s, h, p, s.MaxConnections)
-		if err == nil && open != nil {
+		if err == nil {
 			if err = open(ctx, c); err != nil {
 				c.Close()
 			}

@@ -113,6 +113,27 @@ func TestMemory(t *testing.T) {
 	}
 }
 
+// TestBackendTakesNoBytes: a backend that stops reading is given up when nothing moves for that long; the client's
+// message is read to its end, and he is told to try again.
+func TestBackendTakesNoBytes(t *testing.T) {
+	r := newSMTPRig(t, smtpRigOptions{mostWait: 100 * time.Millisecond}, smtpBackend(nil, func(k *mailtest.Talk) {
+		k.Dialogue("C: MAIL FROM:<a@example.com>\nS: 250 ok\nC: DATA\nS: 354 go\n!deaf over")
+	}), idleBackend())
+	k := r.login()
+	k.Dialogue("C: MAIL FROM:<a@example.com>\nS: 250 ok\nC: DATA\nS: 354 go")
+	block := strings.Repeat(strings.Repeat("x", 76)+"\r\n", 840)
+	for range 300 { // more than the buffers of loopback hold
+		k.Send(block)
+	}
+	k.Dialogue("C: .\nS: 451 4.4.2 ...\nS: 421 4.4.2 ...\n!end")
+	k.Close()
+	r.old.Fire("over")
+	r.end()
+	if !strings.Contains(r.log.String(), "backend lost in DATA") {
+		t.Error("the log does not name the step")
+	}
+}
+
 // TestIdleSessions: a session that waits has at most two goroutines, and none is left behind.
 func TestIdleSessions(t *testing.T) {
 	const n = 50
