@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -113,6 +114,31 @@ func TestFlipWaitsForTransaction(t *testing.T) {
 			k.Dialogue("S: 250 2.0.0 queued\nS: 421 4.3.2 mail.example.com " + movingText + "\n!end")
 		})
 	}
+}
+
+// TestNoTransactionBeginsUnderPressure: a MAIL that was read just before the fence does not begin one behind it.
+func TestNoTransactionBeginsUnderPressure(t *testing.T) {
+	s := &submissionSession{pressure: router.AtBoundary}
+	if err := s.begin(); !errors.Is(err, errEnded) || s.inTx {
+		t.Error(err)
+	}
+	s = &submissionSession{pressure: router.AtBoundary, inTx: true} // a nested MAIL is the backend's to refuse
+	if err := s.begin(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestFlipWaitsForAnyMessage: also for one that a lax backend takes without MAIL.
+func TestFlipWaitsForAnyMessage(t *testing.T) {
+	r := newSMTPRig(t, smtpRigOptions{}, smtpBackend(nil, func(k *mailtest.Talk) {
+		k.Dialogue("C: DATA\nS: 354 go\nC: half\n!fire half\nC: whole\nC: .\nS: 250 queued\nC: QUIT\nS: 221 bye")
+	}), idleBackend())
+	k := r.login()
+	k.Dialogue("C: DATA\nS: 354 ...\nC: half")
+	r.old.Await("half")
+	r.flip(1, router.Place{Side: config.New, Epoch: 1}, nil)
+	k.Dialogue("C: whole\nC: .\nS: 250 queued\nS: 421 4.3.2 ...\n!end")
+	k.Close()
 }
 
 // TestAbortResumes: a session that was asked to end in a transaction goes on when the flip is aborted.

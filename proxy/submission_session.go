@@ -143,6 +143,7 @@ func (s *submissionSession) watch() {
 	s.watching = ended
 	go func() { // unwatch waits for it
 		defer close(ended)
+		defer s.srv.recoverPanic(s.client)
 		if s.back.Await() == nil {
 			s.mu.Lock()
 			defer s.mu.Unlock()
