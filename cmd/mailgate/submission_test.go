@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -156,13 +157,31 @@ func TestSubmission(t *testing.T) {
 			}
 		}
 	})
-	t.Run("swaks", func(t *testing.T) {
-		host, port, _ := strings.Cut(g.smtps, ":")
-		out, err := exec.Command("swaks", "--server", host, "--port", port, "--tls-on-connect", "--auth", "PLAIN", "--auth-user",
-			"user2@example.com", "--auth-password", "pass2", "--from", "user2@example.com", "--to", "user6@example.com",
-			"--header", "Subject: by swaks").CombinedOutput()
-		if err != nil {
-			t.Fatalf("%v %s", err, out)
+	t.Run("swaks and curl hear the same", func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "message")
+		g.write(file, "Subject: by curl\r\n\r\n.\r\nx\r\n")
+		swaks := func(at string, more ...string) []string {
+			host, port, _ := strings.Cut(at, ":")
+			return append([]string{"swaks", "--server", host, "--port", port, "--auth", "PLAIN", "--header", "Subject: by swaks",
+				"--auth-user", "user2@example.com", "--auth-password", "pass2", "--from", "user2@example.com",
+				"--to", "user6@example.com,gone@@example.com", "--pipeline"}, more...)
+		}
+		curl := func(url string) []string {
+			return []string{"curl", "-svk", "--user", "user2@example.com:pass2", "--mail-from", "user2@example.com",
+				"--mail-rcpt", "user6@example.com", "--mail-rcpt", "gone@@example.com", "--mail-rcpt-allowfails", "-T", file, url}
+		}
+		for name, c := range map[string][2][]string{
+			"swaks": {swaks(lab.Addr(l.New.Submission)), swaks(g.smtps, "--tls-on-connect")},
+			"curl":  {curl("smtp://" + lab.Addr(l.New.Submission)), curl("smtps://" + g.smtps)},
+		} {
+			var said [2]string
+			for i := range c {
+				out, _ := exec.Command(c[i][0], c[i][1:]...).CombinedOutput()
+				said[i] = queued.ReplaceAllString(repliesBehindLogin(string(out)), "queued")
+			}
+			if said[0] != said[1] || !strings.Contains(said[0], "queued") || !strings.Contains(said[0], "501") {
+				t.Errorf("%s\ndirect\n%s\nproxied\n%s", name, said[0], said[1])
+			}
 		}
 	})
 	t.Run("a flip waits for no transaction, and ends the session behind it", func(t *testing.T) {
@@ -186,7 +205,10 @@ func TestSubmission(t *testing.T) {
 		g.run(0, "unpin", "user1@example.com")
 		g.waitSide("user1@example.com", "new")
 	})
-	want := map[string][]string{"user3": {"transcript", "pipelined", "in chunks"}, "user6": {"by swaks"}, "user7": {"across a flip"}}
+	want := map[string][]string{"user3": {"transcript", "pipelined", "in chunks"}, "user6": {"by swaks", "by curl"}, "user7": {"across a flip"}}
+	if strings.Contains(g.log.String(), "refuses XCLIENT") {
+		t.Error("Postfix trusts us and did not take XCLIENT as it was said")
+	}
 	for i := range smugglers {
 		want["user8"] = append(want["user8"], fmt.Sprintf("smuggler %d false", i), fmt.Sprintf("smuggler %d true", i))
 	}
@@ -207,6 +229,19 @@ func TestSubmission(t *testing.T) {
 	if got := subjects(t, l.Old, "user8@example.com", "pass8"); len(got) != 2*len(smugglers) {
 		t.Errorf("%d messages of %d: %v", len(got), 2*len(smugglers), got)
 	}
+}
+
+var serverLine = regexp.MustCompile(`(?m)^<[-~*]*\s+(\d\d\d[ -].*?)\r?$`)
+
+// repliesBehindLogin takes the server's replies from what swaks or curl shows of a session.
+func repliesBehindLogin(shown string) string {
+	var out []string
+	for _, m := range serverLine.FindAllStringSubmatch(shown, -1) {
+		if out != nil || strings.HasPrefix(m[1], "235") {
+			out = append(out, m[1])
+		}
+	}
+	return strings.Join(out, "\n")
 }
 
 // smugglers are what ends a message for one server or another, and not for SMTP.
