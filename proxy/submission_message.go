@@ -113,11 +113,7 @@ func (s *submissionSession) message(o outcome, what string) error {
 	s.away = true // until the backend's reply says that it waits for commands again
 	switch {
 	case o.client != nil:
-		s.reason = "client lost in " + what + ": " + o.client.Error()
-		if isTimeout(o.client) {
-			_ = s.say("421 4.4.2 " + s.set.cfg.Hostname + " Timeout, closing connection")
-		}
-		return errOver // the backend never saw the end; closing discards what it has
+		return s.clientLost(what, o.client) // the backend never saw the end; closing discards what it has
 	case o.refuse != "":
 		s.count(5)
 		return s.over(o.refuse, o.refuse, s.closing("4.7.0"))
@@ -149,6 +145,15 @@ func (s *submissionSession) message(o outcome, what string) error {
 		s.messages++
 	}
 	return s.pass(r)
+}
+
+// clientLost ends the session of a client who is gone, or silent, in the middle of a message.
+func (s *submissionSession) clientLost(what string, err error) error {
+	s.reason = "client lost in " + what + ": " + err.Error()
+	if isTimeout(err) {
+		_ = s.say("421 4.4.2 " + s.set.cfg.Hostname + " Timeout, closing connection")
+	}
+	return errOver
 }
 
 func (s *submissionSession) count(class int) {
@@ -193,8 +198,7 @@ func chunkSize(args string) (size int64, last, ok bool) {
 // drop reads a chunk that is not wanted, and answers it.
 func (s *submissionSession) drop(size int64, reply ...string) error {
 	if err := s.chunk(size, func([]byte) {}); err != nil {
-		s.reason = "client lost in BDAT: " + err.Error()
-		return errOver
+		return s.clientLost("BDAT", err)
 	}
 	return s.say(reply...)
 }
