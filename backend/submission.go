@@ -34,7 +34,8 @@ type smtpConn struct {
 }
 
 // DialSubmission connects and logs in (RFC 6409, RFC 4954). The error is an *Error.
-func (d *Dialer) DialSubmission(ctx context.Context, at config.Side, name string, who LoginSubmission) (*SubmissionConn, error) {
+func (d *Dialer) DialSubmission(ctx context.Context, at config.Side, name string,
+	who LoginSubmission) (*SubmissionConn, error) {
 	var c *smtpConn
 	var start time.Time
 	_, err := d.connectAnd(ctx, at, config.Submission, name, func(ctx context.Context, raw *conn) error {
@@ -48,11 +49,19 @@ func (d *Dialer) DialSubmission(ctx context.Context, at config.Side, name string
 	out, err := c.login(who, d)
 	done()
 	if err != nil {
-		c.Close()
+		c.leave()
 		return nil, err
 	}
 	d.rec.LoggedIn(at, config.Submission, time.Since(start))
 	return out, nil
+}
+
+// leave says QUIT before it closes: to hosts that count connections lost after AUTH against their sender, each wrong
+// password would be one of ours.
+func (c *smtpConn) leave() {
+	_ = c.raw.SetDeadline(time.Now().Add(time.Second))
+	_ = c.send("QUIT\r\n")
+	c.Close()
 }
 
 func (c *smtpConn) login(who LoginSubmission, d *Dialer) (*SubmissionConn, error) {

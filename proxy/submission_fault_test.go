@@ -177,6 +177,9 @@ func TestLoginFaults(t *testing.T) {
 			k.Send("NOOP\r\n") // the client may try again
 			k.Expect("250 2.0.0 OK")
 			k.Close()
+			if name == "AUTH 535" {
+				r.until("the backend is told QUIT", func() bool { return r.old.Said("QUIT\r\n") == 1 })
+			}
 			if s := r.log.String(); !strings.Contains(s, c.log) || strings.Contains(s, smtpPassword) || strings.Contains(s, smtpPlain) {
 				t.Errorf("log: %s", s)
 			}
