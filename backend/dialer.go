@@ -29,6 +29,8 @@ type Dialer struct {
 	rec   Recorder
 	sides [2]atomic.Pointer[side]
 	feat  [2]atomic.Pointer[Features]
+
+	changed chan struct{} // wakes Run: the configuration is another
 }
 
 // side is one backend as configured; a reload makes a new one.
@@ -61,7 +63,9 @@ func NewDialer(b [2]config.Backend, log *slog.Logger, rec Recorder) (*Dialer, er
 	for _, s := range config.Sides {
 		d.feat[s].Store(&Features{})
 	}
-	return d, d.Update(b)
+	err := d.Update(b)
+	d.changed = make(chan struct{}, 1) // from here on a change is one
+	return d, err
 }
 
 // Update puts a new configuration in force for connections to come, or changes nothing and says why.
@@ -83,6 +87,10 @@ func (d *Dialer) Update(b [2]config.Backend) error {
 	}
 	for _, s := range config.Sides {
 		d.sides[s].Store(next[s])
+	}
+	select {
+	case d.changed <- struct{}{}:
+	default: // Run is to look anyway
 	}
 	return nil
 }
@@ -126,12 +134,8 @@ func (s *side) candidates(p config.Protocol, name string) []*host {
 	return append(well, ill...)
 }
 
-// connect tries the hosts of a side until one takes the connection. With implicit TLS the handshake is part of it.
-func (d *Dialer) connect(ctx context.Context, at config.Side, p config.Protocol, name string) (*conn, error) {
-	return d.connectAnd(ctx, at, p, name, nil)
-}
-
-// connectAnd is connect, but a host has taken the connection only when open is through, which may be nil.
+// connectAnd tries the hosts of a side until one takes the connection, with TLS where that is implicit, and open is
+// through.
 func (d *Dialer) connectAnd(ctx context.Context, at config.Side, p config.Protocol, name string,
 	open func(context.Context, *conn) error) (*conn, error) {
 	s := d.sides[at].Load()
@@ -148,7 +152,7 @@ func (d *Dialer) connectAnd(ctx context.Context, at config.Side, p config.Protoc
 			continue
 		}
 		c, err := d.connectHost(ctx, at, s, h, p, s.MaxConnections)
-		if err == nil && open != nil {
+		if err == nil {
 			if err = open(ctx, c); err != nil {
 				c.Close()
 			}

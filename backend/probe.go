@@ -191,7 +191,8 @@ func smaller(a, b string) string {
 	return b
 }
 
-// Run keeps Features and health fresh until ctx ends: every minute or so, and every few seconds while a host is ill.
+// Run keeps Features and health fresh until ctx ends: every minute or so, every few seconds while a host is ill, and
+// when the configuration changes.
 func (d *Dialer) Run(ctx context.Context, helo string) {
 	for {
 		wait := 60 * time.Second
@@ -202,6 +203,7 @@ func (d *Dialer) Run(ctx context.Context, helo string) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-d.changed:
 		case <-time.After(wait):
 		}
 	}

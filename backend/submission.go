@@ -28,33 +28,43 @@ type LoginSubmission struct {
 // smtpConn is the client's side of SMTP up to AUTH.
 type smtpConn struct {
 	*conn
-	name string // for EHLO
-	ext  map[string]string
+	name  string // for EHLO
+	ext   map[string]string
+	limit time.Time // for the login, from the banner
 }
 
 // DialSubmission connects and logs in (RFC 6409, RFC 4954). The error is an *Error.
-func (d *Dialer) DialSubmission(ctx context.Context, at config.Side, name string, who LoginSubmission) (*SubmissionConn, error) {
-	raw, err := d.connect(ctx, at, config.Submission, name)
+func (d *Dialer) DialSubmission(ctx context.Context, at config.Side, name string,
+	who LoginSubmission) (*SubmissionConn, error) {
+	var c *smtpConn
+	var start time.Time
+	_, err := d.connectAnd(ctx, at, config.Submission, name, func(ctx context.Context, raw *conn) error {
+		c, start = &smtpConn{conn: raw, name: who.GatewayName}, time.Now()
+		return c.open(ctx)
+	})
 	if err != nil {
 		return nil, err
 	}
-	start := time.Now()
-	c := &smtpConn{conn: raw, name: who.GatewayName}
-	done := c.within(ctx, raw.conf.LoginTimeout)
-	out, err := c.login(ctx, who, d)
+	done := c.before(ctx, c.limit)
+	out, err := c.login(who, d)
 	done()
 	if err != nil {
-		c.Close()
+		c.leave()
 		return nil, err
 	}
 	d.rec.LoggedIn(at, config.Submission, time.Since(start))
 	return out, nil
 }
 
-func (c *smtpConn) login(ctx context.Context, who LoginSubmission, d *Dialer) (*SubmissionConn, error) {
-	if err := c.open(ctx); err != nil {
-		return nil, err
-	}
+// leave says QUIT before it closes: to hosts that count connections lost after AUTH against their sender, each wrong
+// password would be one of ours.
+func (c *smtpConn) leave() {
+	_ = c.raw.SetDeadline(time.Now().Add(time.Second))
+	_ = c.send("QUIT\r\n")
+	c.Close()
+}
+
+func (c *smtpConn) login(who LoginSubmission, d *Dialer) (*SubmissionConn, error) {
 	if err := c.xclient(who, d); err != nil {
 		return nil, err
 	}
@@ -67,20 +77,30 @@ func (c *smtpConn) login(ctx context.Context, who LoginSubmission, d *Dialer) (*
 
 // open reads the banner, says EHLO, and begins TLS where that is configured.
 func (c *smtpConn) open(ctx context.Context) error {
+	done := c.within(ctx, c.conf.ConnectTimeout)
 	r, err := c.reply()
+	done()
 	if err != nil || r.Code != 220 {
 		return c.badReply(StepBanner, r, err, "does not greet with 220")
 	}
+	c.limit = time.Now().Add(c.conf.LoginTimeout)
+	defer c.before(ctx, c.limit)()
 	if err := c.ehlo(); err != nil {
 		return err
 	}
-	if c.host.Submission.Mode != config.StartTLS {
-		return nil
+	if c.host.Submission.Mode == config.StartTLS {
+		return c.startTLS(ctx)
 	}
+	return nil
+}
+
+// startTLS begins TLS (RFC 3207), and asks again what is offered.
+func (c *smtpConn) startTLS(ctx context.Context) error {
 	if _, ok := c.ext["STARTTLS"]; !ok {
 		return c.fail(StepStartTLS, Refused, "", errors.New("does not offer STARTTLS"))
 	}
-	if r, err = c.ask("STARTTLS"); err != nil || r.Code != 220 {
+	r, err := c.ask("STARTTLS")
+	if err != nil || r.Code != 220 {
 		return c.badReply(StepStartTLS, r, err, "refuses STARTTLS")
 	}
 	if c.r.Buffered() > 0 {

@@ -156,8 +156,8 @@ type Limits struct {
 	SessionsPerIP   int           // authenticated sessions of one address, 0 means no cap
 	Handshake       time.Duration // TLS handshake
 	PreAuthTime     time.Duration // from accept to login, in all
-	CommandTime     time.Duration // for one line before login, and one SMTP command
-	DataTime        time.Duration // without progress in DATA or BDAT
+	CommandTime     time.Duration // for one line before login
+	DataTime        time.Duration // without progress in DATA or BDAT, and for the next SMTP command after login
 	LineLength      int           // bytes of a command line before login
 	LiteralLength   int           // bytes of a literal before login
 }

@@ -64,7 +64,18 @@ func checkLine(line []byte) (string, error) {
 // verb splits a command line; the verb is upper case.
 func verb(line string) (name, args string) {
 	name, args, _ = strings.Cut(line, " ")
-	return strings.ToUpper(name), strings.TrimSpace(args)
+	return upper(name), strings.TrimSpace(args)
+}
+
+// upper folds ASCII only: beyond it there are letters that Unicode folds to ASCII ones, and no backend does.
+func upper(s string) string {
+	b := []byte(s)
+	for i, c := range b {
+		if c >= 'a' && c <= 'z' {
+			b[i] = c - 'a' + 'A'
+		}
+	}
+	return string(b)
 }
 
 // parameters are what follows the path of MAIL FROM:<path> or RCPT TO:<path>, and where they begin in the line. The
@@ -98,7 +109,7 @@ loop:
 func hasParameter(line, want string) bool {
 	params, _ := parameters(line)
 	for _, p := range params {
-		if strings.EqualFold(p, want) {
+		if upper(p) == want {
 			return true
 		}
 	}

@@ -76,7 +76,7 @@ func (s *submissionSession) fit(name, line string) (fitting, refusal string) {
 	params, at := parameters(line)
 	var kept []string
 	for _, p := range params {
-		key, value, _ := strings.Cut(strings.ToUpper(p), "=")
+		key, value, _ := strings.Cut(upper(p), "=")
 		need, refusal := s.needs(name, key, value)
 		if refusal != "" {
 			return "", refusal

@@ -149,7 +149,7 @@ func (s *submissionClient) startTLSCommand(args string) error {
 // authCommand runs AUTH (RFC 4954, section 4).
 func (s *submissionClient) authCommand(ctx context.Context, args string) error {
 	name, ir, hasIR := strings.Cut(args, " ")
-	name = strings.ToUpper(name)
+	name = upper(name)
 	switch {
 	case s.helo == "":
 		return s.mistake("503 5.5.1 EHLO first")

@@ -84,7 +84,7 @@ func (s *submissionSession) foreign(name, line string) string {
 	case !valid:
 		return "500 5.5.2 The command is neither ASCII nor UTF-8"
 	case name == "MAIL" && hasParameter(line, "SMTPUTF8"), name == "RCPT" && s.tx.utf8,
-		(name == "VRFY" || name == "EXPN") && strings.HasSuffix(strings.ToUpper(line), " SMTPUTF8"):
+		(name == "VRFY" || name == "EXPN") && strings.HasSuffix(upper(line), " SMTPUTF8"):
 	case name == "MAIL" || name == "RCPT":
 		return "553 5.6.7 Such an address takes SMTPUTF8"
 	default:
@@ -172,7 +172,7 @@ func (s *submissionSession) ask(line string) (backend.Reply, error) {
 			err = errStep
 		}
 		if err != nil {
-			return r, s.lost(step, err)
+			return r, s.lost(step, saying(r, err))
 		}
 		return r, nil
 	}
@@ -194,12 +194,21 @@ func (s *submissionSession) reply(step string, werr error) (backend.Reply, error
 		err = werr
 	case err == nil && r.Code/100 == 3 && (r.Code != 354 || step != "DATA"),
 		err == nil && r.Code/100 == 2 && step == "DATA":
-		err = fmt.Errorf("%w: %d", errStep, r.Code)
+		err = errStep
 	}
 	if err != nil {
-		return r, s.lost(step, err)
+		return r, s.lost(step, saying(r, err))
 	}
 	return r, nil
+}
+
+// saying adds to an error what the backend said last, for the log.
+func saying(r backend.Reply, err error) error {
+	if len(r.Lines) == 0 {
+		return err
+	}
+	last := r.Lines[len(r.Lines)-1]
+	return fmt.Errorf("%w, it said %q", err, last[:min(len(last), 200)])
 }
 
 // lost ends the session over a backend that was lost between messages.

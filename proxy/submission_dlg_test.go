@@ -19,7 +19,7 @@ import (
 //	G:   what the gateway sends to the backend
 //	B:   what the backend answers
 //
-// Lines are as of mailtest.Talk.Dialogue, "C" "..." and faults ("C! eof", "B! close",
+// Lines are as of mailtest.Talk.Dialogue, "C" "..." and smtpFaults ("C! eof", "B! close",
 // "B! fire NAME" and "C! await NAME") too. Lines that begin with @ set
 // the scene: @backend with the extensions that both sides offer, @direct when the client must hear the same without the
 // gateway, @log with a text that the gateway's log must hold at the end, and settings.
@@ -27,7 +27,7 @@ type transcript struct {
 	name, client, backend string
 	extensions, logs      []string
 	direct                bool
-	o                     rigOptions
+	o                     smtpRigOptions
 }
 
 func readTranscript(t *testing.T, file string) *transcript {
@@ -35,7 +35,7 @@ func readTranscript(t *testing.T, file string) *transcript {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &transcript{name: strings.TrimSuffix(filepath.Base(file), ".dlg"), o: rigOptions{strict: true}}
+	d := &transcript{name: strings.TrimSuffix(filepath.Base(file), ".dlg"), o: smtpRigOptions{strict: true}}
 	var configure []func(*config.Config)
 	d.o.configure = func(c *config.Config) {
 		for _, f := range configure {
@@ -137,7 +137,7 @@ func (d *transcript) run(t *testing.T, direct bool) {
 		defer close(done)
 		k.Dialogue(d.backend)
 	})
-	r := newSubmissionRig(t, d.o, serve, idleBackend(d.extensions...))
+	r := newSMTPRig(t, d.o, serve, idleBackend(d.extensions...))
 	k := (*mailtest.Talk)(nil)
 	if direct {
 		k = mailtest.Dial(t, r.old.Addr, nil)
@@ -166,7 +166,7 @@ func (d *transcript) run(t *testing.T, direct bool) {
 			t.Errorf("no %q in the log", text)
 		}
 	}
-	if strings.Contains(r.log.String(), rigPassword) || strings.Contains(r.log.String(), rigPlain) {
+	if strings.Contains(r.log.String(), smtpPassword) || strings.Contains(r.log.String(), smtpPlain) {
 		t.Error("a secret is in the log")
 	}
 }

@@ -11,9 +11,9 @@ import (
 	"mailgate/mailtest"
 )
 
-// faults are what a backend may do instead of its reply, with what the client must hear at a command and at the end of
+// smtpFaults are what a backend may do instead of its reply, with what the client must hear at a command and at the end of
 // a message. Where the backend says a refusal, that is it, to the letter.
-var faults = []struct {
+var smtpFaults = []struct {
 	name, dialogue string
 	command, final string
 	log            string // in the reason of the session's end; %s is the step
@@ -56,10 +56,10 @@ func TestBackendFaults(t *testing.T) {
 	}
 	var next atomic.Pointer[string] // what the backend does; set before each session, read when its login is through
 	serve := smtpBackend([]string{"CHUNKING"}, func(k *mailtest.Talk) { k.Dialogue(*next.Load()) })
-	r := newSubmissionRig(t, rigOptions{mostWait: 100 * time.Millisecond, configure: func(c *config.Config) { c.Limits.SessionsPerUser = 0 }},
+	r := newSMTPRig(t, smtpRigOptions{mostWait: 100 * time.Millisecond, configure: func(c *config.Config) { c.Limits.SessionsPerUser = 0 }},
 		serve, idleBackend("CHUNKING"))
 	for _, s := range steps {
-		for _, f := range faults {
+		for _, f := range smtpFaults {
 			if s.name == "DATA" && f.name == "intermediate" {
 				continue
 			}
@@ -113,7 +113,7 @@ func TestBackendFaults(t *testing.T) {
 }
 
 // awaitLog waits for a line with first, which must hold then too.
-func awaitLog(t *testing.T, l *logBuffer, from int, first, then, what string) {
+func awaitLog(t *testing.T, l *smtpLog, from int, first, then, what string) {
 	t.Helper()
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
 		for line := range strings.Lines(l.String()[from:]) {
@@ -135,7 +135,8 @@ func TestLoginFaults(t *testing.T) {
 	ehlo := "S: 220 hi\nC: EHLO mail.example.com\n"
 	auth := ehlo + "S: 250-hi\nS: 250 AUTH PLAIN\nC: AUTH PLAIN ...\n"
 	for name, c := range map[string]struct{ dialogue, reply, log string }{
-		"refuses connections":   {"!reset", "454 4.7.0", "step=banner"},
+		"resets connections":    {"!reset", "454 4.7.0", "step="}, // connect or banner: the reset may come that early
+		"closes connections":    {"!close", "454 4.7.0", "step=banner"},
 		"no banner":             {"!silent", "454 4.7.0", "step=banner"},
 		"banner of another":     {"S: * OK IMAP ready\n!silent", "454 4.7.0", "step=banner"},
 		"banner 554":            {"S: 554 5.7.1 go away\n!silent", "454 4.7.0", "step=banner"},
@@ -163,20 +164,23 @@ func TestLoginFaults(t *testing.T) {
 		"AUTH 250":              {auth + "S: 250 fine\n!silent", "454 4.7.0", "step=login"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newSubmissionRig(t, rigOptions{noProbe: true, configure: func(c *config.Config) {
-				c.Backends[0].LoginTimeout = 200 * time.Millisecond
+			r := newSMTPRig(t, smtpRigOptions{noProbe: true, configure: func(c *config.Config) {
+				c.Backends[0].LoginTimeout, c.Backends[0].ConnectTimeout = 200*time.Millisecond, 200*time.Millisecond
 			}}, func(k *mailtest.Talk) { k.Dialogue(c.dialogue) }, idleBackend())
 			k := r.dial()
 			k.Send("EHLO client.example.org\r\n")
 			k.Until("250 ...")
-			k.Send("AUTH PLAIN " + rigPlain + "\r\n")
+			k.Send("AUTH PLAIN " + smtpPlain + "\r\n")
 			if got := k.Line(); !strings.HasPrefix(got, c.reply) {
 				t.Errorf("%q, want %q", got, c.reply)
 			}
 			k.Send("NOOP\r\n") // the client may try again
 			k.Expect("250 2.0.0 OK")
 			k.Close()
-			if s := r.log.String(); !strings.Contains(s, c.log) || strings.Contains(s, rigPassword) || strings.Contains(s, rigPlain) {
+			if name == "AUTH 535" {
+				r.until("the backend is told QUIT", func() bool { return r.old.Said("QUIT\r\n") == 1 })
+			}
+			if s := r.log.String(); !strings.Contains(s, c.log) || strings.Contains(s, smtpPassword) || strings.Contains(s, smtpPlain) {
 				t.Errorf("log: %s", s)
 			}
 		})

@@ -86,7 +86,7 @@ func (s *submissionSession) end(o *outcome, out []byte) []byte {
 	if !o.clean() {
 		return out
 	}
-	_ = s.back.SetReadDeadline(noDeadline)
+	_ = s.back.SetReadDeadline(time.Time{})
 	if s.back.Spoken() {
 		o.early = true
 		return nil
@@ -113,11 +113,7 @@ func (s *submissionSession) message(o outcome, what string) error {
 	s.away = true // until the backend's reply says that it waits for commands again
 	switch {
 	case o.client != nil:
-		s.reason = "client lost in " + what + ": " + o.client.Error()
-		if isTimeout(o.client) {
-			_ = s.say("421 4.4.2 " + s.set.cfg.Hostname + " Timeout, closing connection")
-		}
-		return errOver // the backend never saw the end; closing discards what it has
+		return s.clientLost(what, o.client) // the backend never saw the end; closing discards what it has
 	case o.refuse != "":
 		s.count(5)
 		return s.over(o.refuse, o.refuse, s.closing("4.7.0"))
@@ -129,11 +125,11 @@ func (s *submissionSession) message(o outcome, what string) error {
 	_ = s.back.SetReadDeadline(s.front.within(limit))
 	r, err := s.back.ReadReply()
 	if err == nil && (r.Code/100 == 3 || !o.clean() && r.Code < 400) {
-		err = fmt.Errorf("%w: %d", errStep, r.Code)
+		err = errStep
 	}
 	switch {
 	case err != nil:
-		if o.back != nil {
+		if err = saying(r, err); o.back != nil {
 			err = o.back
 		}
 		s.count(4)
@@ -149,6 +145,15 @@ func (s *submissionSession) message(o outcome, what string) error {
 		s.messages++
 	}
 	return s.pass(r)
+}
+
+// clientLost ends the session of a client who is gone, or silent, in the middle of a message.
+func (s *submissionSession) clientLost(what string, err error) error {
+	s.reason = "client lost in " + what + ": " + err.Error()
+	if isTimeout(err) {
+		_ = s.say("421 4.4.2 " + s.set.cfg.Hostname + " Timeout, closing connection")
+	}
+	return errOver
 }
 
 func (s *submissionSession) count(class int) {
@@ -186,15 +191,14 @@ func chunkSize(args string) (size int64, last, ok bool) {
 		return 0, false, false
 	}
 	n, err := strconv.ParseUint(f[0], 10, 62)
-	last = len(f) == 2 && strings.EqualFold(f[1], "LAST")
+	last = len(f) == 2 && upper(f[1]) == "LAST"
 	return int64(n), last, err == nil && (last || len(f) == 1)
 }
 
 // drop reads a chunk that is not wanted, and answers it.
 func (s *submissionSession) drop(size int64, reply ...string) error {
 	if err := s.chunk(size, func([]byte) {}); err != nil {
-		s.reason = "client lost in BDAT: " + err.Error()
-		return errOver
+		return s.clientLost("BDAT", err)
 	}
 	return s.say(reply...)
 }

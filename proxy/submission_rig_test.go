@@ -1,11 +1,13 @@
 package proxy
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/base64"
 	"log/slog"
+	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -21,24 +23,25 @@ import (
 	"mailgate/tlsconf"
 )
 
-// submissionRig is a gateway in this process with two scripted backends.
-type submissionRig struct {
+// smtpRig is a gateway in this process with two scripted backends.
+type smtpRig struct {
 	t      *testing.T
 	srv    *Server
 	router *router.Router
 	dialer *backend.Dialer
 	conf   *config.Config
-	log    *logBuffer
+	log    *smtpLog
 	addr   string
 	client *tls.Config // for clients that begin with TLS; nil means in clear
 	trust  *tls.Config
+	server *tls.Config // for backends that begin TLS by themselves
 	old    *mailtest.Script
 	new    *mailtest.Script
 	end    func()
 }
 
-// rigOptions vary a rig. The zero value is in clear on all sides.
-type rigOptions struct {
+// smtpRigOptions vary a rig. The zero value is in clear on all sides.
+type smtpRigOptions struct {
 	frontTLS  config.TLSMode
 	backTLS   config.TLSMode
 	idleGrace time.Duration
@@ -48,30 +51,30 @@ type rigOptions struct {
 	strict    bool // it is an error when the gateway leaves where a backend expects a line
 }
 
-type logBuffer struct {
+type smtpLog struct {
 	mu sync.Mutex
 	b  bytes.Buffer
 }
 
-func (l *logBuffer) Write(p []byte) (int, error) {
+func (l *smtpLog) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.Write(p)
 }
 
-func (l *logBuffer) String() string {
+func (l *smtpLog) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.String()
 }
 
-// newSubmissionRig starts a gateway before the two servers. Users are on OLD unless the router says otherwise. When the
+// newSMTPRig starts a gateway before the two servers. Users are on OLD unless the router says otherwise. When the
 // test ends nothing may be left running.
-func newSubmissionRig(t *testing.T, o rigOptions, old, new func(*mailtest.Talk)) *submissionRig {
+func newSMTPRig(t *testing.T, o smtpRigOptions, old, new func(*mailtest.Talk)) *smtpRig {
 	t.Helper()
 	t.Cleanup(func() { goleak.VerifyNone(t) })
 	cert, key, server, trust := mailtest.Certificate(t, t.TempDir())
-	r := &submissionRig{t: t, log: &logBuffer{}, trust: trust}
+	r := &smtpRig{t: t, log: &smtpLog{}, trust: trust, server: server}
 	conf := config.Default()
 	conf.Hostname = "mail.example.com"
 	conf.Login.FailDelay = time.Millisecond
@@ -139,24 +142,24 @@ func newSubmissionRig(t *testing.T, o rigOptions, old, new func(*mailtest.Talk))
 }
 
 const (
-	rigUser     = "user@example.com"
-	rigPassword = "open sesame"
-	rigGreeting = "220 mail.example.com ESMTP ready"
-	rigAuthOK   = "235 2.7.0 Authentication successful"
+	smtpUser     = "user@example.com"
+	smtpPassword = "open sesame"
+	smtpGreeting = "220 mail.example.com ESMTP ready"
+	smtpAuthOK   = "235 2.7.0 Authentication successful"
 )
 
-var rigPlain = base64.StdEncoding.EncodeToString([]byte("\x00" + rigUser + "\x00" + rigPassword))
+var smtpPlain = base64.StdEncoding.EncodeToString([]byte("\x00" + smtpUser + "\x00" + smtpPassword))
 
 // dial connects a client.
-func (r *submissionRig) dial() *mailtest.Talk {
+func (r *smtpRig) dial() *mailtest.Talk {
 	r.t.Helper()
 	k := mailtest.Dial(r.t, r.addr, r.client)
-	k.Expect(rigGreeting)
+	k.Expect(smtpGreeting)
 	return k
 }
 
 // login connects a client and logs in.
-func (r *submissionRig) login() *mailtest.Talk {
+func (r *smtpRig) login() *mailtest.Talk {
 	r.t.Helper()
 	k := r.dial()
 	clientLogin(k)
@@ -166,8 +169,8 @@ func (r *submissionRig) login() *mailtest.Talk {
 func clientLogin(k *mailtest.Talk) {
 	k.Send("EHLO client.example.org\r\n")
 	k.Until("250 ...")
-	k.Send("AUTH PLAIN " + rigPlain + "\r\n")
-	k.Expect(rigAuthOK)
+	k.Send("AUTH PLAIN " + smtpPlain + "\r\n")
+	k.Expect(smtpAuthOK)
 }
 
 // smtpBackend is a backend that greets, offers extensions, takes any password, and goes on as then says. A look from
@@ -192,7 +195,7 @@ func smtpLogin(k *mailtest.Talk, extensions []string) bool {
 		k.Send("503 5.5.1 What?\r\n")
 		return false
 	}
-	k.Send(rigAuthOK + "\r\n")
+	k.Send(smtpAuthOK + "\r\n")
 	return true
 }
 
@@ -231,4 +234,20 @@ func obliging(k *mailtest.Talk, done func(message string) string) {
 			k.Send("502 5.5.2 Not here\r\n")
 		}
 	}
+}
+
+// plainClient is a client without a test to fail: for loads.
+func plainClient(addr string) (net.Conn, *bufio.Reader, error) {
+	c, err := net.DialTimeout("tcp", addr, 10*time.Second)
+	if err != nil {
+		return nil, nil, err
+	}
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	return c, bufio.NewReader(c), nil
+}
+
+func shortContext(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	t.Cleanup(cancel)
+	return ctx
 }

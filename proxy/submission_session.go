@@ -138,11 +138,12 @@ func (s *submissionSession) watch() {
 	if s.watching != nil || s.away {
 		return
 	}
-	_ = s.back.SetReadDeadline(noDeadline)
+	_ = s.back.SetReadDeadline(time.Time{})
 	ended := make(chan struct{})
 	s.watching = ended
 	go func() { // unwatch waits for it
 		defer close(ended)
+		defer s.srv.recoverPanic(s.client)
 		if s.back.Await() == nil {
 			s.mu.Lock()
 			defer s.mu.Unlock()

@@ -97,7 +97,7 @@ func TestNoSmuggling(t *testing.T) {
 		for _, front := range []config.TLSMode{config.Plain, config.Implicit} {
 			t.Run(fmt.Sprintf("%s %d", bare, front), func(t *testing.T) {
 				s := &sink{}
-				r := newSubmissionRig(t, rigOptions{frontTLS: front, configure: func(c *config.Config) {
+				r := newSMTPRig(t, smtpRigOptions{frontTLS: front, configure: func(c *config.Config) {
 					c.Submit.BareNewlines, c.Limits.SessionsPerUser = bare, 0
 				}}, smtpBackend(nil, s.serve), idleBackend())
 				for _, form := range forms {
@@ -139,7 +139,7 @@ func TestNoSmuggling(t *testing.T) {
 }
 
 // outcome reads to the end of a session that has sent a form: it is refused, or is one message.
-func (r *submissionRig) outcome(t *testing.T, k *mailtest.Talk, bare, what string) {
+func (r *smtpRig) outcome(t *testing.T, k *mailtest.Talk, bare, what string) {
 	t.Helper()
 	k.CloseWrite()
 	got := k.ExpectEnd()
