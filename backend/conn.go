@@ -24,6 +24,7 @@ var (
 	errLineLength = errors.New("line longer than 64 KiB")
 	errFlood      = errors.New("more than 256 KiB before the login is through")
 	errNotOK      = errors.New("does not greet with OK")
+	errBye        = errors.New("server said BYE")
 	errBuffered   = errors.New("bytes in clear behind the answer to STARTTLS")
 )
 
@@ -44,7 +45,11 @@ func newConn(q *tlsconf.Quiet, h *host, b config.Backend, p config.Protocol) *co
 
 // within bounds what follows by a time and by ctx; the caller calls the result when it is done.
 func (c *conn) within(ctx context.Context, d time.Duration) (done func()) {
-	_ = c.raw.SetDeadline(time.Now().Add(d))
+	return c.before(ctx, time.Now().Add(d))
+}
+
+func (c *conn) before(ctx context.Context, limit time.Time) (done func()) {
+	_ = c.raw.SetDeadline(limit)
 	stop := context.AfterFunc(ctx, func() { _ = c.raw.SetDeadline(time.Unix(1, 0)) })
 	return func() {
 		if stop() {

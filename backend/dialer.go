@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -39,22 +38,18 @@ type side struct {
 	next  atomic.Uint32
 }
 
-// host is one machine of a side.
+// host is one machine of a side, as configured.
 type host struct {
 	config.Host
 	tls [2]*tls.Config // by protocol: IMAP, submission
-
-	mu    sync.Mutex
-	open  int       // connections
-	fails int       // in a row
-	why   [2]string // of the last failure, by protocol; "" when it was well
-	until time.Time // not asked again before, as long as another host is well
+	*health
 }
 
 // Errors of a Dialer.
 var (
 	ErrNoHost = errors.New("the side has no host for this protocol")
 	ErrBudget = errors.New("the host has as many connections as it may (max_connections)")
+	ErrDown   = errors.New("the host failed several times in a row and is left alone for a moment")
 )
 
 // NewDialer makes a Dialer. rec may be nil.
@@ -75,7 +70,7 @@ func (d *Dialer) Update(b [2]config.Backend) error {
 	for _, s := range config.Sides {
 		next[s] = &side{Backend: b[s]}
 		for _, h := range b[s].Hosts {
-			x := &host{Host: h}
+			x := &host{Host: h, health: d.healthOf(s, h)}
 			for i, e := range []config.Endpoint{h.IMAP, h.Submission} {
 				c, err := tlsconf.Client(b[s], e)
 				if err != nil {
@@ -90,6 +85,18 @@ func (d *Dialer) Update(b [2]config.Backend) error {
 		d.sides[s].Store(next[s])
 	}
 	return nil
+}
+
+// healthOf finds what is known of a machine that stays: a reload forgets neither its connections nor its failures.
+func (d *Dialer) healthOf(s config.Side, h config.Host) *health {
+	if old := d.sides[s].Load(); old != nil {
+		for _, x := range old.hosts {
+			if x.Host == h {
+				return x.health
+			}
+		}
+	}
+	return &health{}
 }
 
 func index(p config.Protocol) int {
@@ -110,10 +117,7 @@ func (s *side) candidates(p config.Protocol, name string) []*host {
 		if h.Endpoint(p).Host == "" || name != "" && h.Name != name {
 			continue
 		}
-		h.mu.Lock()
-		bad := now.Before(h.until)
-		h.mu.Unlock()
-		if bad {
+		if h.ill(p, now) {
 			ill = append(ill, h)
 		} else {
 			well = append(well, h)
@@ -122,67 +126,14 @@ func (s *side) candidates(p config.Protocol, name string) []*host {
 	return append(well, ill...)
 }
 
-// HostHealth is a host as last seen.
-type HostHealth struct {
-	Name  string
-	Error string // "" when it was well
-}
-
-// Health tells how the hosts of a side were at the last look or login.
-func (d *Dialer) Health(at config.Side, p config.Protocol) []HostHealth {
-	var out []HostHealth
-	for _, h := range d.sides[at].Load().hosts {
-		if h.Endpoint(p).Host == "" {
-			continue
-		}
-		h.mu.Lock()
-		out = append(out, HostHealth{h.Name, h.why[index(p)]})
-		h.mu.Unlock()
-	}
-	return out
-}
-
-// note keeps how a service was found.
-func (h *host) note(p config.Protocol, err error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.why[index(p)] = ""
-	if err != nil {
-		h.why[index(p)] = err.Error()
-	}
-}
-
-// mark notes how a connection went.
-func (h *host) mark(ok bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if ok {
-		h.fails, h.until = 0, time.Time{}
-		return
-	}
-	h.fails++
-	h.until = time.Now().Add(min(time.Second<<min(h.fails-1, 5), 30*time.Second))
-}
-
-// reserve takes a place in the host's budget.
-func (h *host) reserve(most int) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if most > 0 && h.open >= most {
-		return false
-	}
-	h.open++
-	return true
-}
-
-func (h *host) release() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.open--
-}
-
 // connect tries the hosts of a side until one takes the connection. With implicit TLS the handshake is part of it.
 func (d *Dialer) connect(ctx context.Context, at config.Side, p config.Protocol, name string) (*conn, error) {
+	return d.connectAnd(ctx, at, p, name, nil)
+}
+
+// connectAnd is connect, but a host has taken the connection only when open is through, which may be nil.
+func (d *Dialer) connectAnd(ctx context.Context, at config.Side, p config.Protocol, name string,
+	open func(context.Context, *conn) error) (*conn, error) {
 	s := d.sides[at].Load()
 	list := s.candidates(p, name)
 	if len(list) == 0 {
@@ -190,33 +141,45 @@ func (d *Dialer) connect(ctx context.Context, at config.Side, p config.Protocol,
 	}
 	var last error
 	for _, h := range list {
-		c, err := d.connectHost(ctx, at, s, h, p)
+		if why, ok := h.admits(p, time.Now()); !ok {
+			if last == nil {
+				last = &Error{Step: StepConnect, Host: h.Name, Err: fmt.Errorf("%w: %s", ErrDown, why)}
+			}
+			continue
+		}
+		c, err := d.connectHost(ctx, at, s, h, p, s.MaxConnections)
+		if err == nil && open != nil {
+			if err = open(ctx, c); err != nil {
+				c.Close()
+			}
+		}
+		if ctx.Err() != nil || errors.Is(err, ErrBudget) {
+			h.undecided(p) // whatever went wrong, it was not the host
+		} else {
+			h.mark(p, err)
+			d.rec.Up(at, p, h.Name, err == nil)
+		}
 		if err == nil {
 			return c, nil
 		}
-		last = err
-		if ctx.Err() != nil {
+		if last = err; ctx.Err() != nil {
 			break
 		}
 	}
 	return nil, last
 }
 
-func (d *Dialer) connectHost(ctx context.Context, at config.Side, s *side, h *host, p config.Protocol) (*conn, error) {
+// connectHost makes a connection, with TLS where that is implicit; most is the host's budget, 0 for none.
+func (d *Dialer) connectHost(ctx context.Context, at config.Side, s *side, h *host, p config.Protocol, most int) (*conn, error) {
 	e := h.Endpoint(p)
-	if !h.reserve(s.MaxConnections) {
+	if !h.reserve(most) {
 		return nil, &Error{Step: StepConnect, Host: h.Name, Err: ErrBudget}
 	}
 	start := time.Now()
-	nd := net.Dialer{Timeout: s.ConnectTimeout}
+	nd := net.Dialer{Timeout: s.ConnectTimeout, KeepAliveConfig: tlsconf.KeepAlive()}
 	raw, err := nd.DialContext(ctx, "tcp", e.Address())
 	if err != nil {
 		h.release()
-		if ctx.Err() == nil {
-			h.mark(false)
-			h.note(p, err)
-			d.rec.Up(at, p, h.Name, false)
-		}
 		return nil, &Error{Step: StepConnect, Host: h.Name, Err: err}
 	}
 	q, err := tlsconf.NewQuiet(raw)
@@ -230,13 +193,9 @@ func (d *Dialer) connectHost(ctx context.Context, at config.Side, s *side, h *ho
 	if e.Mode == config.Implicit {
 		if err := c.handshake(ctx); err != nil {
 			c.Close()
-			h.mark(false)
-			h.note(p, err)
 			return nil, err
 		}
 	}
-	h.mark(true)
-	d.rec.Up(at, p, h.Name, true)
 	d.rec.Connected(at, p, time.Since(start))
 	return c, nil
 }

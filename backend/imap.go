@@ -2,7 +2,6 @@ package backend
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"net"
 	"net/netip"
@@ -13,7 +12,6 @@ import (
 
 	"mailgate/auth"
 	"mailgate/config"
-	"mailgate/imapwire"
 )
 
 // LoginIMAP is who logs in at an IMAP server.
@@ -29,28 +27,34 @@ type IMAPConn struct {
 	net.Conn
 	Buffered     []byte   // what the server said behind its answer to the login
 	Capabilities []string // after the login, in the server's order
-	OKText       string   // text of the tagged OK, without its CAPABILITY code
+	OKText       string   // text of the tagged OK, printable, without its response code
+	Alerts       []string // what the server wants the user to see (RFC 9051, section 7.1)
 	Host         string
 }
 
 // imapConn is the client's side of IMAP up to the login.
 type imapConn struct {
 	*conn
-	caps []string // the latest known
-	tag  int
+	caps   []string // the latest known
+	alerts []string
+	tag    int
+	limit  time.Time // for the answer to the login; set with the banner
 }
 
 // DialIMAP connects and logs in (RFC 9051, sections 6.2.2 and 6.2.3). Nothing is sent behind LOGIN or AUTHENTICATE
 // before its answer. The error is an *Error.
 func (d *Dialer) DialIMAP(ctx context.Context, at config.Side, name string, who LoginIMAP) (*IMAPConn, error) {
-	raw, err := d.connect(ctx, at, config.IMAP, name)
+	var c *imapConn
+	var start time.Time
+	_, err := d.connectAnd(ctx, at, config.IMAP, name, func(ctx context.Context, raw *conn) error {
+		c, start = &imapConn{conn: raw}, time.Now()
+		return c.open(ctx)
+	})
 	if err != nil {
 		return nil, err
 	}
-	start := time.Now()
-	c := &imapConn{conn: raw}
-	done := c.within(ctx, raw.conf.LoginTimeout)
-	out, err := c.login(ctx, who)
+	done := c.before(ctx, c.limit)
+	out, err := c.login(who)
 	done()
 	if err != nil {
 		c.Close()
@@ -60,39 +64,37 @@ func (d *Dialer) DialIMAP(ctx context.Context, at config.Side, name string, who 
 	return out, nil
 }
 
-func (c *imapConn) login(ctx context.Context, who LoginIMAP) (*IMAPConn, error) {
-	if err := c.open(ctx); err != nil {
-		return nil, err
-	}
+func (c *imapConn) login(who LoginIMAP) (*IMAPConn, error) {
 	if err := c.id(who); err != nil {
 		return nil, err
 	}
-	ok, err := c.authenticate(who)
+	text, err := c.authenticate(who)
 	if err != nil {
 		return nil, err
+	}
+	code, words := cutCode(text)
+	if code == "ALERT" {
+		c.alert(words)
 	}
 	if c.caps == nil {
 		if err := c.capability(); err != nil {
 			return nil, err
 		}
 	}
-	return &IMAPConn{Conn: c.Conn, Buffered: c.buffered(), Capabilities: c.caps, OKText: ok, Host: c.host.Name}, nil
+	return &IMAPConn{Conn: c.Conn, Buffered: c.buffered(), Capabilities: c.caps, OKText: printable(words), Alerts: c.alerts,
+		Host: c.host.Name}, nil
 }
 
 // open reads the greeting, learns the capabilities, and begins TLS where that is configured.
 func (c *imapConn) open(ctx context.Context) error {
-	line, err := c.line()
+	done := c.within(ctx, c.conf.ConnectTimeout)
+	err := c.banner()
+	done()
 	if err != nil {
-		return c.fail(StepBanner, Temporary, line, err)
+		return err
 	}
-	status, text := cutWord(strings.TrimPrefix(line, "* "))
-	switch {
-	case strings.HasPrefix(line, "* ") && strings.EqualFold(status, "BYE"):
-		return c.fail(StepBanner, Temporary, line, errNotOK)
-	case !strings.HasPrefix(line, "* ") || !strings.EqualFold(status, "OK"):
-		return c.fail(StepBanner, Refused, line, errNotOK) // PREAUTH too: it would be anybody's mailbox
-	}
-	c.codeCapability(text)
+	c.limit = time.Now().Add(c.conf.LoginTimeout)
+	defer c.before(ctx, c.limit)()
 	if c.host.IMAP.Mode == config.StartTLS {
 		if err := c.startTLS(ctx); err != nil {
 			return err
@@ -107,6 +109,32 @@ func (c *imapConn) open(ctx context.Context) error {
 		return c.fail(StepCapability, Refused, strings.Join(c.caps, " "), errors.New("speaks no IMAP4rev1"))
 	}
 	return nil
+}
+
+func (c *imapConn) banner() error {
+	line, err := c.line()
+	if err != nil {
+		return c.fail(StepBanner, Temporary, line, err)
+	}
+	star, rest := cutWord(line)
+	status, text := cutWord(rest)
+	switch {
+	case star == "*" && strings.EqualFold(status, "BYE"):
+		return c.fail(StepBanner, Temporary, line, errBye)
+	case star != "*" || !strings.EqualFold(status, "OK"):
+		return c.fail(StepBanner, Refused, line, errNotOK) // PREAUTH too: it would be anybody's mailbox
+	}
+	c.codeCapability(text)
+	return nil
+}
+
+// maxAlerts bounds what is kept for the user.
+const maxAlerts = 4
+
+func (c *imapConn) alert(text string) {
+	if len(c.alerts) < maxAlerts {
+		c.alerts = append(c.alerts, printable(text))
+	}
 }
 
 func (c *imapConn) has(name string) bool {
@@ -183,9 +211,10 @@ func (c *imapConn) answer(tag string) (status, text string, code string, err err
 			if status != "OK" && status != "NO" && status != "BAD" {
 				return "", line, "", errors.New("no status in the tagged response")
 			}
-			return status, c.codeCapability(text), responseCode(text), nil
-		case first == "+":
-			return "", rest, "", errContinue
+			code, _ := cutCode(text)
+			return status, c.codeCapability(text), code, nil
+		case strings.HasPrefix(first, "+"): // some send no space behind it
+			return "", strings.TrimPrefix(strings.TrimPrefix(line, "+"), " "), "", errContinue
 		case first == "*":
 			if err := c.untagged(rest); err != nil {
 				return "", line, "", err
@@ -203,10 +232,11 @@ func (c *imapConn) untagged(s string) error {
 	case "CAPABILITY":
 		c.caps = strings.Fields(rest)
 	case "BYE":
-		return errors.New("server said BYE")
-	case "OK":
-		c.codeCapability(rest)
-	case "NO", "BAD":
+		return errBye
+	case "OK", "NO", "BAD":
+		if code, text := cutCode(c.codeCapability(rest)); code == "ALERT" {
+			c.alert(text)
+		}
 	default:
 		return c.literals(s)
 	}
@@ -238,169 +268,15 @@ func cutWord(s string) (word, rest string) {
 	return word, rest
 }
 
-// responseCode is the name of the code in "[CODE ...] text", upper case.
-func responseCode(text string) string {
-	if !strings.HasPrefix(text, "[") {
-		return ""
+// cutCode splits "[CODE ...] text"; the name of the code is upper case, "" where there is none.
+func cutCode(s string) (name, text string) {
+	if !strings.HasPrefix(s, "[") {
+		return "", s
 	}
-	code, _, ok := strings.Cut(text[1:], "]")
+	code, text, ok := strings.Cut(s[1:], "]")
 	if !ok {
-		return ""
+		return "", s
 	}
-	name, _ := cutWord(code)
-	return strings.ToUpper(name)
-}
-
-// id passes the client's ID on (RFC 2971), and his address to a host that trusts us.
-func (c *imapConn) id(who LoginIMAP) error {
-	if !c.has("ID") {
-		return nil
-	}
-	var pairs []string
-	for i := 0; i+1 < len(who.ClientID); i += 2 {
-		key, value := who.ClientID[i], who.ClientID[i+1]
-		if len(key) > 30 || len(value) > 1024 || trustKey(key) {
-			continue // RFC 2971, section 3.3; and what only a trusted proxy may say
-		}
-		pairs = append(pairs, key, value)
-	}
-	if c.conf.ClientAddress && who.ClientAddr.IsValid() {
-		pairs = pairs[:min(len(pairs), 50)]
-		pairs = append(pairs, "x-originating-ip", who.ClientAddr.Addr().String(),
-			"x-originating-port", strconv.Itoa(int(who.ClientAddr.Port())))
-	}
-	if len(pairs) == 0 {
-		return nil
-	}
-	var b strings.Builder
-	for i, p := range pairs {
-		q, ok := imapwire.Quote(p)
-		switch {
-		case i%2 == 1 && strings.EqualFold(p, "NIL"):
-			q = "NIL"
-		case !ok && i%2 == 0:
-			q = `"x"`
-		case !ok:
-			q = "NIL"
-		}
-		b.WriteString(" " + q)
-	}
-	tag := c.nextTag()
-	if err := c.send(tag + " ID (" + b.String()[1:] + ")\r\n"); err != nil {
-		return c.fail(StepID, Temporary, "", err)
-	}
-	if _, text, _, err := c.answer(tag); err != nil {
-		return c.fail(StepID, Temporary, text, err)
-	}
-	return nil // a server that refuses ID can be used all the same
-}
-
-func trustKey(key string) bool { return len(key) >= 2 && strings.EqualFold(key[:2], "x-") }
-
-// authenticate logs in, and returns the text of the tagged OK.
-func (c *imapConn) authenticate(who LoginIMAP) (string, error) {
-	cr := who.Credentials
-	switch {
-	case cr.OAuth():
-		if !c.has("AUTH=" + cr.Mechanism) {
-			return "", c.fail(StepLogin, Refused, strings.Join(c.caps, " "), errors.New("does not offer "+cr.Mechanism))
-		}
-		return c.sasl(cr.Mechanism, auth.ClientResponse(cr.Mechanism, cr, who.LoginName))
-	case c.has("AUTH=PLAIN"):
-		return c.sasl("PLAIN", auth.ClientResponse("PLAIN", cr, who.LoginName))
-	case !c.has("LOGINDISABLED"):
-		return c.loginCommand(who)
-	case c.has("AUTH=LOGIN"):
-		return c.sasl("LOGIN", []byte(who.LoginName), []byte(cr.Password.Reveal()))
-	}
-	return "", c.fail(StepLogin, Refused, strings.Join(c.caps, " "),
-		errors.New("offers no way to log in with a password (LOGINDISABLED)"))
-}
-
-// maxInitial is the longest initial response that goes on the command line: some servers take no more than 8192.
-const maxInitial = 6000
-
-// sasl runs AUTHENTICATE; responses follow each other, the first as initial response where the server takes it
-// (RFC 4959).
-func (c *imapConn) sasl(mechanism string, responses ...[]byte) (string, error) {
-	tag := c.nextTag()
-	command := tag + " AUTHENTICATE " + mechanism
-	if first := base64.StdEncoding.EncodeToString(responses[0]); c.has("SASL-IR") && len(first) <= maxInitial && mechanism != "LOGIN" {
-		command += " " + first
-		responses = responses[1:]
-	}
-	c.caps = nil // those after the login count
-	if err := c.send(command + "\r\n"); err != nil {
-		return "", c.fail(StepLogin, Temporary, "", err)
-	}
-	var challenge []byte
-	for {
-		status, text, code, err := c.answer(tag)
-		if !errors.Is(err, errContinue) {
-			return c.verdict(status, text, code, challenge, err)
-		}
-		reply := "*"
-		if len(responses) > 0 {
-			reply = base64.StdEncoding.EncodeToString(responses[0])
-			responses = responses[1:]
-		} else if mechanism == "XOAUTH2" || mechanism == "OAUTHBEARER" {
-			// The server says why it refuses, and wants an answer first (RFC 7628, section 3.2.3).
-			if challenge, err = base64.StdEncoding.DecodeString(text); err != nil || len(challenge) > 2048 {
-				challenge = nil
-			}
-			reply = ""
-			if mechanism == "OAUTHBEARER" {
-				reply = "AQ=="
-			}
-		}
-		if err := c.send(reply + "\r\n"); err != nil {
-			return "", c.fail(StepLogin, Temporary, "", err)
-		}
-	}
-}
-
-// loginCommand runs LOGIN, with literals for what quoted strings cannot hold.
-func (c *imapConn) loginCommand(who LoginIMAP) (string, error) {
-	tag := c.nextTag()
-	line := tag + " LOGIN"
-	c.caps = nil
-	for _, arg := range []string{who.LoginName, who.Credentials.Password.Reveal()} {
-		if q, ok := imapwire.Quote(arg); ok {
-			line += " " + q
-			continue
-		}
-		if err := c.send(line + " {" + strconv.Itoa(len(arg)) + "}\r\n"); err != nil {
-			return "", c.fail(StepLogin, Temporary, "", err)
-		}
-		if status, text, code, err := c.answer(tag); !errors.Is(err, errContinue) {
-			return c.verdict(status, text, code, nil, err)
-		}
-		line = arg
-	}
-	if err := c.send(line + "\r\n"); err != nil {
-		return "", c.fail(StepLogin, Temporary, "", err)
-	}
-	status, text, code, err := c.answer(tag)
-	return c.verdict(status, text, code, nil, err)
-}
-
-// verdict reads the answer to a login. Only a NO that is about the credentials is AuthFailed (RFC 5530).
-func (c *imapConn) verdict(status, text, code string, challenge []byte, err error) (string, error) {
-	if err != nil {
-		return "", c.fail(StepLogin, Temporary, text, err)
-	}
-	if status == "OK" {
-		return text, nil
-	}
-	e := c.fail(StepLogin, Temporary, text, errors.New("answers "+status))
-	e.Code, e.Challenge = code, challenge
-	if status == "NO" {
-		switch code {
-		case "", "AUTHENTICATIONFAILED", "AUTHORIZATIONFAILED", "EXPIRED", "ALERT":
-			e.Kind = AuthFailed
-		case "PRIVACYREQUIRED":
-			e.Kind = Refused
-		}
-	}
-	return "", e
+	name, _ = cutWord(code)
+	return strings.ToUpper(name), strings.TrimPrefix(text, " ")
 }

@@ -44,7 +44,7 @@ func (d *Dialer) Probe(ctx context.Context, at config.Side, p config.Protocol, n
 			start := time.Now()
 			seen := d.probeHost(ctx, at, s, h, p, helo)
 			if ctx.Err() == nil {
-				h.note(p, seen.Err)
+				h.mark(p, seen.Err)
 			}
 			seen.Side, seen.Host, seen.Endpoint, seen.Took = at, h.Name, h.Endpoint(p), time.Since(start)
 			return seen
@@ -54,24 +54,27 @@ func (d *Dialer) Probe(ctx context.Context, at config.Side, p config.Protocol, n
 }
 
 func (d *Dialer) probeHost(ctx context.Context, at config.Side, s *side, h *host, p config.Protocol, helo string) (seen Seen) {
-	c, err := d.connectHost(ctx, at, s, h, p)
+	c, err := d.connectHost(ctx, at, s, h, p, 0) // a look is not refused for the budget's sake
 	if err != nil {
 		seen.Err = err
 		return seen
 	}
 	defer c.Close()
-	defer c.within(ctx, s.LoginTimeout)()
+	bye := "QUIT\r\n"
 	if p == config.IMAP {
 		i := &imapConn{conn: c}
 		seen.Err = i.open(ctx)
 		seen.Capabilities = i.caps
-		_ = i.send(i.nextTag() + " LOGOUT\r\n")
+		bye = i.nextTag() + " LOGOUT\r\n"
 	} else {
 		m := &smtpConn{conn: c, name: helo}
+		done := c.within(ctx, s.LoginTimeout)
 		seen.Err = m.open(ctx)
 		seen.Extensions = m.ext
-		_ = m.send("QUIT\r\n")
+		done()
 	}
+	defer c.within(ctx, s.ConnectTimeout)()
+	_ = c.send(bye)
 	if t, ok := c.Conn.(*tls.Conn); ok {
 		state := t.ConnectionState()
 		seen.TLS = &state

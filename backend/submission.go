@@ -2,11 +2,12 @@ package backend
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -22,62 +23,6 @@ type LoginSubmission struct {
 	ClientAddr  netip.AddrPort
 	Helo        string // what the client said
 	GatewayName string // what we say
-}
-
-// SubmissionConn is a connection whose AUTH was accepted.
-type SubmissionConn struct {
-	net.Conn
-	c          *conn
-	Extensions map[string]string // keyword, upper case, to its parameters
-	AuthReply  Reply
-	Host       string
-}
-
-// Reply is an SMTP reply to the letter: the lines without CRLF, codes included (RFC 5321, section 4.2).
-type Reply struct {
-	Code  int
-	Lines []string
-}
-
-// text is the reply without codes.
-func (r Reply) text() string {
-	var out []string
-	for _, l := range r.Lines {
-		out = append(out, strings.TrimSpace(l[min(len(l), 4):]))
-	}
-	return strings.Join(out, " ")
-}
-
-var errReply = errors.New("not an SMTP reply")
-
-// maxReplyLines bounds a multi-line reply.
-const maxReplyLines = 200
-
-// reply reads one reply.
-func (c *conn) reply() (Reply, error) {
-	var r Reply
-	for {
-		line, err := c.line()
-		if err != nil {
-			return r, err
-		}
-		code, err := strconv.Atoi(line[:min(len(line), 3)])
-		if err != nil || len(line) < 3 || code < 200 || code > 599 || r.Code != 0 && r.Code != code ||
-			len(line) > 3 && line[3] != ' ' && line[3] != '-' || len(r.Lines) >= maxReplyLines {
-			return Reply{Lines: []string{printable(line)}}, errReply
-		}
-		r.Code = code
-		r.Lines = append(r.Lines, line)
-		if len(line) == 3 || line[3] == ' ' {
-			return r, nil
-		}
-	}
-}
-
-// ReadReply reads the server's next reply. The caller sets the deadline.
-func (s *SubmissionConn) ReadReply() (Reply, error) {
-	s.c.left = maxServerPhase
-	return s.c.reply()
 }
 
 // smtpConn is the client's side of SMTP up to AUTH.
@@ -117,7 +62,7 @@ func (c *smtpConn) login(ctx context.Context, who LoginSubmission, d *Dialer) (*
 	if err != nil {
 		return nil, err
 	}
-	return &SubmissionConn{Conn: c.Conn, c: c.conn, Extensions: c.ext, AuthReply: r, Host: c.host.Name}, nil
+	return newSubmissionConn(c.conn, c.ext, r), nil
 }
 
 // open reads the banner, says EHLO, and begins TLS where that is configured.
@@ -179,12 +124,18 @@ func (c *smtpConn) ehlo() error {
 		if len(l) < 5 {
 			continue
 		}
-		key, params, _ := strings.Cut(strings.Replace(l[4:], "AUTH=", "AUTH ", 1), " ")
+		key, params, _ := strings.Cut(l[4:], " ")
 		key = strings.ToUpper(key)
-		if key == "AUTH" && c.ext[key] != "" {
-			params = c.ext[key] + " " + params // the old "AUTH=" line beside the new one
+		if more, legacy := strings.CutPrefix(key, "AUTH="); legacy { // before RFC 4954 there was "AUTH=LOGIN PLAIN"
+			key, params = "AUTH", more+" "+params
+		}
+		if key == "AUTH" {
+			params = strings.ToUpper(c.ext[key] + " " + params)
 		}
 		c.ext[key] = strings.TrimSpace(params)
+	}
+	if _, secure := c.Conn.(*tls.Conn); !secure {
+		delete(c.ext, "REQUIRETLS") // RFC 8689, section 2: it holds under TLS only
 	}
 	return nil
 }
@@ -195,20 +146,23 @@ func (c *smtpConn) xclient(who LoginSubmission, d *Dialer) error {
 	if !ok || !c.conf.ClientAddress || !who.ClientAddr.IsValid() {
 		return nil
 	}
-	values := map[string]string{"ADDR": who.ClientAddr.Addr().String(), "PORT": strconv.Itoa(int(who.ClientAddr.Port())),
-		"PROTO": "ESMTP", "HELO": who.Helo}
+	values := map[string]string{"ADDR": who.ClientAddr.Addr().WithZone("").String(), "PROTO": "ESMTP", "HELO": who.Helo,
+		"PORT": strconv.Itoa(int(who.ClientAddr.Port()))}
 	if who.ClientAddr.Addr().Is6() {
 		values["ADDR"] = "IPV6:" + values["ADDR"]
 	}
 	command := "XCLIENT"
 	for _, key := range []string{"ADDR", "PORT", "PROTO", "HELO"} {
-		if strings.Contains(" "+strings.ToUpper(offered)+" ", " "+key+" ") && values[key] != "" {
+		if slices.Contains(strings.Fields(strings.ToUpper(offered)), key) && values[key] != "" {
 			command += " " + key + "=" + xtext(values[key])
 		}
 	}
+	if command == "XCLIENT" {
+		return nil // it takes none of what we know
+	}
 	r, err := c.ask(command)
-	if err != nil {
-		return c.badReply(StepXCLIENT, r, err, "")
+	if err != nil || r.Code == 421 {
+		return c.badReply(StepXCLIENT, r, err, "closes on XCLIENT")
 	}
 	if r.Code != 220 {
 		d.log.Warn("backend refuses XCLIENT; going on without", "host", c.host.Name, "reply", printable(r.text()))
@@ -236,15 +190,8 @@ const maxAuthLine = 500
 // auth logs in (RFC 4954, section 4).
 func (c *smtpConn) auth(who LoginSubmission) (Reply, error) {
 	cr := who.Credentials
-	offered := strings.Fields(strings.ToUpper(c.ext["AUTH"]))
-	has := func(m string) bool {
-		for _, x := range offered {
-			if x == m {
-				return true
-			}
-		}
-		return false
-	}
+	offered := strings.Fields(c.ext["AUTH"])
+	has := func(m string) bool { return slices.Contains(offered, m) }
 	mechanism := cr.Mechanism
 	responses := [][]byte{nil}
 	switch {
@@ -265,18 +212,20 @@ func (c *smtpConn) auth(who LoginSubmission) (Reply, error) {
 	}
 	r, err := c.ask(command)
 	var challenge []byte
-	for err == nil && r.Code == 334 {
+	cancelled := false
+	for err == nil && r.Code == 334 && !cancelled {
 		reply := "*"
 		if len(responses) > 0 {
 			reply = base64.StdEncoding.EncodeToString(responses[0])
 			responses = responses[1:]
-		} else if cr.OAuth() {
+		} else if cr.OAuth() && challenge == nil {
 			challenge, _ = base64.StdEncoding.DecodeString(r.text())
 			reply = ""
 			if mechanism == "OAUTHBEARER" {
 				reply = "AQ=="
 			}
 		}
+		cancelled = reply == "*"
 		r, err = c.ask(reply)
 	}
 	if err == nil && r.Code == 235 {
@@ -284,7 +233,9 @@ func (c *smtpConn) auth(who LoginSubmission) (Reply, error) {
 	}
 	e := c.badReply(StepLogin, r, err, "refuses AUTH")
 	e.Challenge = challenge
-	if err == nil && r.Code == 535 {
+	if err == nil && r.Code == 535 && !cancelled && !strings.HasPrefix(r.text(), "4.") {
+		// No other code says that the credentials are wrong: 530, 534 and 538 speak of the connection or the mechanism,
+		// 432 of a transition, 454 and an enhanced code 4.x.x of a failure that passes (RFC 4954, section 6).
 		e.Kind = AuthFailed
 	}
 	return r, e

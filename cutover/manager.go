@@ -55,14 +55,15 @@ type Manager struct {
 	routes   atomic.Pointer[config.RouteFile]
 	def      atomic.Int32 // config.Side of users never seen
 
-	mu      sync.Mutex
-	queue   map[string][]op.Operation          // by user, in order; present while a worker runs
-	running map[string]context.CancelCauseFunc // by operation
-	waiters map[string][]chan struct{}         // by operation
-	slots   int                                // flips that may begin now
-	free    sync.Cond
-	owed    []op.Row // rows of users seen at login, not written yet
-	wake    chan struct{}
+	mu       sync.Mutex
+	queue    map[string][]op.Operation          // by user, in order; present while a worker runs
+	running  map[string]context.CancelCauseFunc // by operation
+	waiters  map[string][]chan struct{}         // by operation
+	slots    int                                // flips that may begin now
+	free     sync.Cond
+	owed     []op.Row   // rows of users seen at login, not written yet
+	flushing sync.Mutex // held while owed rows are written; taken before mu
+	wake     chan struct{}
 }
 
 type settings struct {
@@ -344,7 +345,10 @@ func (m *Manager) writeOwed() {
 	}
 }
 
+// flushOwed writes the rows that are owed. Logins owe more meanwhile, so one call at a time takes off what it wrote.
 func (m *Manager) flushOwed(ctx context.Context) error {
+	m.flushing.Lock()
+	defer m.flushing.Unlock()
 	m.mu.Lock()
 	rows := slices.Clone(m.owed)
 	m.mu.Unlock()

@@ -173,7 +173,16 @@ func (p *parser) head() (tag, name string) {
 	if more && args == "" { // "a1 LOGIN " may go on with a literal; alone it is an error that the command finds
 		p.s = ""
 	}
-	return tag, strings.ToUpper(name)
+	return tag, upperASCII(name)
+}
+
+// upperASCII leaves other letters alone: no command has any, and some fold to ASCII ones.
+func upperASCII(s string) string {
+	b := []byte(s)
+	for i, c := range b {
+		b[i] = upper(c)
+	}
+	return string(b)
 }
 
 // validTag follows RFC 9051, section 9: 1*<any ASTRING-CHAR except "+">, here at most 64 of them.
@@ -182,12 +191,14 @@ func validTag(tag string) bool {
 		return false
 	}
 	for i := 0; i < len(tag); i++ {
-		if c := tag[i]; c <= ' ' || c >= 0x7f || strings.IndexByte(`(){%*"\+`, c) >= 0 {
+		if !tagChar(tag[i]) {
 			return false
 		}
 	}
 	return true
 }
+
+func tagChar(c byte) bool { return c > ' ' && c < 0x7f && strings.IndexByte(`(){%*"\+`, c) < 0 }
 
 // args reads what is left of the line.
 func (p *parser) args(most int) {

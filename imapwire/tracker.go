@@ -4,18 +4,21 @@ package imapwire
 // tagged answer, IDLE. So a session can end between two commands, and an APPEND is never cut. It is not safe for
 // concurrent use; the owner of the session locks around each call.
 //
-// Three things it does change, all small: the words COMPRESS, UNAUTHENTICATE and STARTTLS of a client's command are
-// spoilt by one letter, so that the backend itself refuses what a spliced session cannot carry, and the capabilities
-// of that kind are taken out of untagged CAPABILITY responses.
+// Two things it does change, both small: the words COMPRESS, STARTTLS, LOGIN, AUTHENTICATE and UNAUTHENTICATE of a
+// client's command are spoilt by one letter, so that the backend itself refuses what a spliced session cannot carry,
+// and the capabilities of that kind are taken out of CAPABILITY responses and response codes.
 type Tracker struct {
 	out    []pending // commands without a tagged answer, oldest first
 	client clientLex
 	server serverLex
 
-	idlePlus int  // IDLE commands whose "+" has not come
-	bye      bool // the server has said BYE
-	logout   bool // the client has said LOGOUT
+	bye    bool   // the server has said BYE
+	writes uint64 // commands answered that do more than read
 }
+
+// maxPending is how many commands may wait for their answers before no more are passed on. It bounds the memory of a
+// session whose client pipelines and whose server does not answer.
+const maxPending = 1 << 14
 
 // pending is a command that has been passed on and not answered. The tag is kept as a hash: two tags that collide
 // would have to be chosen by the client, who would only mislead himself.
@@ -29,11 +32,16 @@ type kind uint8
 const (
 	kindOther kind = iota
 	kindRead       // reads only: may be cut between two responses
-	kindIdle       // IDLE
+	kindIdle       // IDLE, until DONE is passed on
+	kindOdd        // its tag is none: the server answers it with an untagged BAD, or not at all
 )
 
 // Bye tells whether the server has announced the end of the session.
-func (t *Tracker) Bye() bool { return t.bye || t.logout }
+func (t *Tracker) Bye() bool { return t.bye }
+
+// Writes is the number of commands answered so far that do more than read. While it rises with bytes that the client
+// has not got yet, he does not know of the answer.
+func (t *Tracker) Writes() uint64 { return t.writes }
 
 // Boundary tells whether the session can end here: no command waits for its answer (IDLE does not count), and neither
 // side is within a literal or a response. A command line that has begun and holds no literal yet has done nothing.
@@ -67,50 +75,53 @@ func (t *Tracker) ServerAtStart() bool { return t.server.atStart() }
 // Outstanding is the number of commands without their tagged answer.
 func (t *Tracker) Outstanding() int { return len(t.out) }
 
-func (t *Tracker) begin(tag uint64, k kind) {
-	if k == kindIdle {
-		t.idlePlus++
-	}
-	t.out = append(t.out, pending{tag, k})
-}
+func (t *Tracker) begin(tag uint64, k kind) { t.out = append(t.out, pending{tag, k}) }
 
 // answered takes the oldest command with this tag off the list.
 func (t *Tracker) answered(tag uint64) {
-	found := false
+	l := &t.client
 	for i, p := range t.out {
 		if p.tag != tag {
 			continue
 		}
-		found = true
-		if p.kind == kindIdle {
-			t.client.idle = false
-			if t.idlePlus > 0 {
-				t.idlePlus--
-			}
+		switch p.kind {
+		case kindIdle: // refused, or ended by the server: no DONE is due
+			l.idle, l.wait = false, false
+		case kindOther:
+			t.writes++
 		}
-		t.out = append(t.out[:i], t.out[i+1:]...)
-		break
+		t.drop(i)
+		return
 	}
-	if l := &t.client; !found && l.literals && tag == l.tag {
+	if l.literals && tag == l.tag {
 		if l.wait { // the literal was refused: what follows is a new command
 			l.reset()
 		} else { // the answer came before the end of a LITERAL+: the command is over when its bytes are
 			l.early = true
 		}
 	}
+}
+
+func (t *Tracker) drop(i int) {
+	t.out = append(t.out[:i], t.out[i+1:]...)
 	if len(t.out) == 0 && cap(t.out) > 16 {
 		t.out = nil // a burst of pipelining must not stay in memory
 	}
 }
 
-// continued is the server's "+": for an IDLE that waits for it, else for a literal.
-func (t *Tracker) continued() {
-	if t.idlePlus > 0 {
-		t.idlePlus--
-		return
+// untaggedBad takes the oldest command with an odd tag off the list: a server that finds no tag has none to answer
+// with (RFC 9051, section 7.1.3).
+func (t *Tracker) untaggedBad() {
+	for i, p := range t.out {
+		if p.kind == kindOdd {
+			t.drop(i)
+			return
+		}
 	}
-	t.client.wait = false
 }
+
+// continued is the server's "+": the literal may come, or the server idles.
+func (t *Tracker) continued() { t.client.wait = false }
 
 const (
 	fnvOffset = 14695981039346656037
@@ -163,7 +174,7 @@ func parseLiteral(b []byte) (size uint64, sync, ok bool) {
 	}
 	i--
 	sync = true
-	if b[i] == '+' || b[i] == '-' {
+	if b[i] == '+' {
 		sync = false
 		i--
 	}

@@ -5,11 +5,14 @@ import "bytes"
 // clientLex is the client's direction: command lines and their literals.
 type clientLex struct {
 	phase    phase
-	wait     bool   // a synchronizing literal was announced, the server has not answered
+	wait     bool   // a synchronizing literal or IDLE was passed on, the server has not answered
 	literals bool   // the present command has had a literal: it is under way until its end
 	idle     bool   // IDLE was passed on: the next line is DONE
 	begun    bool   // bytes of the present line have been passed on
 	early    bool   // the present command was answered before its end
+	odd      bool   // the tag has a character that no tag has
+	quoted   bool   // within a quoted string
+	escaped  bool   // behind a backslash within it
 	literal  uint64 // bytes of the literal still to come
 	tag      uint64
 	word     [16]byte
@@ -50,14 +53,10 @@ func (t *Tracker) Client(b []byte, stop bool) (pass int) {
 			i += int(n)
 			continue
 		}
-		if stop && !l.begun && !l.literals && !l.idle {
+		if (stop || len(t.out) >= maxPending) && !l.begun && !l.literals && !l.idle {
 			return i
 		}
 		l.begun = true
-		if l.idle {
-			i += t.done(b[i:])
-			continue
-		}
 		for i < len(b) && l.phase != phaseRest && b[i] != '\n' {
 			l.head(&b[i])
 			l.tail.add(b[i : i+1])
@@ -68,25 +67,48 @@ func (t *Tracker) Client(b []byte, stop bool) (pass int) {
 		}
 		end := bytes.IndexByte(b[i:], '\n')
 		if end < 0 {
-			l.tail.add(b[i:])
+			l.rest(b[i:])
 			return len(b)
 		}
-		l.tail.add(b[i : i+end+1])
+		l.rest(b[i : i+end+1])
 		i += end + 1
 		t.lineEnd()
 	}
 	return len(b)
 }
 
-// done passes the line that ends IDLE.
-func (t *Tracker) done(b []byte) int {
-	end := bytes.IndexByte(b, '\n')
-	if end < 0 {
-		return len(b)
+// rest takes bytes behind the command word, up to the end of the line at most.
+func (l *clientLex) rest(b []byte) {
+	l.tail.add(b)
+	for len(b) > 0 {
+		i := bytes.IndexByte(b, '"')
+		if l.quoted {
+			i = bytes.IndexAny(b, "\"\\")
+		}
+		switch {
+		case l.escaped:
+			l.escaped, i = false, 0
+		case i < 0:
+			return
+		case b[i] == '\\':
+			l.escaped = true
+		default:
+			l.quoted = !l.quoted
+		}
+		b = b[i+1:]
 	}
+}
+
+// done is the end of the line that ends IDLE, whatever it says (RFC 2177, section 3). From then on the command is one
+// whose tagged answer is due.
+func (t *Tracker) done() {
 	t.client.idle = false
 	t.client.reset()
-	return end + 1
+	for i := range t.out {
+		if t.out[i].kind == kindIdle {
+			t.out[i].kind = kindOther
+		}
+	}
 }
 
 // head takes one byte of tag or command word.
@@ -99,14 +121,18 @@ func (l *clientLex) head(c *byte) {
 		}
 		if *c != '\r' {
 			l.tag = hashByte(l.tag, *c)
+			l.odd = l.odd || !tagChar(*c)
 		}
 	case phaseWord, phaseSub:
+		if *c == ' ' && l.wordLen == 0 {
+			return // a lenient server may skip it
+		}
 		if *c == ' ' || *c == '\r' {
 			l.endWord()
 			return
 		}
-		if l.wordLen == len(l.word) {
-			l.phase = phaseRest
+		if l.wordLen == len(l.word) || *c == '"' {
+			l.phase, l.quoted = phaseRest, *c == '"'
 			return
 		}
 		l.word[l.wordLen] = upper(*c)
@@ -118,10 +144,11 @@ func (l *clientLex) head(c *byte) {
 }
 
 // spoilt names the commands that a spliced session cannot carry: COMPRESS (RFC 4978) hides the boundaries,
-// UNAUTHENTICATE (RFC 8437) would let another user in on this one's route, STARTTLS belongs before login.
+// UNAUTHENTICATE (RFC 8437), LOGIN and AUTHENTICATE would let another user in on this one's route, STARTTLS belongs
+// before login. No server that keeps to RFC 9051, section 6.2, takes the last three in a session.
 func spoilt(word []byte) bool {
 	switch string(word) {
-	case "COMPRESS", "UNAUTHENTICATE", "STARTTLS":
+	case "COMPRESS", "UNAUTHENTICATE", "STARTTLS", "LOGIN", "AUTHENTICATE":
 		return true
 	}
 	return false
@@ -144,13 +171,21 @@ func (l *clientLex) endWord() {
 	}
 }
 
-// lineEnd is the end of a line: a literal follows, or the command is complete.
+// lineEnd is the end of a line: a literal follows, or the command is complete, or IDLE is over.
 func (t *Tracker) lineEnd() {
 	l := &t.client
+	if l.idle {
+		t.done()
+		return
+	}
 	if l.phase == phaseWord || l.phase == phaseSub { // LF without CR ends the word too
 		l.endWord()
 	}
-	if size, sync, ok := l.tail.literal(); ok {
+	if size, sync, ok := l.tail.literal(); ok && !l.quoted {
+		if l.early && sync {
+			l.reset() // the command was answered: no "+" comes, and what follows is a new one
+			return
+		}
 		l.literal, l.wait, l.literals, l.begun = size, sync, true, true
 		l.tail.n = 0
 		l.phase = phaseRest
@@ -158,8 +193,8 @@ func (t *Tracker) lineEnd() {
 	}
 	over := l.early || l.tag == fnvOffset
 	tag, k := l.tag, l.kind
-	if string(l.word[:l.wordLen]) == "LOGOUT" {
-		t.logout = true
+	if l.odd {
+		k = kindOdd
 	}
 	l.reset()
 	if over {
@@ -167,4 +202,5 @@ func (t *Tracker) lineEnd() {
 	}
 	t.begin(tag, k)
 	l.idle = k == kindIdle
+	l.wait = l.idle // only the answer tells whether the next line is DONE or a command
 }

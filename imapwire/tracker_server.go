@@ -9,9 +9,10 @@ type serverLex struct {
 	tag     uint64
 	word    [10]byte
 	wordLen int
-	status  bool // OK, NO, BAD, BYE or PREAUTH: its text may end like a literal and is none
+	status  bool // a response that ends with text or atoms, which may look like a literal and are none
+	bad     bool // an untagged BAD
 	tail    literalTail
-	held    []byte // the beginning of what may be, or is, a CAPABILITY response
+	held    []byte // the beginning of what may be, or is, a line with capabilities
 }
 
 type serverPhase uint8
@@ -29,13 +30,10 @@ func (l *serverLex) atStart() bool {
 	return l.phase == serverStart && l.literal == 0 && len(l.held) == 0
 }
 
-// capabilityPrefix begins the one response that is rewritten.
-const capabilityPrefix = "* CAPABILITY "
-
-// maxCapability bounds a CAPABILITY response; a longer one is passed as it is.
+// maxCapability bounds a line with capabilities; a longer one is passed as it is.
 const maxCapability = 16 << 10
 
-// Server takes bytes that the server sent and returns what the client gets: b itself, but for CAPABILITY responses.
+// Server takes bytes that the server sent and returns what the client gets: b itself, but for capabilities.
 // The result is valid until b is.
 func (t *Tracker) Server(b []byte) []byte {
 	l := &t.server
@@ -52,16 +50,16 @@ func (t *Tracker) Server(b []byte) []byte {
 			i += int(n)
 			continue
 		}
-		if l.phase == serverStart && b[i] == '*' {
-			line, hold := capabilityLine(b[i:])
+		if l.phase == serverStart {
+			line, list, hold := capabilityLine(b[i:])
 			if hold {
 				l.held = append([]byte(nil), b[i:]...)
 				return result(out, b[from:i])
 			}
 			if line > 0 {
 				out = append(out, b[from:i]...)
-				out = append(out, filterLine(b[i:i+line])...)
-				i += line
+				out = append(out, filterLine(b[i:i+line], list)...)
+				i += t.serverBytes(b[i : i+line])
 				from = i
 				continue
 			}
@@ -85,28 +83,52 @@ func (t *Tracker) Flush() []byte {
 	return b
 }
 
-// capabilityLine tells how long a CAPABILITY response at the start of b is; hold means that more bytes must tell.
-func capabilityLine(b []byte) (length int, hold bool) {
-	n := min(len(b), len(capabilityPrefix))
-	if !bytes.EqualFold(b[:n], []byte(capabilityPrefix[:n])) {
-		return 0, false
-	}
-	if n < len(capabilityPrefix) {
-		return 0, true
-	}
+// capabilityLine tells how long a line at the start of b is that lists capabilities, and where in it the list stands:
+// "* CAPABILITY ...", "* OK [CAPABILITY ...] text", "tag OK [CAPABILITY ...] text" (RFC 9051, sections 7.2.2 and 7.1).
+// hold means that more bytes must tell.
+func capabilityLine(b []byte) (length int, list [2]int, hold bool) {
 	end := bytes.IndexByte(b, '\n')
-	if end < 0 {
-		return 0, len(b) < maxCapability
+	line := b
+	if end >= 0 {
+		line = b[:end+1]
 	}
-	return end + 1, false
+	space := bytes.IndexByte(line, ' ')
+	if space < 0 {
+		return 0, list, end < 0 && len(line) <= maxTag && line[0] != '+'
+	}
+	if space > maxTag || len(line) > maxCapability || line[0] == '*' && space != 1 {
+		return 0, list, false
+	}
+	rest := line[space+1:]
+	prefix, closing := "OK [CAPABILITY ", byte(']')
+	if line[0] == '*' && len(rest) > 0 && upper(rest[0]) == 'C' {
+		prefix, closing = "CAPABILITY ", '\n'
+	}
+	n := min(len(rest), len(prefix))
+	if line[0] == '+' || !bytes.EqualFold(rest[:n], []byte(prefix[:n])) {
+		return 0, list, false
+	}
+	if end < 0 {
+		return 0, list, len(b) < maxCapability
+	}
+	list[0] = space + 1 + len(prefix)
+	stop := bytes.IndexByte(line[min(list[0], len(line)):], closing)
+	if n < len(prefix) || stop < 0 {
+		return 0, list, false
+	}
+	list[1] = list[0] + stop
+	for list[1] > list[0] && line[list[1]-1] == '\r' {
+		list[1]--
+	}
+	return len(line), list, false
 }
 
-func filterLine(line []byte) []byte {
-	text := bytes.TrimRight(line, "\r\n")
-	caps := Offerable(bytes.Fields(text[len(capabilityPrefix):]))
-	out := append([]byte(nil), text[:len(capabilityPrefix)]...)
-	out = append(out, bytes.Join(caps, []byte(" "))...)
-	return append(out, line[len(text):]...)
+// maxTag is the longest tag behind which capabilities are looked for.
+const maxTag = 80
+
+func filterLine(line []byte, list [2]int) []byte {
+	caps := bytes.Join(Offerable(bytes.Fields(line[list[0]:list[1]])), []byte(" "))
+	return append(append(append([]byte(nil), line[:list[0]]...), caps...), line[list[1]:]...)
 }
 
 // serverBytes takes bytes up to the end of a line or of b, outside literals.
@@ -163,7 +185,9 @@ func (l *serverLex) endWord(t *Tracker) {
 	switch string(l.word[:l.wordLen]) {
 	case "BYE":
 		l.status, t.bye = true, true
-	case "OK", "NO", "BAD", "PREAUTH":
+	case "BAD":
+		l.status, l.bad = true, true
+	case "OK", "NO", "PREAUTH", "CAPABILITY":
 		l.status = true
 	}
 }
@@ -180,10 +204,12 @@ func (t *Tracker) serverLineEnd() {
 	case phase == serverData && !status && literal:
 		l.literal = size // the response goes on behind it
 		return
+	case l.bad:
+		t.untaggedBad()
 	case phase == serverContinue:
 		t.continued()
 	case phase == serverTag || phase == serverTagged:
 		t.answered(l.tag)
 	}
-	l.phase, l.status = serverStart, false
+	l.phase, l.status, l.bad = serverStart, false, false
 }

@@ -55,7 +55,7 @@ func TestTracker(t *testing.T) {
 			{c: "a1 IDLE\r\n", boundary: true, reads: true},
 			{s: "+ idling\r\n", boundary: true, reads: true},
 			{s: "* 3 EXISTS\r\n", boundary: true, reads: true},
-			{c: "DONE\r\n", boundary: true, reads: true},
+			{c: "DONE\r\n"},
 			{s: "a1 OK idle\r\n", boundary: true, reads: true},
 		}},
 		{"idle refused, then another command", []step{
@@ -65,11 +65,65 @@ func TestTracker(t *testing.T) {
 			{s: "a2 OK\r\n", boundary: true, reads: true},
 		}},
 		{"idle and a literal pipelined behind it", []step{
-			{c: "a1 IDLE\r\nDONE\r\na2 APPEND x {1}\r\nz\r\n", pass: 32},
-			{s: "+ idling\r\n"},
+			{c: "a1 IDLE\r\nDONE\r\na2 APPEND x {1}\r\nz\r\n", pass: 9, boundary: true, reads: true},
+			{s: "+ idling\r\n", boundary: true, reads: true},
+			{c: "DONE\r\na2 APPEND x {1}\r\nz\r\n", pass: 23},
+			{s: "a1 OK\r\n"},
 			{s: "+ go\r\n"},
 			{c: "z\r\n"},
+			{s: "a2 OK\r\n", boundary: true, reads: true},
+		}},
+		{"idle refused while the client sends on", []step{
+			{c: "a1 IDLE\r\na2 STORE 1 x\r\n", pass: 9, boundary: true, reads: true},
+			{s: "a1 NO not now\r\n", boundary: true, reads: true},
+			{c: "a2 STORE 1 x\r\n"},
+			{s: "a2 OK\r\n", boundary: true, reads: true},
+		}},
+		{"idle ended by the server", []step{
+			{c: "a1 IDLE\r\n", boundary: true, reads: true},
+			{s: "+ idling\r\na1 OK enough\r\n", boundary: true, reads: true},
+			{c: "a2 STORE 1 x\r\n"},
+			{s: "a2 OK\r\n", boundary: true, reads: true},
+		}},
+		{"a literal refused behind an early answer", []step{
+			{c: "a1 APPEND x {3+}\r\nab"},
+			{s: "a1 NO [TRYCREATE] no\r\n"},
+			{c: "c {2}\r\n", boundary: true, reads: true},
+			{c: "a2 NOOP\r\n", reads: true},
+			{s: "a2 OK\r\n", boundary: true, reads: true},
+		}},
+		{"a quoted string that looks like a literal", []step{
+			{c: "a1 SELECT \"{5}\"\r\na2 STORE 1 x\r\n"},
 			{s: "a1 OK\r\na2 OK\r\n", boundary: true, reads: true},
+		}},
+		{"an open quoted string hides no literal", []step{
+			{c: "a1 SELECT \"x\\\"{99+}\r\na2 STORE 1 x\r\n"},
+			{s: "a1 BAD\r\na2 OK\r\n", boundary: true, reads: true},
+		}},
+		{"{5-} is no literal", []step{
+			{c: "a1 LIST \"\" {5-}\r\na2 STORE 1 x\r\n"},
+			{s: "a1 BAD\r\na2 OK\r\n", boundary: true, reads: true},
+		}},
+		{"a tag that is none", []step{
+			{c: "* STORE 1 x\r\n(a STORE 1 x\r\n"},
+			{s: "* BAD no tag\r\n"},
+			{s: "* BAD no tag\r\n", boundary: true, reads: true},
+		}},
+		{"catenate", []step{
+			{c: "a1 APPEND x CATENATE (URL \"/y;UID=2\" TEXT {2}\r\nab URL \"z\")\r\n", pass: 47},
+			{s: "+ go\r\n"},
+			{c: "ab URL \"z\")\r\n"},
+			{s: "a1 OK\r\n", boundary: true, reads: true},
+		}},
+		{"notify, bare LF and unknown untagged data", []step{
+			{c: "a1 NOTIFY SET (SELECTED (MessageNew))\n"},
+			{s: "* XLIST what {3}\r\na1 ever\n* 4 FETCH (X \"\")\na1 OK\n", boundary: true, reads: true},
+			{s: "* STATUS x (MESSAGES 1)\r\n", boundary: true, reads: true},
+		}},
+		{"an answer to a tag that nobody used", []step{
+			{c: "a1 STORE 1 x\r\n"},
+			{s: "a9 OK\r\n"},
+			{s: "a1 OK\r\n", boundary: true, reads: true},
 		}},
 		{"fetch with a literal that looks like lines", []step{
 			{c: "a1 FETCH 1 BODY[]\r\n", reads: true},
@@ -173,6 +227,9 @@ func TestTrackerSpoilsWhatASpliceCannotCarry(t *testing.T) {
 		"a1 compress deflate\r\n":   "a1 compresX deflate\r\n",
 		"a1 UNAUTHENTICATE\r\n":     "a1 UNAUTHENTICATX\r\n",
 		"a1 STARTTLS\r\n":           "a1 STARTTLX\r\n",
+		"a1 AUTHENTICATE PLAIN\r\n": "a1 AUTHENTICATX PLAIN\r\n",
+		"a1 login u p\r\n":          "a1 logiX u p\r\n",
+		"a1  COMPRESS DEFLATE\r\n":  "a1  COMPRESX DEFLATE\r\n",
 		"a1 SELECT COMPRESS\r\n":    "a1 SELECT COMPRESS\r\n",
 		"a1 UID COMPRESS x\r\n":     "a1 UID COMPRESS x\r\n",
 		"COMPRESS NOOP\r\n":         "COMPRESS NOOP\r\n",
@@ -193,41 +250,19 @@ func TestTrackerSpoilsWhatASpliceCannotCarry(t *testing.T) {
 
 func TestTrackerFiltersCapabilities(t *testing.T) {
 	in := "* 1 EXISTS\r\n* CAPABILITY IMAP4rev1 COMPRESS=DEFLATE IDLE UNAUTHENTICATE\r\na1 OK done\r\n" +
-		"* 1 FETCH (BODY[] {30}\r\n* CAPABILITY COMPRESS=DEFLATE\r\n)\r\n"
+		"* 1 FETCH (BODY[] {30}\r\n* CAPABILITY COMPRESS=DEFLATE\r\n)\r\n" +
+		"a2 OK [CAPABILITY IMAP4rev1 COMPRESS=DEFLATE] in {5}\r\n* ok [capability A STARTTLS] x\n" +
+		"* OK [CAPABILITY COMPRESS=DEFLATE\r\n* NO [CAPABILITY COMPRESS=DEFLATE] x\r\n+ OK [CAPABILITY COMPRESS=DEFLATE] x\r\n" +
+		"* CAPABILITY COMPRESS=DEFLATE\n\r\na3 OK\r\n"
 	want := "* 1 EXISTS\r\n* CAPABILITY IMAP4rev1 IDLE\r\na1 OK done\r\n" +
-		"* 1 FETCH (BODY[] {30}\r\n* CAPABILITY COMPRESS=DEFLATE\r\n)\r\n"
+		"* 1 FETCH (BODY[] {30}\r\n* CAPABILITY COMPRESS=DEFLATE\r\n)\r\n" +
+		"a2 OK [CAPABILITY IMAP4rev1] in {5}\r\n* ok [capability A] x\n" +
+		"* OK [CAPABILITY COMPRESS=DEFLATE\r\n* NO [CAPABILITY COMPRESS=DEFLATE] x\r\n+ OK [CAPABILITY COMPRESS=DEFLATE] x\r\n" +
+		"* CAPABILITY \n\r\na3 OK\r\n"
 	for size := 1; size <= len(in); size++ {
 		var tr Tracker
 		if got := feedServer(&tr, in, size); got != want {
 			t.Fatalf("size %d: %q", size, got)
 		}
 	}
-}
-
-func FuzzTracker(f *testing.F) {
-	f.Add([]byte("a1 APPEND x {5}\r\nhello\r\na2 IDLE\r\nDONE\r\n"), []byte("+ go\r\na1 OK\r\n+ idling\r\na2 OK\r\n"))
-	f.Add([]byte("a {99999999999999999999}\r\n"), []byte("* CAPABILITY COMPRESS=DEFLATE\r\n* BYE {3}\r\n"))
-	f.Fuzz(func(t *testing.T, c, s []byte) {
-		var whole, split Tracker
-		passed := whole.Client(bytes.Clone(c), false)
-		if passed > len(c) {
-			t.Fatal("passed more than there was")
-		}
-		n := 0
-		for ; n < len(c); n++ {
-			if split.Client(bytes.Clone(c[n:n+1]), false) == 0 {
-				break
-			}
-		}
-		if n != passed {
-			t.Fatalf("whole %d, split %d", passed, n)
-		}
-		out := bytes.Clone(whole.Server(bytes.Clone(s)))
-		if got := feedServer(&split, string(s), 1); got != string(out) && len(whole.server.held) == 0 {
-			t.Fatalf("whole %q, split %q", out, got)
-		}
-		if whole.Boundary() != split.Boundary() {
-			t.Fatal("boundary depends on how the bytes came")
-		}
-	})
 }

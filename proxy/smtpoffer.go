@@ -4,7 +4,6 @@ import (
 	"strconv"
 	"strings"
 
-	"mailgate/backend"
 	"mailgate/config"
 )
 
@@ -40,6 +39,12 @@ func (s *Server) extensions(c *client) map[string]string {
 	if !c.tls {
 		delete(out, "REQUIRETLS") // RFC 8689, section 2: offered under TLS only
 	}
+	if _, ok := out["8BITMIME"]; !ok {
+		delete(out, "SMTPUTF8") // RFC 6531, section 3.1: not without the other
+	}
+	if _, ok := out["CHUNKING"]; !ok {
+		delete(out, "BINARYMIME") // RFC 3030, section 3
+	}
 	if n, ok := minSize(sides, c.set.cfg.Submit.MaxSize); ok {
 		out["SIZE"] = ""
 		if n > 0 {
@@ -65,34 +70,67 @@ func minSize(sides []map[string]string, own int64) (limit int64, ok bool) {
 	return limit, true
 }
 
-// missing says why a MAIL or RCPT command cannot go to this backend: a parameter of an extension that it lacks. Passing
-// it on would at best be refused, at worst be ignored.
-func missing(line string, conn *backend.SubmissionConn) string {
-	name, args := verb(line)
-	i := strings.LastIndexByte(args, '>')
-	for _, p := range strings.Fields(args[i+1:]) {
+// fit makes a MAIL or RCPT command fit for this session's backend: hints that it does not know come off, and what would
+// at best be refused by it, at worst be ignored, is refused here.
+func (s *submissionSession) fit(name, line string) (fitting, refusal string) {
+	params, at := parameters(line)
+	var kept []string
+	for _, p := range params {
 		key, value, _ := strings.Cut(strings.ToUpper(p), "=")
-		need, reply := "", "555 5.5.4 Unsupported parameter: "+key
-		switch {
-		case key == "BODY" && value == "8BITMIME":
-			need, reply = "8BITMIME", "554 5.6.3 The mail server takes no 8-bit messages"
-		case key == "BODY" && value == "BINARYMIME":
-			need, reply = "BINARYMIME", "554 5.6.3 The mail server takes no binary messages"
-		case key == "SMTPUTF8":
-			need, reply = "SMTPUTF8", "550 5.6.7 The mail server takes no internationalized addresses"
-		case key == "REQUIRETLS":
-			need, reply = "REQUIRETLS", "550 5.7.30 The mail server does not support REQUIRETLS"
-		case key == "SIZE":
-			need = "SIZE"
-		case name == "MAIL" && (key == "RET" || key == "ENVID"), name == "RCPT" && (key == "NOTIFY" || key == "ORCPT"):
-			need = "DSN"
+		need, refusal := s.needs(name, key, value)
+		if refusal != "" {
+			return "", refusal
 		}
-		if _, ok := conn.Extensions[need]; need != "" && !ok {
-			if need == "SIZE" {
-				continue // only a hint; stripSize takes it out
-			}
-			return reply
+		if _, has := s.back.Extensions[need]; need == "" || has {
+			kept = append(kept, p)
+			continue
+		}
+		switch {
+		case key == "SIZE", key == "BODY" && value == "7BIT": // the message is the same without
+		case key == "BODY" && value == "8BITMIME":
+			return "", "554 5.6.3 The mail server takes no 8-bit messages"
+		case key == "BODY":
+			return "", "554 5.6.3 The mail server takes no binary messages"
+		case key == "SMTPUTF8":
+			return "", "550 5.6.7 The mail server takes no internationalized addresses"
+		case key == "REQUIRETLS":
+			return "", "550 5.7.30 The mail server does not support REQUIRETLS"
+		default:
+			return "", "555 5.5.4 Unsupported parameter: " + key
 		}
 	}
-	return ""
+	if len(kept) == len(params) {
+		return line, "" // to the letter
+	}
+	return strings.Join(append([]string{line[:at]}, kept...), " "), ""
+}
+
+// needs is the extension of a parameter, or why it cannot be had whatever the backend offers.
+func (s *submissionSession) needs(name, key, value string) (extension, refusal string) {
+	switch {
+	case name == "RCPT" && (key == "NOTIFY" || key == "ORCPT"), name == "MAIL" && (key == "RET" || key == "ENVID"):
+		return "DSN", ""
+	case name != "MAIL":
+	case key == "SIZE":
+		n, err := strconv.ParseInt(value, 10, 64)
+		if limit := s.set.cfg.Submit.MaxSize; err == nil && limit > 0 && n > limit {
+			return "", sizeRefusal
+		}
+		return "SIZE", ""
+	case key == "BODY" && value == "BINARYMIME":
+		if _, chunking := s.back.Extensions["CHUNKING"]; !chunking { // RFC 3030, section 3: it takes BDAT
+			return "CHUNKING", ""
+		}
+		return "BINARYMIME", ""
+	case key == "BODY":
+		return "8BITMIME", ""
+	case key == "SMTPUTF8":
+		return "SMTPUTF8", ""
+	case key == "REQUIRETLS":
+		if !s.tls {
+			return "", "550 5.7.30 REQUIRETLS takes TLS"
+		}
+		return "REQUIRETLS", ""
+	}
+	return "", ""
 }

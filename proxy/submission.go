@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"mailgate/auth"
 	"mailgate/backend"
@@ -13,7 +14,11 @@ import (
 )
 
 // submissionFront is message submission (RFC 6409) before AUTH; submissionSession is what follows.
-type submissionFront struct{}
+// The times are for tests; 0 means what the constants say.
+type submissionFront struct {
+	idleGrace time.Duration // before somebody listens to the backend of an idle client
+	mostWait  time.Duration // for a backend, at any step
+}
 
 // refuse implements protocol.
 func (*submissionFront) refuse(text string) string { return "421 4.7.0 " + text + "\r\n" }
@@ -21,12 +26,13 @@ func (*submissionFront) refuse(text string) string { return "421 4.7.0 " + text 
 // submissionClient is one client before AUTH.
 type submissionClient struct {
 	*client
-	helo string // "" before EHLO
+	front *submissionFront
+	helo  string // "" before EHLO
 }
 
 // serve implements protocol.
-func (*submissionFront) serve(ctx context.Context, c *client) {
-	s := &submissionClient{client: c}
+func (f *submissionFront) serve(ctx context.Context, c *client) {
+	s := &submissionClient{client: c, front: f}
 	if s.say("220 "+c.set.cfg.Hostname+" ESMTP ready") != nil {
 		return
 	}
@@ -55,7 +61,9 @@ func (s *submissionClient) say(lines ...string) error {
 func (s *submissionClient) complain(err error) error {
 	switch {
 	case errors.Is(err, errLineForm):
-		return s.mistake("500 5.5.2 Lines end in CRLF and hold no other CR, LF or NUL")
+		return s.mistake("500 5.5.2 Lines hold no CR, LF or NUL but the CRLF at their end")
+	case errors.Is(err, errLineEnd):
+		_ = s.say("500 5.5.2 Lines end in CRLF, this one has a bare LF", "421 4.7.0 "+s.set.cfg.Hostname+" closing connection")
 	case errors.Is(err, errLineLength):
 		_ = s.say("500 5.5.6 Line too long", "421 4.7.0 "+s.set.cfg.Hostname+" closing connection")
 	case isTimeout(err):
@@ -112,9 +120,10 @@ func (s *submissionClient) command(ctx context.Context, line string) error {
 	return s.mistake("500 5.5.2 Unknown command")
 }
 
-// validHelo keeps control characters and endless names out of what is passed on.
+// validHelo keeps control characters, other scripts (RFC 6531, section 3.7.1 wants A-labels) and endless names out of
+// what is passed on.
 func validHelo(s string) bool {
-	return s != "" && len(s) <= 255 && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f })
+	return s != "" && len(s) <= 255 && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r >= 0x7f })
 }
 
 func (s *submissionClient) startTLSCommand(args string) error {
@@ -215,7 +224,7 @@ func (s *submissionClient) authenticate(ctx context.Context, creds *auth.Credent
 		if err != nil {
 			return d, err
 		}
-		run = &submissionSession{client: s.client, back: conn}
+		run = &submissionSession{client: s.client, front: s.front, back: conn}
 		return dialed{conn: conn.Conn, ender: run, host: conn.Host}, nil
 	}
 	sess, _, err := s.login(ctx, creds, false, dial, nil)
@@ -227,8 +236,11 @@ func (s *submissionClient) authenticate(ctx context.Context, creds *auth.Credent
 		return s.answerLogin(le)
 	}
 	run.sess = sess
+	// The session outlives what ends strangers (Shutdown closes them at once), and has a stack of its own.
+	s.handed = true
 	s.srv.pre.remove(s.client)
-	run.serve()
+	s.srv.wg.Add(1)
+	go run.run()
 	return errOver
 }
 

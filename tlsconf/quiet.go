@@ -8,6 +8,7 @@ import (
 	"os"
 	"sync/atomic"
 	"syscall"
+	"time"
 )
 
 // Quiet is a TCP connection that can wait for bytes without holding a buffer for them, also underneath TLS: an idle
@@ -44,6 +45,12 @@ func NewQuiet(c net.Conn) (*Quiet, error) {
 	return &Quiet{TCPConn: t, raw: raw}, nil
 }
 
+// KeepAlive is how dead peers are found: a connection of either side without traffic is probed after two minutes, and
+// given up two minutes later. That keeps most NAT entries alive, and is no more than Dovecot's "Still here" in IDLE.
+func KeepAlive() net.KeepAliveConfig {
+	return net.KeepAliveConfig{Enable: true, Idle: 2 * time.Minute, Interval: 30 * time.Second, Count: 4}
+}
+
 // wouldBlock is what Read returns in between; crypto/tls takes it for a timeout and can go on afterwards.
 type wouldBlock struct{}
 
@@ -57,10 +64,26 @@ var ErrWouldBlock net.Error = wouldBlock{}
 // Wait returns when the connection has bytes, an end or an error to read, or with the error of the read deadline.
 func (q *Quiet) Wait() error {
 	var one [1]byte
-	return q.raw.Read(func(fd uintptr) bool {
-		_, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		return !errors.Is(err, syscall.EAGAIN) && !errors.Is(err, syscall.EINTR)
-	})
+	var failed error
+	if err := q.raw.Read(func(fd uintptr) bool {
+		for {
+			_, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+			switch {
+			case errors.Is(err, syscall.EINTR):
+				continue // readiness is told once: look again, or miss it
+			case errors.Is(err, syscall.EAGAIN):
+				return false
+			}
+			failed = err // looking takes a socket's error away: a read behind it would only see an end
+			return true
+		}
+	}); err != nil {
+		return err
+	}
+	if failed != nil {
+		return &net.OpError{Op: "read", Net: "tcp", Addr: q.RemoteAddr(), Err: os.NewSyscallError("recvfrom", failed)}
+	}
+	return nil
 }
 
 // Read reads as a TCP connection does, but within ReadNow it does not wait.

@@ -77,7 +77,7 @@ func (p *program) demo(ctx context.Context, tourOnly bool) error {
 	tour := make(chan error, 1)
 	served := make(chan error, 1)
 	go func() {
-		served <- gate.serve(ctx, func(g *gateway) { tour <- (&tourist{p: p, g: g, dir: dir}).tour(ctx) })
+		served <- gate.serve(ctx, func(g *gateway) { tour <- (&tourist{p: p, g: g, hosts: hosts, dir: dir}).tour(ctx) })
 	}()
 	select {
 	case err = <-tour:
@@ -85,11 +85,30 @@ func (p *program) demo(ctx context.Context, tourOnly bool) error {
 		return errors.Join(err, errors.New("the gateway ended early"))
 	}
 	if err == nil && !tourOnly {
-		fmt.Fprintln(p.out, "\nThe gateway keeps running; end it with Ctrl-C.")
-		<-ctx.Done()
+		fmt.Fprintf(p.out, "\nThe gateway keeps running; end it with Ctrl-C. Now it is your turn, in another terminal:\n\n"+
+			"  %s flip bob@example.com new\n  %s status\n  edit %s/routes, and save\n", verb0(dir), verb0(dir), dir)
+		select {
+		case <-ctx.Done():
+		case err = <-served:
+			return errors.Join(err, errors.New("the gateway ended early"))
+		}
 	}
 	cancel()
 	return errors.Join(err, <-served)
+}
+
+// verb0 is how a verb of the running program is typed.
+func verb0(dir string) string {
+	name := "mailgate"
+	if exe, err := os.Executable(); err == nil {
+		name = exe
+		if wd, err := os.Getwd(); err == nil {
+			if rel, err := filepath.Rel(wd, exe); err == nil && !strings.HasPrefix(rel, "..") {
+				name = rel
+			}
+		}
+	}
+	return name + " -c " + filepath.Join(dir, "mailgate.yaml")
 }
 
 func writeDemo(dir string, hosts [2]*mailtest.Memory) error {
@@ -109,6 +128,7 @@ func writeDemo(dir string, hosts [2]*mailtest.Memory) error {
 	if err := os.WriteFile(filepath.Join(dir, "routes"), []byte(routes), 0o600); err != nil {
 		return err
 	}
+	yaml += "routes: {file: routes, watch: 100ms}\n"
 	return os.WriteFile(filepath.Join(dir, "mailgate.yaml"), []byte(yaml), 0o600)
 }
 
@@ -135,11 +155,12 @@ func selfSigned(cert, key string) error {
 
 // tourist walks through the demo as a user and an admin would.
 type tourist struct {
-	p    *program
-	g    *gateway
-	dir  string
-	addr [4]string
-	step int
+	p     *program
+	g     *gateway
+	hosts [2]*mailtest.Memory
+	dir   string
+	addr  [4]string
+	step  int
 }
 
 func (t *tourist) say(format string, args ...any) {
@@ -153,12 +174,17 @@ func (t *tourist) tour(ctx context.Context) error {
 	}
 	fmt.Fprintf(t.p.out, `mailgate demo: OLD and NEW run in memory, the gateway stands before both.
 
-  IMAP        %s (TLS)   %s (STARTTLS)
-  submission  %s (TLS)   %s (STARTTLS)
+  Any mail client reaches it, on this machine, with the user's address as login name and the certificate accepted:
+
+  IMAP        127.0.0.1 port %s (SSL/TLS) or %s (STARTTLS)
+  SMTP        127.0.0.1 port %s (SSL/TLS) or %s (STARTTLS)
   users       alice@example.com / wonderland, bob@example.com / builder, carol@example.com / carol
-  files       %s/mailgate.yaml and routes; status: mailgate -c %s/mailgate.yaml status
-  try it      curl -k -u alice@example.com:wonderland 'imaps://%s/INBOX;MAILINDEX=1'
-`, t.addr[0], t.addr[1], t.addr[2], t.addr[3], t.dir, t.dir, t.addr[0])
+  read        curl -k -u alice@example.com:wonderland 'imaps://%s/INBOX;MAILINDEX=1'
+  mutt        mutt -f 'imaps://alice@example.com@%s/INBOX'
+  send        swaks --server %s --tls-on-connect --auth PLAIN --auth-user bob@example.com --auth-password builder \
+              --from bob@example.com --to alice@example.com
+  files       %s/mailgate.yaml and %s/routes
+`, t.port(0), t.port(1), t.port(2), t.port(3), t.addr[0], t.addr[0], t.addr[2], t.dir, t.dir)
 
 	t.say("Alice logs in at the gateway and reads her mail.")
 	if err := t.read(ctx, "OLD"); err != nil {
@@ -189,6 +215,11 @@ func (t *tourist) tour(ctx context.Context) error {
 	}
 	_, err := fmt.Fprintln(t.p.out, "\nThe tour is over. Mailboxes are not kept in sync by this version; flips and rollbacks are what you saw.")
 	return err
+}
+
+func (t *tourist) port(i int) string {
+	_, port, _ := net.SplitHostPort(t.addr[i])
+	return port
 }
 
 // read logs in as Alice and lists her INBOX, where a subject must hold want.
@@ -235,7 +266,11 @@ func (t *tourist) send() error {
 	if err := c.SendMail("bob@example.com", []string{"alice@example.com"}, strings.NewReader(text)); err != nil {
 		return err
 	}
-	fmt.Fprintln(t.p.out, "   250: accepted by the OLD host")
+	for _, side := range config.Sides {
+		if n := len(t.hosts[side].Sent()); n > 0 {
+			fmt.Fprintf(t.p.out, "   accepted: %s has taken %d message\n", t.hosts[side].Name, n)
+		}
+	}
 	return c.Quit()
 }
 

@@ -1,0 +1,110 @@
+package backend
+
+import (
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"mailgate/config"
+)
+
+// health is what is remembered of a machine.
+type health struct {
+	mu   sync.Mutex
+	open int        // connections
+	of   [2]service // by protocol: IMAP, submission
+}
+
+// service is how one service of a machine was found.
+type service struct {
+	fails  int       // in a row
+	why    string    // of the last failure; "" when it was well
+	until  time.Time // not asked again before, as long as another host is well
+	trying bool      // one login tries whether it is well again
+}
+
+// breakAfter is how many failures in a row open the circuit: from then on a machine is asked by one login at a time,
+// and the others are refused at once. Waiting for a dead machine would fill the gateway with logins that wait, and
+// when it comes back it would be met by all of them at once.
+const breakAfter = 3
+
+// HostHealth is a host as last seen.
+type HostHealth struct {
+	Name  string
+	Error string // "" when it was well
+}
+
+// Health tells how the hosts of a side were at the last look or login.
+func (d *Dialer) Health(at config.Side, p config.Protocol) []HostHealth {
+	var out []HostHealth
+	for _, h := range d.sides[at].Load().hosts {
+		if h.Endpoint(p).Host == "" {
+			continue
+		}
+		h.mu.Lock()
+		out = append(out, HostHealth{h.Name, h.of[index(p)].why})
+		h.mu.Unlock()
+	}
+	return out
+}
+
+// ill tells whether others are to be asked first.
+func (h *health) ill(p config.Protocol, now time.Time) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return now.Before(h.of[index(p)].until)
+}
+
+// admits tells whether a login may ask the machine; after true the caller must call mark or undecided.
+func (h *health) admits(p config.Protocol, now time.Time) (why string, ok bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := &h.of[index(p)]
+	if s.fails < breakAfter {
+		return "", true
+	}
+	if s.trying || now.Before(s.until) {
+		return s.why, false
+	}
+	s.trying = true
+	return "", true
+}
+
+// mark notes how an attempt went.
+func (h *health) mark(p config.Protocol, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := &h.of[index(p)]
+	if err == nil {
+		*s = service{}
+		return
+	}
+	s.fails++
+	s.why, s.trying = err.Error(), false
+	d := min(time.Second<<min(s.fails-1, 5), 30*time.Second)
+	s.until = time.Now().Add(d - d/5 + time.Duration(rand.Int64N(int64(d/5)*2))) // spread, so that gateways do not march
+}
+
+// undecided ends an attempt that tells nothing of the machine.
+func (h *health) undecided(p config.Protocol) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.of[index(p)].trying = false
+}
+
+// reserve takes a place in the machine's budget.
+func (h *health) reserve(most int) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if most > 0 && h.open >= most {
+		return false
+	}
+	h.open++
+	return true
+}
+
+func (h *health) release() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.open--
+}

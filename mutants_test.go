@@ -1,0 +1,141 @@
+package mailgate
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"testing"
+)
+
+// mutant is the program with one of its guards taken out. Each test named must fail with it.
+type mutant struct {
+	guard string // what is taken out
+	file  string
+	edits []edit
+	pkg   string
+	tests []string
+}
+
+// edit puts new in the place of old, which must stand in the file once.
+type edit struct{ old, new string }
+
+// underLoad is the test that flips users while many clients work.
+const underLoad = "TestFlipsUnderManyClients"
+
+func mutants() []mutant {
+	const atAdmit = "if u.fenced || u.place.Generation != p.Generation || u.place.Side != p.Side {\n\t\tu.mu.Unlock()"
+	return []mutant{
+		{"the generation check when a login becomes a session", "router/login.go",
+			[]edit{{atAdmit, "if u.fenced {\n\t\tu.mu.Unlock()"}},
+			".", []string{"TestLoginAcrossFlip", "TestTwoFlipsDuringLogin", underLoad}},
+		{"the generation in that check, though not the side", "router/login.go",
+			[]edit{{atAdmit, "if u.fenced || u.place.Side != p.Side {\n\t\tu.mu.Unlock()"}},
+			".", []string{"TestTwoFlipsDuringLogin"}},
+		{"the fence that logins wait at", "router/login.go",
+			[]edit{{"\t\tif !u.fenced {\n\t\t\tif !u.known", "\t\tif true {\n\t\t\tif !u.known"}},
+			".", []string{"TestFenceHoldsLogins"}},
+		{"the fence for logins, at the gate and at their admission", "router/login.go",
+			[]edit{{"\t\tif !u.fenced {\n\t\t\tif !u.known", "\t\tif true {\n\t\t\tif !u.known"},
+				{atAdmit, strings.Replace(atAdmit, "u.fenced || ", "", 1)}},
+			".", []string{"TestFenceHoldsLogins", underLoad}},
+		{"the fence as a whole", "router/session.go", []edit{{"u.fenced = true\n", "u.fenced = false\n"}},
+			".", []string{"TestFenceHoldsLogins", underLoad}},
+		{"the fence for logins that wait for a backend", "router/session.go", []edit{{"l.cancel(ErrMoved)", "_ = l.cancel"}},
+			".", []string{"TestFenceCancelsLogins"}},
+		{"the order: the hold first, then the route", "router/login.go",
+			[]edit{{"\tvar limit <-chan time.Time\n", "\tvar limit <-chan time.Time\n\tl.u.mu.Lock()\n\tearly := l.u.place\n\tl.u.mu.Unlock()\n"},
+				{"p := u.place\n\t\t\tu.mu.Unlock()", "p := early\n\t\t\tu.mu.Unlock()"}},
+			".", []string{"TestFenceHoldsLogins"}},
+		{"the drain", "cutover/flip.go", []edit{{"\tleft, err := f.m.ask(ctx, msg)", "\tleft, err := 0, error(nil)"}},
+			".", []string{"TestDrainComesBeforeCommit", underLoad}},
+		{"the boundary at which a session may end", "proxy/link.go", []edit{{"l.ended = l.track.Boundary()", "l.ended = true"}},
+			".", []string{"TestSessionsEndAtBoundaries", underLoad}},
+		{"the difference between wrong and temporary", "proxy/login.go", []edit{{"&be) && be.Kind == backend.AuthFailed", "&be)"}},
+			".", []string{"TestTemporaryIsNotWrongPassword"}},
+		{"the response codes of a refused login", "backend/imap.go", []edit{{"switch code {\n\t\tcase \"\", ", "switch \"\" {\n\t\tcase \"\", "}},
+			".", []string{"TestTemporaryIsNotWrongPassword"}},
+		{"the literals of the client", "imapwire/tracker_client.go",
+			[]edit{{"if size, sync, ok := l.tail.literal(); ok {", "if size, sync, ok := l.tail.literal(); ok && size == 0 && sync {"}},
+			".", []string{"TestSessionsEndAtBoundaries"}},
+		{"the literals of the server", "imapwire/tracker_server.go",
+			[]edit{{"case phase == serverData && !status && literal:", "case phase == serverData && !status && literal && size == 0:"}},
+			"./imapwire", []string{"TestTracker"}},
+	}
+}
+
+// TestMutants builds the program with each guard taken out and sees to it that the tests notice.
+func TestMutants(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds the tests a dozen times")
+	}
+	for _, m := range mutants() {
+		t.Run(m.guard, func(t *testing.T) {
+			t.Parallel()
+			overlay := m.overlay(t)
+			for _, name := range m.tests {
+				out, err := goTest(overlay, m.pkg, name)
+				var exit *exec.ExitError
+				switch {
+				case err == nil:
+					t.Errorf("%s passes without %s", name, m.guard)
+				case !errors.As(err, &exit):
+					t.Fatal(err)
+				case !strings.Contains(out, "--- FAIL: "+name):
+					t.Errorf("%s did not run to its end: %s", name, out)
+				}
+			}
+		})
+	}
+}
+
+// overlay writes the mutated file and the overlay that puts it in the place of the real one.
+func (m mutant) overlay(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(m.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range m.edits {
+		if n := bytes.Count(text, []byte(e.old)); n != 1 {
+			t.Fatalf("%s holds this text %d times, not once; let the mutant follow the code:\n%s", m.file, n, e.old)
+		}
+		text = bytes.Replace(text, []byte(e.old), []byte(e.new), 1)
+	}
+	dir := t.TempDir()
+	file := filepath.Join(dir, "mutated.go")
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	real, err := filepath.Abs(m.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := json.Marshal(map[string]any{"Replace": map[string]string{real: file}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	overlay := filepath.Join(dir, "overlay.json")
+	if err := os.WriteFile(overlay, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return overlay
+}
+
+// goTest runs one test, built as this one is, so that all but what depends on the mutated file is built already.
+func goTest(overlay, pkg, name string) (string, error) {
+	args := []string{"test", "-count=1", "-failfast", "-vet=off", "-timeout=60s", "-overlay", overlay, "-run", "^" + name + "$"}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "-race" && s.Value == "true" {
+				args = append(args, "-race")
+			}
+		}
+	}
+	out, err := exec.Command("go", append(args, pkg)...).CombinedOutput()
+	return string(out), err
+}
