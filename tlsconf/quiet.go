@@ -148,6 +148,8 @@ func (s *Stream) ReadNow(b []byte) (int, error) {
 		return s.q.Read(b)
 	}
 	n, err := s.tc.Read(b)
-	s.drained = errors.Is(err, ErrWouldBlock)
+	if s.drained = errors.Is(err, ErrWouldBlock); s.drained {
+		release(s.tc)
+	}
 	return n, err
 }
