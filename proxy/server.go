@@ -121,7 +121,7 @@ func (s *Server) open(e config.Endpoint) (*listener, error) {
 	default:
 		return nil, fmt.Errorf("listen %s: no such protocol", e.URL)
 	}
-	l, err := net.Listen("tcp", e.Address())
+	l, err := net.Listen(e.Network(), e.Address())
 	if err != nil {
 		return nil, fmt.Errorf("listen %s: %w", e.URL, err)
 	}
