@@ -153,7 +153,7 @@ type Limits struct {
 	PreAuth         int           // connections that have not logged in, in all; the oldest gives way
 	PreAuthPerIP    int           // the same for one address (IPv6: one /64)
 	SessionsPerUser int           // 0 means no cap
-	SessionsPerIP   int           // authenticated sessions of one address, 0 means no cap
+	SessionsPerIP   int           // authenticated sessions of one address (IPv6: one /64), 0 means no cap
 	Handshake       time.Duration // TLS handshake
 	PreAuthTime     time.Duration // from accept to login, in all
 	CommandTime     time.Duration // for one line before login, and one SMTP command
