@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"time"
 
 	"mailgate/backend"
 	"mailgate/config"
@@ -28,6 +29,8 @@ func (d *doctor) insertion(ctx context.Context, seen map[config.Protocol][2]*bac
 
 // stableName tells where the name of clients leads now.
 func (d *doctor) stableName(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
 	addrs, err := d.resolve(ctx, d.conf.Hostname)
 	if err != nil {
 		d.note(unknown, "stable name", "%s cannot be looked up: %v", d.conf.Hostname, err)
