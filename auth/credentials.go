@@ -3,6 +3,7 @@ package auth
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"unicode/utf8"
 
@@ -29,8 +30,16 @@ type Credentials struct {
 	Username  string
 	Password  config.Secret // PLAIN, LOGIN
 	Token     config.Secret // XOAUTH2, OAUTHBEARER
-	Extra     []string      // OAUTHBEARER: key=value pairs other than auth, in order
+	Extra     []string      `json:"-"` // OAUTHBEARER: key=value pairs other than auth, in order
 }
+
+// Format prints mechanism and name for every verb: what a client put into Extra may be secret as well.
+func (c Credentials) Format(f fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(f, "%s %q", c.Mechanism, c.Username)
+}
+
+// LogValue implements slog.LogValuer.
+func (c Credentials) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(c)) }
 
 // OAuth tells whether the secret is a token.
 func (c *Credentials) OAuth() bool { return c.Mechanism == "XOAUTH2" || c.Mechanism == "OAUTHBEARER" }

@@ -26,7 +26,7 @@ func Start(mechanism string) (Exchange, error) {
 	case "OAUTHBEARER":
 		return single(oauthBearer), nil
 	}
-	return nil, fmt.Errorf("%w %q", ErrMechanism, mechanism)
+	return nil, fmt.Errorf("%w %.40q", ErrMechanism, mechanism)
 }
 
 // single is a mechanism of one message from the client.
@@ -67,12 +67,18 @@ func (x *login) Next(response []byte) ([]byte, *Credentials, error) {
 	if response == nil {
 		return []byte("Username:"), nil, nil
 	}
-	if x.step++; x.step == 1 {
+	switch x.step++; {
+	case x.step > 2:
+		return nil, nil, fmt.Errorf("%w: the exchange is over", ErrMalformed)
+	case x.step == 1:
 		x.name = string(response)
 		if err := checkName(x.name); err != nil {
+			x.name = ""
 			return nil, nil, err
 		}
 		return []byte("Password:"), nil, nil
+	case x.name == "":
+		return nil, nil, fmt.Errorf("%w: the exchange is over", ErrMalformed)
 	}
 	c, err := Password("LOGIN", x.name, string(response))
 	return nil, c, err
@@ -99,7 +105,10 @@ func oauthBearer(m string) (*Credentials, error) {
 	if len(gs2) != 3 || gs2[0] != "n" && gs2[0] != "y" || gs2[2] != "" || !strings.HasPrefix(gs2[1], "a=") {
 		return nil, fmt.Errorf("%w: GS2 header without a=NAME", ErrMalformed)
 	}
-	name := strings.NewReplacer("=2C", ",", "=3D", "=").Replace(gs2[1][2:])
+	name, ok := saslName(gs2[1][2:])
+	if !ok {
+		return nil, fmt.Errorf("%w: GS2 header: = stands for itself", ErrMalformed)
+	}
 	auth := ""
 	var extra []string
 	for _, kv := range f[1:] {
@@ -107,12 +116,21 @@ func oauthBearer(m string) (*Credentials, error) {
 		case control(kv) || !strings.Contains(kv, "="):
 			return nil, fmt.Errorf("%w: key/value pair", ErrMalformed)
 		case strings.HasPrefix(kv, "auth="):
+			if auth != "" {
+				return nil, fmt.Errorf("%w: two auth pairs", ErrMalformed)
+			}
 			auth = kv
 		default:
 			extra = append(extra, kv)
 		}
 	}
 	return bearer("OAUTHBEARER", name, auth, extra)
+}
+
+// saslName undoes the escapes of a saslname; others than these two are errors (RFC 5801, section 4).
+func saslName(s string) (string, bool) {
+	plain := strings.NewReplacer("=2C", "", "=3D", "").Replace(s)
+	return strings.NewReplacer("=2C", ",", "=3D", "=").Replace(s), !strings.Contains(plain, "=")
 }
 
 func bearer(mechanism, name, auth string, extra []string) (*Credentials, error) {
@@ -124,7 +142,10 @@ func bearer(mechanism, name, auth string, extra []string) (*Credentials, error) 
 		return nil, fmt.Errorf("%w: no bearer token", ErrMalformed)
 	}
 	token := auth[len(prefix):]
-	if control(token) || len(token) > maxSecret {
+	if len(token) > maxSecret {
+		return nil, fmt.Errorf("%w: token too long", ErrMalformed)
+	}
+	if control(token) {
 		return nil, ErrControl
 	}
 	return &Credentials{Mechanism: mechanism, Username: name, Token: config.Secret(token), Extra: extra}, nil

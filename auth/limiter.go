@@ -70,7 +70,7 @@ func Network(a netip.Addr) netip.Addr {
 	return a
 }
 
-// Before tells how long an attempt must wait before it is tried; the caller then calls release. The error is
+// Before tells how long an attempt must wait before it is tried; the caller then calls release, once or more. The error is
 // ErrTooMany when too many attempts of the address wait.
 func (l *Limiter) Before(addr netip.Addr, user string) (wait time.Duration, release func(), err error) {
 	addr = Network(addr)
@@ -88,9 +88,14 @@ func (l *Limiter) Before(addr netip.Addr, user string) (wait time.Duration, rele
 		return 0, nil, ErrTooMany
 	}
 	l.waiting[addr]++
+	released := false
 	return min(stepDelay*time.Duration(n+1), l.max), func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
+		if released {
+			return
+		}
+		released = true
 		if l.waiting[addr]--; l.waiting[addr] <= 0 {
 			delete(l.waiting, addr)
 		}
@@ -106,13 +111,16 @@ func (l *Limiter) count(key any) int {
 	return f.n
 }
 
-// Failed notes a refusal, and tells how long its answer is to be delayed.
+// Failed notes a refusal of a user ("" when he is not known), and tells how long its answer is to be delayed.
 func (l *Limiter) Failed(addr netip.Addr, user string) time.Duration {
 	addr = Network(addr)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := 0
 	for _, key := range []any{addr, user} {
+		if key == "" { // malformed credentials name nobody
+			continue
+		}
 		f := failures{n: l.count(key) + 1, last: l.now()}
 		l.failed.put(key, f)
 		n = max(n, f.n)

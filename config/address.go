@@ -1,7 +1,6 @@
 package config
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"strings"
@@ -9,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/net/idna"
+	"golang.org/x/text/unicode/norm"
 )
 
 // Errors of an address.
@@ -24,13 +24,13 @@ const maxAddress = 320
 // exact, sub-addresses as their user.
 type Addresses struct {
 	exact         bool
-	separator     string
+	separators    string
 	defaultDomain string
 }
 
 // NewAddresses takes the rules from the routes section.
 func NewAddresses(r Routes) Addresses {
-	return Addresses{exact: r.LocalPart == "exact", separator: r.Subaddress, defaultDomain: r.DefaultDomain}
+	return Addresses{exact: r.LocalPart == "exact", separators: r.Subaddress, defaultDomain: r.DefaultDomain}
 }
 
 // AppendCanonical appends the one spelling of a login name: the same user always gives the same bytes. Addresses in
@@ -42,64 +42,144 @@ func (a Addresses) AppendCanonical(dst []byte, login string) ([]byte, error) {
 	if len(login) > maxAddress {
 		return dst, ErrAddressLong
 	}
-	ascii := true
-	for i := 0; i < len(login); i++ {
-		c := login[i]
-		if c <= ' ' || c == 0x7f {
-			return dst, fmt.Errorf("%w: control character or space", ErrAddress)
-		}
-		ascii = ascii && c < utf8.RuneSelf
-	}
-	if !ascii && !utf8.ValidString(login) {
-		return dst, fmt.Errorf("%w: not UTF-8", ErrAddress)
+	if err := checkBytes(login); err != nil {
+		return dst, err
 	}
 	local, domain := login, a.defaultDomain
-	if i := strings.LastIndexByte(login, '@'); i >= 0 {
+	if i := lastAt(login); i >= 0 {
 		local, domain = login[:i], login[i+1:]
 		if local == "" || domain == "" {
 			return dst, fmt.Errorf("%w: nothing before or behind @", ErrAddress)
 		}
 	}
-	if a.separator != "" && local[0] != '"' {
-		if i := strings.Index(local, a.separator); i > 0 {
+	local = unquote(local)
+	if local[0] != '"' && a.separators != "" {
+		if i := strings.IndexAny(local, a.separators); i > 0 {
 			local = local[:i]
 		}
 	}
-	dst = a.appendLocal(dst, local)
-	if domain == "" {
-		return dst, nil
+	start := len(dst)
+	out := a.appendLocal(dst, local)
+	if domain != "" {
+		var err error
+		if out, err = appendDomain(append(out, '@'), domain); err != nil {
+			return dst, err
+		}
 	}
-	return appendDomain(append(dst, '@'), domain)
+	if len(out)-start > maxAddress {
+		return dst, ErrAddressLong
+	}
+	return out, nil
 }
 
-func (a Addresses) appendLocal(dst []byte, local string) []byte {
-	if a.exact {
-		return append(dst, local...)
-	}
-	for _, r := range local {
-		if r < utf8.RuneSelf {
-			if r >= 'A' && r <= 'Z' {
-				r += 'a' - 'A'
+// checkBytes refuses what could be a command, a line end or a trick of writing direction in a log or at a backend.
+func checkBytes(s string) error {
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c <= ' ' || c == 0x7f:
+			return fmt.Errorf("%w: control character or space", ErrAddress)
+		case c >= utf8.RuneSelf:
+			if !utf8.ValidString(s) {
+				return fmt.Errorf("%w: not UTF-8", ErrAddress)
 			}
-			dst = append(dst, byte(r))
-			continue
+			if strings.ContainsFunc(s[i:], invisible) {
+				return fmt.Errorf("%w: control character or space", ErrAddress)
+			}
+			return nil
 		}
-		dst = utf8.AppendRune(dst, unicode.ToLower(r))
+	}
+	return nil
+}
+
+func invisible(r rune) bool {
+	return unicode.IsControl(r) || unicode.IsSpace(r) || unicode.Is(unicode.Bidi_Control, r)
+}
+
+// lastAt is the @ before the domain, -1 without one. One within quotes is part of the local part (RFC 5321, section
+// 4.1.2).
+func lastAt(s string) int {
+	i := strings.LastIndexByte(s, '@')
+	if i < 0 || s[0] != '"' || s[i-1] == '"' {
+		return i
+	}
+	if s[len(s)-1] == '"' {
+		return -1
+	}
+	return i
+}
+
+// unquote takes needless quotes off a local part: "bob"@example.com is bob@example.com (RFC 5321, section 4.1.2: quoted
+// and unquoted forms are to be treated as equivalent). What needs its quotes keeps them, with no needless backslash.
+func unquote(local string) string {
+	n := len(local)
+	if local[0] != '"' {
+		return local
+	}
+	if n < 3 || local[n-1] != '"' {
+		return local
+	}
+	var b strings.Builder
+	bare := true
+	for i := 1; i < n-1; i++ {
+		c := local[i]
+		if c == '"' {
+			return local // not one quoted string; compared as it is
+		}
+		if c == '\\' {
+			if i++; i == n-1 {
+				return local
+			}
+			c = local[i]
+		}
+		if c == '"' || c == '\\' {
+			b.WriteByte('\\')
+		}
+		bare = bare && c >= '!' && !strings.ContainsRune(`()<>[]:;@\,"`, rune(c))
+		b.WriteByte(c)
+	}
+	s := b.String()
+	if !bare || s[0] == '.' || s[len(s)-1] == '.' || strings.Contains(s, "..") {
+		return `"` + s + `"`
+	}
+	return s
+}
+
+// appendLocal folds case unless told not to, and composes characters (NFC): é is one user however it was typed (RFC
+// 6532, section 3.1).
+func (a Addresses) appendLocal(dst []byte, local string) []byte {
+	for i := 0; i < len(local); i++ {
+		if local[i] >= utf8.RuneSelf {
+			local = norm.NFC.String(local)
+			if !a.exact {
+				local = norm.NFC.String(strings.Map(unicode.ToLower, local))
+			}
+			return append(dst, local...)
+		}
+	}
+	for i := 0; i < len(local); i++ {
+		c := local[i]
+		if !a.exact && c >= 'A' && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		dst = append(dst, c)
 	}
 	return dst
 }
 
-// appendDomain writes the A-label form in lower case (RFC 5891).
+// appendDomain writes the A-label form in lower case (RFC 5891), without the dot of the root.
 func appendDomain(dst []byte, domain string) ([]byte, error) {
+	start := len(dst)
 	for i := 0; i < len(domain); i++ {
 		if domain[i] >= utf8.RuneSelf {
 			d, err := idna.Lookup.ToASCII(domain)
 			if err != nil {
 				return dst, fmt.Errorf("%w: domain: %w", ErrAddress, err)
 			}
-			return append(dst, d...), nil
+			domain = d
+			break
 		}
 	}
+	domain = strings.TrimSuffix(domain, ".")
 	for i := 0; i < len(domain); i++ {
 		c := domain[i]
 		if c >= 'A' && c <= 'Z' {
@@ -107,12 +187,18 @@ func appendDomain(dst []byte, domain string) ([]byte, error) {
 		}
 		dst = append(dst, c)
 	}
-	return bytes.TrimSuffix(dst, []byte(".")), nil
+	if len(dst) == start || dst[len(dst)-1] == '.' {
+		return dst[:start], fmt.Errorf("%w: empty label in the domain", ErrAddress)
+	}
+	return dst, nil
 }
 
 // Canonical is AppendCanonical as a string.
 func (a Addresses) Canonical(login string) (string, error) {
 	var b [maxAddress]byte
 	out, err := a.AppendCanonical(b[:0], login)
-	return string(out), err
+	if err != nil {
+		return "", err
+	}
+	return string(out), nil
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"sort"
 	"strings"
+	"unicode"
 )
 
 func sortStrings(s []string) { sort.Strings(s) }
@@ -16,25 +17,7 @@ func sortStrings(s []string) { sort.Strings(s) }
 // check looks at how the parts fit together, and at the files that are named.
 func (l *loader) check() {
 	c := l.c
-	if len(c.Listen) == 0 && l.line("listen") == 0 {
-		l.bad("", "nothing to listen on; write for example listen: [\"imaps://:993\"]")
-	}
-	for i, e := range c.Listen {
-		for _, f := range c.Listen[:i] {
-			if e.overlaps(f) {
-				l.errs = append(l.errs, Problem{l.file, e.line, fmt.Sprintf("listen: %s overlaps with %s", e.URL, f.URL)})
-			}
-		}
-		if e.Mode != Plain && len(c.TLS.Certificates) == 0 {
-			l.errs = append(l.errs, Problem{l.file, e.line, fmt.Sprintf("listen: %s needs a certificate; write it under tls.certificates", e.URL)})
-		}
-		for _, side := range Sides {
-			if !c.Backends[side].serves(e.Protocol) {
-				l.errs = append(l.errs, Problem{l.file, e.line,
-					fmt.Sprintf("listen: %s, but backends.%s has no host for %s", e.URL, side, e.Protocol)})
-			}
-		}
-	}
+	l.checkListeners()
 	for i, k := range c.TLS.Certificates {
 		if _, err := tls.LoadX509KeyPair(k.Cert, k.Key); err != nil {
 			l.bad(fmt.Sprintf("tls.certificates[%d]", i), "%s with %s: %v", k.Cert, k.Key, err)
@@ -43,30 +26,123 @@ func (l *loader) check() {
 	for _, side := range Sides {
 		l.checkBackend(side)
 	}
-	if _, err := os.Stat(c.Routes.File); err != nil {
-		l.bad("routes.file", "%v; an empty file will do to begin with", err)
+	l.checkRoutes()
+	if n := len(c.Control.Socket); n > maxSocketPath {
+		l.bad("control.socket", "the path has %d bytes, sockets take %d; write a shorter one", n, maxSocketPath)
 	}
 	if c.Admin.Listen != "" {
 		if host, _, err := net.SplitHostPort(c.Admin.Listen); err != nil || !loopback(host) {
 			l.bad("admin.listen", "%q must be an address on loopback with a port, such as 127.0.0.1:9090", c.Admin.Listen)
 		}
 	}
-	for key, d := range map[string]int64{"flip.deadline": int64(c.Flip.Deadline), "flip.hold": int64(c.Flip.Hold),
-		"flip.parallel": int64(c.Flip.Parallel), "limits.command_time": int64(c.Limits.CommandTime),
-		"limits.data_time": int64(c.Limits.DataTime), "limits.handshake": int64(c.Limits.Handshake),
-		"limits.pre_auth_time": int64(c.Limits.PreAuthTime)} {
-		if d == 0 {
-			l.bad(key, "0 would make every login fail; write more")
+	if strings.ContainsFunc(c.Hostname, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+		l.bad("hostname", "%q is no host name; greetings and EHLO carry it", c.Hostname)
+	}
+	l.checkNumbers()
+}
+
+// maxSocketPath is what Linux has room for (unix(7)).
+const maxSocketPath = 107
+
+func (l *loader) checkListeners() {
+	c := l.c
+	if len(c.Listen) == 0 && !l.spoilt("listen") && len(l.strings("listen")) == 0 {
+		l.bad("listen", "nothing to listen on; write for example listen: [\"imaps://:993\"]")
+	}
+	admin := adminEndpoint(c.Admin)
+	for i, e := range c.Listen {
+		for j, f := range c.Listen[:i] {
+			if l.listen[i] != l.listen[j] && e.overlaps(f) {
+				l.bad(l.listen[i], "%s overlaps with %s", e.URL, f.URL)
+			}
+		}
+		if e.overlaps(admin) {
+			l.bad(l.listen[i], "%s overlaps with admin.listen %s", e.URL, c.Admin.Listen)
+		}
+		if e.Mode != Plain && len(c.TLS.Certificates) == 0 && len(l.items("tls.certificates")) == 0 && !l.spoilt("tls", "tls.certificates") {
+			l.bad(l.listen[i], "%s needs a certificate; write it under tls.certificates", e.URL)
+		}
+		for _, side := range Sides {
+			b := &c.Backends[side]
+			if len(b.Hosts) > 0 && !b.serves(e.Protocol) {
+				l.bad(l.listen[i], "%s, but backends.%s has no host for %s", e.URL, side, e.Protocol)
+			}
+			for _, h := range b.Hosts {
+				if s := h.Endpoint(e.Protocol); loopback(s.Host) && s.Port == e.Port && !s.differs(e) {
+					l.bad(l.listen[i], "%s is also %s of backends.%s: the gateway would connect to itself", e.URL, s.URL, side)
+				}
+			}
+		}
+	}
+}
+
+// adminEndpoint is the admin listener as an endpoint; its port is 0 when there is none.
+func adminEndpoint(a Admin) Endpoint {
+	var e Endpoint
+	if host, port, err := net.SplitHostPort(a.Listen); err == nil {
+		_ = e.hostPort(net.JoinHostPort(host, port)) // what is wrong with it is told elsewhere
+	}
+	return e
+}
+
+// differs tells whether a backend on loopback is another address than the listener's.
+func (e Endpoint) differs(listener Endpoint) bool {
+	for _, x := range e.expand() {
+		if x.overlaps(listener) {
+			return false
+		}
+	}
+	return true
+}
+
+func (l *loader) checkRoutes() {
+	r := l.c.Routes
+	if f, err := os.Open(r.File); err != nil {
+		l.bad("routes.file", "%v; an empty file will do to begin with", err)
+	} else {
+		if st, err := f.Stat(); err == nil && st.IsDir() {
+			l.bad("routes.file", "%s is a folder; write the name of a file", r.File)
+		}
+		f.Close()
+	}
+	if r.DefaultDomain != "" {
+		if d, err := hostName(strings.TrimSuffix(r.DefaultDomain, ".")); err != nil || d == "" {
+			l.bad("routes.default_domain", "%q is no domain; write for example example.com", r.DefaultDomain)
+		}
+	}
+	for _, c := range r.Subaddress {
+		if c > unicode.MaxASCII || !unicode.IsPunct(c) && !unicode.IsSymbol(c) || strings.ContainsRune(`.@"\#`, c) {
+			l.bad("routes.subaddress", "%q cannot part a user from his sub-address; write + or -, or %q for none", r.Subaddress, "")
+			break
+		}
+	}
+}
+
+// checkNumbers refuses what would make every login fail.
+func (l *loader) checkNumbers() {
+	c := l.c
+	for _, n := range []struct {
+		key   string
+		value int64
+	}{{"flip.deadline", int64(c.Flip.Deadline)}, {"flip.hold", int64(c.Flip.Hold)}, {"flip.parallel", int64(c.Flip.Parallel)},
+		{"limits.handshake", int64(c.Limits.Handshake)}, {"limits.pre_auth_time", int64(c.Limits.PreAuthTime)},
+		{"limits.command_time", int64(c.Limits.CommandTime)}, {"limits.data_time", int64(c.Limits.DataTime)},
+		{"login.max_failures", int64(c.Login.MaxFailures)}} {
+		if n.value == 0 {
+			l.bad(n.key, "must not be 0: logins, flips or messages would all fail; write more")
 		}
 	}
 	if c.Limits.LineLength < 512 {
 		l.bad("limits.line_length", "%d is less than clients need; write 512 or more", c.Limits.LineLength)
 	}
+	if c.Limits.LiteralLength < 512 {
+		l.bad("limits.literal_length", "%d is less than clients need; write 512 or more", c.Limits.LiteralLength)
+	}
 }
 
 func (b *Backend) serves(p Protocol) bool {
 	for _, h := range b.Hosts {
-		if h.Endpoint(p).Host != "" {
+		if h.Endpoint(p).Protocol == p {
 			return true
 		}
 	}
@@ -81,10 +157,20 @@ func (h Host) Endpoint(p Protocol) Endpoint {
 	return h.IMAP
 }
 
+// spoilt tells whether one of the keys is there but cannot be used, and has its complaint.
+func (l *loader) spoilt(keys ...string) bool {
+	for _, key := range keys {
+		if l.lines[key] > 0 && l.from[key] == "" {
+			return true
+		}
+	}
+	return false
+}
+
 func (l *loader) checkBackend(side Side) {
 	b := &l.c.Backends[side]
 	p := "backends." + side.String()
-	if len(b.Hosts) == 0 {
+	if len(b.Hosts) == 0 && len(l.items(p+".hosts")) == 0 && !l.spoilt("backends", p, p+".hosts", p+".imap", p+".submission") {
 		l.bad(p, "the side has no host; write %s.imap: imaps://HOST:993", p)
 	}
 	if b.CA != "" {
@@ -97,13 +183,19 @@ func (l *loader) checkBackend(side Side) {
 		}
 	}
 	for i, pin := range b.Pins {
+		if pin == "" {
+			continue // has its complaint already
+		}
 		rest, ok := strings.CutPrefix(pin, "sha256/")
 		sum, err := base64.StdEncoding.DecodeString(rest)
 		if !ok || err != nil || len(sum) != 32 {
 			l.bad(fmt.Sprintf("%s.tls.pins[%d]", p, i), "%q is no pin; write sha256/ and the base64 of the key's SHA-256", pin)
 		}
 	}
-	if b.ConnectTimeout == 0 || b.LoginTimeout == 0 {
-		l.bad(p, "connect_timeout and login_timeout must not be 0")
+	if b.ConnectTimeout == 0 {
+		l.bad(p+".connect_timeout", "must not be 0")
+	}
+	if b.LoginTimeout == 0 {
+		l.bad(p+".login_timeout", "must not be 0")
 	}
 }

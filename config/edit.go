@@ -3,7 +3,9 @@ package config
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/google/renameio/v2"
 )
@@ -22,10 +24,20 @@ func EditRoute(c *Config, user string, side Side) (was Side, listed bool, err er
 	text := string(b)
 	r := f.Users[user]
 	if r == nil {
-		if text != "" && !strings.HasSuffix(text, "\n") {
-			text += "\n"
+		end := "\n"
+		if strings.Contains(text, "\r\n") {
+			end = "\r\n"
 		}
-		text += user + " " + side.String() + "\n"
+		if text != "" && text != bom && !strings.HasSuffix(text, "\n") {
+			text += end
+		}
+		text += user + " " + side.String() + end
+		if f, err = ParseRoutes(c.Routes.File, []byte(text), c); err != nil {
+			return Old, false, err
+		}
+		if f.Users[user] == nil { // "default" and patterns are no users
+			return Old, false, fmt.Errorf("%q: %w", user, ErrAddress)
+		}
 		return Old, false, replace(c.Routes.File, text)
 	}
 	if r.Side == side {
@@ -46,9 +58,21 @@ func replaceSide(line string, side Side) string {
 	return line[:at] + side.String() + line[at+len(old):]
 }
 
+// replace writes the file anew in one step: through symbolic links, with its permissions, and its owner where we may.
 func replace(file, text string) error {
-	if err := renameio.WriteFile(file, []byte(text), 0o640, renameio.WithExistingPermissions()); err != nil {
+	target, err := filepath.EvalSymlinks(file)
+	if err != nil {
 		return fmt.Errorf("write routes file: %w", err)
+	}
+	st, err := os.Stat(target)
+	if err != nil {
+		return fmt.Errorf("write routes file: %w", err)
+	}
+	if err := renameio.WriteFile(target, []byte(text), 0o640, renameio.WithExistingPermissions()); err != nil {
+		return fmt.Errorf("write routes file: %w", err)
+	}
+	if own, ok := st.Sys().(*syscall.Stat_t); ok && (int(own.Uid) != os.Geteuid() || int(own.Gid) != os.Getegid()) {
+		_ = os.Chown(target, int(own.Uid), int(own.Gid)) // only root may
 	}
 	return nil
 }

@@ -48,6 +48,9 @@ func ParseEndpoint(s string, listener bool) (Endpoint, error) {
 	if e.Insecure && e.Mode != Plain {
 		return Endpoint{}, fmt.Errorf("%q is encrypted, +insecure does not go with it; leave it out", s)
 	}
+	if strings.Contains(rest, "@") { // not quoted in the error: what stands before @ may be a password
+		return Endpoint{}, fmt.Errorf("%s://...@...: only HOST:PORT may follow the scheme; leave out what stands before @", name)
+	}
 	if err := e.hostPort(strings.TrimSuffix(rest, "/")); err != nil {
 		return Endpoint{}, fmt.Errorf("%q: %w", s, err)
 	}
@@ -62,17 +65,26 @@ func ParseEndpoint(s string, listener bool) (Endpoint, error) {
 }
 
 func (e *Endpoint) hostPort(s string) error {
-	if strings.ContainsAny(s, "/?#@ ") {
+	if strings.ContainsAny(s, "/?# ") {
 		return fmt.Errorf("only HOST:PORT may follow the scheme")
 	}
 	host, port := s, ""
 	if i := strings.LastIndexByte(s, ':'); i >= 0 && !strings.HasSuffix(s, "]") {
 		var err error
 		if host, port, err = net.SplitHostPort(s); err != nil {
-			return fmt.Errorf("%w; IPv6 addresses stand in brackets", err)
+			return fmt.Errorf("%q is no HOST:PORT; IPv6 addresses stand in brackets", s)
 		}
 	}
-	e.Host = strings.Trim(host, "[]")
+	if strings.HasPrefix(s, "[") {
+		host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+		if a, err := netip.ParseAddr(host); err != nil || !a.Is6() {
+			return fmt.Errorf("%q is no IPv6 address", host)
+		}
+	}
+	var err error
+	if e.Host, err = hostName(host); err != nil {
+		return err
+	}
 	if port != "" {
 		n, err := strconv.ParseUint(port, 10, 16)
 		if err != nil {
@@ -83,6 +95,23 @@ func (e *Endpoint) hostPort(s string) error {
 	return nil
 }
 
+// hostName is a host's name as DNS has it, or its address.
+func hostName(host string) (string, error) {
+	if _, err := netip.ParseAddr(host); host == "" || err == nil {
+		return host, nil
+	}
+	b, err := appendDomain(nil, host)
+	if err == nil && strings.ContainsFunc(string(b), func(r rune) bool {
+		return r != '.' && r != '-' && r != '_' && (r < '0' || r > '9') && (r < 'a' || r > 'z')
+	}) {
+		err = ErrAddress
+	}
+	if err != nil || strings.Contains("."+string(b)+".", "..") {
+		return "", fmt.Errorf("%q is no host name", host)
+	}
+	return string(b), nil
+}
+
 func loopback(host string) bool {
 	if host == "localhost" {
 		return true
@@ -91,12 +120,49 @@ func loopback(host string) bool {
 	return err == nil && a.IsLoopback()
 }
 
+// expand gives the sockets that a listener stands for: localhost is both families, where the machine has both.
+func (e Endpoint) expand() []Endpoint {
+	if e.Host != "localhost" || e.Port == 0 {
+		return []Endpoint{e}
+	}
+	e.Host = "127.0.0.1"
+	out := []Endpoint{e}
+	addrs, err := net.InterfaceAddrs()
+	for _, a := range addrs {
+		if p, ok := a.(*net.IPNet); err == nil && ok && p.IP.Equal(net.IPv6loopback) {
+			e.Host = "::1"
+			return append(out, e)
+		}
+	}
+	return out
+}
+
+// Network is what net.Listen takes beside Address: an address listens on its own family only, so that 0.0.0.0 and [::]
+// are what they look like and may stand beside each other; without a host both families listen.
+func (e Endpoint) Network() string {
+	a, err := netip.ParseAddr(e.Host)
+	switch {
+	case err != nil:
+		return "tcp"
+	case a.Unmap().Is4():
+		return "tcp4"
+	}
+	return "tcp6"
+}
+
 // overlaps tells whether two listeners want the same address.
 func (e Endpoint) overlaps(f Endpoint) bool {
 	if e.Port != f.Port || e.Port == 0 {
 		return false
 	}
-	return wild(e.Host) || wild(f.Host) || e.Host == f.Host
+	if e.Host == "" || f.Host == "" || e.Host == f.Host {
+		return true
+	}
+	a, errA := netip.ParseAddr(e.Host)
+	b, errB := netip.ParseAddr(f.Host)
+	if errA != nil || errB != nil {
+		return false // names: whether they are one address shows when they listen
+	}
+	a, b = a.Unmap(), b.Unmap()
+	return a == b || a.Is4() == b.Is4() && (a.IsUnspecified() || b.IsUnspecified())
 }
-
-func wild(host string) bool { return host == "" || host == "0.0.0.0" || host == "::" }

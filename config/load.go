@@ -1,17 +1,14 @@
 package config
 
 import (
-	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/viper"
-	"go.yaml.in/yaml/v3"
 )
 
 // Overrides are flags of the command line, key to value, such as "log.level": "debug". They win over the environment
@@ -22,48 +19,51 @@ type Overrides map[string]string
 // Relative paths in the file are relative to its folder.
 func Load(file string, o Overrides) (*Config, error) {
 	b, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("configuration: %w; mailgate init writes one", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
 	c := Default()
 	c.File = file
 	l := loader{file: file, c: &c, lines: map[string]int{}, from: map[string]string{}}
-	if !l.parse(b) {
+	values, ok := l.parse(b)
+	if !ok {
 		return nil, l.errs.orNil()
 	}
-	l.layer(b, o)
+	l.layer(values, o)
 	l.scalars()
 	l.lists()
 	c.source = l.from
-	if len(l.errs) == 0 || !l.fatal {
-		l.resolve()
-		l.check()
-	}
+	l.resolve()
+	l.check()
 	return &c, l.errs.orNil()
 }
 
 type loader struct {
-	file  string
-	c     *Config
-	v     *viper.Viper
-	lines map[string]int    // key -> line
-	from  map[string]string // key -> "file", "environment" or "flag"
-	errs  Errors
-	fatal bool
+	file   string
+	c      *Config
+	v      *viper.Viper
+	lines  map[string]int    // key -> line
+	from   map[string]string // key -> "file", "environment" or "flag"
+	listen []string          // key of each c.Listen
+	errs   Errors
 }
 
+// bad notes a problem of a key, such as "listen[2]", where its value comes from.
 func (l *loader) bad(key, format string, args ...any) {
-	text := fmt.Sprintf(format, args...)
-	if key != "" {
-		text = key + ": " + text
+	p := Problem{l.file, l.line(key), fmt.Sprintf(format, args...)}
+	base, _, _ := strings.Cut(key, "[")
+	switch {
+	case l.from[base] == "environment":
+		p = Problem{"environment", 0, envName(base) + ": " + p.Text}
+	case l.from[base] == "flag":
+		p = Problem{"command line", 0, "--set " + base + ": " + p.Text}
+	case key != "":
+		p.Text = key + ": " + p.Text
 	}
-	switch l.from[key] {
-	case "environment":
-		text += " (set by the environment, " + envName(key) + ")"
-	case "flag":
-		text += " (set by a flag)"
-	}
-	l.errs = append(l.errs, Problem{l.file, l.line(key), text})
+	l.errs = append(l.errs, p)
 }
 
 // line is that of the key, or of the nearest one above it.
@@ -79,95 +79,6 @@ func (l *loader) line(key string) int {
 		key = key[:i]
 	}
 	return 0
-}
-
-// parse reads the YAML for lines, unknown and double keys. viper keeps neither.
-func (l *loader) parse(b []byte) bool {
-	var doc yaml.Node
-	if err := yaml.Unmarshal(b, &doc); err != nil {
-		p := Problem{File: l.file, Text: strings.TrimPrefix(err.Error(), "yaml: ")}
-		if m := regexp.MustCompile(`line (\d+): `).FindStringSubmatch(p.Text); m != nil {
-			p.Line, _ = strconv.Atoi(m[1])
-			p.Text = "not YAML: " + strings.Replace(p.Text, m[0], "", 1)
-		}
-		l.errs = append(l.errs, p)
-		return false
-	}
-	if len(doc.Content) == 0 {
-		l.errs = append(l.errs, Problem{l.file, 1, "the file is empty; mailgate init writes one"})
-		return false
-	}
-	if doc.Content[0].Kind != yaml.MappingNode {
-		l.errs = append(l.errs, Problem{l.file, doc.Content[0].Line, "expected keys such as hostname: and listen:"})
-		return false
-	}
-	l.walk("", doc.Content[0])
-	return true
-}
-
-// walk notes the line of each key and complains of those that are unknown, double or of the wrong kind.
-func (l *loader) walk(prefix string, n *yaml.Node) {
-	known := knownUnder(prefix)
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		k, v := n.Content[i], n.Content[i+1]
-		key := prefix + k.Value
-		if _, ok := known[k.Value]; !ok {
-			l.lines[key] = k.Line
-			l.errs = append(l.errs, Problem{l.file, k.Line, fmt.Sprintf("unknown key %q%s", key, didYouMean(k.Value, keysOf(known)))})
-			continue
-		}
-		if l.lines[key] > 0 {
-			l.errs = append(l.errs, Problem{l.file, k.Line, fmt.Sprintf("%q stands in line %d already; keep one", key, l.lines[key])})
-			continue
-		}
-		l.lines[key], l.from[key] = k.Line, "file"
-		l.walkValue(key, known[k.Value], v)
-	}
-}
-
-func (l *loader) walkValue(key, kind string, v *yaml.Node) {
-	switch {
-	case v.Tag == "!!null":
-		l.kindError(v, key, "has no value; leave the key out or write one")
-	case kind == "section" && v.Kind == yaml.MappingNode:
-		l.walk(key+".", v)
-	case kind == "list" && v.Kind == yaml.SequenceNode:
-		for i, item := range v.Content {
-			l.lines[fmt.Sprintf("%s[%d]", key, i)] = item.Line
-			l.walkItem(key, item)
-		}
-	case kind == "scalar" && v.Kind == yaml.ScalarNode:
-	case kind == "section":
-		l.kindError(v, key, "takes keys below it")
-	case kind == "list":
-		l.kindError(v, key, "takes a list; write one item a line, each behind a dash")
-	default:
-		l.kindError(v, key, "takes a single value")
-	}
-}
-
-func (l *loader) kindError(v *yaml.Node, key, text string) {
-	l.errs = append(l.errs, Problem{l.file, v.Line, key + ": " + text})
-	l.fatal = true
-}
-
-func (l *loader) walkItem(key string, item *yaml.Node) {
-	sub := listKeys()[key]
-	if sub == nil {
-		if item.Kind != yaml.ScalarNode {
-			l.kindError(item, key, "takes a list of single values")
-		}
-		return
-	}
-	if item.Kind != yaml.MappingNode {
-		l.kindError(item, key, "each item takes the keys "+strings.Join(sub, ", "))
-		return
-	}
-	for i := 0; i+1 < len(item.Content); i += 2 {
-		if k := item.Content[i]; !contains(sub, k.Value) {
-			l.errs = append(l.errs, Problem{l.file, k.Line, fmt.Sprintf("unknown key %q in %s%s", k.Value, key, didYouMean(k.Value, sub))})
-		}
-	}
 }
 
 // knownUnder gives the keys directly below a prefix: "section", "list" or "scalar".
@@ -190,9 +101,8 @@ func knownUnder(prefix string) map[string]string {
 	for key := range listKeys() {
 		add(key, "list")
 	}
-	for _, side := range Sides {
-		add("backends."+side.String()+".imap", "scalar")
-		add("backends."+side.String()+".submission", "scalar")
+	for _, key := range shortKeys() {
+		add(key, "scalar")
 	}
 	return out
 }
@@ -211,32 +121,21 @@ func envName(key string) string {
 }
 
 // layer builds the viper: file, then environment, then flags.
-func (l *loader) layer(b []byte, o Overrides) {
+func (l *loader) layer(values map[string]any, o Overrides) {
 	l.v = viper.New()
-	l.v.SetConfigType("yaml")
-	if err := l.v.ReadConfig(bytes.NewReader(b)); err != nil {
+	if err := l.v.MergeConfigMap(values); err != nil {
 		l.errs = append(l.errs, Problem{l.file, 0, err.Error()})
-		l.fatal = true
-		return
 	}
-	keys := map[string]string{}
-	for _, s := range settings() {
-		keys[s.key] = "scalar"
-	}
-	for k, sub := range listKeys() {
-		if sub == nil {
-			keys[k] = "list"
-		}
-	}
-	for key := range keys {
+	keys := layeredKeys()
+	for _, key := range keys {
 		if v, ok := os.LookupEnv(envName(key)); ok {
 			l.v.Set(key, v)
 			l.from[key] = "environment"
 		}
 	}
 	for key, value := range o {
-		if keys[key] == "" {
-			l.errs = append(l.errs, Problem{"command line", 0, fmt.Sprintf("unknown key %q%s", key, didYouMean(key, keysOf(keys)))})
+		if !contains(keys, key) {
+			l.errs = append(l.errs, Problem{"command line", 0, fmt.Sprintf("--set: unknown key %q%s", key, nearestOnly(key, keys))})
 			continue
 		}
 		l.v.Set(key, value)
@@ -244,10 +143,31 @@ func (l *loader) layer(b []byte, o Overrides) {
 	}
 }
 
+// layeredKeys are the keys that the environment and flags can set: single values, and lists of them.
+func layeredKeys() []string {
+	var keys []string
+	for _, s := range settings() {
+		keys = append(keys, s.key)
+	}
+	for k, sub := range listKeys() {
+		if sub == nil {
+			keys = append(keys, k)
+		}
+	}
+	keys = append(keys, shortKeys()...)
+	sortStrings(keys)
+	return keys
+}
+
+// shortKeys name the one host of a side without a list.
+func shortKeys() []string {
+	return []string{"backends.old.imap", "backends.old.submission", "backends.new.imap", "backends.new.submission"}
+}
+
 // scalars sets each single value that was given anywhere.
 func (l *loader) scalars() {
 	for _, s := range settings() {
-		if l.fatal || l.from[s.key] == "" {
+		if l.from[s.key] == "" {
 			continue
 		}
 		if err := s.set(l.c, l.v.GetString(s.key)); err != nil {
@@ -256,26 +176,34 @@ func (l *loader) scalars() {
 	}
 }
 
-func (l *loader) strings(key string) []string {
-	if l.from[key] == "" {
+// strings is a list of single values; "" stands for an item that has its complaint already.
+func (l *loader) strings(key string) (out []string) {
+	switch l.from[key] {
+	case "":
 		return nil
+	case "environment", "flag":
+		return strings.FieldsFunc(l.v.GetString(key), func(r rune) bool { return r == ',' || r == ' ' })
 	}
-	if l.from[key] == "file" {
-		return l.v.GetStringSlice(key)
+	list, _ := l.v.Get(key).([]any)
+	for _, x := range list {
+		v, _ := x.(string)
+		out = append(out, v)
 	}
-	return strings.FieldsFunc(l.v.GetString(key), func(r rune) bool { return r == ',' || r == ' ' })
+	return out
 }
 
-// items gives a list of maps, as strings.
-func (l *loader) items(key string) []map[string]string {
+// items is a list of maps; nil stands for an item, and "" for a value, that has its complaint already.
+func (l *loader) items(key string) (out []map[string]string) {
 	list, _ := l.v.Get(key).([]any)
-	var out []map[string]string
 	for _, x := range list {
+		values, ok := x.(map[string]any)
+		if !ok {
+			out = append(out, nil)
+			continue
+		}
 		m := map[string]string{}
-		if values, ok := x.(map[string]any); ok {
-			for k, v := range values {
-				m[k] = fmt.Sprint(v)
-			}
+		for k, v := range values {
+			m[k], _ = v.(string)
 		}
 		out = append(out, m)
 	}
@@ -284,31 +212,43 @@ func (l *loader) items(key string) []map[string]string {
 
 // lists sets what is not a single value.
 func (l *loader) lists() {
-	if l.fatal {
-		return
-	}
 	for i, u := range l.strings("listen") {
-		e, err := ParseEndpoint(u, true)
-		if err != nil {
-			l.bad(fmt.Sprintf("listen[%d]", i), "%v", err)
+		key := fmt.Sprintf("listen[%d]", i)
+		if u == "" {
 			continue
 		}
-		e.line = l.line(fmt.Sprintf("listen[%d]", i))
-		l.c.Listen = append(l.c.Listen, e)
+		e, err := ParseEndpoint(u, true)
+		if err != nil {
+			l.bad(key, "%v", err)
+			continue
+		}
+		for _, e := range e.expand() {
+			l.c.Listen, l.listen = append(l.c.Listen, e), append(l.listen, key)
+		}
 	}
 	for i, m := range l.items("tls.certificates") {
 		if m["cert"] == "" || m["key"] == "" {
-			l.bad(fmt.Sprintf("tls.certificates[%d]", i), "needs both cert and key, each the path of a PEM file")
+			if m != nil && len(m) < 2 {
+				l.bad(fmt.Sprintf("tls.certificates[%d]", i), "needs both cert and key, each the path of a PEM file")
+			}
 			continue
 		}
 		l.c.TLS.Certificates = append(l.c.TLS.Certificates, Certificate{Cert: m["cert"], Key: m["key"]})
 	}
-	if m := l.strings("login.mechanisms"); m != nil {
+	if m := l.strings("login.mechanisms"); l.from["login.mechanisms"] != "" {
+		if len(m) == 0 {
+			l.bad("login.mechanisms", "nobody could log in; write for example [PLAIN, LOGIN]")
+		}
 		l.c.Login.Mechanisms = nil
 		for i, x := range m {
 			x = strings.ToUpper(x)
-			if known := Default().Login.Mechanisms; !contains(known, x) {
-				l.bad(fmt.Sprintf("login.mechanisms[%d]", i), "unknown mechanism %q%s", x, didYouMean(x, known))
+			key, known := fmt.Sprintf("login.mechanisms[%d]", i), Default().Login.Mechanisms
+			switch {
+			case x == "":
+			case !contains(known, x):
+				l.bad(key, "unknown mechanism %q%s", x, didYouMean(x, known))
+			case contains(l.c.Login.Mechanisms, x):
+				l.bad(key, "%s stands in the list already; keep one", x)
 			}
 			l.c.Login.Mechanisms = append(l.c.Login.Mechanisms, x)
 		}
@@ -323,34 +263,46 @@ func (l *loader) backend(side Side) {
 	b := &l.c.Backends[side]
 	b.Pins = l.strings(p + ".tls.pins")
 	items := l.items(p + ".hosts")
+	listed := len(items)
 	short := map[string]string{"imap": l.v.GetString(p + ".imap"), "submission": l.v.GetString(p + ".submission")}
 	if short["imap"] != "" || short["submission"] != "" {
-		if len(items) > 0 {
+		if listed > 0 {
 			l.bad(p+".hosts", "stands beside %s.imap or .submission; write all hosts into the list", p)
 		}
 		items = append(items, short)
 	}
 	for i, m := range items {
 		key := fmt.Sprintf("%s.hosts[%d]", p, i)
-		if len(l.items(p+".hosts")) == 0 {
+		if i >= listed {
 			key = p
 		}
-		h := Host{Name: m["name"]}
-		h.IMAP = l.service(key, m["imap"], IMAP)
-		h.Submission = l.service(key, m["submission"], Submission)
-		if h.Name == "" {
-			h.Name = h.IMAP.Host
+		if m == nil {
+			continue
 		}
+		h := Host{Name: m["name"]}
+		h.IMAP = l.service(key+".imap", m["imap"], IMAP)
+		h.Submission = l.service(key+".submission", m["submission"], Submission)
 		if h.Name == "" {
-			h.Name = h.Submission.Host
+			h.Name = cmp.Or(h.IMAP.Host, h.Submission.Host)
+		}
+		switch {
+		case !has(m, "imap") && !has(m, "submission"):
+			l.bad(key, "the host has no service; write imap: or submission: or both")
+		case strings.ContainsFunc(h.Name, func(r rune) bool { return r <= ' ' || r == '@' || r == '#' || r == 0x7f }):
+			l.bad(key, "name %q: the routes file could not name it; leave out spaces, @ and #", h.Name)
 		}
 		for _, other := range b.Hosts {
-			if other.Name == h.Name {
+			if h.Name != "" && strings.EqualFold(other.Name, h.Name) {
 				l.bad(key, "a host named %q stands above already; give each its own name", h.Name)
 			}
 		}
 		b.Hosts = append(b.Hosts, h)
 	}
+}
+
+func has(m map[string]string, key string) bool {
+	_, ok := m[key]
+	return ok
 }
 
 func (l *loader) service(key, u string, p Protocol) Endpoint {
@@ -360,10 +312,11 @@ func (l *loader) service(key, u string, p Protocol) Endpoint {
 	e, err := ParseEndpoint(u, false)
 	switch {
 	case err != nil:
-		l.bad(key, "%s: %v", p, err)
+		l.bad(key, "%v", err)
 	case e.Protocol != p:
-		l.bad(key, "%s: %q speaks %s", p, u, e.Protocol)
+		l.bad(key, "%q speaks %s, not %s", u, e.Protocol, p)
 	}
+	e.Protocol = p // also of a bad one, so that listeners are not told that the side has no such host
 	return e
 }
 

@@ -18,14 +18,21 @@ func LoadRoutes(c *Config) (*RouteFile, error) {
 	return ParseRoutes(c.Routes.File, b, c)
 }
 
+// bom is what some editors of Windows put first.
+const bom = "\ufeff"
+
 // ParseRoutes reads a routes file (design.md, section 3): one user a line, "ADDRESS SIDE [OPTION=VALUE ...]",
 // "default SIDE", patterns "*@DOMAIN SIDE ...", and comments behind "#". The error is Errors.
 func ParseRoutes(file string, b []byte, c *Config) (*RouteFile, error) {
 	sum := sha256.Sum256(b)
 	p := routeParser{cfg: c, addresses: NewAddresses(c.Routes), first: map[string]int{}, f: &RouteFile{File: file,
-		Serial: hex.EncodeToString(sum[:]), Users: make(map[string]*Route, bytes.Count(b, []byte("\n"))+1),
-		Logins: map[string]string{}}}
-	text := strings.TrimPrefix(string(b), "\ufeff")
+		Serial: hex.EncodeToString(sum[:]), Users: make(map[string]*Route, bytes.Count(b, []byte("\n"))+1)}}
+	text := strings.TrimPrefix(string(b), bom)
+	if i := strings.IndexByte(text, 0); i >= 0 {
+		p.line = 1 + strings.Count(text[:i], "\n")
+		p.bad("the line holds a NUL byte; is this a text file in UTF-8?")
+		return p.f, p.errs.orNil()
+	}
 	for line := 1; text != ""; line++ {
 		var s string
 		s, text, _ = strings.Cut(text, "\n")
@@ -52,13 +59,11 @@ func (p *routeParser) bad(format string, args ...any) {
 }
 
 func (p *routeParser) parse(s string) {
-	if strings.IndexByte(s, 0) >= 0 {
-		p.bad("the line holds a NUL byte; is this a text file?")
+	if strings.IndexByte(s, '\r') >= 0 {
+		p.bad("a carriage return stands within the line; lines end with LF or CRLF")
 		return
 	}
-	if i := strings.IndexByte(s, '#'); i >= 0 && (i == 0 || s[i-1] == ' ' || s[i-1] == '\t') {
-		s = s[:i]
-	}
+	s = cutComment(s)
 	word, rest := nextWord(s)
 	if word == "" {
 		return
@@ -80,6 +85,19 @@ func (p *routeParser) parse(s string) {
 		p.pattern(word, side, rest)
 	default:
 		p.user(word, side, rest)
+	}
+}
+
+// cutComment cuts what stands behind a # that begins a word.
+func cutComment(s string) string {
+	for i := 0; ; i++ {
+		at := strings.IndexByte(s[i:], '#')
+		if at < 0 {
+			return s
+		}
+		if i += at; i == 0 || s[i-1] == ' ' || s[i-1] == '\t' {
+			return s[:i]
+		}
 	}
 }
 
@@ -131,6 +149,10 @@ func (p *routeParser) pattern(word string, side Side, rest string) {
 		p.bad("pattern %q stands in line %d already; keep one", word, at)
 		return
 	}
+	if at := p.first["*"]; at > 0 {
+		p.bad("pattern %q is never reached, since * in line %d fits everybody; write it above", word, at)
+		return
+	}
 	p.first[domain] = p.line
 	r := Route{Address: word, Side: side, Line: p.line}
 	p.options(&r, rest, true)
@@ -144,8 +166,12 @@ func (p *routeParser) user(word string, side Side, rest string) {
 		p.bad("%q: %v", word, err)
 		return
 	}
-	if bytes.IndexByte(b, '@') < 0 {
+	switch at := lastAt(string(b)); {
+	case at < 0:
 		p.bad("%q has no domain; write %s@DOMAIN, or set routes.default_domain", word, word)
+		return
+	case b[0] != '"' && bytes.IndexByte(b[:at], '@') >= 0:
+		p.bad("%q holds more than one @", word)
 		return
 	}
 	if was := p.f.Users[string(b)]; was != nil {
@@ -210,133 +236,99 @@ func (p *routeParser) options(r *Route, rest string, pattern bool) {
 	}
 }
 
-// login reads "LOGIN" or, with two @ or more, "LOGIN@HOST".
+// login reads "LOGIN" or, with two @ or more, "LOGIN@HOST"; "LOGIN@@HOST" is a login name without @. It may be a
+// template.
 func (p *routeParser) login(r *Route, side Side, value string, pattern bool) {
-	if i := strings.LastIndexByte(value, '@'); i > 0 && strings.Count(value, "@") > 1 {
+	rest := value
+	if value[0] == '"' { // an @ within quotes belongs to the local part
+		if i := strings.IndexByte(value[1:], '"'); i >= 0 {
+			rest = value[i+2:]
+		}
+	}
+	if i := strings.LastIndexByte(value, '@'); i > 0 && strings.Count(rest, "@") > 1 {
 		p.host(r, side, value[i+1:])
 		value = strings.TrimSuffix(value[:i], "@")
 	}
-	if pattern {
-		if err := checkTemplate(value); err != nil {
-			p.bad("%v", err)
-		}
+	if value == "" {
+		p.bad("option %s needs a login name before the host", side)
+		return
+	}
+	if err := checkTemplate(value); err != nil {
+		p.bad("%v", err)
+		return
+	}
+	if !pattern {
+		value = expand(value, r.Address)
 	}
 	r.Login[side] = value
 }
 
+// host takes a host's name or, where that names one host only, its host name.
 func (p *routeParser) host(r *Route, side Side, name string) {
-	var names []string
+	var names, found []string
 	for _, h := range p.cfg.Backends[side].Hosts {
-		if h.Name == name {
-			if r.Host[side] != "" && r.Host[side] != name {
-				p.bad("two hosts on the %s side: %q and %q", side, r.Host[side], name)
-			}
-			r.Host[side] = name
-			return
+		if strings.EqualFold(h.Name, name) {
+			found = []string{h.Name}
+			break
+		}
+		if strings.EqualFold(h.IMAP.Host, name) || strings.EqualFold(h.Submission.Host, name) {
+			found = append(found, h.Name)
 		}
 		names = append(names, h.Name)
 	}
-	p.bad("unknown host %q on the %s side%s", name, side, didYouMean(name, names))
+	switch {
+	case len(found) == 0:
+		p.bad("unknown host %q on the %s side%s", name, side, didYouMean(name, names))
+	case len(found) > 1:
+		p.bad("%q is several hosts on the %s side; write one of their names: %s", name, side, strings.Join(found, ", "))
+	case r.Host[side] != "" && r.Host[side] != found[0]:
+		p.bad("two hosts on the %s side: %q and %q", side, r.Host[side], found[0])
+	default:
+		r.Host[side] = found[0]
+	}
 }
 
-// checkLogins makes login names resolve to their users, and refuses those that could be two.
+// checkLogins makes login names resolve to their users, and refuses those that could be two. Users of the same login
+// name on hosts of their own are two mailboxes: then the name alone says nothing (ErrAmbiguous).
 func (p *routeParser) checkLogins() {
+	first := make(map[string]string, len(p.logins)) // login name -> the user who has it, also of an ambiguous one
+	p.f.Logins = first
+	var ambiguous []string
 	for _, user := range p.logins {
 		r := p.f.Users[user]
 		p.line = r.Line
 		for _, side := range Sides {
-			login := r.Login[side]
-			if login == "" {
+			if r.Login[side] == "" {
 				continue
 			}
-			key, err := p.addresses.Canonical(login)
-			if err != nil {
-				continue // a login name that no client could type as an address; it only goes to the backend
-			}
-			if key == user {
-				continue
+			key, err := p.addresses.Canonical(r.Login[side])
+			if err != nil || key == user {
+				continue // or: a name that no client could type; it only goes to the backend
 			}
 			if other := p.f.Users[key]; other != nil {
-				p.bad("login name %q is the address of the user in line %d", login, other.Line)
-			} else if was, ok := p.f.Logins[key]; ok && was != user {
-				p.bad("login name %q is also that of %s in line %d", login, was, p.f.Users[was].Line)
-			} else {
-				p.f.Logins[key] = user
+				p.bad("login name %q is the address of the user in line %d", r.Login[side], other.Line)
+				continue
+			}
+			was, taken := first[key]
+			switch other := p.f.Users[was]; {
+			case !taken || was == user:
+				first[key] = user
+			case p.apart(key, side, r, other):
+				ambiguous = append(ambiguous, key)
+			default:
+				p.bad("login name %q is also that of %s in line %d", r.Login[side], was, other.Line)
 			}
 		}
 	}
+	for _, key := range ambiguous {
+		p.f.Logins[key] = ""
+	}
 }
 
-// Lookup resolves what a client typed to a user: his canonical address, also by a per-side login name or a
-// sub-address. Names that the file does not list are users of their own. Listed users cost no allocation.
-func (f *RouteFile) Lookup(a Addresses, login string) (string, error) {
-	var buf [maxAddress]byte
-	b, err := a.AppendCanonical(buf[:0], login)
-	if err != nil {
-		return "", err
+// apart tells whether two users have a login name on one side only, each on a host of his own.
+func (p *routeParser) apart(key string, side Side, a, b *Route) bool {
+	if k, err := p.addresses.Canonical(b.Login[side.Other()]); err == nil && k == key {
+		return false
 	}
-	if r := f.Users[string(b)]; r != nil {
-		return r.Address, nil
-	}
-	if user, ok := f.Logins[string(b)]; ok {
-		return user, nil
-	}
-	return string(b), nil
-}
-
-// Match is the first pattern that fits a user.
-func (f *RouteFile) Match(user string) (Route, bool) {
-	domain := user[strings.LastIndexByte(user, '@')+1:]
-	for _, p := range f.Patterns {
-		if p.Domain == "*" || p.Domain == domain {
-			return p.Route, true
-		}
-	}
-	return Route{}, false
-}
-
-// For is a user's line, or the pattern's, or the default's, with the user's address.
-func (f *RouteFile) For(user string) Route {
-	if r := f.Users[user]; r != nil {
-		return *r
-	}
-	r, ok := f.Match(user)
-	if !ok {
-		r.Side = f.Default
-	}
-	for _, side := range Sides {
-		if r.Login[side] != "" {
-			r.Login[side] = expand(r.Login[side], user)
-		}
-	}
-	r.Address = user
-	return r
-}
-
-// LoginName is the user's login name on a side.
-func (c *Config) LoginName(side Side, r Route) string {
-	if r.Login[side] != "" {
-		return r.Login[side]
-	}
-	return expand(c.Backends[side].Login, r.Address)
-}
-
-// checkTemplate refuses unknown words in braces.
-func checkTemplate(t string) error {
-	left := strings.NewReplacer("{address}", "", "{local}", "", "{domain}", "").Replace(t)
-	if strings.ContainsAny(left, "{}") {
-		return fmt.Errorf("login template %q is not understood; it may hold {address}, {local} and {domain}", t)
-	}
-	return nil
-}
-
-func expand(t, address string) string {
-	if t == "{address}" || t == "" {
-		return address
-	}
-	local, domain := address, ""
-	if i := strings.LastIndexByte(address, '@'); i >= 0 {
-		local, domain = address[:i], address[i+1:]
-	}
-	return strings.NewReplacer("{address}", address, "{local}", local, "{domain}", domain).Replace(t)
+	return a.Host[side] != "" && b.Host[side] != "" && a.Host[side] != b.Host[side]
 }

@@ -70,9 +70,7 @@ func (c *Config) list(key string) string {
 	}
 	switch key {
 	case "listen":
-		for _, e := range c.Listen {
-			quote(e.URL)
-		}
+		quote(urls(c.Listen)...)
 	case "login.mechanisms":
 		quote(c.Login.Mechanisms...)
 	case "tls.certificates":
@@ -89,7 +87,13 @@ func (c *Config) list(key string) string {
 			break
 		}
 		for _, h := range c.Backends[side].Hosts {
-			items = append(items, fmt.Sprintf("{name: %q, imap: %q, submission: %q}", h.Name, h.IMAP.URL, h.Submission.URL))
+			item := fmt.Sprintf("{name: %q", h.Name)
+			for _, p := range []Protocol{IMAP, Submission} {
+				if e := h.Endpoint(p); e.Host != "" {
+					item += fmt.Sprintf(", %s: %q", p, e.URL)
+				}
+			}
+			items = append(items, item+"}")
 		}
 	}
 	return "[" + strings.Join(items, ", ") + "]"
@@ -114,9 +118,12 @@ func NeedsRestart(before, after *Config) []string {
 	return out
 }
 
+// urls are those of listeners as written: one on localhost is two sockets.
 func urls(list []Endpoint) (out []string) {
 	for _, e := range list {
-		out = append(out, e.URL)
+		if !contains(out, e.URL) {
+			out = append(out, e.URL)
+		}
 	}
 	return out
 }

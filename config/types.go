@@ -1,6 +1,8 @@
 package config
 
 import (
+	"fmt"
+	"io"
 	"log/slog"
 	"time"
 )
@@ -52,7 +54,6 @@ type Endpoint struct {
 	Host     string // "" on a listener means all addresses, IPv4 and IPv6
 	Port     int
 	Insecure bool // "+insecure": plain text off loopback was asked for by name
-	line     int
 }
 
 // Address is host:port as net.Dial and net.Listen take it.
@@ -111,7 +112,7 @@ type Host struct {
 type Routes struct {
 	File          string
 	LocalPart     string        // "fold" (default) or "exact": whether Alice and alice are one user
-	Subaddress    string        // separator, "+" by default; "" turns sub-addresses off
+	Subaddress    string        // separators, each one character, "+" by default; "" turns sub-addresses off
 	DefaultDomain string        // appended to login names without "@"; "" leaves them
 	Watch         time.Duration // how often the file is looked at besides file events; 0 turns watching off
 	ApproveShare  float64       // an import that would move more than this share of all users waits for op approve
@@ -153,7 +154,7 @@ type Limits struct {
 	PreAuthPerIP    int           // the same for one address (IPv6: one /64)
 	PerListener     int           // connections of one listener, before and after login, 0 means no cap
 	SessionsPerUser int           // 0 means no cap
-	SessionsPerIP   int           // authenticated sessions of one address, 0 means no cap
+	SessionsPerIP   int           // authenticated sessions of one address (IPv6: one /64), 0 means no cap
 	Handshake       time.Duration // TLS handshake
 	PreAuthTime     time.Duration // from accept to login, in all
 	CommandTime     time.Duration // for one line before login
@@ -179,6 +180,9 @@ func (Secret) GoString() string { return "***" }
 
 // LogValue gives "***", for slog.
 func (Secret) LogValue() slog.Value { return slog.StringValue("***") }
+
+// Format gives "***" for every verb, also those that do not fit a string.
+func (Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "***") }
 
 // MarshalText gives "***", for JSON and YAML.
 func (Secret) MarshalText() ([]byte, error) { return []byte("***"), nil }
@@ -209,5 +213,5 @@ type RouteFile struct {
 	Default  Side   // "default old|new", Old when the file has none
 	Patterns []Pattern
 	Users    map[string]*Route // by canonical address
-	Logins   map[string]string // per-side login name -> canonical address, where it is not itself an address in Users
+	Logins   map[string]string // per-side login name -> canonical address, "" when it is several users'; no address in Users
 }

@@ -28,6 +28,7 @@ type Memory struct {
 	imap  *imapserver.Server
 	smtp  *smtp.Server
 	wg    sync.WaitGroup
+	ls    []net.Listener
 
 	mu   sync.Mutex
 	sent []Sent
@@ -78,6 +79,7 @@ func StartMemory(name string, users map[string]string) (*Memory, error) {
 			m.Close()
 			return nil, err
 		}
+		m.ls = append(m.ls, l)
 		*s.addr = l.Addr().String()
 		m.wg.Go(func() { _ = s.serve(l) }) // it ends with Close
 	}
@@ -88,6 +90,9 @@ func StartMemory(name string, users map[string]string) (*Memory, error) {
 func (m *Memory) Close() {
 	_ = m.imap.Close()
 	_ = m.smtp.Close()
+	for _, l := range m.ls { // a server that had not begun to serve does not know its listener yet
+		_ = l.Close()
+	}
 	m.wg.Wait()
 }
 

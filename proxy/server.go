@@ -128,7 +128,7 @@ func (s *Server) open(e config.Endpoint) (*listener, error) {
 		return nil, fmt.Errorf("listen %s: no such protocol", e.URL)
 	}
 	lc := net.ListenConfig{KeepAliveConfig: tlsconf.KeepAlive()}
-	l, err := lc.Listen(s.ctx, "tcp", e.Address())
+	l, err := lc.Listen(s.ctx, e.Network(), e.Address())
 	if err != nil {
 		return nil, fmt.Errorf("listen %s: %w", e.URL, err)
 	}

@@ -16,13 +16,18 @@ var relayable = [...]string{"PIPELINING", "SIZE", "8BITMIME", "SMTPUTF8", "DSN",
 // extensions is the intersection of what both sides are known to offer, SIZE the minimum. A side that was never
 // reached does not count: nobody can log in there, and each transaction is checked against its own backend again.
 func (s *Server) extensions(c *client) map[string]string {
-	out := map[string]string{"PIPELINING": ""}
 	var sides []map[string]string
 	for _, side := range config.Sides {
 		if f := s.dialer.Features(side).Submission; f != nil {
 			sides = append(sides, f)
 		}
 	}
+	return Extensions(sides, c.set.cfg.Submit.MaxSize, c.tls)
+}
+
+// Extensions is what EHLO answers for sides that offer these; own is the configured cap on SIZE, 0 for none.
+func Extensions(sides []map[string]string, own int64, tls bool) map[string]string {
+	out := map[string]string{"PIPELINING": ""}
 	if len(sides) == 0 {
 		return out
 	}
@@ -36,7 +41,7 @@ func (s *Server) extensions(c *client) map[string]string {
 			out[name] = ""
 		}
 	}
-	if !c.tls {
+	if !tls {
 		delete(out, "REQUIRETLS") // RFC 8689, section 2: offered under TLS only
 	}
 	if _, ok := out["8BITMIME"]; !ok {
@@ -45,7 +50,7 @@ func (s *Server) extensions(c *client) map[string]string {
 	if _, ok := out["CHUNKING"]; !ok {
 		delete(out, "BINARYMIME") // RFC 3030, section 3
 	}
-	if n, ok := minSize(sides, c.set.cfg.Submit.MaxSize); ok {
+	if n, ok := minSize(sides, own); ok {
 		out["SIZE"] = ""
 		if n > 0 {
 			out["SIZE"] = strconv.FormatInt(n, 10)

@@ -15,6 +15,7 @@ type Login struct {
 	r      *Router
 	u      *user
 	held   bool
+	waited time.Duration           // behind fences, in all
 	cancel context.CancelCauseFunc // of the context that Route gave out; guarded by u.mu
 }
 
@@ -31,8 +32,8 @@ func (r *Router) Begin(name string) (*Login, error) {
 }
 
 // Route answers the user's place, and a context for talking to that backend: a fence cancels it with the cause
-// ErrMoved. While the user is fenced it waits, and calls tick (may be nil) every five seconds; past the hold limit the
-// error is ErrHeld. It may be called again after ErrMoved.
+// ErrMoved. While the user is fenced it waits, and calls tick (may be nil) every five seconds; past the hold limit, which
+// is for all waits of the login together, the error is ErrHeld. It may be called again after ErrMoved.
 func (l *Login) Route(ctx context.Context, tick func() error) (Place, context.Context, error) {
 	var limit <-chan time.Time
 	for {
@@ -55,8 +56,10 @@ func (l *Login) Route(ctx context.Context, tick func() error) (Place, context.Co
 		}
 		u.mu.Unlock()
 		if limit == nil {
-			t := time.NewTimer(l.r.opts.Load().Hold)
+			t := time.NewTimer(l.r.opts.Load().Hold - l.waited)
 			defer t.Stop()
+			start := time.Now()
+			defer func() { l.waited += time.Since(start) }()
 			limit = t.C
 		}
 		if err := waitTick(ctx, wait, limit, tick); err != nil {
@@ -155,6 +158,7 @@ func (l *Login) End() {
 func (r *Router) countIP(a netip.Addr, limit int) bool {
 	r.ipMu.Lock()
 	defer r.ipMu.Unlock()
+	a = network(a)
 	if limit > 0 && r.ips[a] >= limit {
 		return false
 	}
@@ -165,9 +169,20 @@ func (r *Router) countIP(a netip.Addr, limit int) bool {
 func (r *Router) uncountIP(a netip.Addr) {
 	r.ipMu.Lock()
 	defer r.ipMu.Unlock()
+	a = network(a)
 	if r.ips[a]--; r.ips[a] <= 0 {
 		delete(r.ips, a)
 	}
+}
+
+// network is what counts as one address: of IPv6 a /64, which one host may have whole.
+func network(a netip.Addr) netip.Addr {
+	if a = a.Unmap(); a.Is6() {
+		if p, err := a.Prefix(64); err == nil {
+			return p.Addr()
+		}
+	}
+	return a
 }
 
 // Details describe a session for lists, logs and drain.

@@ -50,6 +50,7 @@ type user struct {
 	fenced   bool          // no login is admitted
 	released chan struct{} // closed by Release; nil unless fenced
 	empty    chan struct{} // closed when fenced and no mailbox session is left; nil unless fenced
+	isEmpty  bool          // empty is closed
 	logins   []*Login
 	sessions []*Session
 }
@@ -69,16 +70,17 @@ func (r *Router) Configure(o Options) { r.opts.Store(&o) }
 // SetUnknown changes the answer for users who have no row. Live sessions are not touched.
 func (r *Router) SetUnknown(f func(user string) config.Side) { r.unknown.Store(&f) }
 
-// Load sets a user's place from the store, at start or for a new row. A user who is fenced or has newer state is left
-// alone, and false is returned.
+// Load sets a user's place from the store, at start or for a new row; logins under way are routed anew. A user who is
+// fenced or has newer state is left alone, and so is one with sessions on another side or of another epoch; false is
+// returned then.
 func (r *Router) Load(name string, p Place) bool {
 	u := r.lock(name)
 	defer u.mu.Unlock()
 	if u.known && (u.fenced || u.place.Generation > p.Generation) {
 		return false
 	}
-	if !u.known && (len(u.sessions) > 0 || len(u.logins) > 0) && u.place.Side != p.Side {
-		return false
+	if len(u.sessions) > 0 && (u.place.Side != p.Side || u.place.Epoch != p.Epoch) {
+		return false // I1: their side is the truth
 	}
 	u.place, u.known = p, true
 	return true
@@ -86,23 +88,27 @@ func (r *Router) Load(name string, p Place) bool {
 
 // Lookup answers a user's place, and whether he has a row. It does not allocate.
 func (r *Router) Lookup(name string) (Place, bool) {
-	r.mu.RLock()
-	u := r.users[name]
-	r.mu.RUnlock()
-	if u == nil {
-		return Place{Side: (*r.unknown.Load())(name)}, false
+	if u := r.find(name); u != nil {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		if u.known {
+			return u.place, true
+		}
 	}
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.place, u.known
+	return Place{Side: (*r.unknown.Load())(name)}, false
+}
+
+// find returns the user, nil when he is not in memory.
+func (r *Router) find(name string) *user {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.users[name]
 }
 
 // lock returns the user, made if need be, with his mutex held.
 func (r *Router) lock(name string) *user {
 	for {
-		r.mu.RLock()
-		u := r.users[name]
-		r.mu.RUnlock()
+		u := r.find(name)
 		if u == nil {
 			r.mu.Lock()
 			if u = r.users[name]; u == nil {
@@ -183,9 +189,7 @@ func (r *Router) Sessions(name string) []*Session {
 
 // Pending is the number of logins of a user that are under way, and of those the ones that wait behind a fence.
 func (r *Router) Pending(name string) (logins, held int) {
-	r.mu.RLock()
-	u := r.users[name]
-	r.mu.RUnlock()
+	u := r.find(name)
 	if u == nil {
 		return 0, 0
 	}

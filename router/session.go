@@ -40,44 +40,43 @@ type Session struct {
 	u     *user
 }
 
-// Done unregisters the session. It must be called once, after the backend connection is closed.
+// Done unregisters the session, after the backend connection is closed. It may be called twice.
 func (s *Session) Done() {
-	s.r.uncountIP(s.Client.Addr())
 	u := s.u
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if i := slices.Index(u.sessions, s); i >= 0 {
 		u.sessions = slices.Delete(u.sessions, i, i+1)
+		s.r.uncountIP(s.Client.Addr())
+		u.drained()
 	}
-	u.drained()
 }
 
 // drained closes empty when a fenced user has no mailbox session left; u.mu is held.
 func (u *user) drained() {
-	if !u.fenced || u.empty == nil {
+	if !u.fenced || u.isEmpty || slices.ContainsFunc(u.sessions, func(s *Session) bool { return s.Mailbox }) {
 		return
 	}
-	for _, s := range u.sessions {
-		if s.Mailbox {
-			return
-		}
-	}
+	u.isEmpty = true
 	close(u.empty)
-	u.empty = nil
 }
 
 // Fence stops the admission of a user's logins, cancels those under way, and asks his sessions to end at a boundary.
 // generation is the row's new generation; one that is not newer than what stands is ErrStale. The channel is closed
-// when no mailbox session is left. Fencing again with the same generation gives a channel for the same fence.
+// when no mailbox session is left. Fencing again, with the same generation or a newer one, gives the same channel.
 func (r *Router) Fence(name string, generation int64, text string) (<-chan struct{}, error) {
 	u := r.lock(name)
 	if u.place.Generation > generation || u.place.Generation == generation && !u.fenced {
 		u.mu.Unlock()
+		r.forget(u)
 		return nil, ErrStale
 	}
+	if !u.known {
+		u.place.Side = (*r.unknown.Load())(name)
+	}
 	if !u.fenced {
-		u.fenced = true
-		u.released = make(chan struct{})
+		u.fenced, u.isEmpty = true, false
+		u.released, u.empty = make(chan struct{}), make(chan struct{})
 	}
 	u.known = true
 	u.place.Generation = generation
@@ -86,8 +85,7 @@ func (r *Router) Fence(name string, generation int64, text string) (<-chan struc
 			l.cancel(ErrMoved)
 		}
 	}
-	done := make(chan struct{})
-	u.empty = done
+	done := u.empty
 	list := slices.Clone(u.sessions)
 	u.drained()
 	u.mu.Unlock()
@@ -97,9 +95,20 @@ func (r *Router) Fence(name string, generation int64, text string) (<-chan struc
 	return done, nil
 }
 
-// Press asks the sessions of a fenced user to end, harder.
+// Press asks the sessions of a user to end, harder, as long as he is fenced: a word that comes late must not end those
+// that began behind the fence.
 func (r *Router) Press(name string, p Pressure, text string) {
-	for _, s := range r.Sessions(name) {
+	u := r.find(name)
+	if u == nil {
+		return
+	}
+	u.mu.Lock()
+	var list []*Session
+	if u.fenced {
+		list = slices.Clone(u.sessions)
+	}
+	u.mu.Unlock()
+	for _, s := range list {
 		s.ender.End(p, text)
 	}
 }
@@ -107,7 +116,11 @@ func (r *Router) Press(name string, p Pressure, text string) {
 // Release ends a fence: the user is at p, held logins go on, and sessions that have not ended live on if they are of
 // p's epoch (an abort). Releasing a user who is not fenced, or with an older generation, is ErrStale.
 func (r *Router) Release(name string, p Place) error {
-	u := r.lock(name)
+	u := r.find(name)
+	if u == nil {
+		return ErrStale
+	}
+	u.mu.Lock()
 	if !u.fenced || u.place.Generation > p.Generation {
 		u.mu.Unlock()
 		return ErrStale

@@ -1,15 +1,18 @@
 package tlsconf
 
 import (
+	"cmp"
 	"crypto/sha256"
-	"crypto/subtle"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"mailgate/config"
@@ -42,15 +45,14 @@ func Client(b config.Backend, e config.Endpoint) (*tls.Config, error) {
 	pins, leafOnly := b.Pins, b.CA == ""
 	c.InsecureSkipVerify = leafOnly // the pin is the verification: see VerifyConnection
 	c.VerifyConnection = func(s tls.ConnectionState) error {
-		chain := s.PeerCertificates
+		// Only verified chains count (RFC 7469, section 2.6): what else the server sends along proves nothing.
+		chains := s.VerifiedChains
 		if leafOnly {
-			chain = chain[:1]
+			chains = [][]*x509.Certificate{s.PeerCertificates[:1]}
 		}
-		for _, crt := range chain {
-			for _, p := range pins {
-				if subtle.ConstantTimeCompare([]byte(Pin(crt)), []byte(p)) == 1 {
-					return nil
-				}
+		for _, crt := range slices.Concat(chains...) {
+			if slices.Contains(pins, Pin(crt)) {
+				return nil
 			}
 		}
 		return fmt.Errorf("%w; it is %s", ErrPin, Pin(s.PeerCertificates[0]))
@@ -76,13 +78,24 @@ func Explain(err error) string {
 			invalid.Cert.NotAfter.Format(time.DateOnly))
 	case errors.As(err, &host):
 		return fmt.Sprintf("its certificate is for %s, not for %s; set tls.server_name if that is right",
-			strings.Join(host.Certificate.DNSNames, ", "), host.Host)
+			cmp.Or(strings.Join(Names(host.Certificate), ", "), "no name at all"), host.Host)
 	case errors.As(err, &unknown):
 		return "its certificate is signed by nobody we trust; set tls.ca or tls.pins"
 	case errors.As(err, &record):
 		return "it does not speak TLS on this port from the first byte; use the +starttls scheme, or another port"
-	case errors.Is(err, ErrPin):
-		return err.Error()
+	case strings.Contains(err.Error(), "unsupported protocol version"), strings.Contains(err.Error(), "protocol version not supported"):
+		return "it speaks TLS 1.1 or older only, which nobody should trust with passwords; bring it to TLS 1.2"
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
+		return "it closed the connection within the handshake"
 	}
 	return err.Error()
+}
+
+// Names are what a certificate is for: DNS names and addresses.
+func Names(c *x509.Certificate) []string {
+	out := slices.Clone(c.DNSNames)
+	for _, ip := range c.IPAddresses {
+		out = append(out, ip.String())
+	}
+	return out
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"mailgate/config"
@@ -121,13 +122,20 @@ func (f *Certificates) Watch(ctx context.Context, interval time.Duration) {
 	}
 }
 
+func inode(st os.FileInfo) uint64 {
+	if s, ok := st.Sys().(*syscall.Stat_t); ok {
+		return s.Ino
+	}
+	return 0
+}
+
 // stamp changes when one of the files does; symbolic links are followed.
 func stamp(c config.TLS) string {
 	s := ""
 	for _, k := range c.Certificates {
 		for _, file := range []string{k.Cert, k.Key} {
 			if st, err := os.Stat(file); err == nil {
-				s += fmt.Sprint(st.ModTime().UnixNano(), st.Size(), ";")
+				s += fmt.Sprint(st.ModTime().UnixNano(), st.Size(), inode(st), ";")
 			}
 		}
 	}

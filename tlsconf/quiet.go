@@ -19,6 +19,13 @@ type Quiet struct {
 	noBlock atomic.Bool
 	closed  atomic.Bool
 	onClose func()
+
+	// What the two system calls take and give: kept here, with their functions, so that a wake-up allocates nothing.
+	peekFunc, readFunc func(fd uintptr) bool
+	one                [1]byte
+	buf                []byte
+	n                  int
+	errno              error
 }
 
 // OnClose sets what is called once when the connection is closed. Set it before the connection is shared.
@@ -42,7 +49,9 @@ func NewQuiet(c net.Conn) (*Quiet, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Quiet{TCPConn: t, raw: raw}, nil
+	q := &Quiet{TCPConn: t, raw: raw}
+	q.peekFunc, q.readFunc = q.peek, q.read
+	return q, nil
 }
 
 // KeepAlive is how dead peers are found: a connection of either side without traffic is probed after two minutes, and
@@ -61,29 +70,37 @@ func (wouldBlock) Temporary() bool { return true }
 // ErrWouldBlock is returned by ReadNow when no bytes are there.
 var ErrWouldBlock net.Error = wouldBlock{}
 
-// Wait returns when the connection has bytes, an end or an error to read, or with the error of the read deadline.
+// Wait returns when the connection has bytes or an end to read, or with its error, that of the read deadline among them.
 func (q *Quiet) Wait() error {
-	var one [1]byte
-	var failed error
-	if err := q.raw.Read(func(fd uintptr) bool {
-		for {
-			_, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-			switch {
-			case errors.Is(err, syscall.EINTR):
-				continue // readiness is told once: look again, or miss it
-			case errors.Is(err, syscall.EAGAIN):
-				return false
-			}
-			failed = err // looking takes a socket's error away: a read behind it would only see an end
-			return true
-		}
-	}); err != nil {
+	if err := q.raw.Read(q.peekFunc); err != nil {
 		return err
 	}
-	if failed != nil {
-		return &net.OpError{Op: "read", Net: "tcp", Addr: q.RemoteAddr(), Err: os.NewSyscallError("recvfrom", failed)}
+	return q.failed("recvfrom")
+}
+
+// peek tells whether there is something to read. An error of the socket is told once by the system, so it is kept.
+func (q *Quiet) peek(fd uintptr) bool {
+	for {
+		_, _, q.errno = syscall.Recvfrom(int(fd), q.one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		if q.errno != syscall.EINTR { // readiness is told once: look again, or miss it
+			return q.errno != syscall.EAGAIN
+		}
 	}
-	return nil
+}
+
+func again(err error) bool { return err == syscall.EAGAIN || err == syscall.EINTR }
+
+// failed is the error of a system call.
+func (q *Quiet) failed(call string) error {
+	if q.errno == nil {
+		return nil
+	}
+	return &net.OpError{Op: "read", Net: "tcp", Addr: q.RemoteAddr(), Err: os.NewSyscallError(call, q.errno)}
+}
+
+func (q *Quiet) read(fd uintptr) bool {
+	q.n, q.errno = syscall.Read(int(fd), q.buf)
+	return true
 }
 
 // Read reads as a TCP connection does, but within ReadNow it does not wait.
@@ -94,22 +111,20 @@ func (q *Quiet) Read(b []byte) (n int, err error) {
 	if len(b) == 0 {
 		return 0, nil
 	}
-	var errno error
-	if err := q.raw.Read(func(fd uintptr) bool {
-		n, errno = syscall.Read(int(fd), b)
-		return true
-	}); err != nil {
-		return 0, err
-	}
+	q.buf = b
+	err = q.raw.Read(q.readFunc)
+	q.buf = nil
 	switch {
-	case errors.Is(errno, syscall.EAGAIN), errors.Is(errno, syscall.EINTR):
+	case err != nil:
+		return 0, err
+	case again(q.errno):
 		return 0, ErrWouldBlock
-	case errno != nil:
-		return 0, &net.OpError{Op: "read", Net: "tcp", Addr: q.RemoteAddr(), Err: os.NewSyscallError("read", errno)}
-	case n == 0:
+	case q.errno != nil:
+		return 0, q.failed("read")
+	case q.n == 0:
 		return 0, io.EOF
 	}
-	return n, nil
+	return q.n, nil
 }
 
 // Stream reads from a Quiet connection, through TLS if tc is not nil.

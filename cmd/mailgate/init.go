@@ -60,6 +60,11 @@ func (p *program) writeInit(ctx context.Context, dir, name string, hosts [2]stri
 			return exitError{exitRefused, fmt.Errorf("%s exists already; nothing was written", f)}
 		}
 	}
+	for _, host := range append([]string{name}, hosts[:]...) { // a name that YAML or a URL would take for something else
+		if e, err := config.ParseEndpoint("imaps://"+host, false); err != nil || e.Host == "" || strings.Contains(host, ":") {
+			return exitError{exitUsage, fmt.Errorf("%q is no host name; write it without scheme and port", host)}
+		}
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, `# mailgate: how. Who is where stands in the routes file. Check with: mailgate -c %s config check
 hostname: %s
@@ -96,14 +101,24 @@ admin:
 `)
 	routes := "# address            side  options\n# alice@example.com    new   wave=pilot\n" +
 		"# bob@example.com      old   wave=sales old=bob\ndefault old\n"
-	if err := os.WriteFile(filepath.Join(dir, "routes"), []byte(routes), 0o640); err != nil {
+	if err := create(filepath.Join(dir, "routes"), routes); err != nil {
 		return err
 	}
-	if err := os.WriteFile(file, []byte(b.String()), 0o640); err != nil {
+	if err := create(file, b.String()); err != nil {
 		return err
 	}
 	_, err := fmt.Fprintf(p.out, "wrote %s and routes; next: put the certificate in place, then mailgate -c %s doctor\n", file, file)
 	return err
+}
+
+// create writes a file that is not there yet, also when one came meanwhile.
+func create(name, text string) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o640)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Close())
 }
 
 // probeHost finds the best way in: TLS from the first byte before STARTTLS. What cannot be reached is written as it

@@ -154,7 +154,7 @@ func TestLabSessions(t *testing.T) {
 		if err := os.WriteFile(pw, []byte("pass1\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if out := g.run(0, "doctor", "--user", "user1@example.com", "--password-file", pw); !strings.Contains(out, "imap: in") {
+		if out := g.run(exitUnknown, "doctor", "--user", "user1@example.com", "--password-file", pw); !strings.Contains(out, "imap: in") {
 			t.Error(out)
 		}
 	})

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"mailgate/auth"
+	"mailgate/backend"
+	"mailgate/config"
+	"mailgate/imapwire"
+	"mailgate/proxy"
+)
+
+// backends probes every host of both sides; the first that answers on each side is returned.
+func (d *doctor) backends(ctx context.Context, p config.Protocol) (first [2]*backend.Seen) {
+	for _, side := range config.Sides {
+		names := d.dialer.Names(side, p)
+		if len(names) == 0 {
+			d.note(unknown, fmt.Sprintf("%s %s", side, p), "the side has no host for it")
+		}
+		for _, name := range names {
+			s := d.dialer.Probe(ctx, side, p, name, d.conf.Hostname)
+			title := fmt.Sprintf("%s %s %s", side, p, name)
+			if s.Err != nil {
+				d.note(fail, title, "%v", s.Err)
+				continue
+			}
+			text := fmt.Sprintf("%s answers in %d ms", s.Endpoint.URL, s.Took.Milliseconds())
+			verdict := pass
+			if s.TLS != nil {
+				v, until := dates(s.TLS.PeerCertificates[0], time.Now())
+				text += fmt.Sprintf(", %s, its certificate is good %s", tls.VersionName(s.TLS.Version), until)
+				if v == fail { // a pin takes it all the same
+					text = fmt.Sprintf("%s answers in %d ms, taken by its pin; its certificate is %s", s.Endpoint.URL, s.Took.Milliseconds(), until)
+				}
+			} else {
+				text += ", in plain text"
+			}
+			d.note(verdict, title, "%s", text)
+			if first[side] == nil {
+				first[side] = &s
+			}
+		}
+	}
+	return first
+}
+
+// compare puts what both sides offer before login beside each other, and what the gateway makes of it.
+func (d *doctor) compare(p config.Protocol, seen [2]*backend.Seen) {
+	name := fmt.Sprintf("%s before login", p)
+	if seen[config.Old] == nil || seen[config.New] == nil {
+		d.note(unknown, name, "a side could not be reached")
+		return
+	}
+	if p == config.IMAP {
+		d.beside(name, imapwire.OfferableStrings(seen[config.Old].Capabilities), imapwire.OfferableStrings(seen[config.New].Capabilities))
+		return
+	}
+	sides := []map[string]string{seen[config.Old].Extensions, seen[config.New].Extensions}
+	d.beside(name, words(sides[config.Old]), words(sides[config.New]))
+	offer := proxy.Extensions(sides, d.conf.Submit.MaxSize, true)
+	d.note(pass, "EHLO of the gateway", "what both sides have, under TLS; AUTH besides").with("offers", words(offer))
+}
+
+// words are extensions with their parameters, sorted.
+func words(extensions map[string]string) (out []string) {
+	for k, v := range extensions {
+		out = append(out, strings.TrimSpace(k+" "+v))
+	}
+	slices.Sort(out)
+	return out
+}
+
+// beside compares two lists.
+func (d *doctor) beside(name string, old, new []string) {
+	has := func(list []string, x string) bool {
+		return slices.ContainsFunc(list, func(y string) bool { return strings.EqualFold(x, y) })
+	}
+	var both, lost, gained []string
+	for _, x := range old {
+		if has(new, x) {
+			both = append(both, x)
+		} else {
+			lost = append(lost, x)
+		}
+	}
+	for _, x := range new {
+		if !has(old, x) {
+			gained = append(gained, x)
+		}
+	}
+	text := "the same on both sides"
+	if len(lost)+len(gained) > 0 {
+		text = fmt.Sprintf("%d on both; a client that moves to NEW loses %d and gains %d", len(both), len(lost), len(gained))
+	}
+	d.note(pass, name, "%s", text).with("on both", both).with("only on OLD", lost).with("only on NEW", gained)
+}
+
+// logins tries one user on both sides, as the gateway would, and compares what he is offered.
+func (d *doctor) logins(ctx context.Context, login, password string) error {
+	creds, err := auth.Password("PLAIN", login, password)
+	if err != nil {
+		return exitError{exitUsage, err}
+	}
+	r, err := config.LoadRoutes(d.conf)
+	if err != nil {
+		d.note(unknown, "login", "the routes file cannot be used")
+		return nil
+	}
+	user, err := r.Lookup(config.NewAddresses(d.conf.Routes), login)
+	if err != nil {
+		return exitError{exitUsage, err}
+	}
+	route := r.For(user)
+	var imap, submission [2][]string
+	for _, side := range config.Sides {
+		name := d.conf.LoginName(side, route)
+		imap[side] = d.loginIMAP(ctx, side, route.Host[side], backend.LoginIMAP{Credentials: creds, LoginName: name, ClientAddr: netip.AddrPort{}})
+		submission[side] = d.loginSubmission(ctx, side, route.Host[side], backend.LoginSubmission{Credentials: creds, LoginName: name,
+			Helo: d.conf.Hostname, GatewayName: d.conf.Hostname})
+	}
+	for _, x := range []struct {
+		name string
+		seen [2][]string
+	}{{"imap after login", imap}, {"submission after login", submission}} {
+		if x.seen[config.Old] != nil && x.seen[config.New] != nil {
+			d.beside(x.name, x.seen[config.Old], x.seen[config.New])
+		}
+	}
+	return nil
+}
+
+func (d *doctor) loginIMAP(ctx context.Context, side config.Side, host string, l backend.LoginIMAP) []string {
+	if len(d.dialer.Names(side, config.IMAP)) == 0 {
+		return nil
+	}
+	title := fmt.Sprintf("%s imap as %s", side, l.LoginName)
+	start := time.Now()
+	c, err := d.dialer.DialIMAP(ctx, side, host, l)
+	if err != nil {
+		d.note(fail, title, "%v", err)
+		return nil
+	}
+	defer c.Close()
+	d.note(pass, title, "imap: in, in %d ms, on %s", time.Since(start).Milliseconds(), c.Host)
+	return imapwire.OfferableStrings(c.Capabilities)
+}
+
+func (d *doctor) loginSubmission(ctx context.Context, side config.Side, host string, l backend.LoginSubmission) []string {
+	if len(d.dialer.Names(side, config.Submission)) == 0 {
+		return nil
+	}
+	title := fmt.Sprintf("%s submission as %s", side, l.LoginName)
+	start := time.Now()
+	c, err := d.dialer.DialSubmission(ctx, side, host, l)
+	if err != nil {
+		d.note(fail, title, "%v", err)
+		return nil
+	}
+	defer c.Close()
+	d.note(pass, title, "submission: in, in %d ms, on %s", time.Since(start).Milliseconds(), c.Host)
+	return words(c.Extensions)
+}
