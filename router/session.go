@@ -86,8 +86,11 @@ func (r *Router) Fence(name string, generation int64, text string) (<-chan struc
 			l.cancel(ErrMoved)
 		}
 	}
-	done := make(chan struct{})
-	u.empty = done
+	done := u.empty
+	if done == nil { // or who waits for the same fence already would never hear
+		done = make(chan struct{})
+		u.empty = done
+	}
 	list := slices.Clone(u.sessions)
 	u.drained()
 	u.mu.Unlock()
@@ -105,9 +108,15 @@ func (r *Router) Press(name string, p Pressure, text string) {
 }
 
 // Release ends a fence: the user is at p, held logins go on, and sessions that have not ended live on if they are of
-// p's epoch (an abort). Releasing a user who is not fenced, or with an older generation, is ErrStale.
+// p's epoch (an abort). An older generation, or one that is not newer while he is not fenced, is ErrStale. A newer
+// one that comes before its fence is kept, so that the fence, when it comes late, is stale.
 func (r *Router) Release(name string, p Place) error {
 	u := r.lock(name)
+	if !u.fenced && u.place.Generation < p.Generation && u.place.Side == p.Side && u.place.Epoch == p.Epoch {
+		u.place, u.known = p, true
+		u.mu.Unlock()
+		return nil
+	}
 	if !u.fenced || u.place.Generation > p.Generation {
 		u.mu.Unlock()
 		return ErrStale
