@@ -237,7 +237,6 @@ func (m *Manager) repair(ctx context.Context, r op.Row) error {
 	}
 	m.rec.Transition(r.User, router.State(r.State), state, e.By)
 	m.rec.StoreOK(e.At)
-	m.router.Load(r.User, place(next))
 	m.log.Info(e.What, "user", r.User, "side", r.Side.String(), "op", r.Op)
 	return nil
 }

@@ -439,15 +439,17 @@ func TestUnknownCommitAtStop(t *testing.T) {
 		h := newGateway(t, s)
 		must(t, h.m.Start(t.Context()))
 		defer h.m.Stop()
-		if o := h.wait(o.ID); o.Status != op.Done {
+		if o := h.wait(o.ID); o.Status != op.Done || o.Reason != "" {
 			t.Errorf("%+v", o)
+		}
+		if e := h.events(alice); e[len(e)-1] != "flip finished after an interruption" {
+			t.Errorf("history %v", e)
 		}
 		h.check(alice, config.New, 1)
 	})
 }
 
-// TestOthersGoOn: a user whose flip waits for a store's answer or a node takes no slot from others, and flip.parallel
-// is kept.
+// TestParallel: flip.parallel is kept, also when it changes.
 func TestParallel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		text := ""

@@ -219,6 +219,28 @@ func TestHungNode(t *testing.T) {
 	})
 }
 
+// TestAskedTwice: a node that is asked twice for the same drain answers both.
+func TestAskedTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newRemote()
+		s, err := login(t.Context(), n.Router, alice, &ender{})
+		must(t, err)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		var wg sync.WaitGroup
+		for range 2 {
+			wg.Go(func() {
+				if _, err := n.Send(ctx, Message{Kind: AskDrain, User: alice, Generation: 1, Half: time.Now().Add(time.Hour)}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		synctest.Wait()
+		s.Done()
+		wg.Wait()
+	})
+}
+
 // TestNodesOfTheStore: nodes of a process that is gone are taken out of the list, with a line in the history.
 func TestNodesOfTheStore(t *testing.T) {
 	s := openStore(t, tempDir(t))
