@@ -584,6 +584,29 @@ func TestSeen(t *testing.T) {
 	})
 }
 
+// TestTwoWritersOfRows: two who write what is owed at the same time take each row off the list once.
+func TestTwoWritersOfRows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := openStore(t, tempDir(t))
+		defer s.Close()
+		g := newGateway(t, s) // not started: nobody else writes
+		gate := make(chan struct{})
+		g.st.adds = func() { <-gate }
+		g.m.Seen(alice, router.Place{})
+		var wg sync.WaitGroup
+		for range 2 {
+			wg.Go(func() { must(t, g.m.flushOwed(t.Context())) })
+		}
+		synctest.Wait()
+		g.m.Seen("bob@example.com", router.Place{})
+		close(gate)
+		wg.Wait()
+		must(t, g.m.flushOwed(t.Context()))
+		g.row(alice)
+		g.row("bob@example.com")
+	})
+}
+
 // TestUnlisted: a name that nobody has seen can be moved by hand.
 func TestUnlisted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -55,6 +55,7 @@ type faulty struct {
 	calls  []string
 	decide func(name string, n int) fault
 	swaps  func(from int64, next op.Row) // before each swap that is written
+	adds   func()                        // before rows are added
 }
 
 func (s *faulty) set(f func(name string, n int) fault) {
@@ -101,7 +102,12 @@ func (s *faulty) Rows(ctx context.Context, f func(op.Row) error) error {
 }
 
 func (s *faulty) AddRows(ctx context.Context, rows []op.Row) error {
-	return s.do(ctx, "AddRows", func(ctx context.Context) error { return s.Store.AddRows(ctx, rows) })
+	return s.do(ctx, "AddRows", func(ctx context.Context) error {
+		if s.adds != nil {
+			s.adds()
+		}
+		return s.Store.AddRows(ctx, rows)
+	})
 }
 
 func (s *faulty) Swap(ctx context.Context, from int64, next op.Row, o op.Operation, pin *op.Pin, e ...op.Event) error {
