@@ -106,6 +106,12 @@ func (p *program) root() *cobra.Command {
 	root.PersistentFlags().StringVarP(&p.file, "config", "c", envOr("MAILGATE_CONFIG", "/etc/mailgate/mailgate.yaml"), "configuration file")
 	root.PersistentFlags().StringToStringVar(&p.set, "set", nil, "override a key of the configuration, KEY=VALUE")
 	root.PersistentFlags().StringVarP(&p.output, "output", "o", "table", "table or json")
+	root.PersistentPreRunE = func(*cobra.Command, []string) error {
+		if p.output != "table" && p.output != "json" { // before anything is done
+			return exitError{exitUsage, fmt.Errorf("unknown output %q; table or json", p.output)}
+		}
+		return nil
+	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return exitError{exitUsage, err} })
 	root.AddCommand(p.serveCommand(), p.demoCommand(), p.initCommand(), p.configCommand(), p.doctorCommand(),
 		p.statusCommand(), p.sessionsCommand(), p.kickCommand(), p.reloadCommand(), p.flipCommand(), p.rollbackCommand(),
@@ -171,6 +177,16 @@ func upTo(n int) cobra.PositionalArgs {
 
 // load reads the configuration.
 func (p *program) load() (*config.Config, error) { return config.Load(p.file, p.set) }
+
+// loadAnyway reads the configuration, and gives what could be read of it beside the error.
+func (p *program) loadAnyway() (*config.Config, error) {
+	conf, err := p.load()
+	if conf == nil {
+		c := config.Default()
+		conf = &c
+	}
+	return conf, err
+}
 
 // by names the person for the history.
 func by() string {

@@ -23,16 +23,18 @@ import (
 )
 
 // call calls the running gateway, or, when nothing runs, the same API in this process on the store that it opens.
+//
+// A running gateway must be reached, to look and to roll back, also while the files on disk have a mistake in them.
 func (p *program) call(c *cobra.Command, method, path string, form url.Values, out any) error {
-	conf, err := p.load()
-	if err != nil {
-		return err
-	}
 	form.Set("by", by())
 	if p.local == nil {
-		err = admin.Client{Socket: conf.Control.Socket}.Call(c.Context(), method, path, form, out)
-		if !errors.Is(err, admin.ErrNotRunning) {
+		conf, bad := p.loadAnyway()
+		err := admin.Client{Socket: conf.Control.Socket}.Call(c.Context(), method, path, form, out)
+		switch {
+		case !errors.Is(err, admin.ErrNotRunning):
 			return err
+		case bad != nil:
+			return bad
 		}
 		looks := method == http.MethodGet || path == "/op/cancel" || path == "/kick"
 		if p.local, err = p.openLocal(c.Context(), !looks); err != nil {
@@ -47,17 +49,14 @@ const noServe = "mailgate serve does not run: there are no sessions"
 
 // print writes v as JSON when asked, else calls table.
 func (p *program) print(v any, table func(w io.Writer)) error {
-	switch p.output {
-	case "json":
+	if p.output == "json" {
 		e := json.NewEncoder(p.out)
 		e.SetIndent("", "  ")
 		return e.Encode(v)
-	case "table":
-		w := tabwriter.NewWriter(p.out, 0, 4, 2, ' ', 0)
-		table(w)
-		return w.Flush()
 	}
-	return exitError{exitUsage, fmt.Errorf("unknown output %q; table or json", p.output)}
+	w := tabwriter.NewWriter(p.out, 0, 4, 2, ' ', 0)
+	table(w)
+	return w.Flush()
 }
 
 func stamp(t time.Time) string {
@@ -260,10 +259,7 @@ Mailboxes are not kept in sync by this version: what is only in the mailbox on %
 
 // confirm prints the plan and asks on a terminal. --yes agrees, --dry-run ends here.
 func (p *program) confirm(c *cobra.Command, user string, to config.Side) (goOn bool, err error) {
-	conf, err := p.load()
-	if err != nil {
-		return false, err
-	}
+	conf, _ := p.loadAnyway()
 	fmt.Fprintf(p.err, movePlan, user, to, conf.Flip.Hold, to, to, conf.Flip.Deadline, to.Other(), to)
 	if dry, _ := c.Flags().GetBool("dry-run"); dry {
 		return false, nil
