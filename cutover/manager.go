@@ -267,8 +267,9 @@ func (m *Manager) registerNodes(ctx context.Context) error {
 // Stop ends the workers: flips that are under way abort, and are taken up again by the next Start. It waits.
 func (m *Manager) Stop() {
 	m.stop(ErrStopping)
-	m.mu.Lock()   // whoever starts a worker holds mu and looks at ctx, so none starts behind this
-	m.mu.Unlock() //nolint:staticcheck // the empty section is the point
+	m.mu.Lock()
+	m.working = false // whoever starts a worker holds mu and looks at this, so none starts behind it
+	m.mu.Unlock()
 	m.wg.Wait()
 }
 
