@@ -284,28 +284,13 @@ func (a *API) user(ctx context.Context, login string) (UserStatus, error) {
 	}
 	p, known := a.Router.Lookup(user)
 	u := UserStatus{User: user, Listed: listed, Known: known, Side: p.Side, Epoch: p.Epoch, State: op.Settled,
-		Login: route.Login, Host: route.Host, Wave: route.Wave, Sessions: []SessionInfo{}}
-	row, err := a.Store.Row(ctx, user)
-	if err == nil {
-		u.State, u.Since = row.State, row.Since
-	} else if !errors.Is(err, op.ErrNotFound) {
-		return u, err
-	}
+		Login: route.Login, Host: route.Host, Wave: route.Wave, Sessions: []SessionInfo{}, Open: []op.Operation{}, Store: "ok"}
 	u.Logins, u.Held = a.Router.Pending(user)
 	for _, s := range a.Router.Sessions(user) {
 		u.Sessions = append(u.Sessions, info(s))
 	}
-	pins, err := a.Store.Pins(ctx)
-	if err != nil {
-		return u, err
-	}
-	for i := range pins {
-		if pins[i].User == user {
-			u.Pin = &pins[i]
-		}
-	}
-	if u.Open, err = a.live(a.Store.Operations(ctx, op.Filter{Open: true, User: user})); err != nil {
-		return u, err
+	if err := a.stored(ctx, &u); err != nil { // where he is, is known without it
+		u.Store = err.Error()
 	}
 	if d, ok := a.Manager.Desired(user); ok {
 		u.Desired = &d
@@ -313,6 +298,32 @@ func (a *API) user(ctx context.Context, login string) (UserStatus, error) {
 	u.explain()
 	return u, nil
 }
+
+// stored adds what the store knows of a user.
+func (a *API) stored(ctx context.Context, u *UserStatus) error {
+	ctx, cancel := context.WithTimeout(ctx, storeTime)
+	defer cancel()
+	row, err := a.Store.Row(ctx, u.User)
+	if err == nil {
+		u.State, u.Since = row.State, row.Since
+	} else if !errors.Is(err, op.ErrNotFound) {
+		return err
+	}
+	pins, err := a.Store.Pins(ctx)
+	if err != nil {
+		return err
+	}
+	for i := range pins {
+		if pins[i].User == u.User {
+			u.Pin = &pins[i]
+		}
+	}
+	u.Open, err = a.live(a.Store.Operations(ctx, op.Filter{Open: true, User: u.User}))
+	return err
+}
+
+// storeTime bounds the wait for a store that does not answer, where there is something to say without it.
+const storeTime = 2 * time.Second
 
 // explain puts into words why the user is where he is.
 func (u *UserStatus) explain() {

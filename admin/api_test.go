@@ -76,7 +76,9 @@ func newRig(t *testing.T, routes string) *rig {
 	return g
 }
 
-func (g *rig) file() (*config.RouteFile, error) { return config.ParseRoutes("routes", []byte(g.text), g.conf) }
+func (g *rig) file() (*config.RouteFile, error) {
+	return config.ParseRoutes("routes", []byte(g.text), g.conf)
+}
 
 // Reload, SetSide, Approve, Overview and Resolve implement Gateway.
 func (g *rig) Reload(ctx context.Context, by string) (r Reloaded, err error) {
@@ -108,7 +110,9 @@ func (g *rig) Approve(ctx context.Context, id, by string) (cutover.Imported, err
 	return g.m.Approve(ctx, id, rf, by)
 }
 
-func (g *rig) Overview(context.Context) Overview { return Overview{Hostname: "mail.example.com", Serving: true} }
+func (g *rig) Overview(context.Context) Overview {
+	return Overview{Hostname: "mail.example.com", Serving: true}
+}
 
 func (g *rig) Resolve(login string) (string, config.Route, bool, error) {
 	rf, err := g.file()
@@ -265,6 +269,24 @@ func TestApprovalOverTheSocket(t *testing.T) {
 	// A flip by hand of a file that waits for approval says so.
 	g.text = lines("old")
 	g.want(0, `"kind":"import"|"status":"waiting"`, post, "/flip", "user", "u0@example.com", "side", "old")
+}
+
+// TestStatusWithoutStore: where a user is, is known without the store.
+func TestStatusWithoutStore(t *testing.T) {
+	g := newRig(t, "alice@example.com new\n")
+	api := &API{Gateway: g, Router: g.r, Manager: g.m, Store: brokenStore{g.store}}
+	g.client = Client{Local: api.Handler()}
+	g.want(0, `"side":"new"|"store":"store unavailable"`, get, "/user", "user", "alice@example.com")
+	g.want(1, "store unavailable", get, "/ops")
+}
+
+// brokenStore answers nothing.
+type brokenStore struct{ op.Store }
+
+func (brokenStore) Row(context.Context, string) (op.Row, error) { return op.Row{}, op.ErrUnavailable }
+
+func (brokenStore) Operations(context.Context, op.Filter) ([]op.Operation, error) {
+	return nil, op.ErrUnavailable
 }
 
 // TestNobodyAnswers: no socket, and one that a dead process left.

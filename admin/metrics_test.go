@@ -30,7 +30,9 @@ func sourcesOf(r *router.Router) Sources {
 		Connections: func() []Connection {
 			return []Connection{{Protocol: config.IMAP, Listener: "imaps://:993", Mode: config.Implicit, N: 3}}
 		},
-		NotAfter: func() []Expiry { return []Expiry{{Host: "mail.example.com", Port: "993", At: time.Unix(1800000000, 0)}} },
+		NotAfter: func() []Expiry {
+			return []Expiry{{Host: "mail.example.com", Port: "993", At: time.Unix(1800000000, 0)}}
+		},
 	}
 }
 

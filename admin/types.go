@@ -44,6 +44,7 @@ type UserStatus struct {
 	Since    time.Time      `json:"since,omitzero"` // of Side
 	Desired  *config.Side   `json:"desired"`        // by the routes file
 	Why      string         `json:"why"`            // in plain words
+	Store    string         `json:"store"`          // "ok", or why what the store knows is missing here
 	Login    [2]string      `json:"login"`          // login name on OLD and NEW
 	Host     [2]string      `json:"host"`           // own host on OLD and NEW, "" for any
 	Wave     string         `json:"wave,omitempty"`

@@ -92,7 +92,24 @@ func (s *SQLite) open(ctx context.Context, path string) error {
 		return err
 	}
 	s.read.SetMaxOpenConns(4)
+	if err := s.keepLog(ctx); err != nil {
+		return err
+	}
 	return s.migrate(ctx)
+}
+
+// keepLog leaves the write-ahead log and its index where they are when the store is closed: without them a start on a
+// full disk could not even read.
+func (s *SQLite) keepLog(ctx context.Context) error {
+	c, err := s.write.Conn(ctx)
+	if err != nil {
+		return wrap(err)
+	}
+	defer c.Close()
+	return wrap(c.Raw(func(driver any) error {
+		_, err := driver.(sqlite.FileControl).FileControlPersistWAL("main", 1)
+		return err
+	}))
 }
 
 func dsn(path string) string { return "file:" + (&url.URL{Path: path}).EscapedPath() }
@@ -193,9 +210,15 @@ func (s *SQLite) Check(ctx context.Context) error {
 	})
 }
 
-// Close implements op.Store.
+// Close implements op.Store. The log is emptied into the file, so that a file restored from a backup is not overlaid
+// with it.
 func (s *SQLite) Close() error {
 	var errs []error
+	if s.write != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), busyTime)
+		defer cancel()
+		_, _ = s.write.ExecContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)") // what stays there is read by the next start
+	}
 	for _, db := range []*sql.DB{s.read, s.write} {
 		if db != nil {
 			errs = append(errs, db.Close())

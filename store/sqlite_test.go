@@ -216,6 +216,22 @@ func TestFullDisk(t *testing.T) {
 	must(t, openAt(t, path).Close())
 }
 
+// TestLogStays: an orderly end leaves the log and its index, without which a start on a full disk could not read, and
+// leaves nothing in the log that would be laid over a file restored from a backup.
+func TestLogStays(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state.db")
+	s := openAt(t, path)
+	must(t, s.AddRows(t.Context(), []op.Row{alice}))
+	must(t, s.Close())
+	for suffix, empty := range map[string]bool{"-wal": true, "-shm": false} {
+		st, err := os.Stat(path + suffix)
+		must(t, err)
+		if (st.Size() == 0) != empty {
+			t.Errorf("%s has %d bytes", suffix, st.Size())
+		}
+	}
+}
+
 // raw is another program's connection to the file.
 func raw(t *testing.T, path string) *sql.Conn {
 	t.Helper()

@@ -46,6 +46,7 @@ func (g *gateway) Overview(ctx context.Context) admin.Overview {
 	if err != nil {
 		o.Store = err.Error()
 	}
+	o.Open = []op.Operation{}
 	for _, x := range open {
 		o.Open = append(o.Open, g.manager.Live(x))
 	}

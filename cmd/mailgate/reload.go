@@ -101,7 +101,11 @@ func (g *gateway) importRoutes(ctx context.Context, routes *config.RouteFile, by
 
 // reloadLogged reloads for those who do not read the answer.
 func (g *gateway) reloadLogged(ctx context.Context, by string) {
+	again := g.again.Load()
 	r, err := g.Reload(ctx, by)
+	if again && errors.Is(err, op.ErrUnavailable) {
+		return // told already, and tried again until it works
+	}
 	if err != nil {
 		for _, line := range strings.Split(err.Error(), "\n") {
 			g.log.Error("reload refused; nothing was changed", "by", by, "err", line)

@@ -229,7 +229,7 @@ func (g *gateway) watch(ctx context.Context) {
 		case every > 0 && now == before && now != *g.loaded.Load():
 			g.reloadLogged(ctx, "file changed")
 		case g.again.Load():
-			g.reloadLogged(ctx, "store came back")
+			g.reloadLogged(ctx, "the store could not take it before")
 		}
 		before = now
 	}

@@ -3,13 +3,16 @@ package main
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"mailgate/config"
 	"mailgate/mailtest"
+	"mailgate/op"
 )
 
 // TestControlSocketIsPrivate: who may reach the socket may do all.
@@ -34,6 +37,31 @@ func TestControlSocketIsPrivate(t *testing.T) {
 	}
 	if _, err := listenControl(path + ".txt"); err == nil {
 		t.Error("a file that is no socket was replaced")
+	}
+}
+
+// TestVerbAndServeTakeTurns: serve waits for a verb that has the store, and a verb says so when it waits in vain.
+func TestVerbAndServeTakeTurns(t *testing.T) {
+	dir := t.TempDir()
+	conf := &config.Config{Store: config.Store{Path: filepath.Join(dir, "state.db")}, Control: config.Control{Socket: filepath.Join(dir, "s")}}
+	first, err := openStore(t.Context(), conf, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openStore(t.Context(), conf, 60*time.Millisecond); !errors.Is(err, op.ErrInUse) {
+		t.Errorf("two have the store: %v", err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		s, err := openStore(t.Context(), conf, time.Minute)
+		if err == nil {
+			err = s.Close()
+		}
+		done <- err
+	}()
+	first.Close()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
 

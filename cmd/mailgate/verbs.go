@@ -225,6 +225,9 @@ func printUser(w io.Writer, u admin.UserStatus) {
 	fmt.Fprintf(w, "%s\ton %s since %s (epoch %d, %s)\n", u.User, u.Side, stamp(u.Since), u.Epoch, u.State)
 	fmt.Fprintf(w, "why\t%s\nrollback\t%s\n", u.Why, u.Rollback)
 	fmt.Fprintf(w, "login names\told: %s\tnew: %s\n", u.Login[0], u.Login[1])
+	if u.Store != "ok" {
+		fmt.Fprintf(w, "store\t%s\n", u.Store)
+	}
 	if u.Logins > 0 {
 		fmt.Fprintf(w, "logins\t%d under way, %d held\n", u.Logins, u.Held)
 	}
