@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -65,9 +67,9 @@ func TestVerbAndServeTakeTurns(t *testing.T) {
 	}
 }
 
-// TestLockedStore: while the store is locked, logins of new users go on, flips and reloads wait, and all of it happens
-// by itself when the lock is gone.
-func TestLockedStore(t *testing.T) {
+// memoryGate is a gate before two hosts in memory, for IMAP.
+func memoryGate(t *testing.T, routes, extra string) *gate {
+	t.Helper()
 	var hosts [2]*mailtest.Memory
 	for i, name := range []string{"old", "new"} {
 		var err error
@@ -75,15 +77,76 @@ func TestLockedStore(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer hosts[i].Close()
+		t.Cleanup(hosts[i].Close)
 	}
-	g := newGate(t, "{imap: 'imap://"+hosts[0].IMAP+"'}", "{imap: 'imap://"+hosts[1].IMAP+"'}", "alice@example.com old\n", "")
+	g := newGate(t, "{imap: 'imap://"+hosts[0].IMAP+"'}", "{imap: 'imap://"+hosts[1].IMAP+"'}", routes, extra)
 	yaml, err := os.ReadFile(g.file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	g.write(g.file, strings.Replace(string(yaml), `, "submissions://`+g.smtps+`", "submission://`+g.smtp+`"`, "", 1)+
 		"store: {path: state.db}\ncontrol: {socket: control.sock}\n")
+	return g
+}
+
+// TestMetricsOfServe: what a monitor reads from a running gateway.
+func TestMetricsOfServe(t *testing.T) {
+	addr := port(t)
+	g := memoryGate(t, "alice@example.com old wave=pilot\nbob@example.com new\n", "admin: {listen: '"+addr+"'}\n")
+	g.start()
+	defer g.stop()
+	c, err := g.dial("alice@example.com", "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	idle := rawDial(t, g.imap, false)
+	idle.until(t, "* OK")
+	read := func(path string) string {
+		t.Helper()
+		res, err := http.Get("http://" + addr + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		b, err := io.ReadAll(res.Body)
+		if err != nil || res.StatusCode != http.StatusOK {
+			t.Fatal(res.Status, err)
+		}
+		return string(b)
+	}
+	text := read("/metrics")
+	_, imaps, _ := strings.Cut(g.imaps, ":")
+	for _, want := range []string{
+		`mailgate_connections{listener="imaps://` + g.imaps + `",protocol="imap",tls="implicit"} 1`,
+		`mailgate_connections{listener="imap+starttls://` + g.imap + `",protocol="imap",tls="starttls"} 1`,
+		`mailgate_connections_total{listener="imaps://` + g.imaps + `",protocol="imap",tls="implicit"} 1`,
+		`mailgate_sessions{protocol="imap",side="old",wave="pilot"} 1`,
+		`mailgate_users{state="OLD",wave="pilot"} 1`,
+		`mailgate_users{state="NEW",wave=""} 1`,
+		`mailgate_auth_attempts_total{mechanism="LOGIN",protocol="imap",result="ok",side="old",wave="pilot"} 1`,
+		`mailgate_backend_login_duration_seconds_count{protocol="imap",side="old"} 1`,
+		`port="` + imaps + `"} `,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("missing: %s", want)
+		}
+	}
+	if strings.Contains(text, "example.com") && strings.Contains(text, "alice") {
+		t.Error("a user is in the metrics")
+	}
+	if s := read("/readyz"); s != "ready\n" {
+		t.Error(s)
+	}
+	if s := read("/healthz"); s != "ok\n" {
+		t.Error(s)
+	}
+}
+
+// TestLockedStore: while the store is locked, logins of new users go on, flips and reloads wait, and all of it happens
+// by itself when the lock is gone.
+func TestLockedStore(t *testing.T) {
+	g := memoryGate(t, "alice@example.com old\n", "")
 	g.start()
 	defer g.stop()
 	db, err := sql.Open("sqlite", "file:"+filepath.Join(g.dir, "state.db"))
