@@ -226,6 +226,9 @@ func TestFaults(t *testing.T) {
 		for _, f := range []fault{before, after, hang, hangOn} {
 			for at := range n {
 				for _, length := range []int{1, 30} {
+					if stuck && length > 1 {
+						continue // what an outage does to the end of a flip, the others show
+					}
 					t.Run(fmt.Sprintf("stuck=%v/%v/%d-%d", stuck, f, at, at+length), func(t *testing.T) {
 						synctest.Test(t, func(t *testing.T) {
 							faultRun(t, stuck, func(_ string, i int) fault {

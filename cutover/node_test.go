@@ -122,8 +122,7 @@ func TestBadLine(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					n := newRemote()
 					g := started(t, alice+" old\n", n)
-					g.clients(g.r, alice)
-					g.clients(n.Router, alice)
+					stop1, stop2 := g.clients(g.r, alice), g.clients(n.Router, alice)
 					times := 0
 					n.set(func(ctx context.Context, m Message, real func(context.Context, Message) (Ack, error)) (Ack, error) {
 						if m.Kind == kind && times < 2 {
@@ -133,7 +132,9 @@ func TestBadLine(t *testing.T) {
 						return real(ctx, m)
 					})
 					o := g.wait(g.request(alice, config.New).ID)
-					time.Sleep(2 * time.Minute)
+					stop1()
+					stop2()
+					time.Sleep(2 * time.Minute) // what is late comes
 					want := config.Old
 					if o.Status == op.Done {
 						want = config.New
