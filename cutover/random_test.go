@@ -55,7 +55,7 @@ func randomRun(t *testing.T, rnd *rand.Rand) {
 			_, _ = g.m.Unpin(t.Context(), users[rnd.IntN(len(users))], "test")
 		case 6: // bad weather
 			kind, share := fault(rnd.IntN(3)), rnd.Float64() // no hang: waiting for a mutex stops the clock of the bubble
-			dice := rand.New(rand.NewPCG(rnd.Uint64(), 2)) // decide is called with the wrapper's lock held
+			dice := rand.New(rand.NewPCG(rnd.Uint64(), 2))   // decide is called with the wrapper's lock held
 			g.st.set(func(string, int) fault {
 				if dice.Float64() < share {
 					return kind
