@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"mailgate/config"
@@ -27,7 +29,8 @@ type Gateway interface {
 	Resolve(login string) (user string, r config.Route, listed bool, err error)
 }
 
-// API answers the verbs on the control socket. Who reaches the socket (mode 0600) may do all.
+// API answers the verbs: on the control socket of serve, where who reaches the socket (mode 0600) may do all, and within
+// a verb that opened the store itself because nothing runs.
 type API struct {
 	Gateway Gateway
 	Router  *router.Router
@@ -38,9 +41,11 @@ type API struct {
 // Exit codes of design.md, section 9.
 const (
 	ExitFailed   = 1
+	ExitNotFound = 2
 	ExitRefused  = 3
 	ExitTimeout  = 5
-	ExitNotFound = 2
+	ExitUnknown  = 6
+	ExitUsage    = 64
 )
 
 // fault is an error with its exit code.
@@ -75,31 +80,67 @@ func (a *API) Handler() http.Handler {
 	handle("POST /rollback", a.rollback)
 	handle("POST /unpin", a.unpin)
 	handle("GET /ops", func(r *http.Request) (any, error) {
-		return a.Store.Operations(r.Context(), r.FormValue("all") == "", number(r, "limit", 200))
+		return a.live(a.Store.Operations(r.Context(), op.Filter{Open: r.FormValue("all") == "", Limit: number(r, "limit", 200)}))
 	})
-	handle("GET /op", func(r *http.Request) (any, error) { return a.Store.Operation(r.Context(), r.FormValue("id")) })
+	handle("GET /op", func(r *http.Request) (any, error) {
+		o, err := a.Store.Operation(r.Context(), r.FormValue("id"))
+		return a.Manager.Live(o), err
+	})
 	handle("POST /op/wait", a.wait)
-	handle("POST /op/cancel", func(r *http.Request) (any, error) {
-		id := r.FormValue("id")
-		if err := a.Manager.Cancel(r.Context(), id, r.FormValue("by")); err != nil {
-			return nil, err
-		}
-		return a.Manager.Wait(r.Context(), id)
-	})
+	handle("POST /op/cancel", a.cancel)
 	handle("POST /op/approve", func(r *http.Request) (any, error) {
 		return a.Gateway.Approve(r.Context(), r.FormValue("id"), r.FormValue("by"))
 	})
-	handle("GET /history", func(r *http.Request) (any, error) {
-		user := r.FormValue("user")
-		if user != "" {
-			var err error
-			if user, _, _, err = a.Gateway.Resolve(user); err != nil {
-				return nil, err
-			}
-		}
-		return a.Store.History(r.Context(), user, number(r, "limit", 100))
-	})
+	handle("GET /history", a.history)
 	return mux
+}
+
+// history answers the newest events; since is a time as in RFC 3339, section 5.6.
+func (a *API) history(r *http.Request) (any, error) {
+	f := op.HistoryFilter{Limit: number(r, "limit", 100)}
+	if text := r.FormValue("since"); text != "" {
+		var err error
+		if f.Since, err = time.Parse(time.RFC3339Nano, text); err != nil {
+			return nil, fault{ExitUsage, fmt.Errorf("since: %w", err)}
+		}
+	}
+	if login := r.FormValue("user"); login != "" {
+		var err error
+		if f.User, _, _, err = a.Gateway.Resolve(login); err != nil {
+			return nil, err
+		}
+	}
+	list, err := a.Store.History(r.Context(), f)
+	return append([]op.Event{}, list...), err
+}
+
+// live adds to operations what they wait for.
+func (a *API) live(list []op.Operation, err error) ([]op.Operation, error) {
+	out := make([]op.Operation, 0, len(list))
+	for _, o := range list {
+		out = append(out, a.Manager.Live(o))
+	}
+	return out, err
+}
+
+// cancelTime is how long cancel waits to see what became of the operation.
+const cancelTime = 10 * time.Second
+
+func (a *API) cancel(r *http.Request) (any, error) {
+	id := r.FormValue("id")
+	if err := a.Manager.Cancel(r.Context(), id, r.FormValue("by")); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), cancelTime)
+	defer cancel()
+	o, err := a.Manager.Wait(ctx, id)
+	if err != nil {
+		return nil, fault{ExitTimeout, fmt.Errorf("%s was told to stop and has not ended yet: %s %s", id, o.Status, o.Reason)}
+	}
+	if o.Status != op.Cancelled {
+		return nil, fault{ExitRefused, fmt.Errorf("%s ended before it could be cancelled: %s %s", id, o.Status, o.Reason)}
+	}
+	return o, nil
 }
 
 func number(r *http.Request, key string, def int) int {
@@ -116,7 +157,10 @@ func exitOf(err error) int {
 		return f.exit
 	case errors.Is(err, op.ErrNotFound):
 		return ExitNotFound
-	case errors.Is(err, cutover.ErrFinal), config.IsErrors(err), errors.Is(err, config.ErrAddress):
+	case errors.Is(err, config.ErrAddress):
+		return ExitUsage
+	case errors.Is(err, cutover.ErrFinal), errors.Is(err, cutover.ErrFileChanged), errors.Is(err, cutover.ErrAddressRules),
+		config.IsErrors(err):
 		return ExitRefused
 	}
 	return ExitFailed
@@ -153,6 +197,9 @@ func (a *API) kick(r *http.Request) (any, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), kickTime)
 	defer cancel()
 	asked, left := a.Router.Kick(ctx, user, "Your session was ended by the administrator, please reconnect", false)
+	if asked == 0 {
+		return Kicked{}, nil
+	}
 	e := op.Event{At: time.Now(), User: user, What: "sessions kicked", By: r.FormValue("by"),
 		Detail: strconv.Itoa(asked-left) + " of " + strconv.Itoa(asked)}
 	if err := a.Store.AddEvents(r.Context(), e); err != nil && !errors.Is(err, op.ErrUnavailable) {
@@ -165,7 +212,7 @@ func (a *API) kick(r *http.Request) (any, error) {
 func (a *API) flip(r *http.Request) (any, error) {
 	side, ok := config.ParseSide(r.FormValue("side"))
 	if !ok {
-		return nil, fault{64, errors.New("the side is old or new")}
+		return nil, fault{ExitUsage, errors.New("the side is old or new")}
 	}
 	user, _, _, err := a.Gateway.Resolve(r.FormValue("user"))
 	if err != nil {
@@ -200,7 +247,16 @@ func (a *API) unpin(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return a.Manager.Unpin(r.Context(), user, r.FormValue("by"))
+	o, err := a.Manager.Unpin(r.Context(), user, r.FormValue("by"))
+	switch {
+	case errors.Is(err, cutover.ErrNotPinned):
+		return Unpinned{User: user}, nil
+	case err != nil:
+		return nil, err
+	case o.ID == "":
+		return Unpinned{User: user, Pinned: true}, nil
+	}
+	return Unpinned{User: user, Pinned: true, Operation: &o}, nil
 }
 
 func (a *API) wait(r *http.Request) (any, error) {
@@ -211,8 +267,12 @@ func (a *API) wait(r *http.Request) (any, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), d)
 	defer cancel()
 	o, err := a.Manager.Wait(ctx, r.FormValue("id"))
-	if err != nil && ctx.Err() != nil {
-		return nil, fault{ExitTimeout, errors.New("it goes on: " + string(o.Status) + " " + o.Step)}
+	if err != nil && (ctx.Err() != nil || errors.Is(err, cutover.ErrStopping)) && o.ID != "" {
+		why := ""
+		if o.Reason != "" {
+			why = ": " + o.Reason
+		}
+		return nil, fault{ExitTimeout, fmt.Errorf("%s has not ended, it goes on (%s%s)", o.ID, strings.TrimSpace(string(o.Status)+" "+o.Step), why)}
 	}
 	return o, err
 }
@@ -224,34 +284,13 @@ func (a *API) user(ctx context.Context, login string) (UserStatus, error) {
 	}
 	p, known := a.Router.Lookup(user)
 	u := UserStatus{User: user, Listed: listed, Known: known, Side: p.Side, Epoch: p.Epoch, State: op.Settled,
-		Login: route.Login, Host: route.Host, Wave: route.Wave, Sessions: []SessionInfo{}}
-	row, err := a.Store.Row(ctx, user)
-	if err == nil {
-		u.State, u.Since = row.State, row.Since
-	} else if !errors.Is(err, op.ErrNotFound) {
-		return u, err
-	}
+		Login: route.Login, Host: route.Host, Wave: route.Wave, Sessions: []SessionInfo{}, Open: []op.Operation{}, Store: "ok"}
 	u.Logins, u.Held = a.Router.Pending(user)
 	for _, s := range a.Router.Sessions(user) {
 		u.Sessions = append(u.Sessions, info(s))
 	}
-	pins, err := a.Store.Pins(ctx)
-	if err != nil {
-		return u, err
-	}
-	for i := range pins {
-		if pins[i].User == user {
-			u.Pin = &pins[i]
-		}
-	}
-	open, err := a.Store.Operations(ctx, true, 1<<20)
-	if err != nil {
-		return u, err
-	}
-	for _, o := range open {
-		if o.User == user {
-			u.Open = append(u.Open, o)
-		}
+	if err := a.stored(ctx, &u); err != nil { // where he is, is known without it
+		u.Store = err.Error()
 	}
 	if d, ok := a.Manager.Desired(user); ok {
 		u.Desired = &d
@@ -260,11 +299,44 @@ func (a *API) user(ctx context.Context, login string) (UserStatus, error) {
 	return u, nil
 }
 
+// stored adds what the store knows of a user.
+func (a *API) stored(ctx context.Context, u *UserStatus) error {
+	ctx, cancel := context.WithTimeout(ctx, storeTime)
+	defer cancel()
+	row, err := a.Store.Row(ctx, u.User)
+	if err == nil {
+		u.State, u.Since = row.State, row.Since
+	} else if !errors.Is(err, op.ErrNotFound) {
+		return err
+	}
+	pins, err := a.Store.Pins(ctx)
+	if err != nil {
+		return err
+	}
+	for i := range pins {
+		if pins[i].User == u.User {
+			u.Pin = &pins[i]
+		}
+	}
+	u.Open, err = a.live(a.Store.Operations(ctx, op.Filter{Open: true, User: u.User}))
+	return err
+}
+
+// storeTime bounds the wait for a store that does not answer, where there is something to say without it.
+const storeTime = 2 * time.Second
+
 // explain puts into words why the user is where he is.
 func (u *UserStatus) explain() {
 	switch {
 	case len(u.Open) > 0:
-		u.Why = "on " + u.Side.String() + "; " + u.Open[0].ID + " is moving him to " + u.Open[0].Target.String()
+		o := u.Open[len(u.Open)-1] // the oldest: it runs first
+		u.Why = "on " + u.Side.String() + "; " + o.ID + " is to move him to " + o.Target.String()
+		if o.Step != "" {
+			u.Why += ", " + o.Step
+		}
+		if o.Reason != "" {
+			u.Why += ": " + o.Reason
+		}
 	case u.Pin != nil:
 		u.Why = "pinned to " + u.Pin.Side.String() + " by " + u.Pin.By + "; mailgate unpin lets the routes file decide again"
 	case u.Desired != nil && *u.Desired != u.Side:

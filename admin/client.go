@@ -17,8 +17,11 @@ import (
 // ErrNotRunning means that nothing serves the control socket.
 var ErrNotRunning = errors.New("mailgate serve is not running")
 
-// Client calls a running gateway over its control socket.
-type Client struct{ Socket string }
+// Client calls a running gateway over its control socket, or an API of the same process.
+type Client struct {
+	Socket string
+	Local  http.Handler // instead of the socket
+}
 
 // CallError is a refusal of the gateway, with the exit code that fits.
 type CallError struct{ Failure }
@@ -33,6 +36,9 @@ func (c Client) Call(ctx context.Context, method, path string, form url.Values, 
 			var d net.Dialer
 			return d.DialContext(ctx, "unix", c.Socket)
 		}}}
+	if c.Local != nil {
+		h.Transport = local{c.Local}
+	}
 	u := "http://mailgate" + path
 	var body io.Reader
 	if method == http.MethodGet {
@@ -65,3 +71,25 @@ func (c Client) Call(ctx context.Context, method, path string, form url.Values, 
 	}
 	return json.NewDecoder(res.Body).Decode(out)
 }
+
+// local answers requests within the process.
+type local struct{ http.Handler }
+
+// RoundTrip implements http.RoundTripper.
+func (l local) RoundTrip(r *http.Request) (*http.Response, error) {
+	w := &answer{header: http.Header{}, status: http.StatusOK}
+	l.ServeHTTP(w, r)
+	return &http.Response{StatusCode: w.status, Status: http.StatusText(w.status), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: w.header, Body: io.NopCloser(&w.body), ContentLength: int64(w.body.Len()), Request: r}, nil
+}
+
+// answer collects what a handler writes.
+type answer struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+func (a *answer) Header() http.Header         { return a.header }
+func (a *answer) WriteHeader(status int)      { a.status = status }
+func (a *answer) Write(p []byte) (int, error) { return a.body.Write(p) }

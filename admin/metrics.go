@@ -1,20 +1,49 @@
 package admin
 
 import (
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"mailgate/config"
+	"mailgate/op"
 	"mailgate/router"
 )
 
+// Sources are what is asked for when metrics are read. All must be set; they must not block.
+type Sources struct {
+	Router      *router.Router
+	Wave        func(user string) string // "" for none
+	Waves       func() []string          // those of the routes file
+	Steps       func() map[string]op.State
+	Operations  func() map[op.Kind]map[op.Status]int
+	Connections func() []Connection
+	NotAfter    func() []Expiry
+}
+
+// Connection counts a listener's open connections.
+type Connection struct {
+	Protocol config.Protocol
+	Listener string
+	Mode     config.TLSMode
+	N        int
+}
+
+// Expiry is the end of a certificate on a port.
+type Expiry struct {
+	Host, Port string
+	At         time.Time
+}
+
 // Metrics are the counters of one gateway, in a registry of their own. It is the Recorder of proxy, backend and
-// cutover. No label ever holds a user or an address. Its methods are safe for concurrent use.
+// cutover. No label ever holds a user or an address; waves are those of the routes file. Its methods are safe for
+// concurrent use.
 type Metrics struct {
 	Registry *prometheus.Registry
 
+	src         Sources
 	connections *prometheus.CounterVec
 	auth        *prometheus.CounterVec
 	duration    *prometheus.HistogramVec
@@ -30,13 +59,16 @@ type Metrics struct {
 	stored      prometheus.Gauge
 }
 
-// NewMetrics makes all metrics; known label sets begin at zero.
-func NewMetrics(version string, r *router.Router) *Metrics {
-	m := &Metrics{Registry: prometheus.NewRegistry()}
+// protocols are those that have metrics.
+func protocols() []config.Protocol { return []config.Protocol{config.IMAP, config.Submission} }
+
+// NewMetrics makes all metrics; label sets that are known begin at zero.
+func NewMetrics(version, revision string, src Sources) *Metrics {
+	m := &Metrics{Registry: prometheus.NewRegistry(), src: src}
 	quick := []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
 	long := []float64{1, 10, 60, 300, 1800, 3600, 6 * 3600, 24 * 3600}
 	m.connections = counter(m, "mailgate_connections_total", "Connections accepted.", "protocol", "listener", "tls")
-	m.auth = counter(m, "mailgate_auth_attempts_total", "Login attempts.", "protocol", "side", "mechanism", "result")
+	m.auth = counter(m, "mailgate_auth_attempts_total", "Login attempts.", "protocol", "side", "wave", "mechanism", "result")
 	m.duration = histogram(m, "mailgate_session_duration_seconds", "Length of sessions.", long, "protocol", "side")
 	m.relayed = counter(m, "mailgate_relayed_bytes_total", "Bytes relayed; up is towards the backend.", "protocol", "side", "direction")
 	m.messages = counter(m, "mailgate_submission_messages_total", "Messages submitted, by the final reply.", "side", "code_class")
@@ -45,16 +77,16 @@ func NewMetrics(version string, r *router.Router) *Metrics {
 	m.login = histogram(m, "mailgate_backend_login_duration_seconds", "Time from the connection to the login.", quick, "side", "protocol")
 	m.up = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "mailgate_backend_up", Help: "Whether a host could be used at the last look."},
 		[]string{"side", "protocol", "backend"})
-	m.transitions = counter(m, "mailgate_state_transitions_total", "Steps of the flip machine.", "from", "to")
-	m.flip = histogram(m, "mailgate_flip_duration_seconds", "FENCE to RELEASE.", quick, "target", "result")
+	m.transitions = counter(m, "mailgate_state_transitions_total", "Steps of the flip machine.", "wave", "from", "to", "actor")
+	m.flip = histogram(m, "mailgate_flip_duration_seconds", "FENCE to RELEASE of flips that were committed.", quick, "wave", "kind")
 	m.reload = prometheus.NewGauge(prometheus.GaugeOpts{Name: "mailgate_config_last_reload_success_timestamp_seconds",
 		Help: "When configuration and routes were last taken over."})
 	m.stored = prometheus.NewGauge(prometheus.GaugeOpts{Name: "mailgate_state_store_last_success_timestamp_seconds",
 		Help: "When the store last took a write."})
 	info := prometheus.NewGauge(prometheus.GaugeOpts{Name: "mailgate_build_info", Help: "Always 1.",
-		ConstLabels: prometheus.Labels{"version": version}})
+		ConstLabels: prometheus.Labels{"version": version, "revision": revision}})
 	info.Set(1)
-	m.Registry.MustRegister(m.up, m.reload, m.stored, info, &live{router: r}, collectors.NewGoCollector(),
+	m.Registry.MustRegister(m.up, m.reload, m.stored, info, newLive(src), collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.zero()
 	return m
@@ -75,31 +107,51 @@ func histogram(m *Metrics, name, help string, buckets []float64, labels ...strin
 // zero makes series exist before the first event, so that rates and alerts work from the start.
 func (m *Metrics) zero() {
 	for _, s := range config.Sides {
-		for _, p := range []config.Protocol{config.IMAP, config.Submission} {
+		for _, p := range protocols() {
 			for _, r := range []string{"ok", "backend_rejected", "backend_error", "rate_limited", "held", "malformed"} {
-				m.auth.WithLabelValues(string(p), s.String(), "PLAIN", r)
+				m.auth.WithLabelValues(string(p), s.String(), "", "PLAIN", r)
 			}
 			m.relayed.WithLabelValues(string(p), s.String(), "up")
 			m.relayed.WithLabelValues(string(p), s.String(), "down")
+			m.duration.WithLabelValues(string(p), s.String())
+			m.connect.WithLabelValues(s.String(), string(p))
+			m.login.WithLabelValues(s.String(), string(p))
 		}
 		for _, c := range []string{"2xx", "4xx", "5xx"} {
 			m.messages.WithLabelValues(s.String(), c)
 		}
+		m.flip.WithLabelValues("", flipKind(s))
 	}
 	m.violations.WithLabelValues("panic")
 	for _, x := range router.Moves() {
-		m.transitions.WithLabelValues(string(x.From), string(x.To))
+		for _, who := range []string{"cli", "file", "serve"} {
+			m.transitions.WithLabelValues("", string(x.From), string(x.To), who)
+		}
 	}
 }
 
 // Connection implements proxy.Recorder.
 func (m *Metrics) Connection(p config.Protocol, listener string, mode config.TLSMode) {
-	m.connections.WithLabelValues(string(p), listener, [...]string{"none", "starttls", "implicit"}[mode]).Inc()
+	m.connections.WithLabelValues(string(p), listener, tlsWord(mode)).Inc()
 }
 
-// Auth implements proxy.Recorder.
-func (m *Metrics) Auth(p config.Protocol, s config.Side, mechanism, result string) {
-	m.auth.WithLabelValues(string(p), s.String(), mechanism, result).Inc()
+func tlsWord(mode config.TLSMode) string { return [...]string{"none", "starttls", "implicit"}[mode] }
+
+// Auth implements proxy.Recorder. What clients name as mechanism is theirs to choose, so only known ones are labels.
+func (m *Metrics) Auth(p config.Protocol, s config.Side, user, mechanism, result string) {
+	switch mechanism {
+	case "PLAIN", "LOGIN", "XOAUTH2", "OAUTHBEARER":
+	default:
+		mechanism = "other"
+	}
+	m.auth.WithLabelValues(string(p), s.String(), m.wave(user), mechanism, result).Inc()
+}
+
+func (m *Metrics) wave(user string) string {
+	if user == "" {
+		return ""
+	}
+	return m.src.Wave(user)
 }
 
 // SessionEnd implements proxy.Recorder.
@@ -136,18 +188,35 @@ func (m *Metrics) Up(s config.Side, p config.Protocol, host string, up bool) {
 	m.up.WithLabelValues(s.String(), string(p), host).Set(v)
 }
 
-// Flip implements cutover.Recorder.
-func (m *Metrics) Flip(target config.Side, took time.Duration, committed bool) {
-	result := "aborted"
-	if committed {
-		result = "committed"
+// flipKind is switch towards NEW, rollback towards OLD.
+func flipKind(target config.Side) string {
+	if target == config.Old {
+		return "rollback"
 	}
-	m.flip.WithLabelValues(target.String(), result).Observe(took.Seconds())
+	return "switch"
+}
+
+// Flip implements cutover.Recorder. Those that were called off show as transitions from DRAIN to SETTLED.
+func (m *Metrics) Flip(user string, target config.Side, took time.Duration, committed bool) {
+	if committed {
+		m.flip.WithLabelValues(m.wave(user), flipKind(target)).Observe(took.Seconds())
+	}
 }
 
 // Transition implements cutover.Recorder.
-func (m *Metrics) Transition(from, to router.State) {
-	m.transitions.WithLabelValues(string(from), string(to)).Inc()
+func (m *Metrics) Transition(user string, from, to router.State, by string) {
+	m.transitions.WithLabelValues(m.wave(user), string(from), string(to), actor(by)).Inc()
+}
+
+// actor is the kind of who asked (Operation.By): a person at the command line, the routes file, or the program itself.
+func actor(by string) string {
+	switch {
+	case strings.HasPrefix(by, "cli"):
+		return "cli"
+	case strings.HasPrefix(by, "routes file"):
+		return "file"
+	}
+	return "serve"
 }
 
 // StoreOK implements cutover.Recorder.
@@ -155,39 +224,3 @@ func (m *Metrics) StoreOK(at time.Time) { m.stored.Set(float64(at.Unix())) }
 
 // Reloaded notes a reload that was taken over.
 func (m *Metrics) Reloaded() { m.reload.SetToCurrentTime() }
-
-// live collects what is counted when asked: sessions and users.
-type live struct{ router *router.Router }
-
-// Describe implements prometheus.Collector.
-func (l *live) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(l, ch) }
-
-// Collect implements prometheus.Collector.
-func (l *live) Collect(ch chan<- prometheus.Metric) {
-	sessions := map[[2]string]int{}
-	users := map[[2]string]int{}
-	for _, s := range config.Sides {
-		for _, p := range []config.Protocol{config.IMAP, config.Submission} {
-			sessions[[2]string{string(p), s.String()}] = 0
-		}
-		users[[2]string{s.String(), "settled"}], users[[2]string{s.String(), "fenced"}] = 0, 0
-	}
-	for _, s := range l.router.Sessions("") {
-		sessions[[2]string{string(s.Protocol), s.Side.String()}]++
-	}
-	l.router.Users(func(_ string, p router.Place, fenced bool) {
-		state := "settled"
-		if fenced {
-			state = "fenced"
-		}
-		users[[2]string{p.Side.String(), state}]++
-	})
-	sd := prometheus.NewDesc("mailgate_sessions", "Live sessions.", []string{"protocol", "side"}, nil)
-	for k, n := range sessions {
-		ch <- prometheus.MustNewConstMetric(sd, prometheus.GaugeValue, float64(n), k[0], k[1])
-	}
-	ud := prometheus.NewDesc("mailgate_users", "Users with a row.", []string{"side", "state"}, nil)
-	for k, n := range users {
-		ch <- prometheus.MustNewConstMetric(ud, prometheus.GaugeValue, float64(n), k[0], k[1])
-	}
-}

@@ -12,7 +12,8 @@ import (
 type Overview struct {
 	Hostname string          `json:"hostname"`
 	Version  string          `json:"version"`
-	Since    time.Time       `json:"since"`
+	Serving  bool            `json:"serving"` // false: mailgate serve does not run, and a verb opened the store itself
+	Since    time.Time       `json:"since,omitzero"`
 	Users    map[string]int  `json:"users"`    // by side
 	Sessions map[string]int  `json:"sessions"` // by "protocol side"
 	Fenced   int             `json:"fenced"`
@@ -35,16 +36,17 @@ type BackendHealth struct {
 // UserStatus answers status USER.
 type UserStatus struct {
 	User     string         `json:"user"`
-	Listed   bool           `json:"listed"`  // has a line in the routes file
-	Known    bool           `json:"known"`   // has a row
-	Side     config.Side    `json:"side"`    // where his sessions go
-	Epoch    int64          `json:"epoch"`   // committed flips so far
-	State    op.State       `json:"state"`   //
-	Since    time.Time      `json:"since"`   // of Side
-	Desired  *config.Side   `json:"desired"` // by the routes file
-	Why      string         `json:"why"`     // in plain words
-	Login    [2]string      `json:"login"`   // login name on OLD and NEW
-	Host     [2]string      `json:"host"`    // own host on OLD and NEW, "" for any
+	Listed   bool           `json:"listed"`         // has a line in the routes file
+	Known    bool           `json:"known"`          // has a row
+	Side     config.Side    `json:"side"`           // where his sessions go
+	Epoch    int64          `json:"epoch"`          // committed flips so far
+	State    op.State       `json:"state"`          //
+	Since    time.Time      `json:"since,omitzero"` // of Side
+	Desired  *config.Side   `json:"desired"`        // by the routes file
+	Why      string         `json:"why"`            // in plain words
+	Store    string         `json:"store"`          // "ok", or why what the store knows is missing here
+	Login    [2]string      `json:"login"`          // login name on OLD and NEW
+	Host     [2]string      `json:"host"`           // own host on OLD and NEW, "" for any
 	Wave     string         `json:"wave,omitempty"`
 	Pin      *op.Pin        `json:"pin,omitempty"`
 	Rollback string         `json:"rollback"` // whether he can go back, and what that means
@@ -76,6 +78,13 @@ type Reloaded struct {
 type Kicked struct {
 	Asked int `json:"asked"`
 	Left  int `json:"left"`
+}
+
+// Unpinned answers unpin.
+type Unpinned struct {
+	User      string        `json:"user"`
+	Pinned    bool          `json:"was_pinned"`
+	Operation *op.Operation `json:"operation,omitempty"` // that moves him to where the routes file says
 }
 
 // Failure is how the API says no.

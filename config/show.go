@@ -107,7 +107,6 @@ func NeedsRestart(before, after *Config) []string {
 		"store.path":     before.Store == after.Store,
 		"control.socket": before.Control == after.Control,
 		"admin.listen":   before.Admin == after.Admin,
-		"flip.parallel":  before.Flip.Parallel == after.Flip.Parallel,
 		"log":            before.Log == after.Log,
 	} {
 		if !same {

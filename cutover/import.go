@@ -2,35 +2,45 @@ package cutover
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"mailgate/config"
 	"mailgate/op"
-	"mailgate/router"
 )
 
 // Imported is what an import of the routes file came to.
 type Imported struct {
-	Serial     string         // of the file
-	Changed    int            // lines that differ from the last import
-	Placed     int            // users who had no row and are placed without a flip
-	Unpinned   int            // pins that the file agrees with now
-	Operations []op.Operation // flips asked for
-	Waiting    *op.Operation  // set when the import waits for approval; nothing was taken over
+	Serial     string         `json:"serial"`            // of the file
+	Changed    int            `json:"lines_changed"`     // lines that differ from the last import
+	Placed     int            `json:"users_placed"`      // users who had no row and are placed without a flip
+	Unpinned   int            `json:"pins_ended"`        // pins that the file agrees with now
+	Operations []op.Operation `json:"operations"`        // flips asked for, and a change of the default
+	Waiting    *op.Operation  `json:"waiting,omitempty"` // set when the import waits for approval; nothing was taken over
+}
+
+// Flips are the users' moves that were asked for.
+func (im Imported) Flips() []op.Operation {
+	return slices.DeleteFunc(slices.Clone(im.Operations), func(o op.Operation) bool { return o.Kind != op.Flip })
 }
 
 // Import takes over a routes file that was parsed whole: each line that differs from the last import becomes, once, a
 // request. Deleted lines move nobody. A file that would move more users than the set share, or that lost all its
 // lines, waits as an operation for Approve. It is all or nothing: on an error nothing was taken over.
 func (m *Manager) Import(ctx context.Context, rf *config.RouteFile, by string) (Imported, error) {
-	return m.doImport(ctx, rf, by, false)
+	m.importMu.Lock()
+	defer m.importMu.Unlock()
+	return m.doImport(ctx, rf, by, "")
 }
 
 // Approve takes over the file that an import operation waits with; the file must not have changed since.
 func (m *Manager) Approve(ctx context.Context, id string, rf *config.RouteFile, by string) (Imported, error) {
+	m.importMu.Lock()
+	defer m.importMu.Unlock()
 	o, err := m.store.Operation(ctx, id)
 	if err != nil {
 		return Imported{}, err
@@ -39,103 +49,176 @@ func (m *Manager) Approve(ctx context.Context, id string, rf *config.RouteFile, 
 		return Imported{}, fmt.Errorf("%s waits for no approval: %w", id, ErrFinal)
 	}
 	if o.Payload != rf.Serial {
-		return Imported{}, fmt.Errorf("the routes file has changed since %s was recorded; reload, then approve the new operation", id)
+		return Imported{}, fmt.Errorf("%s: %w", id, ErrFileChanged)
 	}
-	im, err := m.doImport(ctx, rf, by, true)
-	if err != nil {
-		return im, err
-	}
-	o.Status, o.Reason, o.Changed = op.Done, "approved by "+by, time.Now()
-	return im, m.store.SaveOperation(ctx, o, op.Event{At: o.Changed, Op: id, What: "approved", By: by})
+	return m.doImport(ctx, rf, by, id)
 }
 
-func (m *Manager) doImport(ctx context.Context, rf *config.RouteFile, by string, approved bool) (Imported, error) {
-	m.importMu.Lock()
-	defer m.importMu.Unlock()
-	first := m.serial == ""
-	p := m.plan(rf, by, first)
-	im := Imported{Serial: rf.Serial, Changed: len(p.tx.Set) + len(p.tx.Delete), Placed: len(p.tx.Place)}
-	if why := m.guard(rf, len(p.tx.Operations)); why != "" && !approved && !first {
+// importTime bounds the store's part of an import: 100,000 changed lines take it a few seconds.
+const importTime = time.Minute
+
+// doImport is Import, of a file that was approved when the operation's ID is given; importMu is held.
+func (m *Manager) doImport(ctx context.Context, rf *config.RouteFile, by, approved string) (Imported, error) {
+	m.asking.RLock()
+	defer m.asking.RUnlock()
+	if err := m.isWorking(); err != nil {
+		return Imported{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, importTime)
+	defer cancel()
+	if m.unsure {
+		if _, err := m.reread(ctx); err != nil {
+			return Imported{}, err
+		}
+	}
+	tx, err := m.plan(rf, by)
+	if err != nil {
+		return Imported{}, err
+	}
+	im := Imported{Serial: rf.Serial, Changed: len(tx.Set) + len(tx.Delete), Placed: len(tx.Place)}
+	if why := m.guard(rf, len(tx.Operations)); why != "" && approved == "" && m.serial != "" {
 		o, err := m.hold(ctx, rf, by, why)
 		im.Waiting = &o
 		return im, err
 	}
-	if err := m.flushOwed(ctx); err != nil {
-		return im, fmt.Errorf("record who has logged in: %w", err)
-	}
-	pins, err := m.store.Pins(ctx)
-	if err != nil {
-		return im, fmt.Errorf("read pins: %w", err)
-	}
-	for _, pin := range pins {
-		if r := rf.Users[pin.User]; r != nil && r.Side == pin.Side {
-			p.tx.Unpin = append(p.tx.Unpin, pin.User)
-		}
-	}
-	im.Unpinned = len(p.tx.Unpin)
-	if im.Changed+im.Placed+im.Unpinned > 0 || m.serial != rf.Serial {
-		p.tx.Events = append(p.tx.Events, op.Event{At: time.Now(), What: "routes imported", After: rf.Serial, By: by,
-			Detail: fmt.Sprintf("%d lines changed, %d users placed, %d flips asked for", im.Changed, im.Placed,
-				len(p.tx.Operations))})
-		if im.Operations, err = m.store.Import(ctx, p.tx); err != nil {
-			return im, fmt.Errorf("record import: %w", err)
-		}
-		m.rec.StoreOK(time.Now())
-	}
-	if err := m.setDefault(ctx, rf, by); err != nil {
+	if err := m.complete(ctx, rf, by, approved, &tx); err != nil {
 		return im, err
 	}
-	m.adopt(rf, p.tx)
-	for _, o := range im.Operations {
-		m.enqueue(o)
+	im.Unpinned = len(tx.Unpin)
+	if len(tx.Events) == 0 { // the same file again
+		return im, nil
 	}
-	return im, nil
+	m.unsure = true
+	if im.Operations, err = m.store.Import(ctx, tx); err == nil {
+		m.adopt(tx, im.Operations)
+		return im, nil
+	}
+	// It may have been written all the same. What it asked for must not sleep in the store until the next start.
+	ops, rerr := m.reread(context.WithoutCancel(ctx))
+	if rerr != nil {
+		signal(m.stray)
+	} else if m.taken(tx) {
+		im.Operations = ops
+		return im, nil
+	}
+	return im, fmt.Errorf("record import: %w", err)
 }
 
-// importPlan is what an import would write.
-type importPlan struct{ tx op.ImportTx }
+// taken tells whether what was read last is what an import would have written; importMu is held.
+func (m *Manager) taken(tx op.ImportTx) bool {
+	if m.serial != tx.Serial || len(tx.Set)+len(tx.Delete) == 0 {
+		return false
+	}
+	for _, d := range tx.Set {
+		if side, ok := m.lines[d.User]; !ok || side != d.Side {
+			return false
+		}
+	}
+	return !slices.ContainsFunc(tx.Delete, func(user string) bool { _, ok := m.lines[user]; return ok })
+}
 
 // plan compares the file with what was imported last. A new line of a user who has no row places him where the file
 // says if this is the very first import: nobody was anywhere before. Later he is where users without a row are, and
 // the line asks for a flip.
-func (m *Manager) plan(rf *config.RouteFile, by string, first bool) importPlan {
-	p := importPlan{tx: op.ImportTx{Serial: rf.Serial}}
+func (m *Manager) plan(rf *config.RouteFile, by string) (op.ImportTx, error) {
+	tx := op.ImportTx{Serial: rf.Serial, Rules: op.Rules{Default: rf.Default, Addresses: addressRules(m.set.Load().routes)}}
+	for _, p := range rf.Patterns {
+		tx.Rules.Patterns = append(tx.Rules.Patterns, op.Pattern{Domain: p.Domain, Side: p.Side})
+	}
+	first := m.serial == ""
+	if !first && m.rules.Load().Addresses != tx.Rules.Addresses {
+		return tx, ErrAddressRules
+	}
 	now := time.Now()
 	for _, user := range slices.Sorted(maps.Keys(rf.Users)) {
 		r := rf.Users[user]
-		was, listed := m.desired[user]
+		was, listed := m.lines[user]
 		if listed && was == r.Side {
 			continue
 		}
-		p.tx.Set = append(p.tx.Set, op.Desired{User: user, Side: r.Side})
+		tx.Set = append(tx.Set, op.Desired{User: user, Side: r.Side})
+		will, moving := m.headed(user) // asked before the place: an operation ends behind the change of the place
 		place, known := m.router.Lookup(user)
 		if !known {
 			if first {
 				place.Side = r.Side
 			}
-			p.tx.Place = append(p.tx.Place, op.Row{User: user, Side: place.Side, State: op.Settled, Since: now})
+			tx.Place = append(tx.Place, op.Row{User: user, Side: place.Side, Epoch: place.Epoch, Generation: place.Generation,
+				State: op.Settled, Since: now})
 		}
-		if place.Side != r.Side {
-			p.tx.Operations = append(p.tx.Operations, op.Operation{Kind: op.Flip, User: user, Target: r.Side,
+		if !moving {
+			will = place.Side
+		}
+		if will != r.Side || moving && place.Side != r.Side { // the second: what is under way may yet be called off
+			tx.Operations = append(tx.Operations, op.Operation{Kind: op.Flip, User: user, Target: r.Side,
 				Status: op.Accepted, By: by, Created: now, Changed: now})
 		}
 	}
-	for user := range m.desired {
+	for user := range m.lines {
 		if rf.Users[user] == nil {
-			p.tx.Delete = append(p.tx.Delete, user)
+			tx.Delete = append(tx.Delete, user)
 		}
 	}
-	slices.Sort(p.tx.Delete)
-	return p
+	slices.Sort(tx.Delete)
+	return tx, nil
+}
+
+// addressRules are the settings that decide which names are one user.
+func addressRules(r config.Routes) string {
+	return fmt.Sprintf("local part %s, sub-addresses behind %q", r.LocalPart, r.Subaddress)
+}
+
+// complete adds what the store has to say: rows owed are written first, so that new rules concern only names never
+// seen; pins that the file agrees with and imports that waited end.
+func (m *Manager) complete(ctx context.Context, rf *config.RouteFile, by, approved string, tx *op.ImportTx) error {
+	if err := m.flushOwed(ctx); err != nil {
+		return fmt.Errorf("record who has logged in: %w", err)
+	}
+	pins, err := m.store.Pins(ctx)
+	if err != nil {
+		return fmt.Errorf("read pins: %w", err)
+	}
+	for _, pin := range pins {
+		if r := rf.Users[pin.User]; r != nil && r.Side == pin.Side {
+			tx.Unpin = append(tx.Unpin, pin.User)
+		}
+	}
+	waiting, err := m.store.Operations(ctx, op.Filter{Open: true, Kind: op.Import})
+	if err != nil {
+		return fmt.Errorf("read operations: %w", err)
+	}
+	now := time.Now()
+	for _, o := range waiting {
+		o.Changed = now
+		if o.Status, o.Reason = op.Cancelled, "another routes file was taken over"; o.ID == approved {
+			o.Status, o.Reason = op.Done, "approved by "+by
+			tx.Events = append(tx.Events, op.Event{At: now, Op: o.ID, What: "approved", By: by})
+		}
+		tx.Ended = append(tx.Ended, o)
+	}
+	rules := m.rules.Load()
+	if rf.Default != rules.Default {
+		tx.Operations = append(tx.Operations, op.Operation{Kind: op.Default, Target: rf.Default, Status: op.Done, By: by,
+			Created: now, Changed: now})
+		tx.Events = append(tx.Events, op.Event{At: now, What: "default changed", Before: rules.Default.String(),
+			After: rf.Default.String(), By: by})
+	}
+	if len(tx.Unpin)+len(tx.Ended)+len(tx.Set)+len(tx.Delete) > 0 || m.serial != rf.Serial {
+		flips := slices.DeleteFunc(slices.Clone(tx.Operations), func(o op.Operation) bool { return o.Kind != op.Flip })
+		tx.Events = append(tx.Events, op.Event{At: now, What: "routes imported", Before: m.serial, After: rf.Serial, By: by,
+			Detail: fmt.Sprintf("%d lines changed, %d users placed, %d pins ended, %d flips asked for", len(tx.Set)+len(tx.Delete),
+				len(tx.Place), len(tx.Unpin), len(flips))})
+	}
+	return nil
 }
 
 // guard says why an import must be approved, "" if it need not.
 func (m *Manager) guard(rf *config.RouteFile, moves int) string {
 	set := m.set.Load().routes
-	if len(rf.Users) == 0 && len(m.desired) > 0 {
-		return fmt.Sprintf("the routes file lost all its %d users", len(m.desired))
+	if len(rf.Users) == 0 && len(m.lines) > 0 {
+		return fmt.Sprintf("the routes file lost all its %d users", len(m.lines))
 	}
-	total := max(len(rf.Users), len(m.desired))
+	total := max(len(rf.Users), len(m.lines))
 	if moves > set.ApproveMin && float64(moves) > set.ApproveShare*float64(total) {
 		return fmt.Sprintf("it would move %d of %d users, more than the share of %g (routes.approve_share)", moves, total,
 			set.ApproveShare)
@@ -143,18 +226,16 @@ func (m *Manager) guard(rf *config.RouteFile, moves int) string {
 	return ""
 }
 
-// hold records an import that waits; imports that waited with another file end.
+// hold records an import that waits; imports that waited with another file end. importMu is held.
 func (m *Manager) hold(ctx context.Context, rf *config.RouteFile, by, why string) (op.Operation, error) {
-	open, err := m.store.Operations(ctx, true, 1<<20)
+	open, err := m.store.Operations(ctx, op.Filter{Open: true, Kind: op.Import})
 	if err != nil {
 		return op.Operation{}, fmt.Errorf("read operations: %w", err)
 	}
 	now := time.Now()
 	for _, o := range open {
-		if o.Kind != op.Import {
-			continue
-		}
 		if o.Payload == rf.Serial {
+			m.setWaiting(o.ID)
 			return o, nil
 		}
 		o.Status, o.Reason, o.Changed = op.Cancelled, "the routes file changed again", now
@@ -168,41 +249,79 @@ func (m *Manager) hold(ctx context.Context, rf *config.RouteFile, by, why string
 	if err != nil {
 		return o, fmt.Errorf("record import: %w", err)
 	}
+	m.setWaiting(o.ID)
 	return o, nil
 }
 
-// setDefault changes the side of names never seen, once all rows that are owed are written; importMu is held.
-func (m *Manager) setDefault(ctx context.Context, rf *config.RouteFile, by string) error {
-	now := config.Side(m.def.Load())
-	if rf.Default == now {
-		return nil
-	}
-	if err := m.flushOwed(ctx); err != nil {
-		return fmt.Errorf("change default: %w", err)
-	}
-	at := time.Now()
-	o := op.Operation{Kind: op.Default, Target: rf.Default, Status: op.Done, By: by, Created: at, Changed: at}
-	e := op.Event{At: at, What: "default changed", Before: now.String(), After: rf.Default.String(), By: by}
-	if err := m.store.SetDefault(ctx, rf.Default, o, e); err != nil {
-		return fmt.Errorf("change default: %w", err)
-	}
-	m.def.Store(int32(rf.Default))
-	return nil
-}
-
-// adopt makes an import that was recorded the present one; importMu is held.
-func (m *Manager) adopt(rf *config.RouteFile, tx op.ImportTx) {
-	m.serial = rf.Serial
+// adopt makes an import that was recorded the present one; importMu and asking are held.
+func (m *Manager) adopt(tx op.ImportTx, ops []op.Operation) {
+	m.unsure = false
+	m.serial = tx.Serial
+	m.linesMu.Lock()
 	for _, d := range tx.Set {
-		m.desired[d.User] = d.Side
+		m.lines[d.User] = d.Side
 	}
 	for _, user := range tx.Delete {
-		delete(m.desired, user)
+		delete(m.lines, user)
 	}
-	for _, r := range tx.Place {
-		m.router.Load(r.User, router.Place{Side: r.Side})
+	m.linesMu.Unlock()
+	for _, r := range tx.Place { // before the new rules, by which he might be elsewhere
+		m.router.Load(r.User, place(r))
 	}
-	m.routes.Store(rf)
+	m.rules.Store(&tx.Rules)
+	m.rec.StoreOK(time.Now())
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.waiting = ""
+	for _, o := range ops {
+		if o.Kind == op.Flip {
+			m.enqueue(o)
+		}
+	}
+	m.dispatch()
+}
+
+// reread takes from the store what an import of unknown outcome may have left there, and returns the flips that it
+// asked for; importMu and asking are held.
+func (m *Manager) reread(ctx context.Context) (asked []op.Operation, err error) {
+	ctx, cancel := context.WithTimeout(ctx, tryTime)
+	defer cancel()
+	err = m.store.Rows(ctx, func(r op.Row) error {
+		if _, known := m.router.Lookup(r.User); !known {
+			m.router.Load(r.User, place(r))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read users: %w", err)
+	}
+	open, err := m.store.Operations(ctx, op.Filter{Open: true})
+	if err != nil {
+		return nil, fmt.Errorf("read operations: %w", err)
+	}
+	serial, lines := m.serial, m.lines
+	if err := m.readImport(ctx); err != nil {
+		return nil, err
+	}
+	m.unsure = false
+	if m.serial == serial && maps.Equal(m.lines, lines) {
+		return nil, nil // it was not written; a stray request is the sweeper's
+	}
+	slices.Reverse(open) // oldest first
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.waiting = ""
+	for _, o := range open {
+		switch {
+		case o.Kind == op.Import:
+			m.waiting = o.ID
+		case m.tasks[o.ID] == nil:
+			m.enqueue(o)
+			asked = append(asked, o)
+		}
+	}
+	m.dispatch()
+	return asked, nil
 }
 
 // Drift is a user whose actual side is not the one that the routes file names.
@@ -210,10 +329,10 @@ type Drift struct {
 	User    string      `json:"user"`
 	Actual  config.Side `json:"actual"`
 	Desired config.Side `json:"desired"`
-	Pin     *op.Pin     `json:"pin,omitempty"`
+	Pin     *op.Pin     `json:"pin,omitempty"` // the reason, if it is one
 }
 
-// Drift lists who is not where the file says, and why if a pin is the reason.
+// Drift lists who is not where the file says and not on the way there.
 func (m *Manager) Drift(ctx context.Context) ([]Drift, error) {
 	pins, err := m.store.Pins(ctx)
 	if err != nil {
@@ -223,32 +342,47 @@ func (m *Manager) Drift(ctx context.Context) ([]Drift, error) {
 	for i := range pins {
 		by[pins[i].User] = &pins[i]
 	}
-	m.importMu.Lock()
-	defer m.importMu.Unlock()
-	var out []Drift
-	for _, user := range slices.Sorted(maps.Keys(m.desired)) {
-		if p, known := m.router.Lookup(user); known && p.Side != m.desired[user] {
-			out = append(out, Drift{User: user, Actual: p.Side, Desired: m.desired[user], Pin: by[user]})
+	m.linesMu.RLock()
+	lines := maps.Clone(m.lines)
+	m.linesMu.RUnlock()
+	out := []Drift{}
+	for user, want := range lines {
+		if _, moving := m.headed(user); moving {
+			continue
+		}
+		if p, known := m.router.Lookup(user); known && p.Side != want {
+			out = append(out, Drift{User: user, Actual: p.Side, Desired: want, Pin: by[user]})
 		}
 	}
+	slices.SortFunc(out, func(a, b Drift) int { return strings.Compare(a.User, b.User) })
 	return out, nil
 }
 
 // Desired is the side that the routes file names for a user.
 func (m *Manager) Desired(user string) (config.Side, bool) {
-	m.importMu.Lock()
-	defer m.importMu.Unlock()
-	s, ok := m.desired[user]
+	m.linesMu.RLock()
+	defer m.linesMu.RUnlock()
+	s, ok := m.lines[user]
 	return s, ok
 }
 
+// ErrNotPinned means that there is no pin to take away.
+var ErrNotPinned = errors.New("is not pinned")
+
 // Unpin removes a user's pin, and asks for the side that the file names, if that is another.
 func (m *Manager) Unpin(ctx context.Context, user, by string) (op.Operation, error) {
-	if err := m.store.DeletePin(ctx, user, op.Event{At: time.Now(), User: user, What: "unpinned", By: by}); err != nil {
+	err := m.store.DeletePin(ctx, user, op.Event{At: time.Now(), User: user, What: "unpinned", By: by})
+	if errors.Is(err, op.ErrNotFound) {
+		return op.Operation{}, fmt.Errorf("%s %w", user, ErrNotPinned)
+	} else if err != nil {
 		return op.Operation{}, err
 	}
 	want, listed := m.Desired(user)
-	if p, _ := m.router.Lookup(user); !listed || p.Side == want {
+	will, moving := m.headed(user)
+	if p, _ := m.router.Lookup(user); !moving {
+		will = p.Side
+	}
+	if !listed || will == want {
 		return op.Operation{}, nil
 	}
 	return m.Request(ctx, user, want, by, false)

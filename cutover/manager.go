@@ -18,9 +18,9 @@ import (
 // Recorder counts flips; package admin implements it. Methods must not block.
 type Recorder interface {
 	// Flip observes a flip that ended: FENCE to RELEASE, and whether it was committed.
-	Flip(target config.Side, took time.Duration, committed bool)
-	// Transition counts a step of the machine.
-	Transition(from, to router.State)
+	Flip(user string, target config.Side, took time.Duration, committed bool)
+	// Transition counts a step of the machine, and who asked for it (Operation.By).
+	Transition(user string, from, to router.State, by string)
 	// StoreOK notes when the store last took a write.
 	StoreOK(at time.Time)
 }
@@ -29,7 +29,7 @@ type Recorder interface {
 type Options struct {
 	Store    op.Store
 	Router   *router.Router
-	Nodes    []Node // every node; the store's list of names must match it
+	Nodes    []Node // every node; the store's list of names is made to match it
 	Flip     config.Flip
 	Routes   config.Routes
 	Log      *slog.Logger
@@ -44,26 +44,33 @@ type Manager struct {
 	log    *slog.Logger
 	rec    Recorder
 	set    atomic.Pointer[settings]
+	rules  atomic.Pointer[op.Rules] // for names without a row
 
 	ctx  context.Context
 	stop context.CancelCauseFunc
 	wg   sync.WaitGroup
 
-	importMu sync.Mutex // one import at a time; guards desired and serial
-	desired  map[string]config.Side
+	importMu sync.Mutex // one import at a time; guards serial and unsure. Order: importMu, asking, mu
 	serial   string
-	routes   atomic.Pointer[config.RouteFile]
-	def      atomic.Int32 // config.Side of users never seen
+	unsure   bool // an import may have been recorded although the store answered an error
 
-	mu       sync.Mutex
-	queue    map[string][]op.Operation          // by user, in order; present while a worker runs
-	running  map[string]context.CancelCauseFunc // by operation
-	waiters  map[string][]chan struct{}         // by operation
-	slots    int                                // flips that may begin now
-	free     sync.Cond
-	owed     []op.Row   // rows of users seen at login, not written yet
-	flushing sync.Mutex // held while owed rows are written; taken before mu
-	wake     chan struct{}
+	asking sync.RWMutex // held for reading while a request is recorded and queued, see sweep
+
+	linesMu sync.RWMutex
+	lines   map[string]config.Side // of the routes file as last imported; written with importMu held too
+
+	mu      sync.Mutex
+	tasks   map[string]*task   // by operation, until it is recorded as ended
+	queue   map[string][]*task // by user, in order; the first may be running
+	ready   []string           // users whose first task waits for a slot
+	busy    int                // slots taken
+	working bool               // Start has brought the store in order: tasks may run
+	waiting string             // the import that waits for approval
+	owed    []op.Row           // rows of users seen at login, not written yet
+
+	flushing chan struct{} // held while owed rows are written
+	wake     chan struct{} // rows are owed
+	stray    chan struct{} // a request may have been recorded although the store answered an error
 }
 
 type settings struct {
@@ -77,72 +84,157 @@ var (
 	ErrDeadline  = errors.New("deadline passed")
 	ErrStopping  = errors.New("the gateway is stopping")
 	ErrFinal     = errors.New("operation has ended already")
+	// ErrAddressRules means that the settings would make other users of the names that the store keeps.
+	ErrAddressRules = errors.New("routes.local_part and routes.subaddress cannot change once users are in the store: " +
+		"they decide which names are one user, so that the same person could be on two sides; put them back")
+	// ErrFileChanged means that the file is not the one that was to be approved.
+	ErrFileChanged = errors.New("the routes file has changed since the operation was recorded; reload, then approve the new operation")
+)
+
+// Times of dealing with a store or a node that does not answer.
+const (
+	tryTime  = 5 * time.Second // one attempt
+	retryMin = 20 * time.Millisecond
+	retryMax = time.Second
 )
 
 // New makes a Manager. Start begins its work.
 func New(o Options) *Manager {
 	m := &Manager{store: o.Store, router: o.Router, nodes: o.Nodes, log: o.Log, rec: o.Recorder,
-		desired: map[string]config.Side{}, queue: map[string][]op.Operation{},
-		running: map[string]context.CancelCauseFunc{}, waiters: map[string][]chan struct{}{}, wake: make(chan struct{}, 1)}
+		lines: map[string]config.Side{}, tasks: map[string]*task{}, queue: map[string][]*task{},
+		flushing: make(chan struct{}, 1), wake: make(chan struct{}, 1), stray: make(chan struct{}, 1)}
 	if m.rec == nil {
 		m.rec = noRecorder{}
 	}
-	m.free.L = &m.mu
 	m.Configure(o.Flip, o.Routes)
-	m.slots = max(o.Flip.Parallel, 1)
+	m.rules.Store(&op.Rules{})
 	m.ctx, m.stop = context.WithCancelCause(context.Background())
-	m.routes.Store(&config.RouteFile{})
 	return m
 }
 
-// Configure changes deadlines and guards for what comes.
-func (m *Manager) Configure(f config.Flip, r config.Routes) { m.set.Store(&settings{f, r}) }
-
-// Side answers the side of a user without a row: the first pattern that matches, else the default in force. It is
-// the router's source.
-func (m *Manager) Side(user string) config.Side {
-	if r, ok := m.routes.Load().Match(user); ok {
-		return r.Side
-	}
-	return config.Side(m.def.Load())
+// Configure changes deadlines, the number of slots and guards for what comes.
+func (m *Manager) Configure(f config.Flip, r config.Routes) {
+	m.set.Store(&settings{f, r})
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.dispatch()
 }
 
-// Start loads the actual state into the router, brings what a crash left half done to its end or its beginning, and
-// resumes open operations. The workers run until Stop.
-func (m *Manager) Start(ctx context.Context) error {
-	if err := m.registerNodes(ctx); err != nil {
-		return err
+// Side answers the side of a user without a row. It is the router's source.
+func (m *Manager) Side(user string) config.Side { return m.rules.Load().Side(user) }
+
+// Imported tells whether a routes file was ever taken over: before that nobody's side is known.
+func (m *Manager) Imported() bool {
+	m.importMu.Lock()
+	defer m.importMu.Unlock()
+	return m.serial != ""
+}
+
+// Load reads the actual state into the router, and nothing else: enough to look. Start includes it.
+func (m *Manager) Load(ctx context.Context) error {
+	_, err := m.load(ctx)
+	return err
+}
+
+// load returns the rows that were left half way.
+func (m *Manager) load(ctx context.Context) (half []op.Row, err error) {
+	m.importMu.Lock()
+	defer m.importMu.Unlock()
+	if err := m.readImport(ctx); err != nil {
+		return nil, err
 	}
-	def, err := m.store.Default(ctx)
-	if err != nil {
-		return fmt.Errorf("read default side: %w", err)
-	}
-	m.def.Store(int32(def))
-	var half []op.Row
 	err = m.store.Rows(ctx, func(r op.Row) error {
 		if r.State != op.Settled {
 			half = append(half, r)
 		}
-		m.router.Load(r.User, router.Place{Side: r.Side, Epoch: r.Epoch, Generation: r.Generation})
+		m.router.Load(r.User, place(r))
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("read users: %w", err)
+		return nil, fmt.Errorf("read users: %w", err)
 	}
-	m.serial, err = m.store.Desired(ctx, func(d op.Desired) error {
-		m.desired[d.User] = d.Side
+	waiting, err := m.store.Operations(ctx, op.Filter{Open: true, Kind: op.Import, Limit: 1})
+	if err != nil {
+		return nil, fmt.Errorf("read operations: %w", err)
+	}
+	if len(waiting) > 0 {
+		m.setWaiting(waiting[0].ID)
+	}
+	return half, nil
+}
+
+func place(r op.Row) router.Place {
+	return router.Place{Side: r.Side, Epoch: r.Epoch, Generation: r.Generation}
+}
+
+// readImport reads what was imported last; importMu is held.
+func (m *Manager) readImport(ctx context.Context) error {
+	rules, err := m.store.Rules(ctx)
+	if err != nil {
+		return fmt.Errorf("read rules: %w", err)
+	}
+	lines := map[string]config.Side{}
+	serial, err := m.store.Desired(ctx, func(d op.Desired) error {
+		lines[d.User] = d.Side
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("read imported routes: %w", err)
+	}
+	m.serial = serial
+	m.rules.Store(&rules)
+	m.linesMu.Lock()
+	m.lines = lines
+	m.linesMu.Unlock()
+	return nil
+}
+
+// Start loads the actual state, brings what a crash left half done to its end or its beginning, and resumes open
+// operations. While the store can be read and not written, mail goes on with what it says, and the rest of the start
+// is done when it can. The workers run until Stop.
+func (m *Manager) Start(ctx context.Context) error {
+	half, err := m.load(ctx)
+	if err != nil {
+		return err
+	}
+	err = m.setInOrder(ctx, half)
+	if err != nil && !errors.Is(err, op.ErrUnavailable) {
+		return err
+	}
+	if err != nil {
+		m.log.Error("the store cannot be brought in order yet, so no user can be moved; mail goes on", "err", err)
+		m.wg.Go(func() {
+			m.retry(func(ctx context.Context) error { return m.setInOrder(ctx, half) })
+		})
+	}
+	m.wg.Go(m.writeOwed)
+	m.wg.Go(m.sweeper)
+	return nil
+}
+
+// setInOrder is the part of Start that writes. It may be called again after an error.
+func (m *Manager) setInOrder(ctx context.Context, half []op.Row) error {
+	if err := m.registerNodes(ctx); err != nil {
+		return err
 	}
 	for _, r := range half {
 		if err := m.repair(ctx, r); err != nil {
 			return fmt.Errorf("repair %s: %w", r.User, err)
 		}
 	}
-	m.wg.Go(m.writeOwed)
-	return m.resume(ctx)
+	ops, err := m.store.Operations(ctx, op.Filter{Open: true, Kind: op.Flip})
+	if err != nil {
+		return fmt.Errorf("read operations: %w", err)
+	}
+	slices.Reverse(ops) // oldest first
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, o := range ops {
+		m.enqueue(o)
+	}
+	m.working = true
+	m.dispatch()
+	return nil
 }
 
 // registerNodes makes the store's list of nodes ours. The store has one writer, so a name that is not ours is that of
@@ -152,11 +244,8 @@ func (m *Manager) registerNodes(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read nodes: %w", err)
 	}
-	ours := func(name string) bool {
-		return slices.ContainsFunc(m.nodes, func(n Node) bool { return n.Name() == name })
-	}
 	for _, name := range names {
-		if ours(name) {
+		if slices.ContainsFunc(m.nodes, func(n Node) bool { return n.Name() == name }) {
 			continue
 		}
 		e := op.Event{What: "node removed", Before: name, By: "serve", Detail: "another process holds the store now"}
@@ -165,23 +254,11 @@ func (m *Manager) registerNodes(ctx context.Context) error {
 		}
 	}
 	for _, n := range m.nodes {
+		if slices.Contains(names, n.Name()) {
+			continue
+		}
 		if err := m.store.AddNode(ctx, n.Name()); err != nil {
 			return fmt.Errorf("register node %s: %w", n.Name(), err)
-		}
-	}
-	return nil
-}
-
-// resume queues the operations that were accepted before a restart.
-func (m *Manager) resume(ctx context.Context) error {
-	ops, err := m.store.Operations(ctx, true, 1<<20)
-	if err != nil {
-		return fmt.Errorf("read operations: %w", err)
-	}
-	slices.Reverse(ops) // oldest first
-	for _, o := range ops {
-		if o.Kind == op.Flip {
-			m.enqueue(o)
 		}
 	}
 	return nil
@@ -191,183 +268,35 @@ func (m *Manager) resume(ctx context.Context) error {
 func (m *Manager) Stop() {
 	m.stop(ErrStopping)
 	m.mu.Lock()
-	m.free.Broadcast()
+	m.working = false // whoever starts a worker holds mu and looks at this, so none starts behind it
 	m.mu.Unlock()
 	m.wg.Wait()
 }
 
-// Request asks for a user's flip. pin leaves a pin: the decision is not the routes file's.
-func (m *Manager) Request(ctx context.Context, user string, target config.Side, by string, pin bool) (op.Operation, error) {
-	o := op.Operation{Kind: op.Flip, User: user, Target: target, Status: op.Accepted, By: by, Pin: pin, Created: time.Now()}
-	o.Changed = o.Created
-	e := op.Event{At: o.Created, User: user, What: "flip requested", After: target.String(), By: by}
-	o, err := m.store.NewOperation(ctx, o, e)
-	if err != nil {
-		return o, fmt.Errorf("record request: %w", err)
-	}
-	m.enqueue(o)
-	return o, nil
-}
-
-// enqueue gives an operation to its user's worker.
-func (m *Manager) enqueue(o op.Operation) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.ctx.Err() != nil {
-		return // it is in the store; the next Start takes it up
-	}
-	_, working := m.queue[o.User]
-	m.queue[o.User] = append(m.queue[o.User], o)
-	if !working {
-		m.wg.Go(func() { m.work(o.User) })
-	}
-}
-
-// work runs a user's operations one after the other.
-func (m *Manager) work(user string) {
+// retry calls f, each time with a deadline of its own, until it returns nil or the manager stops. Once stopped, f has
+// one last try: so that what is known is recorded if it can be.
+func (m *Manager) retry(f func(ctx context.Context) error) error {
+	wait := retryMin
 	for {
-		m.mu.Lock()
-		for m.slots == 0 && m.ctx.Err() == nil {
-			m.free.Wait()
+		stopped := m.ctx.Err() != nil
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(m.ctx), tryTime)
+		err := f(ctx)
+		cancel()
+		if err == nil || stopped {
+			return err
 		}
-		if len(m.queue[user]) == 0 || m.ctx.Err() != nil {
-			delete(m.queue, user)
-			m.mu.Unlock()
-			return
-		}
-		o := m.queue[user][0]
-		m.queue[user] = m.queue[user][1:]
-		m.slots--
-		ctx, cancel := context.WithCancelCause(m.ctx)
-		m.running[o.ID] = cancel
-		m.mu.Unlock()
-
-		m.flip(ctx, o)
-
-		cancel(nil)
-		m.mu.Lock()
-		delete(m.running, o.ID)
-		m.slots++
-		m.free.Broadcast()
-		for _, w := range m.waiters[o.ID] {
-			close(w)
-		}
-		delete(m.waiters, o.ID)
-		m.mu.Unlock()
-	}
-}
-
-// Cancel ends an operation that has not been committed. ErrFinal when it has ended already.
-func (m *Manager) Cancel(ctx context.Context, id, by string) error {
-	m.mu.Lock()
-	if cancel, ok := m.running[id]; ok {
-		m.mu.Unlock()
-		cancel(fmt.Errorf("%w by %s", ErrCancelled, by))
-		return nil
-	}
-	for user, q := range m.queue {
-		m.queue[user] = slices.DeleteFunc(q, func(o op.Operation) bool { return o.ID == id })
-	}
-	m.mu.Unlock()
-	o, err := m.store.Operation(ctx, id)
-	if err != nil {
-		return err
-	}
-	if o.Status.Final() {
-		return ErrFinal
-	}
-	o.Status, o.Reason, o.Changed = op.Cancelled, "by "+by, time.Now()
-	return m.store.SaveOperation(ctx, o, op.Event{At: o.Changed, Op: id, User: o.User, What: "cancelled", By: by})
-}
-
-// Wait returns the operation when it has ended, or as it stands when ctx ends.
-func (m *Manager) Wait(ctx context.Context, id string) (op.Operation, error) {
-	for {
-		done := make(chan struct{})
-		m.mu.Lock()
-		_, active := m.running[id]
-		for _, q := range m.queue {
-			active = active || slices.ContainsFunc(q, func(o op.Operation) bool { return o.ID == id })
-		}
-		if active {
-			m.waiters[id] = append(m.waiters[id], done)
-		}
-		m.mu.Unlock()
-		if !active {
-			return m.store.Operation(context.WithoutCancel(ctx), id)
-		}
-		select {
-		case <-done:
-		case <-ctx.Done():
-			o, err := m.store.Operation(context.WithoutCancel(ctx), id)
-			return o, errors.Join(err, context.Cause(ctx))
-		}
-	}
-}
-
-// Seen owes a row to a user who has logged in for the first time. It does not block: see router.New.
-func (m *Manager) Seen(user string, p router.Place) {
-	m.mu.Lock()
-	m.owed = append(m.owed, op.Row{User: user, Side: p.Side, Epoch: p.Epoch, Generation: p.Generation, State: op.Settled,
-		Since: time.Now()})
-	m.mu.Unlock()
-	select {
-	case m.wake <- struct{}{}:
-	default:
-	}
-}
-
-// Owed is the number of rows that wait to be written.
-func (m *Manager) Owed() int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return len(m.owed)
-}
-
-// retryOwed is the pause after a failed write.
-const retryOwed = time.Second
-
-// writeOwed writes owed rows, behind the logins.
-func (m *Manager) writeOwed() {
-	for {
+		t := time.NewTimer(wait)
 		select {
 		case <-m.ctx.Done():
-			m.flushOwed(context.WithoutCancel(m.ctx))
-			return
-		case <-m.wake:
+		case <-t.C:
 		}
-		for m.flushOwed(m.ctx) != nil && m.ctx.Err() == nil {
-			select {
-			case <-m.ctx.Done():
-			case <-time.After(retryOwed):
-			}
-		}
+		t.Stop()
+		wait = min(2*wait, retryMax)
 	}
-}
-
-// flushOwed writes the rows that are owed. Logins owe more meanwhile, so one call at a time takes off what it wrote.
-func (m *Manager) flushOwed(ctx context.Context) error {
-	m.flushing.Lock()
-	defer m.flushing.Unlock()
-	m.mu.Lock()
-	rows := slices.Clone(m.owed)
-	m.mu.Unlock()
-	if len(rows) == 0 {
-		return nil
-	}
-	if err := m.store.AddRows(ctx, rows); err != nil {
-		m.log.Warn("rows of new users are not written yet", "rows", len(rows), "err", err)
-		return err
-	}
-	m.rec.StoreOK(time.Now())
-	m.mu.Lock()
-	m.owed = slices.Delete(m.owed, 0, len(rows))
-	m.mu.Unlock()
-	return nil
 }
 
 type noRecorder struct{}
 
-func (noRecorder) Flip(config.Side, time.Duration, bool) {}
-func (noRecorder) Transition(_, _ router.State)          {}
-func (noRecorder) StoreOK(time.Time)                     {}
+func (noRecorder) Flip(string, config.Side, time.Duration, bool)         {}
+func (noRecorder) Transition(string, router.State, router.State, string) {}
+func (noRecorder) StoreOK(time.Time)                                     {}

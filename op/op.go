@@ -1,6 +1,7 @@
 package op
 
 import (
+	"strings"
 	"time"
 
 	"mailgate/config"
@@ -12,7 +13,7 @@ type Kind string
 const (
 	Flip    Kind = "flip"    // move one user to Target
 	Import  Kind = "import"  // take over a changed routes file that needs approval
-	Default Kind = "default" // change the side of users never seen
+	Default Kind = "default" // a changed side of users never seen
 )
 
 // Status is where an operation stands.
@@ -96,4 +97,29 @@ type Event struct {
 type Desired struct {
 	User string
 	Side config.Side
+}
+
+// Rules decide about names that have no row, and which names are one user. They are kept with the rows, since a
+// restart must not decide by a file that was not taken over.
+type Rules struct {
+	Default   config.Side `json:"default"`            // of names that no pattern fits
+	Patterns  []Pattern   `json:"patterns,omitempty"` // the first that fits counts
+	Addresses string      `json:"addresses"`          // how addresses were made canonical; rows are kept under such names
+}
+
+// Pattern is the side of a domain's users who have no row.
+type Pattern struct {
+	Domain string      `json:"domain"` // "*" fits all
+	Side   config.Side `json:"side"`
+}
+
+// Side is that of a user who has no row.
+func (r Rules) Side(user string) config.Side {
+	domain := user[strings.LastIndexByte(user, '@')+1:]
+	for _, p := range r.Patterns {
+		if p.Domain == "*" || p.Domain == domain {
+			return p.Side
+		}
+	}
+	return r.Default
 }

@@ -3,8 +3,7 @@ package op
 import (
 	"context"
 	"errors"
-
-	"mailgate/config"
+	"time"
 )
 
 var (
@@ -20,8 +19,9 @@ var (
 )
 
 // Store is the durable side. All methods are safe for concurrent use, each is one transaction, durable when it
-// returns nil, and wraps ErrUnavailable when the cause is the disk or a lock. After an error of a write that wraps
-// ErrUnavailable the outcome may be unknown: read back.
+// returns nil, and wraps ErrUnavailable when the cause is the disk or a lock. After an error of a write other than
+// ErrConflict and ErrNotFound the outcome may be unknown: read back. Nothing of a call is under way any more when it
+// has returned, so what is read back then is final.
 type Store interface {
 	// Rows calls f for each user's row; f must not call the store.
 	Rows(ctx context.Context, f func(Row) error) error
@@ -40,28 +40,25 @@ type Store interface {
 	SaveOperation(ctx context.Context, o Operation, events ...Event) error
 	// Operation reads one; ErrNotFound.
 	Operation(ctx context.Context, id string) (Operation, error)
-	// Operations lists the newest first, at most limit; only those not final when open.
-	Operations(ctx context.Context, open bool, limit int) ([]Operation, error)
+	// Operations lists the newest first.
+	Operations(ctx context.Context, f Filter) ([]Operation, error)
 
-	// Pins lists all; SetPin writes one, DeletePin removes it (ErrNotFound) - both with their event.
+	// Pins lists all, by user; DeletePin removes one, with its event (ErrNotFound). Swap and Import write them.
 	Pins(ctx context.Context) ([]Pin, error)
-	SetPin(ctx context.Context, p Pin, e Event) error
 	DeletePin(ctx context.Context, user string, e Event) error
 
-	// History lists the newest first, at most limit, of one user unless user is "".
-	History(ctx context.Context, user string, limit int) ([]Event, error)
+	// History lists the newest first. AddEvents appends; an event without a time gets the present one.
+	History(ctx context.Context, f HistoryFilter) ([]Event, error)
 	AddEvents(ctx context.Context, events ...Event) error
 
-	// Import records that the routes file with this serial was taken over: the changed lines (set), the vanished ones
-	// (del), the rows of users placed for the first time and the operations asked for, all in one transaction. It
-	// returns the operations with their IDs.
+	// Import records that a routes file was taken over, all in one transaction, and returns the operations asked for
+	// with their IDs.
 	Import(ctx context.Context, im ImportTx) ([]Operation, error)
-	// Desired calls f for each line as last imported, and returns the last serial, "" before the first import.
+	// Desired calls f for each line as last imported, and returns the last serial, "" before the first import; f must
+	// not call the store.
 	Desired(ctx context.Context, f func(Desired) error) (serial string, err error)
-
-	// Default is the side of users who have no row; SetDefault changes it.
-	Default(ctx context.Context) (config.Side, error)
-	SetDefault(ctx context.Context, s config.Side, o Operation, e Event) error
+	// Rules are those of the last import, zero before the first.
+	Rules(ctx context.Context) (Rules, error)
 
 	// Nodes lists the registered nodes, AddNode registers one (idempotent), RemoveNode takes one out.
 	Nodes(ctx context.Context) ([]string, error)
@@ -74,13 +71,30 @@ type Store interface {
 	Close() error
 }
 
+// Filter chooses operations. The zero value is all of them.
+type Filter struct {
+	Open  bool   // only those that are not final
+	Kind  Kind   // "" means any
+	User  string // "" means any
+	Limit int    // at most so many, 0 means all
+}
+
+// HistoryFilter chooses events. The zero value is all of them.
+type HistoryFilter struct {
+	User  string    // "" means any
+	Since time.Time // not older than this
+	Limit int       // at most so many, 0 means all
+}
+
 // ImportTx is the content of one Import.
 type ImportTx struct {
 	Serial     string
-	Set        []Desired
-	Delete     []string
-	Place      []Row
-	Unpin      []string // pins that the file now agrees with
-	Operations []Operation
+	Set        []Desired   // lines that are new or changed
+	Delete     []string    // lines that are gone
+	Place      []Row       // users without a row
+	Unpin      []string    // pins that the file now agrees with
+	Operations []Operation // asked for: they get their IDs
+	Ended      []Operation // imports that waited, and end with this one: saved
+	Rules      Rules
 	Events     []Event
 }

@@ -272,7 +272,7 @@ func (s *imapClient) saslLine(challenge []byte) ([]byte, error) {
 // malformed answers credentials that cannot be anyone's.
 func (s *imapClient) malformed(tag string, err error) error {
 	s.srv.log.Info("login malformed", "protocol", config.IMAP, "client", s.addr, "err", err)
-	s.srv.rec.Auth(config.IMAP, config.Old, "none", "malformed")
+	s.srv.rec.Auth(config.IMAP, config.Old, "", "none", "malformed")
 	return s.answerFailure(tag, s.refused("", &loginError{"malformed", authFailed, err}))
 }
 

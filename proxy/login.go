@@ -64,12 +64,12 @@ func (c *client) login(ctx context.Context, creds *auth.Credentials, mailbox boo
 	}
 	var le *loginError
 	if !errors.As(err, &le) {
-		c.srv.rec.Auth(c.ln.Protocol, side, creds.Mechanism, "ok")
+		c.srv.rec.Auth(c.ln.Protocol, side, user, creds.Mechanism, "ok")
 		c.srv.log.Debug("login", "protocol", c.ln.Protocol, "user", user, "side", side.String(), "client", c.addr,
 			"seconds", time.Since(start).Seconds())
 		return sess, d, nil
 	}
-	c.srv.rec.Auth(c.ln.Protocol, side, creds.Mechanism, le.result)
+	c.srv.rec.Auth(c.ln.Protocol, side, user, creds.Mechanism, le.result)
 	attrs := []any{"protocol", c.ln.Protocol, "user", user, "side", side.String(), "client", c.addr,
 		"mechanism", creds.Mechanism, "result", le.result, "err", le.err}
 	var be *backend.Error
@@ -130,8 +130,8 @@ func (c *client) once(ctx context.Context, l *router.Login, at target, mailbox b
 		}
 		return nil, d, err
 	}
-	sess, err := l.Admit(at.Place, router.Details{Protocol: c.ln.Protocol, Mailbox: mailbox, Client: c.addr, Host: d.host},
-		d.ender)
+	sess, err := l.Admit(at.Place, router.Details{Protocol: c.ln.Protocol, Mailbox: mailbox, Client: c.addr, Host: d.host,
+		Listener: c.ln.URL}, d.ender)
 	if err != nil {
 		d.conn.Close()
 		return nil, d, err

@@ -254,7 +254,7 @@ type countingRecorder struct {
 	violated []string
 }
 
-func (c *countingRecorder) Auth(_ config.Protocol, _ config.Side, _, result string) {
+func (c *countingRecorder) Auth(_ config.Protocol, _ config.Side, _, _, result string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.auth == nil {

@@ -172,7 +172,7 @@ func (s *submissionClient) authCommand(ctx context.Context, args string) error {
 		challenge, creds, err := x.Next(response)
 		if err != nil {
 			s.srv.log.Info("login malformed", "protocol", config.Submission, "client", s.addr, "err", err)
-			s.srv.rec.Auth(config.Submission, config.Old, name, "malformed")
+			s.srv.rec.Auth(config.Submission, config.Old, "", name, "malformed")
 			return s.answerFailure(s.refused("", &loginError{"malformed", authFailed, err}))
 		}
 		if creds != nil {

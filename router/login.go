@@ -191,4 +191,5 @@ type Details struct {
 	Mailbox  bool // touches the mailbox: a drain waits for it (IMAP yes, submission no)
 	Client   netip.AddrPort
 	Host     string // backend host
+	Listener string // URL of the listener that he came by
 }

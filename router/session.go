@@ -114,15 +114,18 @@ func (r *Router) Press(name string, p Pressure, text string) {
 }
 
 // Release ends a fence: the user is at p, held logins go on, and sessions that have not ended live on if they are of
-// p's epoch (an abort). Releasing a user who is not fenced, or with an older generation, is ErrStale.
+// p's epoch (an abort). An older generation, or one that is not newer while he is not fenced, is ErrStale. A newer
+// one that comes before its fence is kept, so that the fence, when it comes late, is stale.
 func (r *Router) Release(name string, p Place) error {
-	u := r.find(name)
-	if u == nil {
-		return ErrStale
+	u := r.lock(name)
+	if !u.fenced && u.place.Generation < p.Generation && u.place.Side == p.Side && u.place.Epoch == p.Epoch {
+		u.place, u.known = p, true
+		u.mu.Unlock()
+		return nil
 	}
-	u.mu.Lock()
 	if !u.fenced || u.place.Generation > p.Generation {
 		u.mu.Unlock()
+		r.forget(u) // whom a late message alone has named is nobody
 		return ErrStale
 	}
 	u.place, u.fenced, u.empty = p, false, nil

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -27,7 +28,7 @@ func opID(n int64) string { return "op-" + strconv.FormatInt(n, 10) }
 
 func opNumber(id string) (int64, error) {
 	n, err := strconv.ParseInt(strings.TrimPrefix(id, "op-"), 10, 64)
-	if err != nil {
+	if err != nil || opID(n) != id {
 		return 0, fmt.Errorf("operation %q: %w", id, op.ErrNotFound)
 	}
 	return n, nil
@@ -38,16 +39,26 @@ func opValues(o op.Operation) []any {
 		stamp(o.Deadline), int64(o.Took), o.Payload}
 }
 
-// newOperation inserts o and gives it its ID.
-func newOperation(ctx context.Context, tx *sql.Tx, o *op.Operation) error {
-	res, err := tx.ExecContext(ctx, `INSERT INTO operations (kind, user, target, status, step, reason, by, pin, created, changed,
-		deadline, took, payload) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)`, opValues(*o)...)
+// newOperations inserts operations and gives them their IDs.
+func newOperations(ctx context.Context, tx *sql.Tx, ops []op.Operation) error {
+	st, err := tx.PrepareContext(ctx, `INSERT INTO operations (kind, user, target, status, step, reason, by, pin, created, changed,
+		deadline, took, payload) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)`)
 	if err != nil {
 		return err
 	}
-	n, err := res.LastInsertId()
-	o.ID = opID(n)
-	return err
+	defer st.Close()
+	for i := range ops {
+		res, err := st.ExecContext(ctx, opValues(ops[i])...)
+		if err != nil {
+			return err
+		}
+		n, err := res.LastInsertId()
+		if err != nil {
+			return err
+		}
+		ops[i].ID = opID(n)
+	}
+	return nil
 }
 
 func saveOperation(ctx context.Context, tx *sql.Tx, o op.Operation) error {
@@ -68,16 +79,20 @@ func saveOperation(ctx context.Context, tx *sql.Tx, o op.Operation) error {
 
 // NewOperation implements op.Store.
 func (s *SQLite) NewOperation(ctx context.Context, o op.Operation, events ...op.Event) (op.Operation, error) {
+	list, events := []op.Operation{o}, slices.Clone(events)
 	err := s.tx(ctx, func(tx *sql.Tx) error {
-		if err := newOperation(ctx, tx, &o); err != nil {
+		if err := newOperations(ctx, tx, list); err != nil {
 			return err
 		}
 		for i := range events {
-			events[i].Op = o.ID
+			events[i].Op = list[0].ID
 		}
 		return addEvents(ctx, tx, events)
 	})
-	return o, err
+	if err != nil {
+		return o, err
+	}
+	return list[0], nil
 }
 
 // SaveOperation implements op.Store.
@@ -104,12 +119,9 @@ func (s *SQLite) Operation(ctx context.Context, id string) (op.Operation, error)
 }
 
 // Operations implements op.Store.
-func (s *SQLite) Operations(ctx context.Context, open bool, limit int) ([]op.Operation, error) {
-	where := ""
-	if open {
-		where = " WHERE status IN ('accepted', 'waiting', 'running')"
-	}
-	rows, err := s.read.QueryContext(ctx, "SELECT "+opColumns+" FROM operations"+where+" ORDER BY id DESC LIMIT ?", limit)
+func (s *SQLite) Operations(ctx context.Context, f op.Filter) ([]op.Operation, error) {
+	query, args := operationsQuery(f)
+	rows, err := s.read.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, wrap(err)
 	}
@@ -123,6 +135,44 @@ func (s *SQLite) Operations(ctx context.Context, open bool, limit int) ([]op.Ope
 		out = append(out, o)
 	}
 	return out, wrap(rows.Err())
+}
+
+// operationsQuery must stay quick beside 100,000 open operations: an index carries each filter.
+func operationsQuery(f op.Filter) (string, []any) {
+	var where clause
+	if f.Open {
+		where.add("status IN ('accepted', 'waiting', 'running')") // as the partial indexes have it
+	}
+	if f.Kind != "" {
+		where.add("kind = ?", f.Kind)
+	}
+	if f.User != "" {
+		where.add("user = ?", f.User)
+	}
+	return "SELECT " + opColumns + " FROM operations" + where.text + " ORDER BY id DESC LIMIT ?", append(where.args, limit(f.Limit))
+}
+
+// clause is a WHERE clause under construction.
+type clause struct {
+	text string
+	args []any
+}
+
+func (c *clause) add(condition string, args ...any) {
+	word := " WHERE "
+	if c.text != "" {
+		word = " AND "
+	}
+	c.text += word + condition
+	c.args = append(c.args, args...)
+}
+
+// limit is what LIMIT takes: 0 means all.
+func limit(n int) int {
+	if n <= 0 {
+		return -1
+	}
+	return n
 }
 
 func addEvents(ctx context.Context, tx *sql.Tx, events []op.Event) error {
@@ -145,9 +195,16 @@ func (s *SQLite) AddEvents(ctx context.Context, events ...op.Event) error {
 }
 
 // History implements op.Store.
-func (s *SQLite) History(ctx context.Context, user string, limit int) ([]op.Event, error) {
-	rows, err := s.read.QueryContext(ctx, `SELECT id, at, op, user, what, before, after, by, detail FROM history
-		WHERE ? = '' OR user = ? ORDER BY id DESC LIMIT ?`, user, user, limit)
+func (s *SQLite) History(ctx context.Context, f op.HistoryFilter) ([]op.Event, error) {
+	var where clause
+	if f.User != "" {
+		where.add("user = ?", f.User)
+	}
+	if !f.Since.IsZero() {
+		where.add("at >= ?", stamp(f.Since))
+	}
+	rows, err := s.read.QueryContext(ctx, "SELECT id, at, op, user, what, before, after, by, detail FROM history"+where.text+
+		" ORDER BY id DESC LIMIT ?", append(where.args, limit(f.Limit))...)
 	if err != nil {
 		return nil, wrap(err)
 	}

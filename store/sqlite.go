@@ -30,6 +30,9 @@ type SQLite struct {
 	lock  *os.File
 }
 
+// ErrDamaged means that the file is no store any more.
+var ErrDamaged = errors.New("the file is damaged; it was not touched: restore it from a backup")
+
 // busyTime bounds the wait for a lock that another process holds on the file.
 const busyTime = 5 * time.Second
 
@@ -69,6 +72,9 @@ func lockFile(path string) (*os.File, error) {
 }
 
 func (s *SQLite) open(ctx context.Context, path string) error {
+	if err := inspect(ctx, path); err != nil {
+		return err
+	}
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return err
@@ -76,8 +82,8 @@ func (s *SQLite) open(ctx context.Context, path string) error {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	dsn := "file:" + (&url.URL{Path: path}).EscapedPath() + "?_txlock=immediate&_pragma=busy_timeout(" +
-		strconv.FormatInt(busyTime.Milliseconds(), 10) + ")&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)"
+	dsn := dsn(path) + "?_txlock=immediate&_pragma=busy_timeout(" + strconv.FormatInt(busyTime.Milliseconds(), 10) +
+		")&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)"
 	if s.write, err = sql.Open("sqlite", dsn); err != nil {
 		return err
 	}
@@ -86,14 +92,51 @@ func (s *SQLite) open(ctx context.Context, path string) error {
 		return err
 	}
 	s.read.SetMaxOpenConns(4)
-	var verdict string
-	if err := s.write.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&verdict); err != nil {
-		return wrap(err)
-	}
-	if verdict != "ok" {
-		return fmt.Errorf("the file is damaged (%s); restore it from a backup, it was not touched", verdict)
+	if err := s.keepLog(ctx); err != nil {
+		return err
 	}
 	return s.migrate(ctx)
+}
+
+// keepLog leaves the write-ahead log and its index where they are when the store is closed: without them a start on a
+// full disk could not even read.
+func (s *SQLite) keepLog(ctx context.Context) error {
+	c, err := s.write.Conn(ctx)
+	if err != nil {
+		return wrap(err)
+	}
+	defer c.Close()
+	return wrap(c.Raw(func(driver any) error {
+		_, err := driver.(sqlite.FileControl).FileControlPersistWAL("main", 1)
+		return err
+	}))
+}
+
+func dsn(path string) string { return "file:" + (&url.URL{Path: path}).EscapedPath() }
+
+// inspect looks at a file that exists before anything may write to it: a read-only connection neither changes it nor
+// folds its write-ahead log into it.
+func inspect(ctx context.Context, path string) error {
+	if st, err := os.Stat(path); err != nil || st.Size() == 0 {
+		return nil // it will be made, or opening it says what is wrong
+	}
+	db, err := sql.Open("sqlite", dsn(path)+"?mode=ro&_pragma=busy_timeout("+strconv.FormatInt(busyTime.Milliseconds(), 10)+")")
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	var verdict string
+	err = db.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&verdict)
+	var e *sqlite.Error
+	switch {
+	case errors.As(err, &e) && (e.Code()&0xff == sqlite3.SQLITE_CORRUPT || e.Code()&0xff == sqlite3.SQLITE_NOTADB):
+		return fmt.Errorf("%w (%w)", ErrDamaged, err)
+	case err != nil:
+		return wrap(err)
+	case verdict != "ok":
+		return fmt.Errorf("%w (%s)", ErrDamaged, verdict)
+	}
+	return nil
 }
 
 // migrate runs the schema's steps that the file has not had yet, each in a transaction.
@@ -167,9 +210,15 @@ func (s *SQLite) Check(ctx context.Context) error {
 	})
 }
 
-// Close implements op.Store.
+// Close implements op.Store. The log is emptied into the file, so that a file restored from a backup is not overlaid
+// with it.
 func (s *SQLite) Close() error {
 	var errs []error
+	if s.write != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), busyTime)
+		defer cancel()
+		_, _ = s.write.ExecContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)") // what stays there is read by the next start
+	}
 	for _, db := range []*sql.DB{s.read, s.write} {
 		if db != nil {
 			errs = append(errs, db.Close())

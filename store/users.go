@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 
-	"mailgate/config"
 	"mailgate/op"
 )
 
@@ -135,16 +134,6 @@ func (s *SQLite) Pins(ctx context.Context) (pins []op.Pin, err error) {
 	return pins, wrap(rows.Err())
 }
 
-// SetPin implements op.Store.
-func (s *SQLite) SetPin(ctx context.Context, p op.Pin, e op.Event) error {
-	return s.tx(ctx, func(tx *sql.Tx) error {
-		if err := setPin(ctx, tx, p); err != nil {
-			return err
-		}
-		return addEvents(ctx, tx, []op.Event{e})
-	})
-}
-
 // DeletePin implements op.Store.
 func (s *SQLite) DeletePin(ctx context.Context, user string, e op.Event) error {
 	return s.tx(ctx, func(tx *sql.Tx) error {
@@ -157,85 +146,6 @@ func (s *SQLite) DeletePin(ctx context.Context, user string, e op.Event) error {
 		} else if n == 0 {
 			return op.ErrNotFound
 		}
-		return addEvents(ctx, tx, []op.Event{e})
-	})
-}
-
-// Import implements op.Store.
-func (s *SQLite) Import(ctx context.Context, im op.ImportTx) ([]op.Operation, error) {
-	ops := append([]op.Operation(nil), im.Operations...)
-	err := s.tx(ctx, func(tx *sql.Tx) error {
-		for _, d := range im.Set {
-			if _, err := tx.ExecContext(ctx, "INSERT OR REPLACE INTO desired (user, side) VALUES (?,?)", d.User, d.Side); err != nil {
-				return err
-			}
-		}
-		for _, user := range im.Delete {
-			if _, err := tx.ExecContext(ctx, "DELETE FROM desired WHERE user=?", user); err != nil {
-				return err
-			}
-		}
-		for _, user := range im.Unpin {
-			if err := setPin(ctx, tx, op.Pin{User: user}); err != nil {
-				return err
-			}
-		}
-		if err := addRows(ctx, tx, im.Place); err != nil {
-			return err
-		}
-		for i := range ops {
-			if err := newOperation(ctx, tx, &ops[i]); err != nil {
-				return err
-			}
-		}
-		if err := setMeta(ctx, tx, "serial", im.Serial); err != nil {
-			return err
-		}
-		return addEvents(ctx, tx, im.Events)
-	})
-	return ops, err
-}
-
-// Desired implements op.Store.
-func (s *SQLite) Desired(ctx context.Context, f func(op.Desired) error) (string, error) {
-	serial, err := s.meta(ctx, "serial")
-	if err != nil {
-		return "", err
-	}
-	rows, err := s.read.QueryContext(ctx, "SELECT user, side FROM desired")
-	if err != nil {
-		return "", wrap(err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var d op.Desired
-		if err := rows.Scan(&d.User, &d.Side); err != nil {
-			return "", wrap(err)
-		}
-		if err := f(d); err != nil {
-			return "", err
-		}
-	}
-	return serial, wrap(rows.Err())
-}
-
-// Default implements op.Store.
-func (s *SQLite) Default(ctx context.Context) (config.Side, error) {
-	v, err := s.meta(ctx, "default")
-	side, _ := config.ParseSide(v)
-	return side, err
-}
-
-// SetDefault implements op.Store.
-func (s *SQLite) SetDefault(ctx context.Context, side config.Side, o op.Operation, e op.Event) error {
-	return s.tx(ctx, func(tx *sql.Tx) error {
-		if err := setMeta(ctx, tx, "default", side.String()); err != nil {
-			return err
-		}
-		if err := newOperation(ctx, tx, &o); err != nil {
-			return err
-		}
-		e.Op = o.ID
 		return addEvents(ctx, tx, []op.Event{e})
 	})
 }

@@ -6,13 +6,14 @@ import (
 
 	"mailgate/admin"
 	"mailgate/config"
+	"mailgate/op"
 	"mailgate/router"
 )
 
 // Overview implements admin.Gateway.
 func (g *gateway) Overview(ctx context.Context) admin.Overview {
 	conf := g.conf.Load()
-	o := admin.Overview{Hostname: conf.Hostname, Version: version, Since: g.since, Users: map[string]int{"old": 0, "new": 0},
+	o := admin.Overview{Hostname: conf.Hostname, Version: version, Serving: g.serving, Since: g.since, Users: map[string]int{"old": 0, "new": 0},
 		Sessions: map[string]int{}, Owed: g.manager.Owed(), Store: "ok", Reload: "ok"}
 	g.router.Users(func(_ string, p router.Place, fenced bool) {
 		o.Users[p.Side.String()]++
@@ -32,15 +33,22 @@ func (g *gateway) Overview(ctx context.Context) admin.Overview {
 		o.Store = "cannot be written, so no user can be moved; mail goes on: " + err.Error()
 	}
 	for _, side := range config.Sides {
+		if !g.serving {
+			break // nobody has looked at the backends
+		}
 		for _, p := range []config.Protocol{config.IMAP, config.Submission} {
 			for _, h := range g.dialer.Health(side, p) {
 				o.Backends = append(o.Backends, admin.BackendHealth{Side: side, Host: h.Name, Protocol: p, Error: h.Error})
 			}
 		}
 	}
-	var err error
-	if o.Open, err = g.store.Operations(ctx, true, 100); err != nil {
+	open, err := g.store.Operations(ctx, op.Filter{Open: true, Limit: 100})
+	if err != nil {
 		o.Store = err.Error()
+	}
+	o.Open = []op.Operation{}
+	for _, x := range open {
+		o.Open = append(o.Open, g.manager.Live(x))
 	}
 	if o.Drift, err = g.manager.Drift(ctx); err != nil {
 		o.Store = err.Error()

@@ -10,6 +10,7 @@ import (
 	"mailgate/backend"
 	"mailgate/config"
 	"mailgate/cutover"
+	"mailgate/op"
 )
 
 // Reload implements admin.Gateway: read, check whole, record what the routes file asks for, then swap.
@@ -28,7 +29,9 @@ func (g *gateway) reload(ctx context.Context, by string) (r admin.Reloaded, err 
 			why = r.Import.Waiting.ID + " waits for approval: " + r.Import.Waiting.Reason
 		}
 		g.lastReload.Store(&why)
+		g.again.Store(errors.Is(err, op.ErrUnavailable))
 	}()
+	g.noteFiles()
 	conf, err := g.p.load()
 	if err != nil {
 		return r, err
@@ -42,19 +45,26 @@ func (g *gateway) reload(ctx context.Context, by string) (r admin.Reloaded, err 
 	if _, err := backend.NewDialer(conf.Backends, g.log, nil); err != nil { // before anything is changed
 		return r, err
 	}
-	if err := g.certs.Apply(conf.TLS); err != nil {
-		return r, err
+	if g.serving {
+		if err := g.certs.Apply(conf.TLS); err != nil {
+			return r, err
+		}
 	}
 	g.manager.Configure(conf.Flip, conf.Routes)
 	if r.Import, err = g.importRoutes(ctx, routes, by); err != nil {
 		g.manager.Configure(before.Flip, before.Routes)
-		return r, errors.Join(err, g.certs.Apply(before.TLS))
+		if g.serving {
+			err = errors.Join(err, g.certs.Apply(before.TLS))
+		}
+		return r, err
 	}
 	if r.Import.Waiting != nil {
 		routes = g.routes.Load() // the file is not taken over; the rest is
 	}
-	if err := g.dialer.Update(conf.Backends); err != nil {
-		return r, err
+	if g.serving {
+		if err := g.dialer.Update(conf.Backends); err != nil {
+			return r, err
+		}
 	}
 	g.adopt(conf, routes)
 	g.metrics.Reloaded()
@@ -66,6 +76,9 @@ func (g *gateway) adopt(conf *config.Config, routes *config.RouteFile) {
 	g.conf.Store(conf)
 	g.routes.Store(routes)
 	g.router.Configure(routerOptions(conf))
+	if !g.serving {
+		return
+	}
 	g.limiter.SetMax(conf.Login.FailDelay)
 	g.proxy.Configure(conf, routes)
 }
@@ -88,14 +101,18 @@ func (g *gateway) importRoutes(ctx context.Context, routes *config.RouteFile, by
 
 // reloadLogged reloads for those who do not read the answer.
 func (g *gateway) reloadLogged(ctx context.Context, by string) {
+	again := g.again.Load()
 	r, err := g.Reload(ctx, by)
+	if again && errors.Is(err, op.ErrUnavailable) {
+		return // told already, and tried again until it works
+	}
 	if err != nil {
 		for _, line := range strings.Split(err.Error(), "\n") {
 			g.log.Error("reload refused; nothing was changed", "by", by, "err", line)
 		}
 		return
 	}
-	g.log.Info("reloaded", "by", by, "changed", r.Import.Changed, "flips", len(r.Import.Operations),
+	g.log.Info("reloaded", "by", by, "changed", r.Import.Changed, "flips", len(r.Import.Flips()),
 		"needs_restart", strings.Join(r.Restart, " "))
 }
 

@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/signal"
 	"os/user"
+	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"syscall"
@@ -49,6 +51,7 @@ type program struct {
 	file     string
 	set      map[string]string
 	output   string
+	local    *gateway // opened by a verb because nothing runs
 }
 
 // run runs one command line and returns its exit code.
@@ -62,6 +65,9 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	root.SetOut(out)
 	root.SetErr(errOut)
 	err := root.ExecuteContext(ctx)
+	if lerr := p.closeLocal(ctx, err == nil); err == nil && lerr != nil {
+		err = exitError{exitTimeout, lerr}
+	}
 	if err == nil {
 		return exitOK
 	}
@@ -100,14 +106,16 @@ func (p *program) root() *cobra.Command {
 	root.PersistentFlags().StringVarP(&p.file, "config", "c", envOr("MAILGATE_CONFIG", "/etc/mailgate/mailgate.yaml"), "configuration file")
 	root.PersistentFlags().StringToStringVar(&p.set, "set", nil, "override a key of the configuration, KEY=VALUE")
 	root.PersistentFlags().StringVarP(&p.output, "output", "o", "table", "table or json")
+	root.PersistentPreRunE = func(*cobra.Command, []string) error {
+		if p.output != "table" && p.output != "json" { // before anything is done
+			return exitError{exitUsage, fmt.Errorf("unknown output %q; table or json", p.output)}
+		}
+		return nil
+	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return exitError{exitUsage, err} })
 	root.AddCommand(p.serveCommand(), p.demoCommand(), p.initCommand(), p.configCommand(), p.doctorCommand(),
 		p.statusCommand(), p.sessionsCommand(), p.kickCommand(), p.reloadCommand(), p.flipCommand(), p.rollbackCommand(),
-		p.unpinCommand(), p.opCommand(), p.historyCommand(), &cobra.Command{Use: "version", Short: "Print the version",
-			Args: none, RunE: func(*cobra.Command, []string) error {
-				_, err := fmt.Fprintln(p.out, "mailgate", version)
-				return err
-			}})
+		p.unpinCommand(), p.opCommand(), p.historyCommand(), p.versionCommand())
 	root.Args = func(_ *cobra.Command, args []string) error {
 		if len(args) > 0 {
 			return exitError{exitUsage, fmt.Errorf("unknown verb %q; mailgate --help lists them", args[0])}
@@ -116,6 +124,27 @@ func (p *program) root() *cobra.Command {
 	}
 	root.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
 	return root
+}
+
+func (p *program) versionCommand() *cobra.Command {
+	return &cobra.Command{Use: "version", Short: "Print the version", Args: none, RunE: func(*cobra.Command, []string) error {
+		v := map[string]string{"version": version, "revision": revision(), "go": runtime.Version()}
+		return p.print(v, func(w io.Writer) { fmt.Fprintln(w, "mailgate", version) })
+	}}
+}
+
+// revision is the commit that the program was built from, "" when it was built outside of a repository.
+func revision() string {
+	info, _ := debug.ReadBuildInfo()
+	if info == nil {
+		return ""
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return s.Value
+		}
+	}
+	return ""
 }
 
 func envOr(key, def string) string {
@@ -148,6 +177,16 @@ func upTo(n int) cobra.PositionalArgs {
 
 // load reads the configuration.
 func (p *program) load() (*config.Config, error) { return config.Load(p.file, p.set) }
+
+// loadAnyway reads the configuration, and gives what could be read of it beside the error.
+func (p *program) loadAnyway() (*config.Config, error) {
+	conf, err := p.load()
+	if conf == nil {
+		c := config.Default()
+		conf = &c
+	}
+	return conf, err
+}
 
 // by names the person for the history.
 func by() string {

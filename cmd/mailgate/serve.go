@@ -41,49 +41,28 @@ const certificateLook = 10 * time.Second
 // nil) is called when clients are served.
 func (p *program) serve(ctx context.Context, started func(*gateway)) error {
 	defer paceCollector()()
-	conf, err := p.load()
+	g, err := p.open(ctx, func(c config.Log) *slog.Logger { return newLog(p.err, c) }, lockWait)
 	if err != nil {
 		return err
 	}
-	routes, err := config.LoadRoutes(conf)
-	if err != nil {
+	defer g.close()
+	conf, log := g.conf.Load(), g.log
+	if g.certs, err = tlsconf.NewCertificates(conf.TLS, log); err != nil {
 		return err
 	}
-	log := newLog(p.err, conf.Log)
-	st, err := store.Open(ctx, conf.Store.Path)
-	if err != nil {
-		return err
-	}
-	defer st.Close()
-	certs, err := tlsconf.NewCertificates(conf.TLS, log)
-	if err != nil {
-		return err
-	}
-	g := &gateway{p: p, log: log, store: st, certs: certs, since: time.Now()}
-	g.conf.Store(conf)
-	g.routes.Store(routes)
-	g.router = router.New(routerOptions(conf), func(user string) config.Side { return g.manager.Side(user) },
-		func(user string, place router.Place) { g.manager.Seen(user, place) })
-	g.metrics = admin.NewMetrics(version, g.router)
 	if g.dialer, err = backend.NewDialer(conf.Backends, log, g.metrics); err != nil {
 		return err
 	}
 	g.limiter = auth.NewLimiter(conf.Login.FailDelay, nil)
-	node := &cutover.LocalNode{ID: nodeName(conf), Router: g.router}
-	g.manager = cutover.New(cutover.Options{Store: st, Router: g.router, Nodes: []cutover.Node{node}, Flip: conf.Flip,
-		Routes: conf.Routes, Log: log, Recorder: g.metrics})
-	if err := g.manager.Start(ctx); err != nil {
+	if err := g.start(ctx); err != nil {
 		return err
 	}
-	defer g.manager.Stop()
-	if _, err := g.importRoutes(ctx, routes, "start"); err != nil {
-		return err
-	}
-	g.proxy = proxy.NewServer(proxy.Options{Config: conf, Routes: routes, Router: g.router, Dialer: g.dialer,
-		Limiter: g.limiter, Certificates: certs, Log: log, Recorder: g.metrics})
+	g.proxy = proxy.NewServer(proxy.Options{Config: conf, Routes: g.routes.Load(), Router: g.router, Dialer: g.dialer,
+		Limiter: g.limiter, Certificates: g.certs, Log: log, Recorder: g.metrics})
 	if err := g.proxy.Listen(); err != nil {
 		return err
 	}
+	g.listeners, g.since, g.serving = conf.Listen, time.Now(), true
 	return g.run(ctx, started)
 }
 
@@ -94,8 +73,7 @@ func (g *gateway) run(ctx context.Context, started func(*gateway)) error {
 	if err != nil {
 		return err
 	}
-	api := &admin.API{Gateway: g, Router: g.router, Manager: g.manager, Store: g.store}
-	stopControl := serveHTTP(control, api.Handler(), g.log)
+	stopControl := serveHTTP(control, g.api().Handler(), g.log)
 	defer stopControl()
 	if conf.Admin.Listen != "" {
 		l, err := net.Listen("tcp", conf.Admin.Listen)
@@ -209,30 +187,33 @@ func (g *gateway) hangups(ctx context.Context) {
 	}
 }
 
-// watch reloads when one of the two files has changed and stays as it is for one look.
-func (g *gateway) watch(ctx context.Context) {
-	state := func() string {
-		s := ""
-		for _, f := range []string{g.p.file, g.conf.Load().Routes.File} {
-			st, err := os.Stat(f)
-			if err != nil {
-				s += err.Error()
-				continue
-			}
-			s += fmt.Sprint(st.ModTime().UnixNano(), st.Size(), st.Sys().(*syscall.Stat_t).Ino)
+// noteFiles keeps how the two files look, before they are read.
+func (g *gateway) noteFiles() {
+	s := g.lookAtFiles()
+	g.loaded.Store(&s)
+}
+
+func (g *gateway) lookAtFiles() string {
+	s := ""
+	for _, f := range []string{g.p.file, g.conf.Load().Routes.File} {
+		st, err := os.Stat(f)
+		if err != nil {
+			s += err.Error()
+			continue
 		}
-		return s
+		s += fmt.Sprint(st.ModTime().UnixNano(), " ", st.Size(), " ", st.Sys().(*syscall.Stat_t).Ino, " ")
 	}
-	loaded := g.loadedState.Load()
-	if loaded == nil {
-		s := state()
-		loaded = &s
-	}
-	current, before := *loaded, *loaded
+	return s
+}
+
+// watch reloads when one of the two files has changed and stays as it is for one look, and again when the store could
+// not take a reload.
+func (g *gateway) watch(ctx context.Context) {
+	before := *g.loaded.Load()
 	for {
 		every := g.conf.Load().Routes.Watch
 		wait := every
-		if wait == 0 {
+		if wait == 0 || g.again.Load() {
 			wait = time.Second
 		}
 		select {
@@ -240,34 +221,41 @@ func (g *gateway) watch(ctx context.Context) {
 			return
 		case <-time.After(wait):
 		}
-		now := state()
-		if every > 0 && now == before && now != current {
-			current = now
+		now := g.lookAtFiles()
+		switch {
+		case every > 0 && now == before && now != *g.loaded.Load():
 			g.reloadLogged(ctx, "file changed")
+		case g.again.Load():
+			g.reloadLogged(ctx, "the store could not take it before")
 		}
 		before = now
 	}
 }
 
-// gateway is the running program. It implements admin.Gateway.
+// gateway is the program: what open makes, for serve and for a verb when nothing runs, and what serves clients. It
+// implements admin.Gateway.
 type gateway struct {
 	p       *program
 	log     *slog.Logger
-	since   time.Time
 	store   *store.SQLite
-	certs   *tlsconf.Certificates
 	router  *router.Router
 	manager *cutover.Manager
-	dialer  *backend.Dialer
-	limiter *auth.Limiter
-	proxy   *proxy.Server
 	metrics *admin.Metrics
 
-	ready       atomic.Bool
-	conf        atomic.Pointer[config.Config]
-	routes      atomic.Pointer[config.RouteFile]
-	lastReload  atomic.Pointer[string] // why the files are not in force; nil when they are
-	loadedState atomic.Pointer[string]
+	serving   bool // by serve; else what follows is not there
+	since     time.Time
+	listeners []config.Endpoint // as opened
+	certs     *tlsconf.Certificates
+	dialer    *backend.Dialer
+	limiter   *auth.Limiter
+	proxy     *proxy.Server
+
+	ready      atomic.Bool
+	conf       atomic.Pointer[config.Config]
+	routes     atomic.Pointer[config.RouteFile]
+	lastReload atomic.Pointer[string] // why the files are not in force; "" or nil when they are
+	loaded     atomic.Pointer[string] // how the files looked when they were last read
+	again      atomic.Bool            // the store could not take the last reload: try again
 
 	reloading sync.Mutex
 }

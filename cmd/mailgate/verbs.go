@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -17,36 +18,45 @@ import (
 
 	"mailgate/admin"
 	"mailgate/config"
+	"mailgate/cutover"
 	"mailgate/op"
 )
 
-// call calls the running gateway.
+// call calls the running gateway, or, when nothing runs, the same API in this process on the store that it opens.
+//
+// A running gateway must be reached, to look and to roll back, also while the files on disk have a mistake in them.
 func (p *program) call(c *cobra.Command, method, path string, form url.Values, out any) error {
-	conf, err := p.load()
-	if err != nil {
-		return err
-	}
 	form.Set("by", by())
-	err = admin.Client{Socket: conf.Control.Socket}.Call(c.Context(), method, path, form, out)
-	if errors.Is(err, admin.ErrNotRunning) {
-		return exitError{exitUnknown, err}
+	if p.local == nil {
+		conf, bad := p.loadAnyway()
+		err := admin.Client{Socket: conf.Control.Socket}.Call(c.Context(), method, path, form, out)
+		switch {
+		case !errors.Is(err, admin.ErrNotRunning):
+			return err
+		case bad != nil:
+			return bad
+		}
+		looks := method == http.MethodGet || path == "/op/cancel" || path == "/kick"
+		if p.local, err = p.openLocal(c.Context(), !looks); err != nil {
+			return err
+		}
 	}
-	return err
+	return admin.Client{Local: p.local.api().Handler()}.Call(c.Context(), method, path, form, out)
 }
+
+// noServe is what verbs about sessions say when nothing runs.
+const noServe = "mailgate serve does not run: there are no sessions"
 
 // print writes v as JSON when asked, else calls table.
 func (p *program) print(v any, table func(w io.Writer)) error {
-	switch p.output {
-	case "json":
+	if p.output == "json" {
 		e := json.NewEncoder(p.out)
 		e.SetIndent("", "  ")
 		return e.Encode(v)
-	case "table":
-		w := tabwriter.NewWriter(p.out, 0, 4, 2, ' ', 0)
-		table(w)
-		return w.Flush()
 	}
-	return exitError{exitUsage, fmt.Errorf("unknown output %q; table or json", p.output)}
+	w := tabwriter.NewWriter(p.out, 0, 4, 2, ' ', 0)
+	table(w)
+	return w.Flush()
 }
 
 func stamp(t time.Time) string {
@@ -68,9 +78,10 @@ func (p *program) configCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(p.out, "ok: %d listeners, %d users, %d patterns, default %s\n", len(conf.Listen), len(r.Users),
-				len(r.Patterns), r.Default)
-			return err
+			v := map[string]any{"listeners": len(conf.Listen), "users": len(r.Users), "patterns": len(r.Patterns), "default": r.Default.String()}
+			return p.print(v, func(w io.Writer) {
+				fmt.Fprintf(w, "ok: %d listeners, %d users, %d patterns, default %s\n", len(conf.Listen), len(r.Users), len(r.Patterns), r.Default)
+			})
 		}}, &cobra.Command{Use: "show", Short: "Print the configuration in force, with where each value comes from", Args: none,
 		RunE: func(*cobra.Command, []string) error {
 			conf, err := p.load()
@@ -90,8 +101,9 @@ func (p *program) reloadCommand() *cobra.Command {
 				return err
 			}
 			err := p.print(r, func(w io.Writer) {
-				fmt.Fprintf(w, "reloaded: %d lines changed, %d flips asked for\n", r.Import.Changed, len(r.Import.Operations))
-				for _, o := range r.Import.Operations {
+				flips := r.Import.Flips()
+				fmt.Fprintf(w, "reloaded: %d lines changed, %d flips asked for\n", r.Import.Changed, len(flips))
+				for _, o := range flips {
 					fmt.Fprintf(w, "%s\t%s to %s\n", o.ID, o.User, o.Target)
 				}
 				for _, key := range r.Restart {
@@ -99,7 +111,7 @@ func (p *program) reloadCommand() *cobra.Command {
 				}
 			})
 			if err == nil && r.Import.Waiting != nil {
-				return exitError{exitRefused, fmt.Errorf("the routes file was not taken over: %s", r.Import.Waiting.Reason+" "+r.Import.Waiting.ID)}
+				return exitError{exitRefused, fmt.Errorf("the routes file was not taken over: %s %s", r.Import.Waiting.Reason, r.Import.Waiting.ID)}
 			}
 			return err
 		}}
@@ -112,7 +124,13 @@ func (p *program) sessionsCommand() *cobra.Command {
 			if err := p.call(c, http.MethodGet, "/sessions", userForm(args), &list); err != nil {
 				return err
 			}
-			return p.print(list, func(w io.Writer) { printSessions(w, list) })
+			return p.print(list, func(w io.Writer) {
+				if p.local != nil {
+					fmt.Fprintln(w, noServe)
+					return
+				}
+				printSessions(w, list)
+			})
 		}}
 }
 
@@ -138,7 +156,13 @@ func (p *program) kickCommand() *cobra.Command {
 			if err := p.call(c, http.MethodPost, "/kick", userForm(args), &k); err != nil {
 				return err
 			}
-			err := p.print(k, func(w io.Writer) { fmt.Fprintf(w, "%d sessions asked to end, %d left\n", k.Asked, k.Left) })
+			err := p.print(k, func(w io.Writer) {
+				if p.local != nil {
+					fmt.Fprintln(w, noServe)
+					return
+				}
+				fmt.Fprintf(w, "%d sessions asked to end, %d left\n", k.Asked, k.Left)
+			})
 			if err == nil && k.Left > 0 {
 				return exitError{exitTimeout, errors.New("some sessions are in the middle of a command and end behind it")}
 			}
@@ -165,8 +189,15 @@ func (p *program) statusCommand() *cobra.Command {
 }
 
 func printOverview(w io.Writer, o admin.Overview) {
-	fmt.Fprintf(w, "%s\tmailgate %s, up since %s\n", o.Hostname, o.Version, stamp(o.Since))
+	if o.Serving {
+		fmt.Fprintf(w, "%s\tmailgate %s, up since %s\n", o.Hostname, o.Version, stamp(o.Since))
+	} else {
+		fmt.Fprintf(w, "%s\tmailgate serve does not run; this is what its store says\n", o.Hostname)
+	}
 	fmt.Fprintf(w, "users\t%d on old, %d on new, %d being moved now\n", o.Users["old"], o.Users["new"], o.Fenced)
+	if o.Owed > 0 {
+		fmt.Fprintf(w, "rows owed\t%d new users are not in the store yet\n", o.Owed)
+	}
 	for _, k := range []string{"imap old", "imap new", "submission old", "submission new"} {
 		fmt.Fprintf(w, "sessions %s\t%d\n", k, o.Sessions[k])
 	}
@@ -194,8 +225,14 @@ func printUser(w io.Writer, u admin.UserStatus) {
 	fmt.Fprintf(w, "%s\ton %s since %s (epoch %d, %s)\n", u.User, u.Side, stamp(u.Since), u.Epoch, u.State)
 	fmt.Fprintf(w, "why\t%s\nrollback\t%s\n", u.Why, u.Rollback)
 	fmt.Fprintf(w, "login names\told: %s\tnew: %s\n", u.Login[0], u.Login[1])
+	if u.Store != "ok" {
+		fmt.Fprintf(w, "store\t%s\n", u.Store)
+	}
 	if u.Logins > 0 {
 		fmt.Fprintf(w, "logins\t%d under way, %d held\n", u.Logins, u.Held)
+	}
+	if u.Desired != nil && *u.Desired != u.Side {
+		fmt.Fprintf(w, "drift\tthe routes file says %s\n", u.Desired)
 	}
 	for _, o := range u.Open {
 		printOp(w, o)
@@ -225,10 +262,7 @@ Mailboxes are not kept in sync by this version: what is only in the mailbox on %
 
 // confirm prints the plan and asks on a terminal. --yes agrees, --dry-run ends here.
 func (p *program) confirm(c *cobra.Command, user string, to config.Side) (goOn bool, err error) {
-	conf, err := p.load()
-	if err != nil {
-		return false, err
-	}
+	conf, _ := p.loadAnyway()
 	fmt.Fprintf(p.err, movePlan, user, to, conf.Flip.Hold, to, to, conf.Flip.Deadline, to.Other(), to)
 	if dry, _ := c.Flags().GetBool("dry-run"); dry {
 		return false, nil
@@ -305,15 +339,20 @@ func (p *program) follow(c *cobra.Command, o op.Operation) error {
 func (p *program) unpinCommand() *cobra.Command {
 	c := &cobra.Command{Use: "unpin USER", Short: "Let the routes file decide about a user again; moves him if it says otherwise",
 		Args: exactly(1), RunE: func(c *cobra.Command, args []string) error {
-			var o op.Operation
-			if err := p.call(c, http.MethodPost, "/unpin", userForm(args), &o); err != nil {
+			var u admin.Unpinned
+			if err := p.call(c, http.MethodPost, "/unpin", userForm(args), &u); err != nil {
 				return err
 			}
-			if o.ID == "" {
-				_, err := fmt.Fprintln(p.out, "unpinned; he is where the routes file says")
-				return err
+			if u.Operation == nil {
+				return p.print(u, func(w io.Writer) {
+					if u.Pinned {
+						fmt.Fprintln(w, u.User+" is unpinned; he is where the routes file says, or not in it")
+					} else {
+						fmt.Fprintln(w, u.User+" is not pinned; nothing to do")
+					}
+				})
 			}
-			return p.follow(c, o)
+			return p.follow(c, *u.Operation)
 		}}
 	c.Flags().Duration("timeout", time.Minute, "how long to wait for the end of the operation")
 	return c
@@ -351,12 +390,13 @@ func (p *program) opCommand() *cobra.Command {
 	wait.Flags().Duration("timeout", time.Minute, "how long to wait")
 	approve := &cobra.Command{Use: "approve ID", Short: "Take over a routes file that waits for approval", Args: exactly(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			var im struct{ Operations []op.Operation }
+			var im cutover.Imported
 			if err := p.call(c, http.MethodPost, "/op/approve", url.Values{"id": {args[0]}}, &im); err != nil {
 				return err
 			}
-			_, err := fmt.Fprintf(p.out, "approved; %d flips asked for\n", len(im.Operations))
-			return err
+			return p.print(im, func(w io.Writer) {
+				fmt.Fprintf(w, "approved: %d lines changed, %d flips asked for\n", im.Changed, len(im.Flips()))
+			})
 		}}
 	c.AddCommand(list, one("show", "Show an operation", http.MethodGet, "/op"), wait,
 		one("cancel", "End an operation that is not committed", http.MethodPost, "/op/cancel"), approve)
@@ -366,28 +406,39 @@ func (p *program) opCommand() *cobra.Command {
 func (p *program) historyCommand() *cobra.Command {
 	c := &cobra.Command{Use: "history [USER]", Short: "What was done, by whom, newest first", Args: upTo(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			since, err := c.Flags().GetDuration("since")
-			if err != nil {
-				return err
+			form := userForm(args)
+			if since, _ := c.Flags().GetDuration("since"); since > 0 {
+				form.Set("since", time.Now().Add(-since).Format(time.RFC3339Nano))
 			}
-			var events []op.Event
-			if err := p.call(c, http.MethodGet, "/history", userForm(args), &events); err != nil {
-				return err
+			if limit, _ := c.Flags().GetInt("limit"); limit < 1 {
+				return exitError{exitUsage, errors.New("--limit is at least 1")}
+			} else {
+				form.Set("limit", strconv.Itoa(limit))
 			}
-			if since > 0 {
-				for i, e := range events {
-					if time.Since(e.At) > since {
-						events = events[:i]
-						break
-					}
-				}
+			events := []op.Event{}
+			if err := p.call(c, http.MethodGet, "/history", form, &events); err != nil {
+				return err
 			}
 			return p.print(events, func(w io.Writer) {
 				for _, e := range events {
-					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s -> %s\t%s\t%s\n", stamp(e.At), e.Op, e.User, e.What, e.Before, e.After, e.By, e.Detail)
+					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", stamp(e.At), e.Op, e.User, e.What, change(e), e.By, e.Detail)
 				}
 			})
 		}}
+	c.Flags().Int("limit", 100, "at most so many")
 	c.Flags().Duration("since", 0, "only what is not older than this, such as 24h")
 	return c
+}
+
+// change is what an event changed, in words.
+func change(e op.Event) string {
+	switch {
+	case e.Before == "" && e.After == "":
+		return ""
+	case e.Before == "":
+		return "to " + e.After
+	case e.Before == e.After:
+		return "stays " + e.After
+	}
+	return e.Before + " -> " + e.After
 }

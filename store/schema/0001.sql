@@ -28,6 +28,8 @@ CREATE TABLE operations (
   payload  TEXT NOT NULL
 );
 CREATE INDEX operations_open ON operations (id) WHERE status IN ('accepted', 'waiting', 'running');
+CREATE INDEX operations_open_kind ON operations (kind, id) WHERE status IN ('accepted', 'waiting', 'running');
+CREATE INDEX operations_user ON operations (user, id);
 
 CREATE TABLE pins (
   user   TEXT PRIMARY KEY,

@@ -1,0 +1,210 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"time"
+
+	"mailgate/admin"
+	"mailgate/config"
+	"mailgate/cutover"
+	"mailgate/op"
+	"mailgate/router"
+	"mailgate/store"
+)
+
+// lockWait is how long serve waits for the store: a verb that works on it while nothing runs needs it for moments.
+const lockWait = 10 * time.Second
+
+// localWait is the same for a verb: another verb may be at work.
+const localWait = 2 * time.Second
+
+// open reads configuration and routes, opens the store and makes what moves users: all that verbs need, and the first
+// part of serve. Nothing is started.
+func (p *program) open(ctx context.Context, newLog func(config.Log) *slog.Logger, wait time.Duration) (*gateway, error) {
+	conf, err := p.load()
+	if err != nil {
+		return nil, err
+	}
+	g := &gateway{p: p, log: newLog(conf.Log)}
+	g.conf.Store(conf)
+	g.noteFiles()
+	routes, err := config.LoadRoutes(conf)
+	if err != nil {
+		return nil, err
+	}
+	g.routes.Store(routes)
+	if g.store, err = openStore(ctx, conf, wait); err != nil {
+		return nil, err
+	}
+	g.router = router.New(routerOptions(conf), func(user string) config.Side { return g.manager.Side(user) },
+		func(user string, place router.Place) { g.manager.Seen(user, place) })
+	g.metrics = admin.NewMetrics(version, revision(), g.sources())
+	node := &cutover.LocalNode{ID: nodeName(conf), Router: g.router}
+	g.manager = cutover.New(cutover.Options{Store: g.store, Router: g.router, Nodes: []cutover.Node{node}, Flip: conf.Flip,
+		Routes: conf.Routes, Log: g.log, Recorder: g.metrics})
+	return g, nil
+}
+
+// openStore waits while another process has the store, unless that is a serve that answers.
+func openStore(ctx context.Context, conf *config.Config, wait time.Duration) (*store.SQLite, error) {
+	for end := time.Now().Add(wait); ; {
+		st, err := store.Open(ctx, conf.Store.Path)
+		if !errors.Is(err, op.ErrInUse) || time.Now().After(end) {
+			return st, err
+		}
+		if c, err := net.Dial("unix", conf.Control.Socket); err == nil {
+			c.Close()
+			return nil, fmt.Errorf("mailgate serve runs already: it answers at %s", conf.Control.Socket)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// start brings the state in order and takes over the routes file.
+func (g *gateway) start(ctx context.Context) error {
+	if err := g.manager.Start(ctx); err != nil {
+		return err
+	}
+	_, err := g.importRoutes(ctx, g.routes.Load(), "start")
+	if errors.Is(err, op.ErrUnavailable) && g.manager.Imported() {
+		why := err.Error()
+		g.lastReload.Store(&why)
+		g.again.Store(true)
+		g.log.Error("the routes file is not taken over yet; users stay where they are", "err", err)
+		return nil
+	}
+	return err
+}
+
+// close ends what open and start began.
+func (g *gateway) close() error {
+	g.manager.Stop()
+	return g.store.Close()
+}
+
+// api is what verbs ask.
+func (g *gateway) api() *admin.API {
+	return &admin.API{Gateway: g, Router: g.router, Manager: g.manager, Store: g.store}
+}
+
+// openLocal opens the store for a verb, because nothing runs: to look only, or also to work off what is asked for.
+func (p *program) openLocal(ctx context.Context, work bool) (*gateway, error) {
+	conf, err := p.load()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(conf.Store.Path); err != nil && !work {
+		return nil, exitError{exitUnknown, fmt.Errorf("mailgate serve does not run, and there is no store to look at: %w", err)}
+	}
+	onlyErrors := func(config.Log) *slog.Logger {
+		return slog.New(slog.NewTextHandler(p.err, &slog.HandlerOptions{Level: slog.LevelError}))
+	}
+	g, err := p.open(ctx, onlyErrors, localWait)
+	switch {
+	case errors.Is(err, op.ErrInUse):
+		return nil, exitError{exitUnknown, fmt.Errorf("nobody answers at %s, and yet the store is in use: mailgate serve is starting or ending, "+
+			"or another verb is at work; try again: %w", conf.Control.Socket, err)}
+	case err != nil:
+		return nil, err
+	case !work:
+		err = g.manager.Load(ctx)
+	default:
+		if err = g.manager.Start(ctx); err == nil && !g.manager.Imported() {
+			_, err = g.importRoutes(ctx, g.routes.Load(), by())
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, g.close())
+	}
+	return g, nil
+}
+
+// closeLocal ends what openLocal began, when what was asked for is done, or at once when that went wrong.
+func (p *program) closeLocal(ctx context.Context, wait bool) error {
+	if p.local == nil {
+		return nil
+	}
+	var idle error
+	if wait {
+		idle = p.local.manager.Idle(ctx)
+	}
+	err := p.local.close()
+	if idle != nil {
+		return fmt.Errorf("what is not done yet goes on when mailgate serve runs: %w", errors.Join(idle, err))
+	}
+	return err
+}
+
+// sources are what metrics are read from.
+func (g *gateway) sources() admin.Sources {
+	return admin.Sources{Router: g.router, Wave: g.wave, Waves: g.waves,
+		Steps:      func() map[string]op.State { return g.manager.Steps() },
+		Operations: func() map[op.Kind]map[op.Status]int { return g.manager.Counts() },
+		Connections: func() (out []admin.Connection) {
+			for _, c := range g.proxy.Connections() {
+				out = append(out, admin.Connection{Protocol: c.Protocol, Listener: c.URL, Mode: c.Mode, N: c.N})
+			}
+			return out
+		},
+		NotAfter: g.expiries}
+}
+
+// wave is that of a user's line or pattern.
+func (g *gateway) wave(user string) string {
+	routes := g.routes.Load()
+	if r := routes.Users[user]; r != nil {
+		return r.Wave
+	}
+	r, _ := routes.Match(user)
+	return r.Wave
+}
+
+// waves are those that the routes file names.
+func (g *gateway) waves() (out []string) {
+	routes := g.routes.Load()
+	seen := map[string]bool{"": true}
+	add := func(w string) {
+		if !seen[w] {
+			seen[w] = true
+			out = append(out, w)
+		}
+	}
+	for _, r := range routes.Users {
+		add(r.Wave)
+	}
+	for _, r := range routes.Patterns {
+		add(r.Wave)
+	}
+	return out
+}
+
+// expiries are the ends of the certificates, for each listener that speaks TLS.
+func (g *gateway) expiries() (out []admin.Expiry) {
+	seen := map[string]bool{}
+	for i, a := range g.proxy.Addrs() {
+		_, port, err := net.SplitHostPort(a.String())
+		if err != nil || g.listeners[i].Mode == config.Plain {
+			continue
+		}
+		for _, leaf := range g.certs.Leaves() {
+			host := leaf.Subject.CommonName
+			if len(leaf.DNSNames) > 0 {
+				host = leaf.DNSNames[0]
+			}
+			if key := host + " " + port; !seen[key] { // one series each: the first is the one presented
+				seen[key] = true
+				out = append(out, admin.Expiry{Host: host, Port: port, At: leaf.NotAfter})
+			}
+		}
+	}
+	return out
+}
