@@ -88,6 +88,16 @@ func Start(t testing.TB) *Lab {
 	return l
 }
 
+// Reset empties the account of user n on both sides. Nobody may be logged in to it.
+func (l *Lab) Reset(t testing.TB, n int) {
+	t.Helper()
+	for _, h := range []Host{l.Old, l.New} {
+		if err := os.RemoveAll(filepath.Join(h.Dir, "home", "user"+strconv.Itoa(n))); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func (l *Lab) render(t testing.TB, name, to string, data any) {
 	t.Helper()
 	text, err := templates.ReadFile("templates/" + name)
