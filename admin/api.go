@@ -61,7 +61,7 @@ func (a *API) Handler() http.Handler {
 			w.Header().Set("Content-Type", "application/json")
 			if err != nil {
 				w.WriteHeader(http.StatusUnprocessableEntity)
-				v = Failure{Error: err.Error(), Exit: exitOf(err)}
+				v = Failure{Error: plain(err), Exit: exitOf(err)}
 			}
 			_ = json.NewEncoder(w).Encode(v)
 		})
@@ -109,6 +109,15 @@ func number(r *http.Request, key string, def int) int {
 	return def
 }
 
+// plain words an error for a person.
+func plain(err error) string {
+	if errors.Is(err, op.ErrUnavailable) {
+		return "the store cannot be written, so nobody can be moved now; nothing was changed, ask again when it can (" +
+			err.Error() + ")"
+	}
+	return err.Error()
+}
+
 func exitOf(err error) int {
 	var f fault
 	switch {
@@ -116,7 +125,7 @@ func exitOf(err error) int {
 		return f.exit
 	case errors.Is(err, op.ErrNotFound):
 		return ExitNotFound
-	case errors.Is(err, cutover.ErrFinal), config.IsErrors(err), errors.Is(err, config.ErrAddress):
+	case errors.Is(err, op.ErrUnavailable), errors.Is(err, cutover.ErrFinal), config.IsErrors(err), errors.Is(err, config.ErrAddress):
 		return ExitRefused
 	}
 	return ExitFailed

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
+
+	"github.com/google/renameio/v2"
 
 	"mailgate/admin"
 	"mailgate/backend"
@@ -86,27 +89,37 @@ func (g *gateway) importRoutes(ctx context.Context, routes *config.RouteFile, by
 	return im, nil
 }
 
-// reloadLogged reloads for those who do not read the answer.
-func (g *gateway) reloadLogged(ctx context.Context, by string) {
+// reloadLogged reloads for those who do not read the answer; the error is logged already.
+func (g *gateway) reloadLogged(ctx context.Context, by string) error {
 	r, err := g.Reload(ctx, by)
 	if err != nil {
 		for _, line := range strings.Split(err.Error(), "\n") {
 			g.log.Error("reload refused; nothing was changed", "by", by, "err", line)
 		}
-		return
+		return err
 	}
 	g.log.Info("reloaded", "by", by, "changed", r.Import.Changed, "flips", len(r.Import.Operations),
 		"needs_restart", strings.Join(r.Restart, " "))
+	return nil
 }
 
 // SetSide implements admin.Gateway.
 func (g *gateway) SetSide(ctx context.Context, user string, side config.Side, by string) (admin.Reloaded, error) {
 	g.reloading.Lock()
 	defer g.reloading.Unlock()
-	if _, _, err := config.EditRoute(g.conf.Load(), user, side); err != nil {
+	c := g.conf.Load()
+	before, err := os.ReadFile(c.Routes.File)
+	if err != nil {
+		return admin.Reloaded{}, fmt.Errorf("routes file: %w", err)
+	}
+	if _, _, err := config.EditRoute(c, user, side); err != nil {
 		return admin.Reloaded{}, err
 	}
-	return g.reload(ctx, by)
+	r, err := g.reload(ctx, by)
+	if err != nil { // the file must not say what was refused: the next reload would move the user
+		err = errors.Join(err, renameio.WriteFile(c.Routes.File, before, 0o640, renameio.WithExistingPermissions()))
+	}
+	return r, err
 }
 
 // Approve implements admin.Gateway.

@@ -24,6 +24,7 @@ import (
 	"mailgate/backend"
 	"mailgate/config"
 	"mailgate/cutover"
+	"mailgate/op"
 	"mailgate/proxy"
 	"mailgate/router"
 	"mailgate/store"
@@ -207,10 +208,14 @@ func (g *gateway) hangups(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ch:
-			g.reloadLogged(ctx, "SIGHUP")
+			_ = g.reloadLogged(ctx, "SIGHUP")
 		}
 	}
 }
+
+// storeRetry is how often a changed file is tried again that the store could not take: a full disk is no reason to
+// forget what the file says.
+const storeRetry = 3 * time.Second
 
 // watch reloads when one of the two files has changed and stays as it is for one look.
 func (g *gateway) watch(ctx context.Context) {
@@ -232,6 +237,7 @@ func (g *gateway) watch(ctx context.Context) {
 		loaded = &s
 	}
 	current, before := *loaded, *loaded
+	var again time.Time // when a file that the store could not take is tried again
 	for {
 		every := g.conf.Load().Routes.Watch
 		wait := every
@@ -244,9 +250,12 @@ func (g *gateway) watch(ctx context.Context) {
 		case <-time.After(wait):
 		}
 		now := state()
-		if every > 0 && now == before && now != current {
-			current = now
-			g.reloadLogged(ctx, "file changed")
+		due := !again.IsZero() && time.Now().After(again)
+		if every > 0 && now == before && (now != current || due) {
+			current, again = now, time.Time{}
+			if errors.Is(g.reloadLogged(ctx, "file changed"), op.ErrUnavailable) {
+				again = time.Now().Add(storeRetry)
+			}
 		}
 		before = now
 	}
