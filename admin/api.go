@@ -66,7 +66,7 @@ func (a *API) Handler() http.Handler {
 			w.Header().Set("Content-Type", "application/json")
 			if err != nil {
 				w.WriteHeader(http.StatusUnprocessableEntity)
-				v = Failure{Error: err.Error(), Exit: exitOf(err)}
+				v = Failure{Error: plain(err), Exit: exitOf(err)}
 			}
 			_ = json.NewEncoder(w).Encode(v)
 		})
@@ -150,6 +150,15 @@ func number(r *http.Request, key string, def int) int {
 	return def
 }
 
+// plain words an error for a person.
+func plain(err error) string {
+	if errors.Is(err, op.ErrUnavailable) {
+		return "the store cannot be written, so nobody can be moved now; nothing was changed, ask again when it can (" +
+			err.Error() + ")"
+	}
+	return err.Error()
+}
+
 func exitOf(err error) int {
 	var f fault
 	switch {
@@ -159,8 +168,8 @@ func exitOf(err error) int {
 		return ExitNotFound
 	case errors.Is(err, config.ErrAddress):
 		return ExitUsage
-	case errors.Is(err, cutover.ErrFinal), errors.Is(err, cutover.ErrFileChanged), errors.Is(err, cutover.ErrAddressRules),
-		config.IsErrors(err):
+	case errors.Is(err, op.ErrUnavailable), errors.Is(err, cutover.ErrFinal), errors.Is(err, cutover.ErrFileChanged),
+		errors.Is(err, cutover.ErrAddressRules), config.IsErrors(err):
 		return ExitRefused
 	}
 	return ExitFailed

@@ -58,6 +58,9 @@ func replaceSide(line string, side Side) string {
 	return line[:at] + side.String() + line[at+len(old):]
 }
 
+// RestoreRoutes puts back what the routes file held before an edit.
+func RestoreRoutes(c *Config, text []byte) error { return replace(c.Routes.File, string(text)) }
+
 // replace writes the file anew in one step: through symbolic links, with its permissions, and its owner where we may.
 func replace(file, text string) error {
 	target, err := filepath.EvalSymlinks(file)

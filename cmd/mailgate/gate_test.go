@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"net"
@@ -33,7 +35,8 @@ func TestMain(m *testing.M) {
 type gate struct {
 	t                        *testing.T
 	dir, file, routes        string
-	imaps, imap, smtps, smtp string // addresses
+	imaps, imap, smtps, smtp string // addresses; imap wants STARTTLS, smtp is plain
+	imapPlain, smtpTLS       string // plain; STARTTLS
 	cmd                      *exec.Cmd
 	log                      *syncBuffer
 	done                     chan struct{}
@@ -70,19 +73,20 @@ func newGate(t *testing.T, old, new, routes, extra string) *gate {
 	t.Helper()
 	dir := t.TempDir()
 	g := &gate{t: t, dir: dir, file: filepath.Join(dir, "mailgate.yaml"), routes: filepath.Join(dir, "routes"),
-		imaps: port(t), imap: port(t), smtps: port(t), smtp: port(t)}
+		imaps: port(t), imap: port(t), smtps: port(t), smtp: port(t), imapPlain: port(t), smtpTLS: port(t)}
 	if err := selfSigned(filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")); err != nil {
 		t.Fatal(err)
 	}
 	yaml := fmt.Sprintf(`hostname: mail.example.com
-listen: ["imaps://%s", "imap+starttls://%s", "submissions://%s", "submission://%s"]
+listen: ["imaps://%s", "imap+starttls://%s", "submissions://%s", "submission://%s", "imap://%s",
+  "submission+starttls://%s"]
 tls: {certificates: [{cert: cert.pem, key: key.pem}]}
 backends:
   old: %s
   new: %s
 routes: {file: routes, watch: 100ms}
 log: {level: debug}
-%s`, g.imaps, g.imap, g.smtps, g.smtp, old, new, extra)
+%s`, g.imaps, g.imap, g.smtps, g.smtp, g.imapPlain, g.smtpTLS, old, new, extra)
 	g.write(g.file, yaml)
 	g.write(g.routes, routes)
 	return g
@@ -184,6 +188,22 @@ func (g *gate) run(want int, args ...string) string {
 		g.t.Fatalf("mailgate %s: exit %d, want %d: %s", strings.Join(args, " "), got, want, out)
 	}
 	return string(out)
+}
+
+// pool is the CAs of a PEM file.
+func pool(t *testing.T, file string) *x509.CertPool {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	p := x509.NewCertPool()
+	if err != nil || !p.AppendCertsFromPEM(b) {
+		t.Fatalf("%s: %v", file, err)
+	}
+	return p
+}
+
+// plain is the initial response of AUTH PLAIN.
+func plain(user, password string) string {
+	return base64.StdEncoding.EncodeToString([]byte("\x00" + user + "\x00" + password))
 }
 
 func insecure() *tls.Config { return &tls.Config{InsecureSkipVerify: true} }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"mailgate/admin"
@@ -120,10 +121,19 @@ func (g *gateway) reloadLogged(ctx context.Context, by string) {
 func (g *gateway) SetSide(ctx context.Context, user string, side config.Side, by string) (admin.Reloaded, error) {
 	g.reloading.Lock()
 	defer g.reloading.Unlock()
-	if _, _, err := config.EditRoute(g.conf.Load(), user, side); err != nil {
+	c := g.conf.Load()
+	before, err := os.ReadFile(c.Routes.File)
+	if err != nil {
+		return admin.Reloaded{}, fmt.Errorf("routes file: %w", err)
+	}
+	if _, _, err := config.EditRoute(c, user, side); err != nil {
 		return admin.Reloaded{}, err
 	}
-	return g.reload(ctx, by)
+	r, err := g.reload(ctx, by)
+	if err != nil { // the file must not say what was refused: the next reload would move the user
+		err = errors.Join(err, config.RestoreRoutes(c, before))
+	}
+	return r, err
 }
 
 // Approve implements admin.Gateway.

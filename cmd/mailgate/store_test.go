@@ -1,8 +1,6 @@
 package main
 
 import (
-	"context"
-	"database/sql"
 	"errors"
 	"io"
 	"net/http"
@@ -13,7 +11,6 @@ import (
 	"time"
 
 	"mailgate/config"
-	"mailgate/mailtest"
 	"mailgate/op"
 )
 
@@ -67,28 +64,6 @@ func TestVerbAndServeTakeTurns(t *testing.T) {
 	}
 }
 
-// memoryGate is a gate before two hosts in memory, for IMAP.
-func memoryGate(t *testing.T, routes, extra string) *gate {
-	t.Helper()
-	var hosts [2]*mailtest.Memory
-	for i, name := range []string{"old", "new"} {
-		var err error
-		hosts[i], err = mailtest.StartMemory(name, map[string]string{"alice@example.com": "a", "bob@example.com": "b"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(hosts[i].Close)
-	}
-	g := newGate(t, "{imap: 'imap://"+hosts[0].IMAP+"'}", "{imap: 'imap://"+hosts[1].IMAP+"'}", routes, extra)
-	yaml, err := os.ReadFile(g.file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	g.write(g.file, strings.Replace(string(yaml), `, "submissions://`+g.smtps+`", "submission://`+g.smtp+`"`, "", 1)+
-		"store: {path: state.db}\ncontrol: {socket: control.sock}\n")
-	return g
-}
-
 // TestMetricsOfServe: what a monitor reads from a running gateway.
 func TestMetricsOfServe(t *testing.T) {
 	addr := port(t)
@@ -140,62 +115,5 @@ func TestMetricsOfServe(t *testing.T) {
 	}
 	if s := read("/healthz"); s != "ok\n" {
 		t.Error(s)
-	}
-}
-
-// TestLockedStore: while the store is locked, logins of new users go on, flips and reloads wait, and all of it happens
-// by itself when the lock is gone.
-func TestLockedStore(t *testing.T) {
-	g := memoryGate(t, "alice@example.com old\n", "")
-	g.start()
-	defer g.stop()
-	db, err := sql.Open("sqlite", "file:"+filepath.Join(g.dir, "state.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	lock, err := db.Conn(context.Background())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := lock.ExecContext(t.Context(), "BEGIN EXCLUSIVE"); err != nil {
-		t.Fatal(err)
-	}
-	start := time.Now()
-	for user, password := range map[string]string{"alice@example.com": "a", "bob@example.com": "b"} { // bob is new
-		c, err := g.dial(user, password)
-		if err != nil {
-			t.Fatalf("%s cannot log in while the store is locked: %v", user, err)
-		}
-		c.Close()
-	}
-	if d := time.Since(start); d > 3*time.Second {
-		t.Errorf("two logins took %v", d)
-	}
-	g.write(g.routes, "alice@example.com new\n")
-	for !strings.Contains(g.log.String(), "reload refused") {
-		if time.Since(start) > 20*time.Second {
-			t.Fatal("the reload was not refused")
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	if out := g.run(0, "status"); !strings.Contains(out, "cannot be written, so no user can be moved; mail goes on") ||
-		!strings.Contains(out, "1 new users are not in the store yet") {
-		t.Errorf("status:\n%s", out)
-	}
-	if _, err := lock.ExecContext(t.Context(), "ROLLBACK"); err != nil {
-		t.Fatal(err)
-	}
-	for start := time.Now(); ; time.Sleep(100 * time.Millisecond) {
-		out := g.run(0, "status", "alice@example.com")
-		if strings.Contains(out, "on new since") {
-			break
-		}
-		if time.Since(start) > 20*time.Second {
-			t.Fatalf("the file is not taken over:\n%s", out)
-		}
-	}
-	if out := g.run(0, "status"); strings.Contains(out, "not in the store yet") || !strings.Contains(out, "1 on old, 1 on new") {
-		t.Errorf("status:\n%s", out)
 	}
 }
