@@ -255,6 +255,15 @@ func rawDial(t *testing.T, addr string, secure bool) *lines {
 	return &lines{Conn: c}
 }
 
+// dialLine is rawDial in clear, for those who go on when it fails.
+func dialLine(addr string) (*lines, error) {
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	return &lines{Conn: c}, nil
+}
+
 // read reads one line.
 func (l *lines) read() (string, error) {
 	_ = l.SetReadDeadline(time.Now().Add(30 * time.Second))
@@ -293,5 +302,19 @@ func (l *lines) send(t *testing.T, s string) {
 	t.Helper()
 	if _, err := io.WriteString(l, s); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// waitSide waits until a user is settled on a side.
+func (g *gate) waitSide(user, want string) {
+	g.t.Helper()
+	for end := time.Now().Add(30 * time.Second); ; {
+		out := g.run(0, "status", user)
+		if strings.Contains(out, "on "+want+" since") && strings.Contains(out, "SETTLED") {
+			return
+		}
+		if time.Now().After(end) {
+			g.t.Fatalf("%s is not on %s: %s\n%s", user, want, out, g.run(0, "op", "list", "--all"))
+		}
 	}
 }

@@ -1,15 +1,11 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -176,16 +172,7 @@ func appendMail(t *testing.T, g *gate, user, password, subject string) {
 }
 
 func appendTo(c *imapclient.Client, subject string) error {
-	text := "From: a@example.com\r\nSubject: " + subject + "\r\n\r\nbody of " + subject + "\r\n"
-	a := c.Append("INBOX", int64(len(text)), nil)
-	if _, err := a.Write([]byte(text)); err != nil {
-		return err
-	}
-	if err := a.Close(); err != nil {
-		return err
-	}
-	_, err := a.Wait()
-	return err
+	return appendText(c, "From: a@example.com\r\nSubject: "+subject+"\r\n\r\nbody of "+subject+"\r\n")
 }
 
 // subjects lists the subjects of a user's INBOX on one host, with their number.
@@ -217,183 +204,4 @@ func subjects(t *testing.T, h lab.Host, user, password string) map[string]int {
 		out[m.Envelope.Subject]++
 	}
 	return out
-}
-
-// TestFlipUnderLoad flips a user to and fro while many clients of his append, fetch and idle. Nothing acknowledged may
-// be missing or double (I10, I11), no session may be on the old side once the flip is done (I1, I2), nobody may be
-// told that his password is wrong.
-func TestFlipUnderLoad(t *testing.T) {
-	l := lab.Start(t)
-	g := labGate(t, l, twoUsers, "")
-	g.start()
-	defer g.stop()
-	w := &load{t: t, g: g, user: "user1@example.com", password: "pass1", acked: map[string]bool{}}
-	w.route.Store(&routeAt{side: "old"})
-	stop := make(chan struct{})
-	var wg sync.WaitGroup
-	for i := range 8 {
-		wg.Go(func() { w.client(i, stop) })
-	}
-	idler := rawDial(t, g.imaps, true)
-	idler.until(t, "* OK")
-	idler.send(t, "a LOGIN user1@example.com pass1\r\n")
-	idler.until(t, "a OK")
-	idler.send(t, "b SELECT INBOX\r\nc IDLE\r\n")
-	idler.until(t, "+ ")
-	for i := range 6 {
-		to := []string{"new", "old"}[i%2]
-		w.route.Store(&routeAt{moving: true})
-		g.write(g.routes, strings.Replace(twoUsers, "user1@example.com old", "user1@example.com "+to, 1))
-		g.run(0, "reload")
-		g.waitSide("user1@example.com", to)
-		w.route.Store(&routeAt{side: to, since: time.Now()})
-		if i == 0 {
-			if s := idler.until(t, "* BYE"); !strings.Contains(s, "[UNAVAILABLE]") {
-				t.Error(s)
-			}
-		}
-		time.Sleep(300 * time.Millisecond) // the clients work on the new side
-	}
-	close(stop)
-	wg.Wait()
-	if w.appends.Load() < 20 || w.logins.Load() < 20 {
-		t.Errorf("only %d appends, %d logins: no load", w.appends.Load(), w.logins.Load())
-	}
-	both := subjects(t, l.Old, w.user, w.password)
-	for s, n := range subjects(t, l.New, w.user, w.password) {
-		both[s] += n
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for s := range w.acked {
-		if both[s] != 1 {
-			t.Errorf("%s was acknowledged and is there %d times", s, both[s])
-		}
-	}
-	t.Logf("%d logins, %d appends, %d sessions ended by flips", w.logins.Load(), w.appends.Load(), w.byes.Load())
-}
-
-func (g *gate) waitSide(user, want string) {
-	g.t.Helper()
-	for end := time.Now().Add(30 * time.Second); ; {
-		out := g.run(0, "status", user)
-		if strings.Contains(out, "on "+want+" since") && strings.Contains(out, "SETTLED") {
-			return
-		}
-		if time.Now().After(end) {
-			g.t.Fatalf("%s is not on %s: %s\n%s", user, want, out, g.run(0, "op", "list", "--all"))
-		}
-	}
-}
-
-type routeAt struct {
-	side   string
-	since  time.Time
-	moving bool
-}
-
-// load is clients of one user at work.
-type load struct {
-	t              *testing.T
-	g              *gate
-	user, password string
-	route          atomic.Pointer[routeAt]
-	mu             sync.Mutex
-	acked          map[string]bool
-	appends        atomic.Int64
-	logins         atomic.Int64
-	byes           atomic.Int64
-}
-
-func (w *load) client(id int, stop chan struct{}) {
-	for n := 0; ; n++ {
-		select {
-		case <-stop:
-			return
-		default:
-		}
-		before := w.route.Load()
-		c, err := w.g.dial(w.user, w.password)
-		if err != nil {
-			var no *imap.Error
-			if errors.As(err, &no) && no.Code == imap.ResponseCodeAuthenticationFailed {
-				w.t.Errorf("told that the password is wrong: %v", err)
-			}
-			continue
-		}
-		w.logins.Add(1)
-		w.work(c, id, n, before)
-		c.Close()
-	}
-}
-
-// work uses one session until it is ended or has done some commands.
-func (w *load) work(c *imapclient.Client, id, n int, before *routeAt) {
-	on, err := side(c)
-	if err != nil {
-		w.byes.Add(1)
-		return
-	}
-	if after := w.route.Load(); before == after && !after.moving && on != after.side {
-		w.t.Errorf("logged in on %s while the route was %s", on, after.side)
-	}
-	for i := range 1 + rand.IntN(6) {
-		subject := fmt.Sprintf("m-%d-%d-%d", id, n, i)
-		start := time.Now()
-		if err := appendTo(c, subject); err != nil {
-			w.byes.Add(1)
-			return
-		}
-		w.appends.Add(1)
-		w.mu.Lock()
-		w.acked[subject] = true
-		w.mu.Unlock()
-		if r := w.route.Load(); !r.moving && start.After(r.since) && on != r.side && w.route.Load() == r {
-			w.t.Errorf("a command ran on %s after the flip to %s was done", on, r.side)
-		}
-	}
-}
-
-// TestKillDuringFlips ends the process with kill -9 at random instants of flips. After a restart each user is on one
-// side, settled, and can log in; the history tells it all.
-func TestKillDuringFlips(t *testing.T) {
-	l := lab.Start(t)
-	g := labGate(t, l, twoUsers, "")
-	g.start()
-	defer func() { g.stop() }()
-	for i := range 8 {
-		c, err := g.dial("user1@example.com", "pass1")
-		if err != nil {
-			t.Fatal(err)
-		}
-		to := []string{"new", "old"}[i%2]
-		cmd := g.command("flip", "user1@example.com", to, "--yes")
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Duration(rand.IntN(120)) * time.Millisecond) // somewhere in the flip
-		g.kill()
-		_ = cmd.Wait()
-		c.Close()
-		g.start()
-		want := to
-		if text, err := os.ReadFile(g.routes); err != nil || !strings.Contains(string(text), "user1@example.com "+to) {
-			want = []string{"old", "new"}[i%2] // killed before the request was made
-			if err != nil {
-				t.Fatal(err)
-			}
-		}
-		g.waitSide("user1@example.com", want)
-		c, err = g.dial("user1@example.com", "pass1")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got, err := side(c); got != want {
-			t.Fatalf("round %d: on %s (%v), want %s", i, got, err, want)
-		}
-		c.Close()
-		if want != to {
-			g.run(0, "flip", "user1@example.com", to, "--yes")
-		}
-	}
 }
