@@ -66,7 +66,7 @@ func (a *API) Handler() http.Handler {
 			w.Header().Set("Content-Type", "application/json")
 			if err != nil {
 				w.WriteHeader(http.StatusUnprocessableEntity)
-				v = Failure{Error: plain(err), Exit: exitOf(err)}
+				v = Failure{Error: err.Error(), Exit: exitOf(err)}
 			}
 			_ = json.NewEncoder(w).Encode(v)
 		})
@@ -75,10 +75,12 @@ func (a *API) Handler() http.Handler {
 	handle("GET /user", func(r *http.Request) (any, error) { return a.user(r.Context(), r.FormValue("user")) })
 	handle("GET /sessions", func(r *http.Request) (any, error) { return a.sessions(r.FormValue("user")) })
 	handle("POST /kick", a.kick)
-	handle("POST /reload", func(r *http.Request) (any, error) { return a.Gateway.Reload(r.Context(), r.FormValue("by")) })
-	handle("POST /flip", a.flip)
-	handle("POST /rollback", a.rollback)
-	handle("POST /unpin", a.unpin)
+	handle("POST /reload", moving(func(r *http.Request) (any, error) {
+		return a.Gateway.Reload(r.Context(), r.FormValue("by"))
+	}))
+	handle("POST /flip", moving(a.flip))
+	handle("POST /rollback", moving(a.rollback))
+	handle("POST /unpin", moving(a.unpin))
 	handle("GET /ops", func(r *http.Request) (any, error) {
 		return a.live(a.Store.Operations(r.Context(), op.Filter{Open: r.FormValue("all") == "", Limit: number(r, "limit", 200)}))
 	})
@@ -87,10 +89,10 @@ func (a *API) Handler() http.Handler {
 		return a.Manager.Live(o), err
 	})
 	handle("POST /op/wait", a.wait)
-	handle("POST /op/cancel", a.cancel)
-	handle("POST /op/approve", func(r *http.Request) (any, error) {
+	handle("POST /op/cancel", moving(a.cancel))
+	handle("POST /op/approve", moving(func(r *http.Request) (any, error) {
 		return a.Gateway.Approve(r.Context(), r.FormValue("id"), r.FormValue("by"))
-	})
+	}))
 	handle("GET /history", a.history)
 	return mux
 }
@@ -150,13 +152,16 @@ func number(r *http.Request, key string, def int) int {
 	return def
 }
 
-// plain words an error for a person.
-func plain(err error) string {
-	if errors.Is(err, op.ErrUnavailable) {
-		return "the store cannot be written, so nobody can be moved now; nothing was changed, ask again when it can (" +
-			err.Error() + ")"
+// moving words the store's trouble for who wanted something moved: that is refused, not broken.
+func moving(f func(*http.Request) (any, error)) func(*http.Request) (any, error) {
+	return func(r *http.Request) (any, error) {
+		v, err := f(r)
+		if errors.Is(err, op.ErrUnavailable) {
+			err = fault{ExitRefused, fmt.Errorf("the store cannot be written, so nobody can be moved now; nothing was changed, "+
+				"ask again when it can (%w)", err)}
+		}
+		return v, err
 	}
-	return err.Error()
 }
 
 func exitOf(err error) int {
@@ -168,7 +173,7 @@ func exitOf(err error) int {
 		return ExitNotFound
 	case errors.Is(err, config.ErrAddress):
 		return ExitUsage
-	case errors.Is(err, op.ErrUnavailable), errors.Is(err, cutover.ErrFinal), errors.Is(err, cutover.ErrFileChanged),
+	case errors.Is(err, cutover.ErrFinal), errors.Is(err, cutover.ErrFileChanged),
 		errors.Is(err, cutover.ErrAddressRules), config.IsErrors(err):
 		return ExitRefused
 	}
