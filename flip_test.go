@@ -253,7 +253,7 @@ func TestTemporaryIsNotWrongPassword(t *testing.T) {
 // TestFlipsUnderManyClients flips three users to and fro while many clients of theirs work. Some logins are kept back
 // between the backend's OK and their admission until a commit has passed, so that the races that matter do happen.
 func TestFlipsUnderManyClients(t *testing.T) {
-	b := newBench(t, nil)
+	b := newBench(t, func(c *config.Config) { c.Flip.Deadline = patience / 2 })
 	users := []string{"ann@example.com", "bob@example.com", "cid@example.com"}
 	var logins atomic.Int64
 	b.loggedIn = func(config.Side) {
@@ -265,6 +265,11 @@ func TestFlipsUnderManyClients(t *testing.T) {
 	var wg sync.WaitGroup
 	var acked sync.Map
 	var appends atomic.Int64
+	end := sync.OnceFunc(func() {
+		close(stop)
+		wg.Wait()
+	})
+	defer end() // also when the test ends early: the clients must not outlive it
 	for i := range 24 {
 		wg.Go(func() {
 			for n := 0; ; n++ {
@@ -289,6 +294,9 @@ func TestFlipsUnderManyClients(t *testing.T) {
 		return s
 	}
 	for i := range 12 {
+		if t.Failed() {
+			break // one fault is enough; what follows from it only takes time
+		}
 		ops := b.reload(file([]string{"new", "old"}[i%2]))
 		if len(ops) != len(users) {
 			t.Fatalf("%d flips", len(ops))
@@ -301,8 +309,7 @@ func TestFlipsUnderManyClients(t *testing.T) {
 		had := appends.Load()
 		b.eventually("work behind the flip", func() bool { return t.Failed() || appends.Load() > had+20 })
 	}
-	close(stop)
-	wg.Wait()
+	end()
 	b.onTheRightSide()
 	there := map[string]int{}
 	for _, e := range b.log.list() {
