@@ -26,9 +26,9 @@ lint:
 
 check: lint test
 
-fuzz: ## a minute for each parser
-	$(GO) test -run xxx -fuzz FuzzTracker -fuzztime 60s ./imapwire
-	$(GO) test -run xxx -fuzz FuzzNormalizer -fuzztime 60s ./proxy
+fuzz: ## a minute for each parser, FUZZTIME=10m for more
+	@set -e; for p in $$($(GO) list ./...); do for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
+		echo "$$p $$f"; $(GO) test -run xxx -fuzz "^$$f\$$" -fuzztime $(or $(FUZZTIME),60s) $$p; done; done
 
 clean:
 	rm -rf bin

@@ -66,6 +66,9 @@ func (n *LocalNode) Send(ctx context.Context, m Message) (Ack, error) {
 	return ack, n.Router.Release(m.User, router.Place{Side: m.Side, Epoch: m.Epoch, Generation: m.Generation})
 }
 
+// againTime is the shortest rest of a deadline in which reads are judged once more.
+const againTime = time.Second
+
 func (n *LocalNode) drain(ctx context.Context, m Message, ack Ack) (Ack, error) {
 	empty, err := n.Router.Fence(m.User, m.Generation, m.Text)
 	if err != nil {
@@ -79,6 +82,10 @@ func (n *LocalNode) drain(ctx context.Context, m Message, ack Ack) (Ack, error) 
 			return ack, nil
 		case <-half.C:
 			n.Router.Press(m.User, router.CutReads, m.Text)
+			// A client may stop reading later, or have had bytes on their way that nobody takes: look again.
+			if end, ok := ctx.Deadline(); ok && time.Until(end) > againTime {
+				half.Reset(time.Until(end) / 2)
+			}
 		case <-ctx.Done():
 			for _, s := range n.Router.Sessions(m.User) {
 				if s.Mailbox {

@@ -53,7 +53,7 @@ type link struct {
 	writing  bool      // the server's pump has
 	owes     bool      // ... and in them is the answer to a command that does more than read
 	writes   int64     // chunks passed on to the client
-	stuckAt  int64     // writes when first pressed
+	stuckAt  int64     // writes when last judged
 	ended    bool      // no byte is passed on any more
 	clientIn bool      // false once the client has sent his end
 	silence  time.Time // when the backend must have said something, once the client has sent his end

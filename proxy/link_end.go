@@ -22,8 +22,11 @@ func (l *link) End(p router.Pressure, text string) {
 	}
 	l.pressure, l.text = max(p, l.pressure), text
 	stuck := l.writing && !l.owes && l.writes == l.stuckAt && l.track.ReadsPending()
+	if p == router.CutReads {
+		l.stuckAt = l.writes // the next request judges what he took since this one
+	}
 	if p == router.Cut || p == router.CutReads && stuck {
-		// A client who has not taken a byte of what he asked to read since the first request will not see a BYE.
+		// A client who has not taken a byte of what he asked to read since the last request will not see a BYE.
 		l.ended, l.reason = true, text
 		_ = l.front.SetWriteDeadline(longAgo())
 	}

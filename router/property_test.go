@@ -156,6 +156,11 @@ func TestRouterAgainstModel(t *testing.T) {
 					p.Side, p.Epoch = p.Side.Other(), p.Epoch+1
 				}
 				err := r.Release(n, p)
+				if m.known && !m.fenced && g > m.place.Generation { // it has overtaken its fence, which will be stale
+					wantErr(t, err, nil)
+					m.place, m.fence = p, g
+					return
+				}
 				if !m.fenced || g < m.fence {
 					wantErr(t, err, ErrStale)
 					return

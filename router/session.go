@@ -115,11 +115,11 @@ func (r *Router) Press(name string, p Pressure, text string) {
 
 // Release ends a fence: the user is at p, held logins go on, and sessions that have not ended live on if they are of
 // p's epoch (an abort). An older generation, or one that is not newer while he is not fenced, is ErrStale. A newer
-// one that comes before its fence is kept, so that the fence, when it comes late, is stale.
+// one of a user with a row that comes before its fence is kept, so that the fence, when it comes late, is stale.
 func (r *Router) Release(name string, p Place) error {
 	u := r.lock(name)
-	if !u.fenced && u.place.Generation < p.Generation && u.place.Side == p.Side && u.place.Epoch == p.Epoch {
-		u.place, u.known = p, true
+	if u.known && !u.fenced && u.place.Generation < p.Generation && u.place.Side == p.Side && u.place.Epoch == p.Epoch {
+		u.place = p
 		u.mu.Unlock()
 		return nil
 	}

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Installs what the tests need on Debian: real mail servers and real clients. Quick when all is there.
+# Installs what the tests need on Debian: a C compiler for the race detector, real mail servers, real clients. Quick when
+# all is there.
 # scripts/setup.sh bench installs the peers of the benchmarks too.
 set -eu
-need=(dovecot-core dovecot-imapd dovecot-submissiond dovecot-lmtpd postfix swaks libnet-ssleay-perl isync mutt curl)
+need=(gcc libc6-dev dovecot-core dovecot-imapd dovecot-submissiond dovecot-lmtpd postfix swaks libnet-ssleay-perl isync mutt curl)
 [ "${1:-}" = bench ] && need+=(nginx-light libnginx-mod-mail)
 missing=()
 for p in "${need[@]}"; do

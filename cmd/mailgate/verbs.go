@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -306,6 +307,10 @@ func (p *program) rollbackCommand() *cobra.Command {
 }
 
 func (p *program) move(c *cobra.Command, path, user string, side config.Side) error {
+	var u admin.UserStatus
+	if err := p.call(c, http.MethodGet, "/user", url.Values{"user": {user}}, &u); err == nil && !u.Listed && !u.Known {
+		fmt.Fprintf(p.err, "%s stands in no line of the routes file and has never logged in: is it spelt right?\n", u.User)
+	}
 	goOn, err := p.confirm(c, user, side)
 	if err != nil || !goOn {
 		return err
@@ -435,9 +440,17 @@ func change(e op.Event) string {
 	case e.Before == "" && e.After == "":
 		return ""
 	case e.Before == "":
-		return "to " + e.After
+		return "to " + short(e.After)
 	case e.Before == e.After:
 		return "stays " + e.After
 	}
-	return e.Before + " -> " + e.After
+	return short(e.Before) + " -> " + short(e.After)
+}
+
+// short cuts the serials of routes files as messages have them.
+func short(s string) string {
+	if len(s) == 2*sha256.Size {
+		return s[:12]
+	}
+	return s
 }
