@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"mailgate/config"
 )
 
 // ErrTooMany means that too many attempts of an address wait already: a temporary failure, never a wrong password.
@@ -59,21 +61,10 @@ func (l *Limiter) SetMax(d time.Duration) {
 	l.max = d
 }
 
-// Network is the unit that is counted: an IPv4 address, an IPv6 /64.
-func Network(a netip.Addr) netip.Addr {
-	a = a.Unmap()
-	if a.Is6() {
-		if p, err := a.Prefix(64); err == nil {
-			return p.Addr()
-		}
-	}
-	return a
-}
-
 // Before tells how long an attempt must wait before it is tried; the caller then calls release, once or more. The error is
 // ErrTooMany when too many attempts of the address wait.
 func (l *Limiter) Before(addr netip.Addr, user string) (wait time.Duration, release func(), err error) {
-	addr = Network(addr)
+	addr = config.Network(addr)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	none := func() {}
@@ -113,7 +104,7 @@ func (l *Limiter) count(key any) int {
 
 // Failed notes a refusal of a user ("" when he is not known), and tells how long its answer is to be delayed.
 func (l *Limiter) Failed(addr netip.Addr, user string) time.Duration {
-	addr = Network(addr)
+	addr = config.Network(addr)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := 0
@@ -133,7 +124,7 @@ func (l *Limiter) Failed(addr netip.Addr, user string) time.Duration {
 
 // Succeeded notes a login: the user is known at the address from now on, and his failures are forgotten.
 func (l *Limiter) Succeeded(addr netip.Addr, user string) {
-	addr = Network(addr)
+	addr = config.Network(addr)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.good.put(pair{addr, user}, struct{}{})

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"mailgate/config"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -152,7 +154,7 @@ func TestNetworks(t *testing.T) {
 		{"192.0.2.1", "192.0.2.1"}, {"::ffff:192.0.2.1", "192.0.2.1"}, {"2001:db8::1", "2001:db8::"},
 		{"2001:db8:0:0:ffff::1", "2001:db8::"}, {"2001:db8:0:1::1", "2001:db8:0:1::"}, {"fe80::1%eth0", "fe80::"},
 	} {
-		if got := Network(netip.MustParseAddr(x.a)).String(); got != x.want {
+		if got := config.Network(netip.MustParseAddr(x.a)).String(); got != x.want {
 			t.Errorf("%s: got %s, want %s", x.a, got, x.want)
 		}
 	}

@@ -3,6 +3,7 @@ package backend
 import (
 	"encoding/base64"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -151,9 +152,9 @@ func (c *imapConn) verdict(status, text, code string, challenge []byte, err erro
 	e.Code, e.Challenge = code, challenge
 	if status == "NO" {
 		switch code {
-		case "AUTHENTICATIONFAILED", "AUTHORIZATIONFAILED", "EXPIRED", "ALERT", "AUTHFAILED", "WEBALERT":
+		case "AUTHENTICATIONFAILED", "AUTHORIZATIONFAILED", "EXPIRED", "AUTHFAILED", "WEBALERT":
 			e.Kind = AuthFailed
-		case "":
+		case "", "ALERT": // either may be about anything
 			if !soundsTemporary(text) {
 				e.Kind = AuthFailed
 			}
@@ -165,8 +166,11 @@ func (c *imapConn) verdict(status, text, code string, challenge []byte, err erro
 }
 
 // soundsTemporary tells whether a server without response codes speaks of itself rather than of the password, such as
-// Courier's "NO Temporary problem, please try again later".
+// Courier's "NO Temporary problem, please try again later". Cyrus SASL says "generic failure" when saslauthd is gone, to
+// IMAP clients of Cyrus and to SMTP clients of Postfix.
 func soundsTemporary(text string) bool {
 	text = strings.ToLower(text)
-	return strings.Contains(text, "temporar") || strings.Contains(text, "unavailable")
+	return slices.ContainsFunc([]string{"temporar", "unavailable", "try again later", "try later", "generic failure",
+		"internal error", "internal server error", "too many", "overload", "timed out", "timeout"},
+		func(word string) bool { return strings.Contains(text, word) })
 }

@@ -253,7 +253,7 @@ func (c *smtpConn) auth(who LoginSubmission) (Reply, error) {
 	}
 	e := c.badReply(StepLogin, r, err, "refuses AUTH")
 	e.Challenge = challenge
-	if err == nil && r.Code == 535 && !cancelled && !strings.HasPrefix(r.text(), "4.") {
+	if err == nil && r.Code == 535 && !cancelled && !strings.HasPrefix(r.text(), "4.") && !soundsTemporary(r.text()) {
 		// No other code says that the credentials are wrong: 530, 534 and 538 speak of the connection or the mechanism,
 		// 432 of a transition, 454 and an enhanced code 4.x.x of a failure that passes (RFC 4954, section 6).
 		e.Kind = AuthFailed

@@ -114,7 +114,7 @@ type Routes struct {
 	LocalPart     string        // "fold" (default) or "exact": whether Alice and alice are one user
 	Subaddress    string        // separators, each one character, "+" by default; "" turns sub-addresses off
 	DefaultDomain string        // appended to login names without "@"; "" leaves them
-	Watch         time.Duration // how often the file is looked at besides file events; 0 turns watching off
+	Watch         time.Duration // how often mailgate.yaml and the file are looked at; 0 turns watching off
 	ApproveShare  float64       // an import that would move more than this share of all users waits for op approve
 	ApproveMin    int           // ... unless it moves at most this many
 }

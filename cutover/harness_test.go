@@ -56,6 +56,8 @@ type faulty struct {
 	decide func(name string, n int) fault
 	swaps  func(from int64, next op.Row) // before each swap that is written
 	adds   func()                        // before rows are added
+
+	imported func() // when an import is written, before it answers
 }
 
 func (s *faulty) set(f func(name string, n int) fault) {
@@ -144,7 +146,13 @@ func (s *faulty) Pins(ctx context.Context) (out []op.Pin, err error) {
 }
 
 func (s *faulty) Import(ctx context.Context, im op.ImportTx) (out []op.Operation, err error) {
-	err = s.do(ctx, "Import", func(ctx context.Context) error { out, err = s.Store.Import(ctx, im); return err })
+	err = s.do(ctx, "Import", func(ctx context.Context) error {
+		out, err = s.Store.Import(ctx, im)
+		if s.imported != nil {
+			s.imported()
+		}
+		return err
+	})
 	return out, err
 }
 

@@ -266,7 +266,9 @@ func (m *Manager) adopt(tx op.ImportTx, ops []op.Operation) {
 	}
 	m.linesMu.Unlock()
 	for _, r := range tx.Place { // before the new rules, by which he might be elsewhere
-		m.router.Load(r.User, place(r))
+		if !m.router.Place(r.User, place(r)) {
+			m.cross(r.User, r.Side)
+		}
 	}
 	m.rules.Store(&tx.Rules)
 	m.rec.StoreOK(time.Now())
@@ -287,9 +289,7 @@ func (m *Manager) reread(ctx context.Context) (asked []op.Operation, err error) 
 	ctx, cancel := context.WithTimeout(ctx, tryTime)
 	defer cancel()
 	err = m.store.Rows(ctx, func(r op.Row) error {
-		if _, known := m.router.Lookup(r.User); !known {
-			m.router.Load(r.User, place(r))
-		}
+		m.router.Place(r.User, place(r))
 		return nil
 	})
 	if err != nil {
@@ -307,6 +307,13 @@ func (m *Manager) reread(ctx context.Context) (asked []op.Operation, err error) 
 	if m.serial == serial && maps.Equal(m.lines, lines) {
 		return nil, nil // it was not written; a stray request is the sweeper's
 	}
+	defer func() { // behind the queue, so that what is asked for already counts
+		for user, want := range m.lines {
+			if was, listed := lines[user]; !listed || was != want {
+				m.cross(user, want)
+			}
+		}
+	}()
 	slices.Reverse(open) // oldest first
 	m.mu.Lock()
 	defer m.mu.Unlock()

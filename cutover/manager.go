@@ -67,9 +67,10 @@ type Manager struct {
 	working bool               // Start has brought the store in order: tasks may run
 	waiting string             // the import that waits for approval
 	owed    []op.Row           // rows of users seen at login, not written yet
+	crossed []string           // users who logged in elsewhere while an import placed them
 
 	flushing chan struct{} // held while owed rows are written
-	wake     chan struct{} // rows are owed
+	wake     chan struct{} // rows are owed, or users crossed
 	stray    chan struct{} // a request may have been recorded although the store answered an error
 }
 

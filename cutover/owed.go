@@ -2,9 +2,11 @@ package cutover
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
+	"mailgate/config"
 	"mailgate/op"
 	"mailgate/router"
 )
@@ -33,8 +35,14 @@ func (m *Manager) writeOwed() {
 		case <-m.ctx.Done():
 		case <-m.wake:
 		}
-		if err := m.retry(m.flushOwed); err != nil {
-			m.log.Error("rows of users seen for the first time are not written", "rows", m.Owed(), "err", err)
+		err := m.retry(func(ctx context.Context) error {
+			if err := m.flushOwed(ctx); err != nil {
+				return err
+			}
+			return m.askCrossed(ctx)
+		})
+		if err != nil {
+			m.log.Error("users seen for the first time are not recorded", "rows", m.Owed(), "err", err)
 		}
 		if m.ctx.Err() != nil {
 			return
@@ -60,9 +68,65 @@ func (m *Manager) flushOwed(ctx context.Context) error {
 		m.log.Warn("rows of new users are not written yet", "rows", len(rows), "err", err)
 		return err
 	}
+	for _, r := range rows {
+		if err := m.agree(ctx, r); err != nil {
+			return fmt.Errorf("correct the row of %s: %w", r.User, err)
+		}
+	}
 	m.rec.StoreOK(time.Now())
 	m.mu.Lock()
 	m.owed = slices.Delete(m.owed, 0, len(rows))
 	m.mu.Unlock()
 	return nil
+}
+
+// cross notes users whom a line that was just taken over, and asked for nothing, does not find on its side: they were
+// admitted while it was recorded. Their sessions are the truth (I1), flushOwed makes the store say so too, and the line
+// becomes a flip.
+func (m *Manager) cross(user string, want config.Side) {
+	if p, known := m.router.Lookup(user); !known || p.Side == want {
+		return
+	}
+	m.mu.Lock()
+	m.crossed = append(m.crossed, user)
+	m.mu.Unlock()
+	signal(m.wake)
+}
+
+// agree makes the store say what an admitted login has made true, where an import has placed him on the other side.
+func (m *Manager) agree(ctx context.Context, seen op.Row) error {
+	row, err := m.store.Row(ctx, seen.User)
+	if err != nil {
+		return err
+	}
+	if row.Side == seen.Side || row.State != op.Settled || row.Epoch != seen.Epoch || row.Generation != seen.Generation {
+		return nil
+	}
+	next := row
+	next.Side, next.Generation, next.Since = seen.Side, row.Generation+1, seen.Since
+	return m.store.Swap(ctx, row.Generation, next, op.Operation{}, nil, op.Event{At: time.Now(), User: seen.User,
+		What: "placed where he logged in", Before: row.Side.String(), After: next.Side.String(), By: "serve"})
+}
+
+// askCrossed asks for what the lines of users who crossed an import say.
+func (m *Manager) askCrossed(ctx context.Context) error {
+	for {
+		m.mu.Lock()
+		if len(m.crossed) == 0 {
+			m.mu.Unlock()
+			return nil
+		}
+		user := m.crossed[0]
+		m.mu.Unlock()
+		want, listed := m.Desired(user)
+		_, moving := m.headed(user)
+		if p, _ := m.router.Lookup(user); listed && !moving && p.Side != want {
+			if _, err := m.Request(ctx, user, want, "routes file", false); err != nil {
+				return err
+			}
+		}
+		m.mu.Lock()
+		m.crossed = m.crossed[1:]
+		m.mu.Unlock()
+	}
 }

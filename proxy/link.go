@@ -215,14 +215,14 @@ func (l *link) pumpDown(first []byte) {
 	l.finish()
 }
 
-// deliver passes bytes to the client, and returns false when the session has ended.
-func (l *link) deliver(b []byte) bool {
+// follow has the tracker read the server's bytes; false when the session has ended.
+func (l *link) follow(b []byte) (out []byte, ok bool) {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.ended {
-		l.mu.Unlock()
-		return false
+		return nil, false
 	}
-	out := b
+	out = b
 	if len(b) > 0 {
 		before := l.track.Writes()
 		out = l.track.Server(b)
@@ -231,8 +231,15 @@ func (l *link) deliver(b []byte) bool {
 	l.writing = len(out) > 0
 	l.arm(l.front, &l.frontBy)
 	l.changed.Broadcast()
-	l.mu.Unlock()
+	return out, true
+}
 
+// deliver passes bytes to the client, and returns false when the session has ended.
+func (l *link) deliver(b []byte) bool {
+	out, ok := l.follow(b)
+	if !ok {
+		return false
+	}
 	var err error
 	if len(out) > 0 {
 		l.down += int64(len(out))

@@ -142,7 +142,8 @@ func (l *link) finish() {
 		l.changed.Wait()
 	}
 	var bye, leave string
-	if !l.lost.front {
+	gone := l.lost.front
+	if !gone {
 		bye = l.track.ByeLine(l.text)
 	}
 	if !l.lost.back && l.clientIn {
@@ -155,7 +156,7 @@ func (l *link) finish() {
 		_ = l.front.SetWriteDeadline(time.Now().Add(byeTime))
 		_, err = io.WriteString(l.front, bye)
 	}
-	if w, ok := l.front.(interface{ CloseWrite() error }); ok && err == nil && !l.lost.front {
+	if w, ok := l.front.(interface{ CloseWrite() error }); ok && err == nil && !gone {
 		_ = w.CloseWrite()
 	}
 	_ = l.front.SetReadDeadline(time.Now().Add(time.Second))
@@ -178,9 +179,25 @@ func (l *link) abandon(reason string) {
 	l.front.Close()
 }
 
+// broken ends a session at once whose pump has panicked: the other one must not wait for it, nor a drain.
+func (l *link) broken() {
+	l.mu.Lock()
+	l.ended, l.sending, l.reason = true, false, "panic"
+	l.lost.front, l.lost.back = true, true
+	l.changed.Broadcast()
+	l.mu.Unlock()
+	l.front.Close()
+	l.back.Close()
+	l.sess.Done()
+}
+
 // pumpDone closes and reports when the second pump ends.
 func (l *link) pumpDone() {
 	defer l.srv.wg.Done()
+	if p := recover(); p != nil {
+		l.srv.panicked(l.sess.Client, p)
+		l.broken()
+	}
 	if l.left.Add(-1) > 0 {
 		return
 	}

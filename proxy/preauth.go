@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"sync"
 
-	"mailgate/auth"
 	"mailgate/config"
 )
 
@@ -21,7 +20,7 @@ func (p *preAuth) init() { p.perIP = map[netip.Addr]*list.List{} }
 
 // add takes a client in, or says that there is no room.
 func (p *preAuth) add(c *client, l config.Limits) bool {
-	key := auth.Network(c.addr.Addr())
+	key := config.Network(c.addr.Addr())
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	mine := p.perIP[key]
@@ -83,7 +82,7 @@ func (p *preAuth) unlink(c *client) {
 		return
 	}
 	p.all.Remove(c.inAll)
-	key := auth.Network(c.addr.Addr())
+	key := config.Network(c.addr.Addr())
 	if l := p.perIP[key]; l != nil {
 		l.Remove(c.inIP)
 		if l.Len() == 0 {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -248,9 +250,13 @@ func (s *Server) preAuthSession(c *client) {
 // recoverPanic keeps a fault in one session from ending all others. It is counted, and a test fails on it.
 func (s *Server) recoverPanic(c *client) {
 	if p := recover(); p != nil {
-		s.rec.Violation("panic")
-		s.log.Error("panic in a session", "client", c.addr, "panic", p)
+		s.panicked(c.addr, p)
 	}
+}
+
+func (s *Server) panicked(client netip.AddrPort, p any) {
+	s.rec.Violation("panic")
+	s.log.Error("panic in a session", "client", client, "panic", p, "stack", string(debug.Stack()))
 }
 
 // Shutdown ends all: strangers at once, sessions at a boundary, and what is left when ctx ends is cut. Call it after

@@ -158,7 +158,7 @@ func (l *Login) End() {
 func (r *Router) countIP(a netip.Addr, limit int) bool {
 	r.ipMu.Lock()
 	defer r.ipMu.Unlock()
-	a = network(a)
+	a = config.Network(a)
 	if limit > 0 && r.ips[a] >= limit {
 		return false
 	}
@@ -169,20 +169,10 @@ func (r *Router) countIP(a netip.Addr, limit int) bool {
 func (r *Router) uncountIP(a netip.Addr) {
 	r.ipMu.Lock()
 	defer r.ipMu.Unlock()
-	a = network(a)
+	a = config.Network(a)
 	if r.ips[a]--; r.ips[a] <= 0 {
 		delete(r.ips, a)
 	}
-}
-
-// network is what counts as one address: of IPv6 a /64, which one host may have whole.
-func network(a netip.Addr) netip.Addr {
-	if a = a.Unmap(); a.Is6() {
-		if p, err := a.Prefix(64); err == nil {
-			return p.Addr()
-		}
-	}
-	return a
 }
 
 // Details describe a session for lists, logs and drain.

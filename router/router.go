@@ -70,7 +70,7 @@ func (r *Router) Configure(o Options) { r.opts.Store(&o) }
 // SetUnknown changes the answer for users who have no row. Live sessions are not touched.
 func (r *Router) SetUnknown(f func(user string) config.Side) { r.unknown.Store(&f) }
 
-// Load sets a user's place from the store, at start or for a new row; logins under way are routed anew. A user who is
+// Load sets a user's place from the store; logins under way are routed anew. A user who is
 // fenced or has newer state is left alone, and so is one with sessions on another side or of another epoch; false is
 // returned then.
 func (r *Router) Load(name string, p Place) bool {
@@ -81,6 +81,17 @@ func (r *Router) Load(name string, p Place) bool {
 	}
 	if len(u.sessions) > 0 && (u.place.Side != p.Side || u.place.Epoch != p.Epoch) {
 		return false // I1: their side is the truth
+	}
+	u.place, u.known = p, true
+	return true
+}
+
+// Place is Load for a user who has no row yet; false when he has one by now, or is owed one.
+func (r *Router) Place(name string, p Place) bool {
+	u := r.lock(name)
+	defer u.mu.Unlock()
+	if u.known {
+		return false
 	}
 	u.place, u.known = p, true
 	return true

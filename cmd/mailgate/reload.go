@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -129,11 +130,23 @@ func (g *gateway) SetSide(ctx context.Context, user string, side config.Side, by
 	if _, _, err := config.EditRoute(c, user, side); err != nil {
 		return admin.Reloaded{}, err
 	}
+	mine, err := os.ReadFile(c.Routes.File)
+	if err != nil {
+		return admin.Reloaded{}, fmt.Errorf("routes file: %w", err)
+	}
 	r, err := g.reload(ctx, by)
 	if err != nil { // the file must not say what was refused: the next reload would move the user
-		err = errors.Join(err, config.RestoreRoutes(c, before))
+		err = errors.Join(err, takeBack(c, before, mine))
 	}
 	return r, err
+}
+
+// takeBack undoes an edit of the routes file, unless somebody else has changed it since: his work must not be lost.
+func takeBack(c *config.Config, before, mine []byte) error {
+	if now, err := os.ReadFile(c.Routes.File); err != nil || !bytes.Equal(now, mine) {
+		return errors.Join(errors.New("the routes file has changed meanwhile and stays so: the edit of the user's line is still in it"), err)
+	}
+	return config.RestoreRoutes(c, before)
 }
 
 // Approve implements admin.Gateway.

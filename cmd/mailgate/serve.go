@@ -11,6 +11,8 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -37,10 +39,32 @@ func (p *program) serveCommand() *cobra.Command {
 // certificateLook is how often certificate files are looked at.
 const certificateLook = 10 * time.Second
 
+// paceCollector lets garbage gather up to half of what lives, since idle sessions are most of the memory, and up to 8 MiB
+// in any case: the collector reckons with a ballast that nobody touches, so that it is never resident. Without it a
+// gateway with few sessions would collect after every other login. An operator's GOGC stands.
+func paceCollector() (stop func()) {
+	if os.Getenv("GOGC") != "" {
+		return func() {}
+	}
+	ballast := make([]byte, 16<<20)
+	before := debug.SetGCPercent(50)
+	return func() {
+		debug.SetGCPercent(before)
+		runtime.KeepAlive(ballast)
+	}
+}
+
+// firstLook bounds the look at the backends before clients are served: a side that does not answer must not keep the
+// other one's users out.
+const firstLook = 2 * time.Second
+
 // serve is the boot story: what is read, opened and started, in order, and ended in the opposite one. started (may be
 // nil) is called when clients are served.
 func (p *program) serve(ctx context.Context, started func(*gateway)) error {
 	defer paceCollector()()
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP) // one that comes during the start waits; it must not end the process
+	defer signal.Stop(hangups)
 	g, err := p.open(ctx, func(c config.Log) *slog.Logger { return newLog(p.err, c) }, lockWait)
 	if err != nil {
 		return err
@@ -63,11 +87,11 @@ func (p *program) serve(ctx context.Context, started func(*gateway)) error {
 		return err
 	}
 	g.listeners, g.since, g.serving = conf.Listen, time.Now(), true
-	return g.run(ctx, started)
+	return g.run(ctx, hangups, started)
 }
 
 // run serves until ctx ends: then logins stop first, sessions end at their boundaries, and the rest follows.
-func (g *gateway) run(ctx context.Context, started func(*gateway)) error {
+func (g *gateway) run(ctx context.Context, hangups <-chan os.Signal, started func(*gateway)) error {
 	conf := g.conf.Load()
 	control, err := listenControl(conf.Control.Socket)
 	if err != nil {
@@ -87,11 +111,13 @@ func (g *gateway) run(ctx context.Context, started func(*gateway)) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
-	g.dialer.Refresh(work, conf.Hostname) // so that the first client is offered what both sides have
+	look, done := context.WithTimeout(work, firstLook)
+	g.dialer.Refresh(look, conf.Hostname) // so that the first client is offered what both sides have
+	done()
 	wg.Go(func() { g.dialer.Run(work, conf.Hostname) })
 	wg.Go(func() { g.certs.Watch(work, certificateLook) })
 	wg.Go(func() { g.watch(work) })
-	wg.Go(func() { g.hangups(work) })
+	wg.Go(func() { g.hangups(work, hangups) })
 	for i, a := range g.proxy.Addrs() {
 		g.log.Info("listening", "listener", conf.Listen[i].URL, "address", a.String())
 	}
@@ -102,8 +128,8 @@ func (g *gateway) run(ctx context.Context, started func(*gateway)) error {
 	g.proxy.Serve(ctx)
 	g.ready.Store(false)
 	g.log.Info("stopping", "sessions", len(g.router.Sessions("")))
-	last, done := context.WithTimeout(context.WithoutCancel(ctx), g.conf.Load().Shutdown)
-	defer done()
+	last, enough := context.WithTimeout(context.WithoutCancel(ctx), g.conf.Load().Shutdown)
+	defer enough()
 	g.proxy.Shutdown(last)
 	return nil
 }
@@ -173,10 +199,7 @@ func serveHTTP(l net.Listener, h http.Handler, log *slog.Logger) (stop func()) {
 }
 
 // hangups reloads on SIGHUP.
-func (g *gateway) hangups(ctx context.Context) {
-	ch := make(chan os.Signal, 1)
-	signal.Notify(ch, syscall.SIGHUP)
-	defer signal.Stop(ch)
+func (g *gateway) hangups(ctx context.Context, ch <-chan os.Signal) {
 	for {
 		select {
 		case <-ctx.Done():

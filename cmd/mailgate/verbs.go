@@ -15,6 +15,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/mattn/go-isatty"
 	"github.com/spf13/cobra"
 
 	"mailgate/admin"
@@ -271,15 +272,13 @@ func (p *program) confirm(c *cobra.Command, user string, to config.Side) (goOn b
 	if yes, _ := c.Flags().GetBool("yes"); yes {
 		return true, nil
 	}
-	if f, ok := p.in.(*os.File); ok {
-		if st, err := f.Stat(); err == nil && st.Mode()&os.ModeCharDevice != 0 {
-			fmt.Fprint(p.err, "Go on? [y/N] ")
-			line, _ := bufio.NewReader(p.in).ReadString('\n')
-			if a := strings.ToLower(strings.TrimSpace(line)); a == "y" || a == "yes" {
-				return true, nil
-			}
-			return false, exitError{exitRefused, errors.New("not confirmed; nothing was changed")}
+	if f, ok := p.in.(*os.File); ok && isatty.IsTerminal(f.Fd()) {
+		fmt.Fprint(p.err, "Go on? [y/N] ")
+		line, _ := bufio.NewReader(p.in).ReadString('\n')
+		if a := strings.ToLower(strings.TrimSpace(line)); a == "y" || a == "yes" {
+			return true, nil
 		}
+		return false, exitError{exitRefused, errors.New("not confirmed; nothing was changed")}
 	}
 	return false, exitError{exitUsage, errors.New("not on a terminal: add --yes (or --dry-run)")}
 }
