@@ -170,7 +170,7 @@ func (s *Server) accept(ctx context.Context, l *listener) {
 			s.admit(l, c)
 		case ctx.Err() != nil || errors.Is(err, net.ErrClosed):
 			return
-		default: // out of descriptors, most likely: the oldest stranger gives way
+		default: // out of descriptors, most likely: the oldest strangers give way
 			s.log.Warn("accept", "listener", l.URL, "err", err)
 			s.pre.evictOldest()
 			select {

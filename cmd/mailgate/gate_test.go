@@ -40,6 +40,7 @@ type gate struct {
 	cmd                      *exec.Cmd
 	log                      *syncBuffer
 	done                     chan struct{}
+	descriptors              int // that serve may have; 0 means as many as here
 }
 
 type syncBuffer struct {
@@ -127,6 +128,11 @@ func (g *gate) start() {
 	g.t.Helper()
 	g.log = &syncBuffer{}
 	g.cmd = g.command("serve")
+	if g.descriptors > 0 {
+		sh := exec.Command("sh", append([]string{"-c", fmt.Sprintf("ulimit -n %d; exec \"$0\" \"$@\"", g.descriptors)}, g.cmd.Args...)...)
+		sh.Env = g.cmd.Env
+		g.cmd = sh
+	}
 	g.cmd.Stderr = g.log
 	if err := g.cmd.Start(); err != nil {
 		g.t.Fatal(err)

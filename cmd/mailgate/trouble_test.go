@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -13,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/emersion/go-imap/v2"
 
 	"mailgate/mailtest"
 )
@@ -85,6 +88,35 @@ func TestStoreTrouble(t *testing.T) {
 			}
 		})
 	})
+}
+
+// TestOutOfDescriptors: strangers who hold all descriptors give way to a user, who is not told that his password is wrong.
+func TestOutOfDescriptors(t *testing.T) {
+	g := memoryGate(t, twoUsers, "")
+	g.descriptors = 128
+	g.start()
+	defer g.stop()
+	for range 300 {
+		c, err := net.Dial("tcp", g.imapPlain)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	for end := time.Now().Add(20 * time.Second); ; {
+		c, err := g.dial("user1@example.com", "pass1")
+		if err == nil {
+			c.Close()
+			break
+		}
+		var no *imap.Error
+		if errors.As(err, &no) && no.Code == imap.ResponseCodeAuthenticationFailed || time.Now().After(end) {
+			t.Fatal(err)
+		}
+	}
+	if !strings.Contains(g.log.String(), "too many open files") {
+		t.Error("descriptors were not short")
+	}
 }
 
 // storeTrouble goes through the trouble; slow means that each write takes its time to fail.
