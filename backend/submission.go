@@ -204,6 +204,12 @@ func xtext(s string) string {
 	return b.String()
 }
 
+// lies tells whether a 535 speaks of the server all the same: Postfix says it of whatever its SASL library reports, such
+// as Cyrus SASL's "generic failure" when saslauthd is gone. Its "(reason unavailable)" is a wrong password.
+func lies(text string) bool {
+	return soundsTemporary(strings.ReplaceAll(text, "(reason unavailable)", ""))
+}
+
 // maxAuthLine is the longest AUTH command with an initial response: RFC 5321, section 4.5.3.1.4.
 const maxAuthLine = 500
 
@@ -253,7 +259,7 @@ func (c *smtpConn) auth(who LoginSubmission) (Reply, error) {
 	}
 	e := c.badReply(StepLogin, r, err, "refuses AUTH")
 	e.Challenge = challenge
-	if err == nil && r.Code == 535 && !cancelled && !strings.HasPrefix(r.text(), "4.") && !soundsTemporary(r.text()) {
+	if err == nil && r.Code == 535 && !cancelled && !strings.HasPrefix(r.text(), "4.") && !lies(r.text()) {
 		// No other code says that the credentials are wrong: 530, 534 and 538 speak of the connection or the mechanism,
 		// 432 of a transition, 454 and an enhanced code 4.x.x of a failure that passes (RFC 4954, section 6).
 		e.Kind = AuthFailed

@@ -48,6 +48,8 @@ func TestAuth(t *testing.T) {
 			"\nC" + `" "\r\n"` + "\nS: 535 5.7.8 Authentication failed.\n",
 			"C: AUTH XOAUTH2 " + b64(oauth(smtpUser, "old")) + "\nS: 334 " + b64(`{"status":"400"}`) + "\nC" + `" "\r\n"` +
 				"\nS: 535 5.7.8 expired\n"},
+		"535 of Postfix": {all, "C: AUTH PLAIN " + smtpPlain + "\nS: 535 5.7.8 ...\n",
+			"C: AUTH PLAIN " + smtpPlain + "\nS: 535 5.7.8 Error: authentication failed: (reason unavailable)\n"},
 		"535 of Cyrus SASL": {all, "C: AUTH PLAIN " + smtpPlain + "\nS: 454 4.7.0 ...\n",
 			"C: AUTH PLAIN " + smtpPlain + "\nS: 535 5.7.8 Error: authentication failed: generic failure\n"},
 		"XOAUTH2, broken backend": {all, "C: AUTH XOAUTH2 " + b64(oauth(smtpUser, "tok")) + "\nS: 454 4.7.0 ...\n",
