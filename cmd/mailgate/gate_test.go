@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,7 +22,9 @@ import (
 
 	"github.com/emersion/go-imap/v2/imapclient"
 
+	"mailgate/admin"
 	"mailgate/mailtest/lab"
+	"mailgate/op"
 )
 
 // TestMain makes the test binary the program itself when a test starts it as a child.
@@ -311,16 +315,29 @@ func (l *lines) send(t *testing.T, s string) {
 	}
 }
 
-// waitSide waits until a user is settled on a side.
+// user asks serve about a user, as the verbs do but without starting a program for it.
+func (g *gate) user(name string) (admin.UserStatus, error) {
+	var u admin.UserStatus
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	socket := filepath.Join(g.dir, "state", "control.sock")
+	err := admin.Client{Socket: socket}.Call(ctx, http.MethodGet, "/user", url.Values{"user": {name}}, &u)
+	return u, err
+}
+
+// waitSide waits until a user is settled on a side and nothing is under way that would move him.
 func (g *gate) waitSide(user, want string) {
 	g.t.Helper()
-	for end := time.Now().Add(30 * time.Second); ; {
-		out := g.run(0, "status", user)
-		if strings.Contains(out, "on "+want+" since") && strings.Contains(out, "SETTLED") {
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		u, err := g.user(user)
+		if err != nil {
+			g.t.Fatal(err)
+		}
+		if u.Side.String() == want && u.State == op.Settled && len(u.Open) == 0 {
 			return
 		}
 		if time.Now().After(end) {
-			g.t.Fatalf("%s is not on %s: %s\n%s", user, want, out, g.run(0, "op", "list", "--all"))
+			g.t.Fatalf("%s is not on %s: %+v\n%s", user, want, u, g.run(0, "op", "list", "--all"))
 		}
 	}
 }

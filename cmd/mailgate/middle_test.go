@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"mailgate/mailtest/lab"
+	"mailgate/op"
 )
 
 // TestFlipInTheMiddle flips users while a session of theirs is in the middle of something, against real servers: no half
@@ -134,9 +135,13 @@ func (g *gate) flipping(t *testing.T, n int) (end func(exit int) string) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for limit := time.Now().Add(10 * time.Second); !strings.Contains(g.run(0, "status", user), "DRAIN"); {
-		if time.Now().After(limit) {
-			t.Fatalf("the flip does not wait: %s\n%s", out, g.run(0, "status", user))
+	for limit := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		u, err := g.user(user)
+		if err != nil || time.Now().After(limit) {
+			t.Fatalf("the flip does not wait: %s\n%+v %v", out, u, err)
+		}
+		if u.State == op.Drain {
+			break
 		}
 	}
 	return func(exit int) string {
