@@ -10,36 +10,20 @@ import (
 	"time"
 )
 
-// tcpPair is both ends of a TCP connection.
-func tcpPair(t *testing.T) (*Quiet, *net.TCPConn) {
+// quietPair is a TCP connection, one end of it quiet.
+func quietPair(t *testing.T) (*Quiet, *net.TCPConn) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	a, b := pair(t)
+	q, err := NewQuiet(a)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	c, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		c.Close()
-		s.Close()
-	})
-	q, err := NewQuiet(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return q, s.(*net.TCPConn)
+	return q, b
 }
 
 // TestQuietWait: it returns for bytes, an end, a reset and a deadline, each told from the others, and takes nothing.
 func TestQuietWait(t *testing.T) {
-	q, peer := tcpPair(t)
+	q, peer := quietPair(t)
 	s, ok := NewStream(q)
 	if !ok {
 		t.Fatal("no stream")
@@ -74,7 +58,7 @@ func TestQuietWait(t *testing.T) {
 		t.Errorf("end: %v", err)
 	}
 
-	q, peer = tcpPair(t)
+	q, peer = quietPair(t)
 	s, _ = NewStream(q)
 	go func() { waited <- s.Wait() }()
 	_ = peer.SetLinger(0)
@@ -86,7 +70,7 @@ func TestQuietWait(t *testing.T) {
 
 // TestQuietCloses once, and says so once.
 func TestQuietCloses(t *testing.T) {
-	q, _ := tcpPair(t)
+	q, _ := quietPair(t)
 	n := 0
 	q.OnClose(func() { n++ })
 	_ = q.Close()
