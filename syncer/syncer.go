@@ -1,0 +1,101 @@
+package syncer
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"mailgate/backend"
+	"mailgate/config"
+)
+
+// Options of a Syncer.
+type Options struct {
+	Store Store
+	// Open logs in at a side as user.
+	Open func(ctx context.Context, side config.Side, user string) (*backend.Client, error)
+	// Route tells the side that decides.
+	Route       func(ctx context.Context, user string) (config.Side, int64, error) // side and epoch
+	Rules       Rules
+	Connections int           // to each side, for one user; 0 means 3
+	Batch       int           // messages of one append, at most; 0 means 256
+	BatchBytes  int64         // bytes of one append, at most; 0 means 8 MiB
+	Settle      time.Duration // how long UIDNEXT must stand still before an append of unknown outcome is done again; 0 means 2 s
+	Grace       time.Duration // before a folder that is gone on one side is deleted on the other; 0 means 24 h
+	Owner       string        // names this process towards the store
+	Log         *slog.Logger
+	Now         func() time.Time
+}
+
+// Syncer keeps accounts equal. It is safe for concurrent use; one pass over a user at a time.
+type Syncer struct{}
+
+// New makes a Syncer.
+func New(o Options) *Syncer { return &Syncer{} }
+
+// RunOptions of one pass.
+type RunOptions struct {
+	DryRun   bool           // say what would be done
+	Deletes  bool           // a person says that mass deletes are meant: the guard of bulk deletes is off
+	Progress func(Progress) // called often, from one goroutine at a time; may be nil
+}
+
+// Progress is how far a pass is.
+type Progress struct {
+	Phase    string // "plan", "scan", "copy", "changes", "done"
+	Folder   string // as people read it, the one worked on
+	Folders  [2]int // done, of
+	Messages [2]int64
+	Bytes    [2]int64
+	Began    time.Time
+	Failed   int64 // quarantined
+}
+
+// Report is what a pass did. Text of errors is for people; nothing in it is secret.
+type Report struct {
+	User       string           `json:"user"`
+	Authority  string           `json:"authority"`
+	DryRun     bool             `json:"dry_run,omitempty"`
+	Began      time.Time        `json:"began"`
+	Took       time.Duration    `json:"took_ns"`
+	Folders    int              `json:"folders"`
+	Created    [2]int           `json:"folders_created"` // by side, old and new
+	Renamed    [2]int           `json:"folders_renamed"`
+	Deleted    [2]int           `json:"folders_deleted"`
+	Copied     [2]int64         `json:"copied"` // messages created on that side
+	Bytes      [2]int64         `json:"bytes"`
+	Moved      [2]int64         `json:"moved"`
+	Flags      [2]int64         `json:"flags"` // messages whose flags were changed
+	Expunged   [2]int64         `json:"expunged"`
+	Subscribed [2]int           `json:"subscriptions"`
+	Paired     int64            `json:"paired"`               // found on both sides, by content
+	Pairs      int64            `json:"pairs"`                // now in all
+	Held       []Held           `json:"held,omitempty"`       // deletes that wait for a person
+	Lost       map[string]int64 `json:"lost_flags,omitempty"` // flags that the other side cannot keep -> messages
+	Quarantine []Quarantined    `json:"quarantine,omitempty"`
+	Errors     []FolderError    `json:"errors,omitempty"` // folders that could not be done; the others were
+}
+
+// Held is a delete that the guard keeps back.
+type Held struct {
+	Folder   string `json:"folder"`
+	Side     string `json:"side"`
+	Messages int    `json:"messages"`
+	Of       int    `json:"of"`
+	Why      string `json:"why"`
+}
+
+// FolderError is a folder that a pass could not finish.
+type FolderError struct {
+	Folder string `json:"folder"`
+	Error  string `json:"error"`
+}
+
+// Plan reads both sides and makes the plan. Nothing is written anywhere.
+func (s *Syncer) Plan(ctx context.Context, user string) (*Plan, error) { return nil, nil }
+
+// Run makes one pass: afterwards both sides are equal, as far as the report does not say otherwise. After an error, or a
+// crash at any moment, Run goes on where it was.
+func (s *Syncer) Run(ctx context.Context, user string, o RunOptions) (*Report, error) {
+	return nil, nil
+}

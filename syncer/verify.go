@@ -1,0 +1,51 @@
+package syncer
+
+import (
+	"context"
+	"time"
+)
+
+// VerifyOptions of Verify.
+type VerifyOptions struct {
+	Deep     bool // hash every body; otherwise a sample
+	Sample   int  // bodies hashed for each folder without Deep; 0 means 20
+	Progress func(Progress)
+}
+
+// Verification is what both accounts look like beside each other.
+type Verification struct {
+	User     string               `json:"user"`
+	At       time.Time            `json:"at"`
+	Took     time.Duration        `json:"took_ns"`
+	Deep     bool                 `json:"deep"`
+	Folders  []FolderVerification `json:"folders"`
+	Messages [2]int64             `json:"messages"`
+	Compared int64                `json:"compared"` // pairs
+	Hashed   int64                `json:"hashed"`
+	Equal    bool                 `json:"equal"`
+}
+
+// FolderVerification is one folder of it.
+type FolderVerification struct {
+	Name        [2]string    `json:"name"` // as people read them
+	Messages    [2]int64     `json:"messages"`
+	Hashed      int64        `json:"hashed"`
+	Differences []Difference `json:"differences,omitempty"`
+	Explained   []Difference `json:"explained,omitempty"` // known and accepted: quarantine, flags that a side cannot keep
+}
+
+// Difference is one that was found.
+type Difference struct {
+	Kind      string    `json:"kind"` // "missing-old", "missing-new", "flags", "size", "date", "body", "folder", "subscription"
+	UID       [2]uint32 `json:"uid"`
+	Subject   string    `json:"subject,omitempty"`
+	MessageID string    `json:"message_id,omitempty"`
+	Old       string    `json:"old,omitempty"`
+	New       string    `json:"new,omitempty"`
+	Why       string    `json:"why,omitempty"`
+}
+
+// Verify compares both sides of a user. It writes nothing.
+func (s *Syncer) Verify(ctx context.Context, user string, o VerifyOptions) (*Verification, error) {
+	return nil, nil
+}
