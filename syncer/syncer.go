@@ -1,8 +1,13 @@
 package syncer
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"strings"
+	"sync"
 	"time"
 
 	"mailgate/backend"
@@ -21,17 +26,12 @@ type Options struct {
 	Batch       int           // messages of one append, at most; 0 means 256
 	BatchBytes  int64         // bytes of one append, at most; 0 means 8 MiB
 	Settle      time.Duration // how long UIDNEXT must stand still before an append of unknown outcome is done again; 0 means 2 s
-	Grace       time.Duration // before a folder that is gone on one side is deleted on the other; 0 means 24 h
+	Grace       time.Duration // before a folder that is gone on one side is deleted on the other; 0 means 24 h, less means at once
+	Keep        time.Duration // how long a connection to each side is kept for the next pass over the same user; 0 means not at all
 	Owner       string        // names this process towards the store
 	Log         *slog.Logger
 	Now         func() time.Time
 }
-
-// Syncer keeps accounts equal. It is safe for concurrent use; one pass over a user at a time.
-type Syncer struct{}
-
-// New makes a Syncer.
-func New(o Options) *Syncer { return &Syncer{} }
 
 // RunOptions of one pass.
 type RunOptions struct {
@@ -91,11 +91,121 @@ type FolderError struct {
 	Error  string `json:"error"`
 }
 
+// Errors of a pass as a whole.
+var (
+	// ErrBusy means that a pass over this user is under way in this process.
+	ErrBusy = errors.New("a pass over this user is under way")
+)
+
+// RefusedError is a plan that cannot be carried out as it is: nothing was written anywhere.
+type RefusedError struct{ Plan *Plan }
+
+func (e *RefusedError) Error() string {
+	var list []string
+	for _, f := range e.Plan.Refused() {
+		list = append(list, fmt.Sprintf("%s: %s", cmp.Or(f.Shown[config.Old], f.Shown[config.New]), f.Why))
+	}
+	return "the folder plan cannot be carried out: " + strings.Join(list, "; ")
+}
+
+// SideError is trouble with one side that ends a pass.
+type SideError struct {
+	Side config.Side
+	Err  error
+}
+
+func (e *SideError) Error() string { return e.Side.String() + ": " + e.Err.Error() }
+func (e *SideError) Unwrap() error { return e.Err }
+
+// Syncer keeps accounts equal. It is safe for concurrent use; one pass over a user at a time.
+type Syncer struct {
+	o Options
+
+	mu    sync.Mutex
+	users map[string]bool // under way
+	idle  idleConns
+}
+
+// New makes a Syncer. Close ends it.
+func New(o Options) *Syncer {
+	if o.Connections <= 0 {
+		o.Connections = 3
+	}
+	if o.Batch <= 0 {
+		o.Batch = 256
+	}
+	if o.BatchBytes <= 0 {
+		o.BatchBytes = 8 << 20
+	}
+	if o.Settle <= 0 {
+		o.Settle = 2 * time.Second
+	}
+	if o.Grace == 0 {
+		o.Grace = 24 * time.Hour
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return &Syncer{o: o, users: map[string]bool{}}
+}
+
+// Close ends the connections that are kept. No pass may be under way.
+func (s *Syncer) Close() { s.idle.closeAll() }
+
+// begin makes sure that only one pass is over a user.
+func (s *Syncer) begin(user string) (end func(), err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.users[user] {
+		return nil, fmt.Errorf("%s: %w", user, ErrBusy)
+	}
+	s.users[user] = true
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.users, user)
+	}, nil
+}
+
 // Plan reads both sides and makes the plan. Nothing is written anywhere.
-func (s *Syncer) Plan(ctx context.Context, user string) (*Plan, error) { return nil, nil }
+func (s *Syncer) Plan(ctx context.Context, user string) (*Plan, error) {
+	p, err := s.newPass(ctx, user, RunOptions{DryRun: true})
+	if err != nil {
+		return nil, err
+	}
+	defer p.close()
+	if err := p.list(ctx); err != nil {
+		return nil, err
+	}
+	return p.plan, nil
+}
 
 // Run makes one pass: afterwards both sides are equal, as far as the report does not say otherwise. After an error, or a
-// crash at any moment, Run goes on where it was.
+// crash at any moment, Run goes on where it was. The report is there also beside an error, when anything was done.
 func (s *Syncer) Run(ctx context.Context, user string, o RunOptions) (*Report, error) {
-	return nil, nil
+	end, err := s.begin(user)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	p, err := s.newPass(ctx, user, o)
+	if err != nil {
+		return nil, err
+	}
+	defer p.close()
+	if !o.DryRun {
+		stop, err := p.acquire(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer stop()
+		if ctx, err = p.fenced(ctx); err != nil {
+			return nil, err
+		}
+	}
+	err = p.run(ctx)
+	return p.finish(ctx, err)
 }

@@ -1,0 +1,298 @@
+package syncer
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"mailgate/backend"
+	"mailgate/config"
+	"mailgate/imapwire"
+	"mailgate/syncer/merge"
+)
+
+// each runs do for folders, several at once. What goes wrong with one is noted; the first error that ends the pass is
+// returned.
+func (p *pass) each(ctx context.Context, list []*folder, do func(context.Context, *folder) error) error {
+	queue := make(chan *folder, len(list))
+	for _, f := range list {
+		queue <- f
+	}
+	close(queue)
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var first error
+	for range min(p.s.o.Connections, len(list)) {
+		wg.Go(func() {
+			for f := range queue {
+				if ctx.Err() != nil {
+					return
+				}
+				err := do(ctx, f)
+				if err != nil {
+					err = p.fail(ctx, f, err)
+				}
+				f.unload()
+				if err != nil {
+					mu.Lock()
+					if first == nil {
+						first = err
+					}
+					mu.Unlock()
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return first
+}
+
+// flags carries changes of flags, by as few commands as there are different deltas.
+func (p *pass) flags(ctx context.Context) error {
+	p.progress(func(g *Progress) { g.Phase = "changes"; g.Folder = "" })
+	var list []*folder
+	for _, f := range p.folders {
+		w := &f.work
+		if f.err != nil || len(w.change[0])+len(w.change[1])+len(w.rebase) == 0 {
+			continue
+		}
+		if p.opts.DryRun {
+			for side := range w.change {
+				for _, c := range w.change[side] {
+					p.report.Flags[side] += int64(len(c.pairs))
+				}
+			}
+			continue
+		}
+		list = append(list, f)
+	}
+	return p.each(ctx, list, p.flagsOf)
+}
+
+func (p *pass) flagsOf(ctx context.Context, f *folder) error {
+	if err := p.load(ctx, f); err != nil {
+		return err
+	}
+	for _, r := range f.work.rebase {
+		f.pairs.rebase(r.uid, r.base)
+	}
+	for _, side := range config.Sides {
+		changes := f.work.change[side]
+		if len(changes) == 0 {
+			continue
+		}
+		err := p.on(ctx, side, func(c *backend.Client) error {
+			sel, err := c.Select(f.Name[side], backend.SelectOptions{}).Result(ctx)
+			if err != nil {
+				return err
+			}
+			if sel.Validity != f.validity(side) {
+				return fmt.Errorf("the mailbox was reset on %s", side)
+			}
+			return p.change(ctx, c, f, side, sel, changes)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return p.save(ctx, f, Change{})
+}
+
+// change does one side's changes in the mailbox that is selected. A change that was done already does no harm.
+func (p *pass) change(ctx context.Context, c *backend.Client, f *folder, side config.Side, sel *backend.Selected, changes []change) error {
+	type sent struct {
+		change
+		list []*backend.Command
+	}
+	var all []sent
+	for _, x := range changes {
+		x.add = slices.DeleteFunc(slices.Clone(x.add), func(flag string) bool { return !sel.CanKeep(flag) })
+		s := sent{change: x}
+		for _, set := range uidSets(x.pairs, side) {
+			if len(x.add) > 0 {
+				s.list = append(s.list, c.Store(set, backend.StoreOptions{Add: x.add}))
+			}
+			if len(x.remove) > 0 {
+				s.list = append(s.list, c.Store(set, backend.StoreOptions{Remove: x.remove}))
+			}
+		}
+		all = append(all, s)
+	}
+	for _, s := range all {
+		refusedOne := false
+		for _, cmd := range s.list {
+			if err := cmd.Wait(ctx); err != nil {
+				if !refused(err) {
+					return err
+				}
+				refusedOne = true
+			}
+		}
+		if refusedOne { // one flag too many spoils all of them
+			kept := s.add[:0:0]
+			for _, flag := range s.add {
+				switch err := storeSets(ctx, c, uidSets(s.pairs, side), backend.StoreOptions{Add: []string{flag}}); {
+				case err == nil:
+					kept = append(kept, flag)
+				case !refused(err):
+					return err
+				default:
+					p.count(func(r *Report) { r.Lost[flag] += int64(len(s.pairs)) })
+				}
+			}
+			s.add = kept
+			if len(s.remove) > 0 {
+				if err := storeSets(ctx, c, uidSets(s.pairs, side), backend.StoreOptions{Remove: s.remove}); err != nil {
+					return err
+				}
+			}
+		}
+		f.mu.Lock()
+		base := s.base
+		base[side] = f.keeps(base[side], s.add, sel)
+		for _, q := range s.pairs {
+			f.pairs.rebase(q.UID[config.Old], base)
+		}
+		f.mu.Unlock()
+		p.count(func(r *Report) { r.Flags[side] += int64(len(s.pairs)) })
+	}
+	return nil
+}
+
+// keeps is a set of flags without those that a side was to get and did not take. The caller holds mu.
+func (f *folder) keeps(id merge.Flags, added []string, sel *backend.Selected) merge.Flags {
+	list := f.dict.List(id)
+	kept := slices.DeleteFunc(slices.Clone(list), func(flag string) bool {
+		return !sel.CanKeep(flag) && !slices.ContainsFunc(added, func(a string) bool { return strings.EqualFold(a, flag) })
+	})
+	if len(kept) == len(list) {
+		return id
+	}
+	return f.dict.ID([]byte(strings.Join(kept, " ")))
+}
+
+func storeSets(ctx context.Context, c *backend.Client, sets []string, o backend.StoreOptions) error {
+	var list []*backend.Command
+	for _, set := range sets {
+		list = append(list, c.Store(set, o))
+	}
+	return waitAll(ctx, list)
+}
+
+// expunges carries deletes: last of all, so that a pass that ends early leaves a message twice rather than nowhere.
+func (p *pass) expunges(ctx context.Context) error {
+	var list []*folder
+	for _, f := range p.folders {
+		w := &f.work
+		if f.err != nil || len(w.expunge[0])+len(w.expunge[1])+len(w.drop) == 0 {
+			continue
+		}
+		if p.opts.DryRun {
+			for side := range w.expunge {
+				p.report.Expunged[side] += int64(len(w.expunge[side]))
+			}
+			continue
+		}
+		list = append(list, f)
+	}
+	return p.each(ctx, list, p.expungesOf)
+}
+
+func (p *pass) expungesOf(ctx context.Context, f *folder) error {
+	if err := p.load(ctx, f); err != nil {
+		return err
+	}
+	for _, side := range config.Sides {
+		pairs := f.work.expunge[side]
+		if len(pairs) == 0 {
+			continue
+		}
+		uids := make([]uint32, len(pairs))
+		for i, q := range pairs {
+			uids[i] = q.UID[side]
+		}
+		slices.Sort(uids)
+		err := p.on(ctx, side, func(c *backend.Client) error {
+			sel, err := c.Select(f.Name[side], backend.SelectOptions{}).Result(ctx)
+			if err != nil {
+				return err
+			}
+			if sel.Validity != f.validity(side) {
+				return fmt.Errorf("the mailbox was reset on %s", side)
+			}
+			return p.remove(ctx, c, f, side, uids)
+		})
+		if err != nil {
+			return err
+		}
+		for _, q := range pairs {
+			if q.UID[config.Old] != 0 {
+				f.pairs.remove(q.UID[config.Old])
+			}
+		}
+		p.count(func(r *Report) { r.Expunged[side] += int64(len(pairs)) })
+	}
+	for _, uid := range f.work.drop {
+		f.pairs.remove(uid)
+	}
+	return p.save(ctx, f, Change{})
+}
+
+// remove expunges messages of the mailbox that is selected, and nothing else: with UIDPLUS by their UIDs; without it
+// \Deleted is taken off all others for a moment (an intent says of which, so that it is set again whatever happens).
+func (p *pass) remove(ctx context.Context, c *backend.Client, f *folder, side config.Side, uids []uint32) error {
+	if c.Has("UIDPLUS") {
+		if err := storeAll(ctx, c, uids, backend.StoreOptions{Add: []string{`\Deleted`}}); err != nil {
+			return err
+		}
+		var list []*backend.Command
+		for _, set := range imapwire.SplitUIDs(uids, lineLength) {
+			list = append(list, c.Expunge(set))
+		}
+		return waitAll(ctx, list)
+	}
+	var others []item
+	err := c.Search("DELETED", func(r backend.Range) {
+		for u := r.First; u <= r.Last; u++ {
+			if _, ours := slices.BinarySearch(uids, u); !ours {
+				others = append(others, item{uid: u})
+			}
+		}
+	}).Wait(ctx)
+	if err != nil {
+		return err
+	}
+	var intents []int64
+	if len(others) > 0 {
+		a, err := p.write(ctx, Change{AddIntents: []Intent{{User: p.user, Mailbox: f.box.ID, Side: side, Kind: IntentRestore, Epoch: p.epoch,
+			Validity: f.validity(side), Payload: encodeItems(others), Created: p.s.o.Now()}}})
+		if err != nil {
+			return err
+		}
+		intents = a.Intents
+	}
+	keep := make([]uint32, len(others))
+	for i, it := range others {
+		keep[i] = it.uid
+	}
+	if err := storeAll(ctx, c, keep, backend.StoreOptions{Remove: []string{`\Deleted`}}); err != nil {
+		return err
+	}
+	if err := storeAll(ctx, c, uids, backend.StoreOptions{Add: []string{`\Deleted`}}); err != nil {
+		return err
+	}
+	if err := c.Expunge("").Wait(ctx); err != nil {
+		return err
+	}
+	if len(others) == 0 {
+		return nil
+	}
+	if err := storeAll(ctx, c, keep, backend.StoreOptions{Add: []string{`\Deleted`}}); err != nil {
+		return err
+	}
+	_, err = p.write(ctx, Change{DropIntents: intents})
+	return err
+}

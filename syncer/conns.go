@@ -1,0 +1,148 @@
+package syncer
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"mailgate/backend"
+	"mailgate/config"
+)
+
+// pool are the connections of one pass to one side.
+type pool struct {
+	side config.Side
+	open func(ctx context.Context) (*backend.Client, error)
+
+	mu   sync.Mutex
+	free []*backend.Client
+}
+
+// get takes a connection that is free, or makes one.
+func (p *pool) get(ctx context.Context) (*backend.Client, error) {
+	p.mu.Lock()
+	for len(p.free) > 0 {
+		c := p.free[len(p.free)-1]
+		p.free = p.free[:len(p.free)-1]
+		if c.Err() == nil {
+			p.mu.Unlock()
+			return c, nil
+		}
+		_ = c.Close()
+	}
+	p.mu.Unlock()
+	c, err := p.open(ctx)
+	if err != nil {
+		return nil, &SideError{p.side, err}
+	}
+	// CONDSTORE and QRESYNC have to be on before SELECT (RFC 7162, section 3.1). Nobody waits for the answer.
+	if c.Has("QRESYNC") {
+		c.Enable("QRESYNC")
+	} else if c.Has("CONDSTORE") && c.Has("ENABLE") {
+		c.Enable("CONDSTORE")
+	}
+	return c, nil
+}
+
+// put gives one back. One with something outstanding, or that has failed, has to be closed instead.
+func (p *pool) put(c *backend.Client) {
+	if c == nil {
+		return
+	}
+	c.SetUntagged(backend.Untagged{})
+	if c.Err() != nil {
+		_ = c.Close()
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.free = append(p.free, c)
+}
+
+// take empties the pool.
+func (p *pool) take() []*backend.Client {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	out := p.free
+	p.free = nil
+	return out
+}
+
+// idleConns keeps a connection to each side between passes over the same user.
+type idleConns struct {
+	mu    sync.Mutex
+	users map[string]*idleUser
+}
+
+type idleUser struct {
+	conns [2]*backend.Client
+	timer *time.Timer
+}
+
+func (i *idleConns) take(user string) [2]*backend.Client {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	u := i.users[user]
+	if u == nil {
+		return [2]*backend.Client{}
+	}
+	u.timer.Stop()
+	delete(i.users, user)
+	return u.conns
+}
+
+// keep holds connections for a time. Those that are there already go.
+func (i *idleConns) keep(user string, conns [2]*backend.Client, d time.Duration) {
+	closeConns(i.take(user))
+	u := &idleUser{conns: conns}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.users == nil {
+		i.users = map[string]*idleUser{}
+	}
+	i.users[user] = u
+	u.timer = time.AfterFunc(d, func() {
+		i.mu.Lock()
+		mine := i.users[user] == u
+		if mine {
+			delete(i.users, user)
+		}
+		i.mu.Unlock()
+		if mine {
+			closeConns(u.conns)
+		}
+	})
+}
+
+func (i *idleConns) closeAll() {
+	i.mu.Lock()
+	users := i.users
+	i.users = nil
+	i.mu.Unlock()
+	for _, u := range users {
+		u.timer.Stop()
+		closeConns(u.conns)
+	}
+}
+
+func closeConns(conns [2]*backend.Client) {
+	for _, c := range conns {
+		if c != nil {
+			_ = c.Close()
+		}
+	}
+}
+
+// logoutTime bounds the leave-taking at the end of a pass.
+const logoutTime = 2 * time.Second
+
+// logout ends connections that are not kept, all at once.
+func logout(ctx context.Context, list []*backend.Client) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), logoutTime)
+	defer cancel()
+	var wg sync.WaitGroup
+	for _, c := range list {
+		wg.Go(func() { _ = c.Logout(ctx) })
+	}
+	wg.Wait()
+}

@@ -1,0 +1,79 @@
+package syncer
+
+import (
+	"context"
+	"sync"
+)
+
+// journal writes the changes of one pass. What several workers ask for at once goes into one transaction, so that a disk
+// that takes its time for each is waited for once.
+type journal struct {
+	store Store
+	user  string
+	token int64
+
+	mu      sync.Mutex
+	busy    bool // somebody writes
+	waiting []*entry
+}
+
+type entry struct {
+	change  Change
+	applied Applied
+	err     error
+	done    chan struct{}
+}
+
+// write makes a change durable. Mailboxes of the change must have IDs.
+func (j *journal) write(ctx context.Context, c Change) (Applied, error) {
+	e := &entry{change: c, done: make(chan struct{})}
+	j.mu.Lock()
+	j.waiting = append(j.waiting, e)
+	if j.busy {
+		j.mu.Unlock()
+		<-e.done // whoever writes now takes it along: it has an end of its own
+		return e.applied, e.err
+	}
+	j.busy = true
+	for len(j.waiting) > 0 {
+		list := j.waiting
+		j.waiting = nil
+		j.mu.Unlock()
+		j.apply(ctx, list)
+		j.mu.Lock()
+	}
+	j.busy = false
+	j.mu.Unlock()
+	return e.applied, e.err
+}
+
+// apply writes several changes as one; when that fails, one by one, so that each learns what is his.
+func (j *journal) apply(ctx context.Context, list []*entry) {
+	all := Change{User: j.user, Token: j.token}
+	for _, e := range list {
+		c := e.change
+		all.Mailboxes = append(all.Mailboxes, c.Mailboxes...)
+		all.DropMailboxes = append(all.DropMailboxes, c.DropMailboxes...)
+		all.Chunks = append(all.Chunks, c.Chunks...)
+		all.AddIntents = append(all.AddIntents, c.AddIntents...)
+		all.DropIntents = append(all.DropIntents, c.DropIntents...)
+		all.Quarantine = append(all.Quarantine, c.Quarantine...)
+		all.Release = append(all.Release, c.Release...)
+	}
+	// The write must not end half-known because one of those who asked has gone: it has its own time.
+	got, err := j.store.Apply(context.WithoutCancel(ctx), all)
+	if err != nil && len(list) > 1 {
+		for _, e := range list {
+			j.apply(ctx, []*entry{e})
+		}
+		return
+	}
+	for _, e := range list {
+		if e.err = err; err == nil {
+			n, m := len(e.change.Mailboxes), len(e.change.AddIntents)
+			e.applied = Applied{Mailboxes: got.Mailboxes[:n], Intents: got.Intents[:m]}
+			got.Mailboxes, got.Intents = got.Mailboxes[n:], got.Intents[m:]
+		}
+		close(e.done)
+	}
+}

@@ -1,0 +1,313 @@
+package syncer
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"mailgate/backend"
+	"mailgate/config"
+	"mailgate/syncer/merge"
+)
+
+// step is a run of messages to be brought into a folder in one way.
+type step struct {
+	items []item
+	from  *folder      // moved from there, on the side where they are brought in; nil means copied from the other side
+	moved []merge.Pair // of from, in the order of items
+	fresh bool         // moved messages are in no pair of from (the follower moved them, and they are moved back)
+}
+
+// maxMoves bounds what is compared to find moves: beyond it messages are copied and expunged, which is slower but right.
+const maxMoves = 20000
+
+// moves finds messages that went from one folder to another, so that they can be moved on the other side too. Then
+// the guard against bulk deletes looks at what remains.
+func (p *pass) moves(ctx context.Context) error {
+	follower := p.authority.Other()
+	if err := p.findMoves(ctx, follower, false); err != nil {
+		return err
+	}
+	if err := p.findMoves(ctx, follower, true); err != nil {
+		return err
+	}
+	p.guard()
+	for _, f := range p.folders {
+		for _, side := range config.Sides {
+			if f.err == nil && len(f.steps[side]) == 0 && len(f.work.create[side]) > 0 {
+				f.steps[side] = []step{{items: f.work.create[side]}}
+			}
+		}
+	}
+	return nil
+}
+
+// candidate is a message that is gone from a folder, or new in one.
+type candidate struct {
+	f   *folder
+	uid uint32 // on the side where it can be looked at
+	at  int    // index into the folder's list
+	digest
+}
+
+// findMoves compares what is gone with what is new. With back false: gone and new on the side that decides, looked at on the
+// follower (where what is gone still is) and there. With back true: moved on the follower, and to be moved back.
+func (p *pass) findMoves(ctx context.Context, follower config.Side, back bool) error {
+	var gone, fresh []candidate
+	for _, f := range p.folders {
+		if f.err != nil || !f.work.merged {
+			continue
+		}
+		if back {
+			for i, it := range f.work.create[follower] {
+				if it.again != 0 {
+					gone = append(gone, candidate{f: f, uid: it.uid, at: i})
+				}
+			}
+			for i, it := range f.work.create[p.authority] {
+				fresh = append(fresh, candidate{f: f, uid: it.uid, at: i})
+			}
+			continue
+		}
+		for i, q := range f.work.expunge[follower] {
+			gone = append(gone, candidate{f: f, uid: q.UID[follower], at: i})
+		}
+		for i, it := range f.work.create[follower] {
+			if it.again == 0 {
+				fresh = append(fresh, candidate{f: f, uid: it.uid, at: i})
+			}
+		}
+	}
+	if len(gone) == 0 || len(fresh) == 0 || len(gone)+len(fresh) > maxMoves {
+		return nil
+	}
+	goneSide, freshSide := follower, p.authority
+	if back {
+		goneSide, freshSide = p.authority, follower
+	}
+	if err := p.know(ctx, goneSide, gone); err != nil {
+		return err
+	}
+	if err := p.know(ctx, freshSide, fresh); err != nil {
+		return err
+	}
+	type key struct {
+		date, size int64
+		header     [12]byte
+	}
+	left := map[key][]int{}
+	for i, g := range gone {
+		if g.digest.uid != 0 {
+			k := key{g.date, g.size, g.header}
+			left[k] = append(left[k], i)
+		}
+	}
+	counts := map[key]int{}
+	for _, n := range fresh {
+		counts[key{n.date, n.size, n.header}]++
+	}
+	type moved struct{ gone, fresh candidate }
+	var found []moved
+	for _, n := range fresh {
+		k := key{n.date, n.size, n.header}
+		// Unique on both sides, or it is no proof: then they are copied, which is never wrong.
+		if g := left[k]; n.digest.uid != 0 && len(g) == 1 && counts[k] == 1 && gone[g[0]].f != n.f {
+			found = append(found, moved{gone[g[0]], n})
+		}
+	}
+	if len(found) == 0 {
+		return nil
+	}
+	// One folder at a time: where the messages are to be on the follower.
+	type source struct {
+		from *folder
+		pair merge.Pair
+		uid  uint32 // on the follower, where it is now
+	}
+	targets := map[*folder]map[int]source{} // index into work.create[follower]
+	away := map[*folder][]int{}             // of gone (back false) or of fresh (back true)
+	for _, m := range found {
+		to, from, at, off := m.fresh.f, m.gone.f, m.fresh.at, m.gone.at
+		s := source{from: from}
+		if back {
+			to, from, at, off = m.gone.f, m.fresh.f, m.gone.at, m.fresh.at
+			s = source{from: from, uid: m.fresh.uid}
+			has := merge.Flags(from.work.create[p.authority][m.fresh.at].flags)
+			s.pair.Base = [2]merge.Flags{has, has}
+		} else {
+			s.pair = from.work.expunge[follower][m.gone.at]
+			s.uid = s.pair.UID[follower]
+		}
+		if targets[to] == nil {
+			targets[to] = map[int]source{}
+		}
+		targets[to][at] = s
+		away[from] = append(away[from], off)
+	}
+	for to, list := range targets {
+		var steps []step
+		for i, it := range to.work.create[follower] {
+			s, isMove := list[i]
+			var from *folder
+			if isMove {
+				from = s.from
+			}
+			if len(steps) == 0 || steps[len(steps)-1].from != from {
+				steps = append(steps, step{from: from, fresh: back})
+			}
+			last := &steps[len(steps)-1]
+			last.items = append(last.items, it)
+			if isMove {
+				q := s.pair
+				q.UID[follower] = s.uid
+				last.moved = append(last.moved, q)
+			}
+		}
+		to.steps[follower] = mergeSteps(to.steps[follower], steps)
+	}
+	for from, off := range away {
+		slices.Sort(off)
+		if back {
+			from.work.create[p.authority] = without(from.work.create[p.authority], off)
+			continue
+		}
+		from.movedAway = append(from.movedAway, pick(from.work.expunge[follower], off)...)
+		from.work.expunge[follower] = without(from.work.expunge[follower], off)
+	}
+	if p.opts.DryRun {
+		p.report.Moved[follower] += int64(len(found))
+	}
+	return nil
+}
+
+// mergeSteps puts moves back into a list of steps that another search has made: the later search speaks of the same items.
+func mergeSteps(old, steps []step) []step {
+	if len(old) == 0 {
+		return steps
+	}
+	known := map[uint32]step{}
+	for _, s := range old {
+		for i, it := range s.items {
+			if s.from != nil {
+				known[it.uid] = step{from: s.from, moved: s.moved[i : i+1], fresh: s.fresh}
+			}
+		}
+	}
+	var out []step
+	for _, s := range steps {
+		for i, it := range s.items {
+			one := step{items: []item{it}, from: s.from, fresh: s.fresh}
+			if s.from != nil {
+				one.moved = s.moved[i : i+1]
+			} else if k, ok := known[it.uid]; ok {
+				one.from, one.moved, one.fresh = k.from, k.moved, k.fresh
+			}
+			if n := len(out); n > 0 && out[n-1].from == one.from && out[n-1].fresh == one.fresh {
+				out[n-1].items = append(out[n-1].items, it)
+				out[n-1].moved = append(out[n-1].moved, one.moved...)
+				continue
+			}
+			out = append(out, one)
+		}
+	}
+	return out
+}
+
+// without leaves elements out, by ascending index; pick takes them.
+func without[T any](list []T, at []int) []T {
+	out := list[:0:0]
+	for i, x := range list {
+		if len(at) > 0 && at[0] == i {
+			at = at[1:]
+			continue
+		}
+		out = append(out, x)
+	}
+	return out
+}
+
+func pick[T any](list []T, at []int) (out []T) {
+	for _, i := range at {
+		out = append(out, list[i])
+	}
+	return out
+}
+
+// know reads the digests of candidates on a side, folder by folder.
+func (p *pass) know(ctx context.Context, side config.Side, list []candidate) error {
+	return p.on(ctx, side, func(c *backend.Client) error {
+		for i := 0; i < len(list); {
+			f := list[i].f
+			j := i
+			var uids []uint32
+			for ; j < len(list) && list[j].f == f; j++ {
+				uids = append(uids, list[j].uid)
+			}
+			if _, err := c.Select(f.Name[side], backend.SelectOptions{ReadOnly: true}).Result(ctx); err != nil {
+				return err
+			}
+			slices.Sort(uids)
+			d, err := digests(ctx, c, uids)
+			if err != nil {
+				return err
+			}
+			by := map[uint32]digest{}
+			for _, x := range d {
+				by[x.uid] = x
+			}
+			for ; i < j; i++ {
+				list[i].digest = by[list[i].uid]
+			}
+		}
+		return nil
+	})
+}
+
+// Limits of deletes that nobody has confirmed (uid-stable.md, section 4.7).
+const (
+	guardMessages = 50
+	guardShare    = 5 // one in so many
+	guardEmptied  = 10
+)
+
+// guard keeps deletes back that look like an accident: a mailbox that lost much, or all of its mail, and an account that
+// lost most of its folders.
+func (p *pass) guard() {
+	follower := p.authority.Other()
+	gone, known := 0, 0
+	for _, f := range p.folders {
+		if f.box.ID != 0 && f.box.Pairs > 0 {
+			known++
+			if f.Action == ActionGone && f.Side == follower {
+				gone++
+			}
+		}
+	}
+	if gone > 1 && gone*2 > known {
+		p.guarded = fmt.Sprintf("%d of %d folders are gone from %s", gone, known, p.authority)
+	}
+	if p.opts.Deletes {
+		p.guarded = ""
+		return
+	}
+	for _, f := range p.folders {
+		n, of := len(f.work.expunge[follower]), int(f.box.Pairs)
+		if n == 0 {
+			continue
+		}
+		why := p.guarded
+		switch {
+		case why != "":
+		case n > max(guardMessages, of/guardShare):
+			why = fmt.Sprintf("more than %d and more than one in %d messages of this folder are gone from %s", guardMessages, guardShare, p.authority)
+		case n >= of-len(f.work.drop) && n > guardEmptied:
+			why = fmt.Sprintf("the folder is empty on %s", p.authority)
+		}
+		if why == "" {
+			continue
+		}
+		p.hold(f, follower, n, of, why+"; if that is meant, run the pass with --deletes")
+		f.work.expunge[follower] = nil
+		f.work.again = true
+	}
+}

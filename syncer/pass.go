@@ -1,0 +1,422 @@
+package syncer
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"mailgate/backend"
+	"mailgate/config"
+	"mailgate/syncer/merge"
+)
+
+// pass is one run over one account.
+type pass struct {
+	s         *Syncer
+	user      string
+	authority config.Side
+	epoch     int64
+	opts      RunOptions
+	journal   journal
+	pools     [2]*pool
+	sides     [2]SideFolders
+	plan      *Plan
+	folders   []*folder
+	intents   []Intent      // suspects: appends that may still come true
+	release   []Quarantined // to be let go: the message is gone
+
+	newQuarantine []Quarantined // not written yet
+	guarded       string        // why no deletes at all are carried in this pass, "" when they are
+	lostOwner     context.CancelCauseFunc
+
+	mu     sync.Mutex // guards what follows
+	report Report
+	prog   Progress
+}
+
+// folder is a mailbox of the plan during a pass. Its pairs and flags belong to whoever works on it; mu guards the dictionary,
+// which both sides' scans use at once.
+type folder struct {
+	Folder
+	box    Mailbox
+	was    Mailbox            // box as it is in the store
+	next   [2]uint32          // everything that is appended from now on stands at or above it
+	status [2]*backend.Status // as listed
+	opened [2]*backend.Selected
+	err    error // why it cannot be done in this pass
+
+	mu    sync.Mutex
+	dict  *merge.Dict
+	pairs *pairSet
+	snap  [2]*snapshot
+	work  work
+	steps [2][]step // how the mail of work.create is brought in, by side
+
+	movedAway []merge.Pair  // moved to another folder on the follower: gone from here when that is done
+	quar      []Quarantined // those of its messages
+	reset     [2]bool       // UIDVALIDITY is another than that of the pairs
+}
+
+// name is what people call it.
+func (f *folder) name() string {
+	if f.Shown[config.Old] != "" {
+		return f.Shown[config.Old]
+	}
+	return f.Shown[config.New]
+}
+
+func (s *Syncer) newPass(ctx context.Context, user string, o RunOptions) (*pass, error) {
+	authority, epoch, err := s.o.Route(ctx, user)
+	if err != nil {
+		return nil, err
+	}
+	p := &pass{s: s, user: user, authority: authority, epoch: epoch, opts: o}
+	p.journal = journal{store: s.o.Store, user: user}
+	p.report = Report{User: user, Authority: authority.String(), DryRun: o.DryRun, Began: s.o.Now(), Lost: map[string]int64{}}
+	p.prog = Progress{Phase: "plan", Began: p.report.Began}
+	kept := s.idle.take(user)
+	for _, side := range config.Sides {
+		p.pools[side] = &pool{side: side, open: func(ctx context.Context) (*backend.Client, error) { return s.o.Open(ctx, side, user) }}
+		if kept[side] != nil {
+			p.pools[side].put(kept[side])
+		}
+	}
+	return p, nil
+}
+
+// close gives the connections back.
+func (p *pass) close() {
+	var keep [2]*backend.Client
+	var rest []*backend.Client
+	for side, pl := range p.pools {
+		list := pl.take()
+		if p.s.o.Keep > 0 && len(list) > 0 {
+			keep[side], list = list[0], list[1:]
+		}
+		rest = append(rest, list...)
+	}
+	if keep[0] != nil || keep[1] != nil {
+		p.s.idle.keep(p.user, keep, p.s.o.Keep)
+	}
+	logout(context.Background(), rest)
+}
+
+// ownTime is how long an account stays with a process that has died.
+const ownTime = 90 * time.Second
+
+// acquire makes this process the one who may write for the user, and keeps it so until stop.
+func (p *pass) acquire(ctx context.Context) (stop func(), err error) {
+	token, err := p.s.o.Store.Acquire(ctx, p.user, p.s.o.Owner, ownTime)
+	if err != nil {
+		return nil, err
+	}
+	p.journal.token = token
+	return func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		if err := p.s.o.Store.Release(ctx, p.user, token); err != nil {
+			p.s.o.Log.Warn("the account is given up late", "user", p.user, "err", err)
+		}
+	}, nil
+}
+
+// fenced renews the ownership while the pass runs: when that fails for too long the context it returns ends, before
+// somebody else may take over.
+func (p *pass) fenced(ctx context.Context) (context.Context, error) {
+	ctx, p.lostOwner = context.WithCancelCause(ctx)
+	return ctx, nil
+}
+
+// own renews until ctx ends.
+func (p *pass) own(ctx context.Context) {
+	last := time.Now()
+	t := time.NewTicker(ownTime / 6)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		switch _, err := p.s.o.Store.Acquire(ctx, p.user, p.s.o.Owner, ownTime); {
+		case err == nil:
+			last = time.Now()
+		case errors.Is(err, ErrFenced) || time.Since(last) > ownTime*2/3:
+			p.lostOwner(fmt.Errorf("cannot keep the account: %w", err))
+			return
+		}
+	}
+}
+
+// run is the pass. What goes wrong with one folder is noted and does not end it.
+func (p *pass) run(ctx context.Context) error {
+	if !p.opts.DryRun {
+		ownCtx, stop := context.WithCancel(ctx)
+		var wg sync.WaitGroup
+		wg.Go(func() { p.own(ownCtx) })
+		defer wg.Wait()
+		defer stop()
+		defer p.lostOwner(nil)
+	}
+	if err := p.list(ctx); err != nil {
+		return err
+	}
+	if len(p.plan.Refused()) > 0 {
+		return &RefusedError{p.plan}
+	}
+	for _, step := range []func(context.Context) error{p.prepare, p.recover, p.scan, p.pair, p.moves, p.copy, p.flags, p.expunges, p.conclude} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// list learns what both sides hold, and makes the plan.
+func (p *pass) list(ctx context.Context) error {
+	var wg sync.WaitGroup
+	var errs [2]error
+	for _, side := range config.Sides {
+		wg.Go(func() { errs[side] = p.listSide(ctx, side) })
+	}
+	known, err := p.s.o.Store.Mailboxes(ctx, p.user)
+	wg.Wait()
+	if err := errors.Join(errs[0], errs[1], err); err != nil {
+		return err
+	}
+	p.plan = PlanFolders(p.user, p.authority, p.sides, known, p.s.o.Rules)
+	p.fill(known)
+	return nil
+}
+
+// statusItems are what a change of a mailbox shows in.
+var statusItems = []string{"MESSAGES", "UIDNEXT", "UIDVALIDITY", "UNSEEN", "HIGHESTMODSEQ", "MAILBOXID"} //nolint:gochecknoglobals // a constant
+
+func (p *pass) listSide(ctx context.Context, side config.Side) (err error) {
+	c, err := p.pools[side].get(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = c.Close()
+			err = &SideError{side, err}
+			return
+		}
+		p.pools[side].put(c)
+	}()
+	out := SideFolders{Subscribed: map[string]bool{}}
+	var wg sync.WaitGroup
+	var nsErr, subErr error
+	wg.Go(func() { out.Namespaces, nsErr = c.Namespace(ctx) })
+	wg.Go(func() {
+		subErr = c.List(ctx, backend.ListOptions{Subscribed: true}, func(e backend.ListEntry) error {
+			out.Subscribed[e.Name] = true
+			return nil
+		})
+	})
+	items := slices.DeleteFunc(slices.Clone(statusItems), func(item string) bool {
+		return item == "HIGHESTMODSEQ" && !c.Has("CONDSTORE") || item == "MAILBOXID" && !c.Has("OBJECTID")
+	})
+	listErr := c.List(ctx, backend.ListOptions{Special: true, Status: items}, func(e backend.ListEntry) error {
+		out.Folders = append(out.Folders, e)
+		return nil
+	})
+	wg.Wait()
+	if err := errors.Join(nsErr, listErr, subErr); err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(out.Folders, func(e backend.ListEntry) bool { return strings.EqualFold(e.Name, "INBOX") }) {
+		return errors.New("the list of mailboxes has no INBOX: it is not taken for whole")
+	}
+	text, ok, err := p.s.o.Store.Profile(ctx, side, c.Host())
+	if err != nil {
+		return err
+	}
+	if ok {
+		out.Profile = &Profile{}
+		if err := json.Unmarshal(text, out.Profile); err != nil {
+			return fmt.Errorf("profile: %w", err)
+		}
+	}
+	p.sides[side] = out
+	return nil
+}
+
+// fill makes the folders of the pass out of the plan.
+func (p *pass) fill(known []Mailbox) {
+	status := [2]map[string]*backend.Status{{}, {}}
+	for side := range p.sides {
+		for _, e := range p.sides[side].Folders {
+			status[side][e.Name] = e.Status
+		}
+	}
+	for _, line := range p.plan.Folders {
+		if line.Action == ActionSkip || line.Action == ActionRefuse {
+			continue
+		}
+		f := &folder{Folder: line, box: Mailbox{User: p.user}}
+		if i := slices.IndexFunc(known, func(m Mailbox) bool { return line.Known != 0 && m.ID == line.Known }); i >= 0 {
+			f.box = known[i]
+			f.was = known[i]
+		}
+		f.box.Name, f.box.SpecialUse = line.Name, line.Use
+		for side := range f.status {
+			if line.Exists[side] {
+				f.status[side] = status[side][line.Name[side]]
+			}
+		}
+		p.folders = append(p.folders, f)
+	}
+	p.prog.Folders[1] = len(p.folders)
+	p.report.Folders = len(p.folders)
+}
+
+// fail notes that a folder cannot be done in this pass. Trouble of the store, or the end of ctx, ends the pass instead.
+func (p *pass) fail(ctx context.Context, f *folder, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	var side *SideError
+	if errors.As(err, &side) || errors.Is(err, ErrFenced) || isStore(err) {
+		return err
+	}
+	f.err = err
+	f.pairs, f.snap, f.work = nil, [2]*snapshot{}, work{}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.report.Errors = append(p.report.Errors, FolderError{Folder: f.name(), Error: err.Error()})
+	p.s.o.Log.Warn("a folder could not be done", "user", p.user, "folder", f.name(), "err", err)
+	return nil
+}
+
+// storeError is trouble of the store: the pass cannot go on without it.
+type storeError struct{ error }
+
+func (e storeError) Unwrap() error { return e.error }
+
+func isStore(err error) bool {
+	var s storeError
+	return errors.As(err, &s)
+}
+
+// write makes a change durable.
+func (p *pass) write(ctx context.Context, c Change) (Applied, error) {
+	a, err := p.journal.write(ctx, c)
+	if err != nil {
+		return a, storeError{fmt.Errorf("store: %w", err)}
+	}
+	return a, nil
+}
+
+// save writes a folder with its pairs, and whatever else belongs to the same transaction.
+func (p *pass) save(ctx context.Context, f *folder, c Change) error {
+	f.mu.Lock()
+	if f.pairs != nil {
+		f.box.Pairs = int64(f.pairs.len())
+		c.Chunks = append(c.Chunks, f.pairs.changed(f.box.ID)...)
+	}
+	if f.dict != nil {
+		f.box.Flags = f.dict.Encode()
+	}
+	c.Mailboxes = append(c.Mailboxes, f.box)
+	f.mu.Unlock()
+	if _, err := p.write(ctx, c); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.pairs != nil {
+		f.pairs.stored()
+	}
+	return nil
+}
+
+// load reads the pairs and flags of a folder, unless they are there.
+func (p *pass) load(ctx context.Context, f *folder) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.dict == nil {
+		d, err := merge.DecodeDict(f.box.Flags)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrDamaged, err)
+		}
+		f.dict = d
+	}
+	if f.pairs != nil {
+		return nil
+	}
+	if f.box.ID == 0 {
+		f.pairs = &pairSet{}
+		return nil
+	}
+	chunks, err := p.s.o.Store.Chunks(ctx, f.box.ID)
+	if err != nil {
+		return storeError{err}
+	}
+	f.pairs, err = loadPairs(chunks)
+	return err
+}
+
+// progress changes what is told, and tells it.
+func (p *pass) progress(change func(*Progress)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	change(&p.prog)
+	if p.opts.Progress != nil {
+		p.opts.Progress(p.prog)
+	}
+}
+
+// count changes the report.
+func (p *pass) count(change func(*Report)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	change(&p.report)
+}
+
+// finish closes the report and keeps it.
+func (p *pass) finish(ctx context.Context, err error) (*Report, error) {
+	p.progress(func(g *Progress) { g.Phase = "done"; g.Folder = "" })
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.report.Took = p.s.o.Now().Sub(p.report.Began)
+	for _, f := range p.folders {
+		p.report.Pairs += f.box.Pairs
+	}
+	slices.SortFunc(p.report.Errors, func(a, b FolderError) int { return strings.Compare(a.Folder, b.Folder) })
+	var refused *RefusedError
+	if errors.As(err, &refused) {
+		return &p.report, err
+	}
+	if !p.opts.DryRun && (err != nil || p.report.changed()) {
+		r := Run{User: p.user, Began: p.report.Began, Ended: p.s.o.Now()}
+		r.Summary, _ = json.Marshal(&p.report)
+		if err != nil {
+			r.Error = err.Error()
+		}
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		if _, serr := p.s.o.Store.SaveRun(ctx, r); serr != nil && err == nil {
+			err = serr
+		}
+	}
+	return &p.report, err
+}
+
+// changed tells whether a pass did anything that is worth keeping.
+func (r *Report) changed() bool {
+	n := r.Copied[0] + r.Copied[1] + r.Moved[0] + r.Moved[1] + r.Flags[0] + r.Flags[1] + r.Expunged[0] + r.Expunged[1] + r.Paired
+	for side := range 2 {
+		n += int64(r.Created[side] + r.Renamed[side] + r.Deleted[side] + r.Subscribed[side])
+	}
+	return n > 0 || len(r.Held)+len(r.Errors)+len(r.Quarantine) > 0
+}

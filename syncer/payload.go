@@ -1,0 +1,68 @@
+package syncer
+
+import (
+	"encoding/binary"
+	"errors"
+)
+
+// item is a message that is to be created on a side: what is known of its original on the other.
+type item struct {
+	uid   uint32 // of the original
+	flags uint32 // merge.Flags of the original
+	date  int64  // INTERNALDATE, seconds since 1970, UTC
+	zone  int16  // its zone, minutes east of UTC
+	dated bool   // date is known
+	again uint32 // UID on OLD of the pair whose copy is gone, 0 for mail that has no pair
+	gone  uint32 // UID of that copy
+}
+
+var errPayload = errors.New("an intent's payload cannot be read")
+
+// encodeItems writes what recovery needs of items: UIDs and dates.
+func encodeItems(items []item) []byte {
+	b := []byte{1}
+	b = binary.AppendUvarint(b, uint64(len(items)))
+	var uid, date int64
+	for _, it := range items {
+		b = binary.AppendVarint(b, int64(it.uid)-uid)
+		b = binary.AppendVarint(b, it.date-date)
+		b = binary.AppendUvarint(b, uint64(it.again))
+		uid, date = int64(it.uid), it.date
+	}
+	return b
+}
+
+func decodeItems(b []byte) ([]item, error) {
+	if len(b) == 0 || b[0] != 1 {
+		return nil, errPayload
+	}
+	b = b[1:]
+	n, k := binary.Uvarint(b)
+	if k <= 0 || n > uint64(len(b)) {
+		return nil, errPayload
+	}
+	b = b[k:]
+	items := make([]item, 0, n)
+	var uid, date int64
+	for range n {
+		var v [2]int64
+		for i := range v {
+			x, k := binary.Varint(b)
+			if k <= 0 {
+				return nil, errPayload
+			}
+			v[i], b = x, b[k:]
+		}
+		again, k := binary.Uvarint(b)
+		if k <= 0 {
+			return nil, errPayload
+		}
+		b = b[k:]
+		uid, date = uid+v[0], date+v[1]
+		if uid < 0 || uid > 1<<32-1 || again > 1<<32-1 {
+			return nil, errPayload
+		}
+		items = append(items, item{uid: uint32(uid), date: date, dated: true, again: uint32(again)})
+	}
+	return items, nil
+}

@@ -1,0 +1,390 @@
+package syncer
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"mailgate/backend"
+	"mailgate/config"
+	"mailgate/imapwire"
+	"mailgate/syncer/merge"
+)
+
+// mode is how a side of a folder is looked at.
+type mode uint8
+
+const (
+	scanNone  mode = iota // the base tells: nothing has changed there
+	scanDelta             // what has changed since the cursor (RFC 7162)
+	scanFull              // every message
+)
+
+// snapshot is what a side of a folder holds.
+type snapshot struct {
+	mode    mode
+	entries []merge.Entry // ascending; for scanDelta those that are new or changed
+	gone    []backend.Range
+	alive   []backend.Range // scanDelta without VANISHED: all there are
+	dates   []dateOf        // of entries, where they were asked for
+}
+
+type dateOf struct {
+	uid  uint32
+	zone int16
+	date int64
+}
+
+// fullEvery is how often every message is looked at, whatever the cursors say.
+const fullEvery = 24 * time.Hour
+
+// modeOf decides how a side is looked at.
+func (p *pass) modeOf(f *folder, side config.Side) mode {
+	st, cur := f.status[side], f.box.Cursor[side]
+	switch {
+	case st == nil || !st.HasHighestModSeq || st.HighestModSeq == 0 || cur.HighestModSeq == 0,
+		st.Validity != f.box.Validity[side], p.s.o.Now().Sub(cur.Scanned) > fullEvery:
+		return scanFull
+	case st.HighestModSeq == cur.HighestModSeq && st.UIDNext == cur.UIDNext && st.Messages == cur.Messages && !p.due(f, side):
+		return scanNone
+	}
+	return scanDelta
+}
+
+// due tells whether mail in quarantine is to be tried again.
+func (p *pass) due(f *folder, side config.Side) bool {
+	return slices.ContainsFunc(f.quar, func(q Quarantined) bool { return q.Side == side && p.retry(q) })
+}
+
+// retry tells whether a message in quarantine is tried again in this pass: less and less often.
+func (p *pass) retry(q Quarantined) bool {
+	if q.Decision != "" || q.Reason == reasonReset {
+		return false
+	}
+	return p.s.o.Now().Sub(q.Last) >= min(time.Minute<<min(q.Tries, 12), 24*time.Hour)
+}
+
+// scan looks at both sides of all folders in which anything may have changed.
+func (p *pass) scan(ctx context.Context) error {
+	p.progress(func(g *Progress) { g.Phase = "scan" })
+	var list []*folder
+	for _, f := range p.folders {
+		if f.err != nil {
+			continue
+		}
+		modes := [2]mode{p.modeOf(f, config.Old), p.modeOf(f, config.New)}
+		if modes == [2]mode{} {
+			continue
+		}
+		if err := p.load(ctx, f); err != nil {
+			if err := p.fail(ctx, f, err); err != nil {
+				return err
+			}
+			continue
+		}
+		for _, side := range config.Sides {
+			f.snap[side] = &snapshot{mode: modes[side]}
+		}
+		list = append(list, f)
+	}
+	var wg sync.WaitGroup
+	var errs [2]error
+	for _, side := range config.Sides {
+		wg.Go(func() { errs[side] = p.scanSide(ctx, side, list) })
+	}
+	wg.Wait()
+	return errors.Join(errs[:]...)
+}
+
+// scanAhead is how many folders are asked for before the first has answered.
+const scanAhead = 8
+
+// attempts is how often something is begun anew on a fresh connection while it makes no headway.
+const attempts = 3
+
+// scanSide looks at one side of folders, one behind the other without waiting. A connection that breaks is replaced.
+func (p *pass) scanSide(ctx context.Context, side config.Side, list []*folder) error {
+	list = slices.DeleteFunc(slices.Clone(list), func(f *folder) bool { return !f.Exists[side] || f.snap[side].mode == scanNone })
+	for tries := 0; len(list) > 0; {
+		done, err := p.scanSome(ctx, side, list)
+		for _, f := range list[:done] {
+			if f.err != nil {
+				if err := p.fail(ctx, f, f.err); err != nil {
+					return err
+				}
+			}
+		}
+		list = list[done:]
+		if done > 0 {
+			tries = 0
+		}
+		if err == nil {
+			continue
+		}
+		if tries++; tries >= attempts || ctx.Err() != nil {
+			return &SideError{side, err}
+		}
+		if err := pause(ctx, tries); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pause waits a little, and longer the more often it was tried.
+func pause(ctx context.Context, tries int) error {
+	t := time.NewTimer(time.Duration(tries) * 200 * time.Millisecond)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-t.C:
+		return nil
+	}
+}
+
+// refused tells an answer of the server, NO or BAD, from trouble with the connection.
+func refused(err error) bool {
+	var s *backend.StatusError
+	return errors.As(err, &s) && s.Status != "BYE"
+}
+
+// scanSome scans folders in order until all are done or the connection fails, and tells how many are done. What the
+// server says about one folder goes to its err.
+func (p *pass) scanSome(ctx context.Context, side config.Side, list []*folder) (done int, err error) {
+	c, err := p.pools[side].get(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer func() {
+		if err != nil {
+			_ = c.Close()
+			return
+		}
+		p.pools[side].put(c)
+	}()
+	var expunged atomic.Uint32
+	c.SetUntagged(backend.Untagged{Expunge: func(uint32) { expunged.Add(1) },
+		Vanished: func(r backend.Range) { expunged.Add(r.Last - r.First + 1) }})
+	var ahead []*scanning
+	next := 0
+	for done < len(list) {
+		for next < len(list) && len(ahead) < scanAhead {
+			ahead = append(ahead, p.ask(c, side, list[next]))
+			next++
+		}
+		s := ahead[0]
+		ahead = ahead[1:]
+		if err := s.take(ctx, p, &expunged); err != nil {
+			if !refused(err) && !errors.Is(err, errVoid) {
+				return done, err
+			}
+			s.f.err = fmt.Errorf("%s: %w", side, err)
+		}
+		done++
+	}
+	return done, nil
+}
+
+// errVoid is a scan that does not show the whole mailbox.
+var errVoid = errors.New("the server did not show the whole mailbox: it is left alone")
+
+// scanning is a folder that was asked for.
+type scanning struct {
+	f        *folder
+	side     config.Side
+	c        *backend.Client
+	open     *backend.SelectCommand
+	commands []*backend.Command
+	quar     []uint32
+}
+
+// ask sends what is needed to know one side of a folder.
+func (p *pass) ask(c *backend.Client, side config.Side, f *folder) *scanning {
+	s := &scanning{f: f, side: side, c: c}
+	snap := f.snap[side]
+	*snap = snapshot{mode: snap.mode}
+	if snap.mode == scanDelta && !c.Has("CONDSTORE") {
+		snap.mode = scanFull
+	}
+	// Only the follower is opened for writing: opening takes \Recent away from who comes next.
+	s.open = c.Select(f.Name[side], backend.SelectOptions{ReadOnly: side == p.authority || p.opts.DryRun, CondStore: c.Has("CONDSTORE")})
+	s.commands = p.fetchAll(c, side, f)
+	return s
+}
+
+func (p *pass) fetchAll(c *backend.Client, side config.Side, f *folder) (list []*backend.Command) {
+	snap := f.snap[side]
+	take := func(m *backend.Message) error {
+		if !m.HasFlags {
+			return nil
+		}
+		f.mu.Lock()
+		id := f.dict.ID(m.Flags)
+		f.mu.Unlock()
+		snap.entries = append(snap.entries, merge.Entry{UID: m.UID, Flags: id})
+		if m.DateText != "" {
+			snap.dates = append(snap.dates, dateOfMessage(m))
+		}
+		return nil
+	}
+	if snap.mode == scanFull {
+		o := backend.FetchOptions{Items: []string{"FLAGS"}, Message: take}
+		if f.pairs.len() == 0 { // all of it will be copied, most likely
+			o.Items = append(o.Items, "INTERNALDATE")
+		}
+		return append(list, c.Fetch("1:*", o))
+	}
+	o := backend.FetchOptions{Items: []string{"FLAGS", "INTERNALDATE"}, ChangedSince: f.box.Cursor[side].HighestModSeq, Message: take}
+	if c.Has("QRESYNC") {
+		o.Vanished = func(r backend.Range) { snap.gone = append(snap.gone, r) }
+		list = append(list, c.Fetch("1:*", o))
+	} else {
+		list = append(list, c.Fetch("1:*", o), c.Search("ALL", func(r backend.Range) { snap.alive = append(snap.alive, r) }))
+	}
+	if uids := p.quarantined(f, side); len(uids) > 0 {
+		for _, set := range imapwire.SplitUIDs(uids, lineLength) {
+			list = append(list, c.Fetch(set, backend.FetchOptions{Items: []string{"FLAGS", "INTERNALDATE"}, Message: take}))
+		}
+	}
+	return list
+}
+
+// quarantined are the UIDs of a side that stand in quarantine, ascending.
+func (p *pass) quarantined(f *folder, side config.Side) (uids []uint32) {
+	for _, q := range f.quar {
+		if q.Side == side && q.Validity == f.box.Validity[side] {
+			uids = append(uids, q.UID)
+		}
+	}
+	slices.Sort(uids)
+	return uids
+}
+
+func dateOfMessage(m *backend.Message) dateOf {
+	d := dateOf{uid: m.UID}
+	if !m.InternalDate.IsZero() {
+		_, off := m.InternalDate.Zone()
+		d.date, d.zone = m.InternalDate.Unix(), int16(off/60)
+	}
+	return d
+}
+
+// take waits for the answers. errVoid, or a refusal, is about this folder; other errors are the connection's.
+func (s *scanning) take(ctx context.Context, p *pass, expunged *atomic.Uint32) error {
+	sel, err := s.open.Result(ctx)
+	ends := make([]error, len(s.commands))
+	for i, c := range s.commands { // all answers are read, also when the mailbox could not be opened
+		ends[i] = c.Wait(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	f, snap := s.f, s.f.snap[s.side]
+	f.opened[s.side] = sel
+	if f.pairs.len() > 0 && sel.Validity != f.box.Validity[s.side] {
+		f.reset[s.side] = true
+		if snap.mode == scanDelta { // what was asked for was about another mailbox
+			*snap = snapshot{mode: scanFull}
+			s.commands = p.fetchAll(s.c, s.side, f)
+			ends = []error{s.commands[0].Wait(ctx)}
+		}
+	}
+	for i, err := range ends {
+		if err == nil && voidCode(s.commands[i].Code().Name) {
+			err = errVoid
+		}
+		if err != nil && !(refused(err) && sel.Exists == 0) { // some refuse 1:* in an empty mailbox
+			return err
+		}
+	}
+	snap.order()
+	if snap.mode == scanFull && uint32(len(snap.entries))+expunged.Load() < sel.Exists {
+		return fmt.Errorf("%w: %d of %d messages", errVoid, len(snap.entries), sel.Exists)
+	}
+	if n := count(snap.alive); snap.alive != nil && n+expunged.Load() < sel.Exists || snap.mode == scanDelta && !s.c.Has("QRESYNC") && snap.alive == nil && sel.Exists > 0 {
+		return fmt.Errorf("%w: %d of %d messages", errVoid, n, sel.Exists)
+	}
+	return nil
+}
+
+// voidCode tells response codes that say that an answer is not the whole (RFC 5530, RFC 9738).
+func voidCode(name string) bool { return name == "LIMIT" || name == "MESSAGELIMIT" }
+
+func count(list []backend.Range) (n uint32) {
+	for _, r := range list {
+		n += r.Last - r.First + 1
+	}
+	return n
+}
+
+// order puts entries in ascending order, the last word about a message counting.
+func (s *snapshot) order() {
+	if !slices.IsSortedFunc(s.entries, func(a, b merge.Entry) int { return cmp.Compare(a.UID, b.UID) }) {
+		slices.SortStableFunc(s.entries, func(a, b merge.Entry) int { return cmp.Compare(a.UID, b.UID) })
+	}
+	keep := s.entries[:0]
+	for i, e := range s.entries {
+		if i+1 < len(s.entries) && s.entries[i+1].UID == e.UID {
+			continue
+		}
+		keep = append(keep, e)
+	}
+	s.entries = keep
+	slices.SortStableFunc(s.dates, func(a, b dateOf) int { return cmp.Compare(a.uid, b.uid) })
+	slices.SortFunc(s.gone, func(a, b backend.Range) int { return cmp.Compare(a.First, b.First) })
+	slices.SortFunc(s.alive, func(a, b backend.Range) int { return cmp.Compare(a.First, b.First) })
+}
+
+// whole gives all messages of a side, ascending: what was read, or the base with what has changed since.
+func (f *folder) whole(side config.Side) []merge.Entry {
+	s := f.snap[side]
+	if s == nil || s.mode == scanFull {
+		if s == nil {
+			return nil
+		}
+		return s.entries
+	}
+	pairs := f.pairs.all()
+	base := make([]merge.Entry, 0, len(pairs)+len(s.entries))
+	for _, q := range pairs {
+		base = append(base, merge.Entry{UID: q.UID[side], Flags: q.Base[side]})
+	}
+	if side == config.New {
+		slices.SortFunc(base, func(a, b merge.Entry) int { return cmp.Compare(a.UID, b.UID) })
+	}
+	if s.mode == scanNone {
+		return base
+	}
+	gone, alive := within(s.gone), within(s.alive)
+	base = slices.DeleteFunc(base, func(e merge.Entry) bool { return gone(e.UID) || s.alive != nil && !alive(e.UID) })
+	out := make([]merge.Entry, 0, len(base)+len(s.entries))
+	i := 0
+	for _, e := range s.entries {
+		for i < len(base) && base[i].UID < e.UID {
+			out = append(out, base[i])
+			i++
+		}
+		if i < len(base) && base[i].UID == e.UID {
+			i++
+		}
+		out = append(out, e)
+	}
+	return append(out, base[i:]...)
+}
+
+// within tells whether a number lies in ranges, asked in ascending order.
+func within(list []backend.Range) func(uint32) bool {
+	i := 0
+	return func(uid uint32) bool {
+		for i < len(list) && list[i].Last < uid {
+			i++
+		}
+		return i < len(list) && list[i].First <= uid
+	}
+}
