@@ -138,7 +138,9 @@ func account(folders map[Path][]Item) Account {
 }
 
 func TestDiff(t *testing.T) {
-	item := func(body byte, flags string, date int64) Item { return Item{Body: [32]byte{body}, Flags: flags, Date: date} }
+	item := func(body byte, flags string, date int64) Item {
+		return Item{Body: [32]byte{body}, Flags: flags, Date: date}
+	}
 	x, y := item(1, `\Seen`, 1), item(2, "", 2)
 	a := account(map[Path][]Item{"INBOX": {x, x, y}, PathOf("A", "B"): {y}})
 	for name, c := range map[string]struct {

@@ -81,6 +81,7 @@ func (o DiffOptions) subscriptions(a, b Account, known map[Path]bool) (out []str
 	}
 	for _, p := range slices.Sorted(maps.Keys(known)) {
 		switch {
+		case b.Folders[p] == nil:
 		case want[p] && !b.Subscribed[p]:
 			out = append(out, fmt.Sprintf("%s: not subscribed any more", p))
 		case !want[p] && b.Subscribed[p]:

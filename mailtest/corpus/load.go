@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -24,7 +25,11 @@ func Load(t testing.TB, h lab.Host, n int, folders []Folder) Loaded {
 	var out Loaded
 	var err error
 	if strings.HasPrefix(h.Format, "maildir:") {
-		out, err = LoadMaildir(h.Home(n)+"/Maildir", h.MailID, folders)
+		product := Dovecot
+		if h.Name == "courier" {
+			product = Courier
+		}
+		out, err = LoadMaildir(product, filepath.Join(h.Home(n), "Maildir"), h.MailID, folders)
 	} else {
 		out, err = LoadIMAP(lab.Addr(h.IMAP), lab.User(n), lab.Password(n), folders)
 	}

@@ -2,6 +2,7 @@ package corpus
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -10,27 +11,38 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"mailgate/imapwire"
 )
 
 // maildirFlags are the letters of system flags in a file's name.
 var maildirFlags = [...]struct{ flag, letter string }{{`\Draft`, "D"}, {`\Flagged`, "F"}, {`\Answered`, "R"}, {`\Seen`, "S"}, {`\Deleted`, "T"}}
 
-// LoadMaildir writes folders to the disk as a Maildir++ of Dovecot and of Courier alike, which belongs to uid; much quicker
-// than IMAP. INTERNALDATE is the file's time. A folder has at most 26 keywords, as Dovecot keeps them; what is beyond, and
-// folders that a Maildir cannot name, are in Refused.
-func LoadMaildir(dir string, uid int, folders []Folder) (Loaded, error) {
-	m := maildir{root: dir, uid: uid, made: map[string]bool{}}
+// Product is whose Maildir is written: they agree but for names and keywords.
+type Product int
+
+// The products.
+const (
+	Dovecot Product = iota
+	Courier
+)
+
+// LoadMaildir writes folders to the disk as a Maildir++ that belongs to uid; much quicker than IMAP. INTERNALDATE is the
+// file's time. CRLF becomes LF, as both products keep it and give it back. What is in Refused could not be written:
+// folders that the product could not open, and keywords beyond the 26 of a folder that Dovecot keeps in files' names.
+func LoadMaildir(product Product, dir string, uid int, folders []Folder) (Loaded, error) {
+	m := maildir{product: product, root: dir, uid: uid, made: map[string]bool{}}
 	if err := m.mkdir(filepath.Dir(dir)); err != nil {
 		return m.out, err
 	}
 	if err := m.box(dir); err != nil {
 		return m.out, err
 	}
-	var dovecot, courier []string
+	var subscribed []string
 	for _, f := range folders {
-		name, ok := f.Raw("", ".")
-		if !ok || strings.ContainsAny(name, "/\x00\n") || len(name) > 250 {
-			m.out.Refused = append(m.out.Refused, fmt.Sprintf("%q: no name for a Maildir", f.Levels))
+		name, ok := m.name(f)
+		if !ok {
+			m.out.Refused = append(m.out.Refused, fmt.Sprintf("%q: no name for this Maildir", f.Levels))
 			continue
 		}
 		at := dir
@@ -41,15 +53,32 @@ func LoadMaildir(dir string, uid int, folders []Folder) (Loaded, error) {
 			return m.out, fmt.Errorf("%q: %w", f.Levels, err)
 		}
 		m.out.Folders++
-		if f.Subscribed && name == "INBOX" {
-			dovecot, courier = append(dovecot, name), append(courier, name)
-		} else if f.Subscribed {
-			dovecot, courier = append(dovecot, name), append(courier, "INBOX."+name)
+		if f.Subscribed && name != "INBOX" && product == Courier {
+			name = "INBOX." + name
+		}
+		if f.Subscribed {
+			subscribed = append(subscribed, name)
 		}
 	}
-	err := errors.Join(m.file(filepath.Join(dir, "subscriptions"), lineUp(dovecot)),
-		m.file(filepath.Join(dir, "courierimapsubscribed"), lineUp(courier)))
-	return m.out, err
+	list := "subscriptions"
+	if product == Courier {
+		list = "courierimapsubscribed"
+	}
+	return m.out, m.file(filepath.Join(dir, list), lineUp(subscribed))
+}
+
+// name is a folder's on the disk: in UTF-8 for Courier, as on the wire for Dovecot.
+func (m *maildir) name(f Folder) (string, bool) {
+	name, ok := f.Raw("", ".")
+	if !ok || strings.ContainsAny(name, "/\x00\n") {
+		return "", false
+	}
+	text, canonical := imapwire.DecodeName(name)
+	if m.product == Courier {
+		// a character beyond 16 bits makes it end the session at LIST
+		return text, canonical && !strings.ContainsFunc(text, func(r rune) bool { return r > 0xffff })
+	}
+	return name, canonical && name[0] != '~' // it lists them, but opens neither
 }
 
 func lineUp(list []string) string {
@@ -61,11 +90,12 @@ func lineUp(list []string) string {
 }
 
 type maildir struct {
-	root string
-	uid  int
-	made map[string]bool
-	next int
-	out  Loaded
+	product Product
+	root    string
+	uid     int
+	made    map[string]bool
+	next    int
+	out     Loaded
 }
 
 func (m *maildir) mkdir(dir string) error {
@@ -113,19 +143,26 @@ func (m *maildir) folder(dir string, f Folder) error {
 			}
 		}
 		var small []byte
-		for _, k := range msg.Flags {
+		for at, k := range msg.Flags {
 			if strings.HasPrefix(k, `\`) {
 				continue
 			}
 			i := slices.Index(keywords, k)
-			if i < 0 && len(keywords) == 26 {
+			room := 26
+			if at > 10 {
+				room = 16 // a message with many leaves some to the others
+			}
+			if i < 0 && m.product == Dovecot && len(keywords) >= room {
 				m.out.Refused = append(m.out.Refused, fmt.Sprintf("%q: %s: keyword %s", f.Levels, msg.Name, k))
 				continue
 			}
 			if i < 0 {
 				i, keywords = len(keywords), append(keywords, k)
 			}
-			small, numbers = append(small, byte('a'+i)), append(numbers, strconv.Itoa(i))
+			if m.product == Dovecot {
+				small = append(small, byte('a'+i))
+			}
+			numbers = append(numbers, strconv.Itoa(i))
 		}
 		slices.Sort(small)
 		m.next++
@@ -140,13 +177,15 @@ func (m *maildir) folder(dir string, f Folder) error {
 	if len(keywords) == 0 {
 		return nil
 	}
+	if m.product == Courier {
+		c := filepath.Join(dir, "courierimapkeywords")
+		return errors.Join(m.mkdir(c), m.file(filepath.Join(c, ":list"), lineUp(keywords)+"\n"+courier.String()))
+	}
 	var dovecot strings.Builder
 	for i, k := range keywords {
 		fmt.Fprintf(&dovecot, "%d %s\n", i, k)
 	}
-	c := filepath.Join(dir, "courierimapkeywords")
-	return errors.Join(m.file(filepath.Join(dir, "dovecot-keywords"), dovecot.String()), m.mkdir(c),
-		m.file(filepath.Join(c, ":list"), lineUp(keywords)+"\n"+courier.String()))
+	return m.file(filepath.Join(dir, "dovecot-keywords"), dovecot.String())
 }
 
 func (m *maildir) message(name string, msg Message) error {
@@ -156,13 +195,35 @@ func (m *maildir) message(name string, msg Message) error {
 		return err
 	}
 	if msg.Open == nil {
-		_, err = f.Write(msg.Data)
+		_, err = f.Write(bytes.ReplaceAll(msg.Data, []byte("\r\n"), []byte("\n")))
 	} else {
-		w := bufio.NewWriterSize(f, 64<<10)
-		_, err = io.Copy(w, r)
-		err = errors.Join(err, w.Flush())
+		err = withoutCR(f, r)
 	}
 	m.out.Messages++
 	m.out.Bytes += n
 	return errors.Join(err, f.Chown(m.uid, m.uid), f.Close(), os.Chtimes(name, msg.Date, msg.Date))
+}
+
+// withoutCR copies, CRLF as LF.
+func withoutCR(w io.Writer, r io.Reader) error {
+	in, out := bufio.NewReaderSize(r, 64<<10), bufio.NewWriterSize(w, 64<<10)
+	for {
+		piece, err := in.ReadSlice('\n')
+		if line, found := bytes.CutSuffix(piece, []byte("\r\n")); found {
+			_, _ = out.Write(line) // Flush tells
+			_ = out.WriteByte('\n')
+		} else {
+			if errors.Is(err, bufio.ErrBufferFull) && piece[len(piece)-1] == '\r' {
+				piece = piece[:len(piece)-1]
+				_ = in.UnreadByte()
+			}
+			_, _ = out.Write(piece)
+		}
+		if errors.Is(err, io.EOF) {
+			return out.Flush()
+		}
+		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
+			return err
+		}
+	}
 }

@@ -3,8 +3,10 @@ package corpus
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"hash"
+	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -53,6 +55,7 @@ type Account struct {
 	Folders     map[Path]*Contents // those that can be selected
 	Subscribed  map[Path]bool
 	Special     map[Path]string // such as \Sent, where the host tells
+	Closed      map[Path]string // listed as if they could be selected, and what the host said when it refused to
 }
 
 // Messages counts all.
@@ -72,7 +75,8 @@ func Snapshot(addr, user, pass string) (Account, error) {
 		return Account{}, err
 	}
 	defer c.close()
-	a := Account{Prefix: c.prefix, Sep: c.sep, Folders: map[Path]*Contents{}, Subscribed: map[Path]bool{}, Special: map[Path]string{}}
+	a := Account{Prefix: c.prefix, Sep: c.sep, Folders: map[Path]*Contents{}, Subscribed: map[Path]bool{}, Special: map[Path]string{},
+		Closed: map[Path]string{}}
 	special := ""
 	if c.caps["SPECIAL-USE"] && c.caps["LIST-EXTENDED"] {
 		special = " RETURN (SPECIAL-USE)"
@@ -99,6 +103,10 @@ func Snapshot(addr, user, pass string) (Account, error) {
 			p = PathOf(n.name)
 		}
 		f, err := c.contents(n.name)
+		if no := (*refused)(nil); errors.As(err, &no) && no.command == "EXAMINE" {
+			a.Closed[p] = no.text
+			continue
+		}
 		if err != nil {
 			return a, fmt.Errorf("%q: %w", n.name, err)
 		}
@@ -110,6 +118,30 @@ func Snapshot(addr, user, pass string) (Account, error) {
 		}
 	}
 	return a, nil
+}
+
+// Expected is the account that a host would show which keeps all as it was given. UIDs count from 1.
+func Expected(folders []Folder) Account {
+	a := Account{Sep: "\x00", Folders: map[Path]*Contents{}, Subscribed: map[Path]bool{}}
+	for _, folder := range folders {
+		raw, _ := folder.Raw("", a.Sep)
+		p := a.path(raw)
+		f := &Contents{Raw: raw, Messages: map[Item]*Seen{}}
+		a.Folders[p] = f
+		if folder.Subscribed {
+			a.Subscribed[p] = true
+		}
+		if folder.Messages == nil {
+			continue
+		}
+		for m := range folder.Messages {
+			h := &head{Hash: sha256.New()}
+			r, _ := m.Reader()
+			_, _ = io.Copy(h, r) // neither of them fails
+			f.add(uint32(f.Count+1), h, Item{Flags: flagText(m.Flags), Date: m.Date.Unix()})
+		}
+	}
+	return a
 }
 
 // path takes a raw name apart.
@@ -231,7 +263,11 @@ func (c *conn) fetched(f *Contents) error {
 		case "UID":
 			uid, err = strconv.ParseUint(v.text, 10, 32)
 		case "FLAGS":
-			item.Flags = flagText(v.list)
+			var flags []string
+			for _, f := range v.list {
+				flags = append(flags, f.text)
+			}
+			item.Flags = flagText(flags)
 		case "INTERNALDATE":
 			var d time.Time
 			d, err = time.Parse("_2-Jan-2006 15:04:05 -0700", v.text)
@@ -255,6 +291,12 @@ func (c *conn) fetched(f *Contents) error {
 	if !have["UID"] || !have["FLAGS"] || !have["INTERNALDATE"] {
 		return fmt.Errorf("UID %d: FETCH gave only %v", uid, have)
 	}
+	f.add(uint32(uid), h, item)
+	return nil
+}
+
+// add counts a message in, whose body h has read.
+func (f *Contents) add(uid uint32, h *head, item Item) {
 	h.Sum(item.Body[:0])
 	item.Size = h.size
 	seen := f.Messages[item]
@@ -262,16 +304,15 @@ func (c *conn) fetched(f *Contents) error {
 		seen = &Seen{Subject: subject(h.first)}
 		f.Messages[item] = seen
 	}
-	seen.UIDs = append(seen.UIDs, uint32(uid))
+	seen.UIDs = append(seen.UIDs, uid)
 	f.Count++
-	return nil
 }
 
-func flagText(list []value) string {
+func flagText(list []string) string {
 	var flags []string
-	for _, v := range list {
-		if !strings.EqualFold(v.text, `\Recent`) {
-			flags = append(flags, v.text)
+	for _, f := range list {
+		if !strings.EqualFold(f, `\Recent`) {
+			flags = append(flags, f)
 		}
 	}
 	slices.Sort(flags)

@@ -250,6 +250,9 @@ func (c *conn) value(w io.Writer) (value, error) {
 	if err != nil {
 		return value{}, err
 	}
+	if next, _ := c.in.Peek(1); x == '~' && string(next) == "{" { // literal8
+		x, _ = c.in.ReadByte()
+	}
 	switch x {
 	case '(':
 		v := value{isList: true}
@@ -289,7 +292,7 @@ func (c *conn) value(w io.Writer) (value, error) {
 			b = append(b, x)
 		}
 		return deliver(b, w)
-	case '{', '~':
+	case '{':
 		line, err := c.line()
 		if err != nil {
 			return value{}, err
