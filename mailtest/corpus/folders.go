@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"strings"
 	"time"
+
+	"mailgate/imapwire"
 )
 
 // Folder is a mailbox to be made. Its name is by levels, raw as on the wire (modified UTF-7), below the host's prefix.
@@ -55,8 +57,8 @@ type Options struct {
 }
 
 // Mailbox is an account that looks like a real one: so many messages in so many folders, sizes from half a kilobyte to
-// megabytes. INBOX is the first folder, Sent the second. Unless o.Plain, INBOX begins with Nasty, and folders have Names as far as there is
-// room. The same arguments give the same bytes.
+// megabytes. INBOX is the first folder, Sent the second. Unless o.Plain, INBOX begins with Nasty, and folders have Names as
+// far as there is room. The same arguments give the same bytes.
 func Mailbox(messages, folders int, seed uint64, o Options) []Folder {
 	names := [][]string{{"INBOX"}, {"Sent"}}
 	if !o.Plain {
@@ -74,28 +76,53 @@ func Mailbox(messages, folders int, seed uint64, o Options) []Folder {
 	if mean <= 0 {
 		mean = 22_400
 	}
-	// INBOX has a quarter, Sent an eighth, the others share the rest alike.
 	out := make([]Folder, len(names))
-	left := messages
-	for i := range names {
-		n := left / (len(names) - i)
-		switch {
-		case i == len(names)-1:
-			n = left
-		case i == 0:
-			n = max(messages/4, min(messages, len(nasty)))
-		case i == 1:
-			n = left / max(2, min(8, len(names)-1))
+	for i, n := range shares(messages, names, len(nasty)) {
+		var first []Message
+		if i == 0 {
+			first = nasty[:min(n, len(nasty))]
 		}
-		first := nasty
-		if i > 0 {
-			first = nil
-		}
-		first = first[:min(n, len(first))]
-		left -= n
 		out[i] = Folder{Levels: names[i], Subscribed: i%3 != 2, Count: n, Messages: generated(seed, uint64(i), first, n, mean)}
 	}
 	return out
+}
+
+// shares tells how many messages each folder has: INBOX a quarter, and all nasty ones; Sent an eighth of what is left; a
+// folder that many hosts refuse twenty at most, so that no large part of an account is missing there; the others the same.
+func shares(messages int, names [][]string, nasty int) []int {
+	out := make([]int, len(names))
+	left := messages
+	give := func(i, n int) { out[i], left = n, left-n }
+	if len(names) > 1 {
+		give(0, max(messages/4, min(messages, nasty)))
+	}
+	if len(names) > 2 {
+		give(1, left/8)
+	}
+	var others []int
+	for i := min(len(names)-1, 2); i < len(names); i++ {
+		if hard(names[i]) {
+			give(i, min(20, left/len(names)))
+		} else {
+			others = append(others, i)
+		}
+	}
+	for n, i := range others {
+		give(i, left/(len(others)-n))
+	}
+	out[0] += left
+	return out
+}
+
+// hard tells whether many hosts refuse a name.
+func hard(levels []string) bool {
+	for _, l := range levels {
+		text, canonical := imapwire.DecodeName(l)
+		if !canonical || strings.ContainsAny(l, `~/.%"\{`) || strings.ContainsFunc(text, func(r rune) bool { return r > 0xffff }) {
+			return true
+		}
+	}
+	return false
 }
 
 // Small is a folder of n messages of half a kilobyte.

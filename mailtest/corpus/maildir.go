@@ -78,7 +78,7 @@ func (m *maildir) name(f Folder) (string, bool) {
 		// a character beyond 16 bits makes it end the session at LIST
 		return text, canonical && !strings.ContainsFunc(text, func(r rune) bool { return r > 0xffff })
 	}
-	return name, canonical && name[0] != '~' // it lists them, but opens neither
+	return name, canonical && name[0] != '~' // it lists others, but does not open them
 }
 
 func lineUp(list []string) string {
