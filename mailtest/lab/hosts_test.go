@@ -203,3 +203,23 @@ func TestPostgres(t *testing.T) {
 		}
 	}
 }
+
+func TestPostgresComesBack(t *testing.T) {
+	t.Parallel()
+	p := NewPostgres(t, "fsync=on", "synchronous_commit=on", "full_page_writes=on")
+	psql := func(sql string) (string, error) {
+		out, err := exec.Command("psql", p.DSN, "-Atc", sql).CombinedOutput()
+		return strings.TrimSpace(string(out)), err
+	}
+	if out, err := psql("CREATE TABLE t (x int); INSERT INTO t VALUES (7)"); err != nil {
+		t.Fatal(err, out)
+	}
+	p.Stop(t)
+	if out, err := psql("SELECT x FROM t"); err == nil {
+		t.Fatal("it is still there: ", out)
+	}
+	p.Start(t)
+	if out, err := psql("SELECT x FROM t"); err != nil || out != "7" {
+		t.Fatal(err, out)
+	}
+}

@@ -63,7 +63,7 @@ func (p *processes) folder() error {
 
 // run starts a server; change, if not nil, may alter the command.
 func (p *processes) run(name string, change func(*exec.Cmd), args ...string) error {
-	log, err := os.Create(filepath.Join(p.dir, name+".log"))
+	log, err := os.OpenFile(filepath.Join(p.dir, name+".log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
 		return err
 	}
