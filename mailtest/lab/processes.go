@@ -87,8 +87,11 @@ func (p *processes) run(name string, change func(*exec.Cmd), args ...string) err
 }
 
 // isolated gives a server its own mounts and process numbers: when the first process ends the kernel ends all others, and
-// Wait returns behind them.
+// Wait returns behind them. Its standard input ends when we do, however that comes about: its script waits for that.
 func isolated(c *exec.Cmd) {
+	if _, err := c.StdinPipe(); err != nil {
+		panic(err) // it is set already
+	}
 	c.SysProcAttr.Cloneflags = syscall.CLONE_NEWNS | syscall.CLONE_NEWPID
 }
 

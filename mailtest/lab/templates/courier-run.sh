@@ -34,6 +34,9 @@ set -a
 . "$d/etc/courier.env"
 set +a
 umask "$IMAP_UMASK"
+exec 3<&0 </dev/null
+cat <&3 >/dev/null & # ends when whoever started this has ended
+exec 3<&-
 (
 	set -a
 	. "$d/etc/authdaemonrc"

@@ -18,4 +18,13 @@ mkdir /dev/shm
 mount --bind "$d/dev/shm" /dev/shm
 ln -s /proc/self/fd /dev/fd
 ln -s "$d/sock/log" /dev/log
-exec "{{.Bin}}/master" -l 1024 -C "$d/imapd.conf" -M "$d/cyrus.conf" -p "$d/master.pid"
+exec 3<&0 </dev/null
+"{{.Bin}}/master" -l 1024 -C "$d/imapd.conf" -M "$d/cyrus.conf" -p "$d/master.pid" 3<&- &
+master=$!
+trap 'kill "$master"; wait "$master"; exit 0' TERM
+# whoever started this has ended
+(
+	cat <&3 >/dev/null
+	kill "$master"
+) &
+wait "$master"
