@@ -1,17 +1,21 @@
 #!/usr/bin/env bash
-# Installs what the tests need on Debian: a C compiler for the race detector, real mail servers, real clients. Quick when
-# all is there.
+# Installs what the tests need on Debian: a C compiler for the race detector, real mail servers, real clients, PostgreSQL.
+# Quick when all is there. Cyrus and Courier cannot be installed beside Dovecot (all of them are "imap-server"), so their
+# packages are unpacked into a folder, $MAILGATE_LAB (/var/lib/mailgate-lab), and only their libraries are installed.
 # scripts/setup.sh bench installs the peers of the benchmarks too.
 set -eu
-need=(gcc libc6-dev dovecot-core dovecot-imapd dovecot-submissiond dovecot-lmtpd postfix swaks libnet-ssleay-perl isync mutt curl)
+lab=${MAILGATE_LAB:-/var/lib/mailgate-lab}
+need=(gcc libc6-dev dovecot-core dovecot-imapd dovecot-submissiond dovecot-lmtpd postfix swaks libnet-ssleay-perl isync mutt curl
+	postgresql libclamav12 libical3 libjansson4 libpq5 libxapian30 libzephyr4 libwrap0 libpcre3 libsasl2-2 libsasl2-modules
+	libsasl2-modules-db sasl2-bin libcourier-unicode4 libgamin0 gamin libgdbm6 libidn12 libltdl7 libgnutls30 openssl)
 [ "${1:-}" = bench ] && need+=(nginx-light libnginx-mod-mail)
 missing=()
 for p in "${need[@]}"; do
 	dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing+=("$p")
 done
-[ ${#missing[@]} -gt 0 ] || exit 0
+if [ ${#missing[@]} -eq 0 ] && [ -e "$lab/cyrus/.done" ] && [ -e "$lab/courier/.done" ]; then exit 0; fi
 if [ "$(id -u)" != 0 ]; then
-	echo "missing: ${missing[*]}; run as root: apt-get install --no-install-recommends ${missing[*]}" >&2
+	echo "run as root; missing packages: ${missing[*]:-none}; missing in $lab: Cyrus or Courier" >&2
 	exit 1
 fi
 export DEBIAN_FRONTEND=noninteractive
@@ -23,4 +27,21 @@ if [ ! -e /usr/sbin/policy-rc.d ]; then # the packages must not start servers of
 fi
 trap '[ -z "$made" ] || rm -f /usr/sbin/policy-rc.d' EXIT
 apt-get update -q
-apt-get install -y -q --no-install-recommends -o DPkg::Lock::Timeout=120 "${missing[@]}"
+[ ${#missing[@]} -eq 0 ] || apt-get install -y -q --no-install-recommends -o DPkg::Lock::Timeout=120 "${missing[@]}"
+
+unpack() { # name package...: under $lab/name, complete or not at all
+	local d=$lab/$1 p
+	[ ! -e "$d/.done" ] || return 0
+	shift
+	rm -rf "$d.new"
+	mkdir -p "$d.new/deb"
+	chmod 0755 "$lab" "$d.new"
+	chmod 0777 "$d.new/deb" # apt downloads as a user of its own
+	(cd "$d.new/deb" && apt-get download -q "$@")
+	for p in "$d.new"/deb/*.deb; do dpkg-deb -x "$p" "$d.new"; done
+	ls "$d.new/deb" >"$d.new/.done"
+	rm -rf "$d.new/deb" "$d"
+	mv "$d.new" "$d"
+}
+unpack cyrus cyrus-common cyrus-imapd cyrus-clients
+unpack courier courier-base courier-imap courier-authlib courier-authlib-userdb
