@@ -1,13 +1,10 @@
 package backend
 
 import (
-	"context"
-	"errors"
 	"io"
 	"time"
 
 	"mailgate/auth"
-	"mailgate/config"
 )
 
 // Account is who logs in for the syncer, which has no client behind it.
@@ -16,35 +13,6 @@ type Account struct {
 	LoginName   string // the name that authenticates
 	Authzid     string // PLAIN with an authorization identity (RFC 4616): whose mailbox is opened; "" means LoginName's
 }
-
-// Client is an IMAP connection that is logged in, for the syncer and other programs of ours (not for splicing).
-//
-// Commands are pipelined: each method that returns a command has written it (or queued it behind those that must end
-// first) when it returns, and Wait gives its outcome. One goroutine reads what the server says and calls handlers in the
-// order of the responses; a handler that blocks stops the reading, and so the server. Methods are safe for concurrent
-// use; commands go out in the order of the calls.
-//
-// Deadlines are by progress: a connection that neither takes nor gives a byte for Idle while something is outstanding
-// has failed. After an error of the connection every outstanding and every later command fails with it.
-type Client struct{}
-
-// DialClient connects, logs in and learns the capabilities. The error is an *Error.
-func (d *Dialer) DialClient(ctx context.Context, at config.Side, host string, who Account) (*Client, error) {
-	return nil, errors.New("stub")
-}
-
-// Close ends the connection at once; Logout ends it by LOGOUT, waiting as long as ctx lets it. Both wait for the reader.
-func (c *Client) Close() error                     { return nil }
-func (c *Client) Logout(ctx context.Context) error { return nil }
-
-// Has tells whether the server offers a capability, in any letter case; Capabilities lists them, upper case.
-func (c *Client) Has(capability string) bool { return false }
-func (c *Client) Capabilities() []string     { return nil }
-func (c *Client) Host() string               { return "" }
-
-// Done is closed when the connection has ended; Err says why then.
-func (c *Client) Done() <-chan struct{} { return nil }
-func (c *Client) Err() error            { return nil }
 
 // Code is a response code (RFC 9051, section 7.1): Name in upper case, Args the rest, raw.
 type Code struct{ Name, Args string }
@@ -59,21 +27,6 @@ type StatusError struct {
 
 func (e *StatusError) Error() string { return e.Command + ": " + e.Status + " " + e.Text }
 
-// Command is one that was sent. Wait returns nil for a tagged OK, a *StatusError for NO and BAD, else the error of the
-// connection. When ctx ends first Wait returns its cause and the command goes on. Wait may be called more than once, from
-// any goroutine.
-type Command struct{}
-
-func (c *Command) Wait(ctx context.Context) error { return errors.New("stub") }
-
-// Code is the response code of the tagged response; valid after Wait.
-func (c *Command) Code() Code { return Code{} }
-
-// Noop, Enable, ID. Enable leaves out what the server does not offer; Enabled tells what is on after its Wait.
-func (c *Client) Noop() *Command                         { return nil }
-func (c *Client) Enable(capabilities ...string) *Command { return nil }
-func (c *Client) Enabled(capability string) bool         { return false }
-
 // Untagged are handlers for what the server says of itself. They run in the reader. Nil ones are passed over.
 type Untagged struct {
 	Exists   func(n uint32)
@@ -85,9 +38,6 @@ type Untagged struct {
 	Alert    func(text string)
 }
 
-// SetUntagged replaces the handlers.
-func (c *Client) SetUntagged(u Untagged) {}
-
 // Namespace is one of NAMESPACE (RFC 2342).
 type Namespace struct {
 	Prefix    string
@@ -96,8 +46,6 @@ type Namespace struct {
 
 // Namespaces are those of an account; without the extension Personal holds what LIST "" "" says.
 type Namespaces struct{ Personal, Other, Shared []Namespace }
-
-func (c *Client) Namespace(ctx context.Context) (Namespaces, error) { return Namespaces{}, nil }
 
 // Status is what STATUS tells of a mailbox. Fields that the server did not give are zero; Has tells.
 type Status struct {
@@ -129,36 +77,6 @@ type ListOptions struct {
 	Subscribed bool     // only those subscribed: LIST (SUBSCRIBED), or LSUB
 }
 
-// List calls f for each mailbox, in the server's order, when all are known.
-func (c *Client) List(ctx context.Context, o ListOptions, f func(ListEntry) error) error { return nil }
-
-// StatusCommand is STATUS of one mailbox; Wait gives the result.
-type StatusCommand struct{ Command }
-
-func (c *Client) Status(name string, items ...string) *StatusCommand { return nil }
-func (c *StatusCommand) Result(ctx context.Context) (Status, error)  { return Status{}, nil }
-func (c *Client) Create(name, use string) *Command                   { return nil } // use: "" or such as \Sent (RFC 6154)
-func (c *Client) Delete(name string) *Command                        { return nil }
-func (c *Client) Rename(from, to string) *Command                    { return nil }
-func (c *Client) Subscribe(name string) *Command                     { return nil }
-func (c *Client) Unsubscribe(name string) *Command                   { return nil }
-func (c *Client) Quota(ctx context.Context, name string) (Quota, bool, error) {
-	return Quota{}, false, nil
-}
-func (c *Client) Idle(ctx context.Context) error                                     { return nil } // until ctx ends: DONE, then nil
-func (c *Client) Notify(ctx context.Context, spec string) error                      { return nil } // RFC 5465; "NONE" ends it
-func (c *Client) Compress(ctx context.Context) error                                 { return nil } // RFC 4978
-func (c *Client) ID(ctx context.Context, pairs ...string) (map[string]string, error) { return nil, nil }
-
-// Quota is the tightest STORAGE and MESSAGE of a mailbox's quota roots (RFC 9208); limits are 0 where there are none.
-type Quota struct{ Storage, StorageLimit, Messages, MessageLimit int64 } // storage in bytes
-
-// Select opens a mailbox, read-only by EXAMINE. What was selected before is left without expunging.
-func (c *Client) Select(name string, o SelectOptions) *SelectCommand { return nil }
-
-// Unselect leaves the mailbox without expunging: UNSELECT, or EXAMINE and CLOSE where that is missing.
-func (c *Client) Unselect() *Command { return nil }
-
 // SelectOptions ask for more. Both are left out where the server has them not.
 type SelectOptions struct {
 	ReadOnly  bool
@@ -176,9 +94,6 @@ type QResync struct {
 	Known    string // UID set, "" for none
 }
 
-// SelectCommand is SELECT or EXAMINE.
-type SelectCommand struct{ Command }
-
 // Selected is a mailbox that was opened.
 type Selected struct {
 	Exists, UIDNext, Validity uint32 // UIDNext is 0 where the server does not tell
@@ -189,11 +104,6 @@ type Selected struct {
 	UIDNotSticky              bool
 	MailboxID                 string
 }
-
-// CanKeep tells whether a flag will stay: PERMANENTFLAGS has it or, for a keyword, \*.
-func (s *Selected) CanKeep(flag string) bool { return false }
-
-func (c *SelectCommand) Result(ctx context.Context) (*Selected, error) { return nil, nil }
 
 // Range is first to last, both within. Last of 0 stands for "*".
 type Range struct{ First, Last uint32 }
@@ -227,14 +137,6 @@ type FetchOptions struct {
 	Body func(m *Message, section string, size int64, r io.Reader) error
 }
 
-// Fetch is UID FETCH. An error of a handler ends the connection (the rest of the response cannot be un-asked for) and
-// comes back from Wait.
-func (c *Client) Fetch(uids string, o FetchOptions) *Command { return nil }
-
-// Search is UID SEARCH; criteria raw, such as "ALL" or "UNDELETED". f gets ascending ranges where the server has ESEARCH,
-// and single numbers in the server's order otherwise. UIDs only of messages that exist: a range of ESEARCH is as dense as the server says.
-func (c *Client) Search(criteria string, f func(Range)) *Command { return nil }
-
 // StoreOptions of UID STORE. Flags are raw.
 type StoreOptions struct {
 	Add, Remove    []string // one of them; never both
@@ -242,30 +144,11 @@ type StoreOptions struct {
 	Modified       func(Range) // [MODIFIED], and UIDs that were not changed for it
 }
 
-// Store is UID STORE +FLAGS.SILENT or -FLAGS.SILENT.
-func (c *Client) Store(uids string, o StoreOptions) *Command { return nil }
-
-// CopyCommand is UID COPY or UID MOVE.
-type CopyCommand struct{ Command }
-
 // Copied pairs UIDs by position (COPYUID, RFC 4315). Both are empty where the server does not tell.
 type Copied struct {
 	Validity uint32
 	From, To []uint32
 }
-
-func (c *Client) Copy(uids, to string) *CopyCommand               { return nil }
-func (c *Client) Move(uids, to string) *CopyCommand               { return nil } // needs MOVE
-func (c *CopyCommand) Result(ctx context.Context) (Copied, error) { return Copied{}, nil }
-
-// Expunge is UID EXPUNGE (needs UIDPLUS); with uids "" plain EXPUNGE.
-func (c *Client) Expunge(uids string) *Command { return nil }
-
-// Append is one APPEND command, with one message or, where the server has MULTIAPPEND, several. Next begins a message
-// and returns what its bytes are written to: exactly size of them. Finish ends the command. With LITERAL+ (or LITERAL- up to
-// 4096 bytes) nothing is waited for; otherwise Next waits for the server's "+", and when the server says NO instead, Next
-// and Finish tell it with the connection unharmed. Between Append and Finish no other command can be sent (callers wait).
-type Append struct{}
 
 // AppendMessage describes a message. Date zero leaves the date to the server.
 type AppendMessage struct {
@@ -281,19 +164,5 @@ type Appended struct {
 	UIDs     []uint32
 }
 
-func (c *Client) Append(ctx context.Context, name string) *Append { return nil }
-
-func (a *Append) Next(ctx context.Context, m AppendMessage) (io.Writer, error) { return nil, nil }
-
-// Finish ends the command and flushes. Abandon gives up in the middle of a message, which costs the connection: what
-// was begun is not stored by any server that keeps RFC 3501.
-func (a *Append) Finish() *AppendCommand { return nil }
-func (a *Append) Abandon(err error)      {}
-
-// AppendCommand is an APPEND that was sent whole.
-type AppendCommand struct{ Command }
-
-func (c *AppendCommand) Result(ctx context.Context) (Appended, error) { return Appended{}, nil }
-
-// MultiAppend tells whether several messages may go in one Append.
-func (c *Client) MultiAppend() bool { return c.Has("MULTIAPPEND") }
+// Quota is the tightest STORAGE and MESSAGE of a mailbox's quota roots (RFC 9208); limits are 0 where there are none.
+type Quota struct{ Storage, StorageLimit, Messages, MessageLimit int64 } // storage in bytes

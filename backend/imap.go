@@ -18,6 +18,7 @@ import (
 type LoginIMAP struct {
 	Credentials *auth.Credentials
 	LoginName   string // on this side
+	Authzid     string // whose mailbox is opened, where that is another's: PLAIN only (RFC 4616)
 	ClientAddr  netip.AddrPort
 	ClientID    []string // the arguments of the client's ID command
 }

@@ -62,7 +62,9 @@ func (c *imapConn) authenticate(who LoginIMAP) (string, error) {
 		}
 		return c.sasl(cr.Mechanism, auth.ClientResponse(cr.Mechanism, cr, who.LoginName))
 	case c.has("AUTH=PLAIN"):
-		return c.sasl("PLAIN", auth.ClientResponse("PLAIN", cr, who.LoginName))
+		return c.sasl("PLAIN", append([]byte(who.Authzid), auth.ClientResponse("PLAIN", cr, who.LoginName)...))
+	case who.Authzid != "":
+		return "", c.fail(StepLogin, Refused, strings.Join(c.caps, " "), errors.New("does not offer PLAIN, which a login for somebody else needs"))
 	case !c.has("LOGINDISABLED"):
 		return c.loginCommand(who)
 	case c.has("AUTH=LOGIN"):
