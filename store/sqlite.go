@@ -23,11 +23,10 @@ import (
 //go:embed schema/*.sql
 var schema embed.FS
 
-// SQLite is a store in one file, with one process that writes. It implements op.Store.
+// SQLite is a store in one file, with one process that writes. It implements op.Store and syncer.Store.
 type SQLite struct {
-	write *sql.DB // one connection
-	read  *sql.DB
-	lock  *os.File
+	database // write has one connection
+	lock     *os.File
 }
 
 // ErrDamaged means that the file is no store any more.
@@ -46,7 +45,7 @@ func Open(ctx context.Context, path string) (*SQLite, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &SQLite{lock: lock}
+	s := &SQLite{database{dialect: sqliteDialect()}, lock}
 	if err := s.open(ctx, path); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("store %s: %w", path, err)
@@ -157,11 +156,11 @@ func (s *SQLite) migrate(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		err = s.tx(ctx, func(tx *sql.Tx) error {
-			if _, err := tx.ExecContext(ctx, string(text)); err != nil {
+		err = s.tx(ctx, func(t *transaction) error {
+			if _, err := t.tx.ExecContext(ctx, string(text)); err != nil {
 				return err
 			}
-			_, err := tx.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d", i+1))
+			_, err := t.tx.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d", i+1))
 			return err
 		})
 		if err != nil {
@@ -171,17 +170,10 @@ func (s *SQLite) migrate(ctx context.Context) error {
 	return nil
 }
 
-// tx runs f in a writing transaction. What f returns comes back; trouble of the disk wraps op.ErrUnavailable.
-func (s *SQLite) tx(ctx context.Context, f func(*sql.Tx) error) error {
-	tx, err := s.write.BeginTx(ctx, nil)
-	if err != nil {
-		return wrap(err)
-	}
-	if err := f(tx); err != nil {
-		_ = tx.Rollback()
-		return wrap(err)
-	}
-	return wrap(tx.Commit())
+// sqliteDialect is the one that the statements are written in.
+func sqliteDialect() dialect {
+	return dialect{bind: func(query string) string { return query }, args: func(args []any) []any { return args }, wrap: wrap,
+		now: func(context.Context, *transaction) (time.Time, error) { return time.Now(), nil }}
 }
 
 // wrap marks errors that are the disk's or a lock's, by SQLite's result code.
@@ -203,13 +195,6 @@ func wrap(err error) error {
 	return err
 }
 
-// Check implements op.Store: it writes a row, so that a full disk shows.
-func (s *SQLite) Check(ctx context.Context) error {
-	return s.tx(ctx, func(tx *sql.Tx) error {
-		return setMeta(ctx, tx, "checked", strconv.FormatInt(time.Now().UnixNano(), 10))
-	})
-}
-
 // Close implements op.Store. The log is emptied into the file, so that a file restored from a backup is not overlaid
 // with it.
 func (s *SQLite) Close() error {
@@ -225,32 +210,4 @@ func (s *SQLite) Close() error {
 		}
 	}
 	return errors.Join(append(errs, s.lock.Close())...)
-}
-
-func setMeta(ctx context.Context, tx *sql.Tx, key, value string) error {
-	_, err := tx.ExecContext(ctx, "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", key, value)
-	return err
-}
-
-func (s *SQLite) meta(ctx context.Context, key string) (value string, err error) {
-	err = s.read.QueryRowContext(ctx, "SELECT value FROM meta WHERE key = ?", key).Scan(&value)
-	if errors.Is(err, sql.ErrNoRows) {
-		return "", nil
-	}
-	return value, wrap(err)
-}
-
-// stamp and when keep times as nanoseconds; 0 is the zero time.
-func stamp(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixNano()
-}
-
-func when(n int64) time.Time {
-	if n == 0 {
-		return time.Time{}
-	}
-	return time.Unix(0, n).UTC()
 }

@@ -63,6 +63,19 @@ func TestSQLiteConforms(t *testing.T) {
 	})
 }
 
+func TestSQLiteConformsForSyncer(t *testing.T) {
+	paths := map[both]string{}
+	conformSyncer(t, func(t *testing.T) (both, both) {
+		path := filepath.Join(t.TempDir(), "state.db")
+		s := openAt(t, path)
+		paths[s] = path
+		return s, s
+	}, func(t *testing.T, s both) both {
+		must(t, s.Close())
+		return openAt(t, paths[s])
+	})
+}
+
 func TestFileIsPrivate(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state.db")
 	s := openAt(t, path)
@@ -339,7 +352,7 @@ func TestNewerSchema(t *testing.T) {
 	if !bytes.Equal(before, after) {
 		t.Error("the newer file was changed")
 	}
-	exec1(t, c, "PRAGMA user_version = 1")
+	exec1(t, c, "PRAGMA user_version = 2")
 	must(t, openAt(t, path).Close())
 }
 

@@ -1,0 +1,146 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"strconv"
+	"time"
+)
+
+// database is what both kinds of store share: the methods of op.Store and syncer.Store over database/sql. Statements are
+// written once, with ? for arguments.
+type database struct {
+	write, read *sql.DB
+	dialect
+}
+
+// dialect is where the two databases differ.
+type dialect struct {
+	bind    func(query string) string                                    // turns ? into what the database takes
+	args    func(args []any) []any                                       // makes arguments what the driver takes
+	wrap    func(error) error                                            // marks trouble with op.ErrUnavailable
+	begin   func(ctx context.Context, t *transaction) error              // runs first in each writing transaction; may be nil
+	now     func(ctx context.Context, t *transaction) (time.Time, error) // the clock of leases
+	lockRow string                                                       // ends a SELECT whose row shall stay as it is
+}
+
+// transaction is one that writes.
+type transaction struct {
+	tx *sql.Tx
+	d  *database
+}
+
+// tx runs f in a writing transaction. What f returns comes back; trouble of the database wraps op.ErrUnavailable.
+func (d *database) tx(ctx context.Context, f func(*transaction) error) error {
+	tx, err := d.write.BeginTx(ctx, nil)
+	if err != nil {
+		return d.wrap(err)
+	}
+	t := &transaction{tx, d}
+	if d.begin != nil {
+		err = d.begin(ctx, t)
+	}
+	if err == nil {
+		err = f(t)
+	}
+	if err != nil {
+		_ = tx.Rollback()
+		return d.wrap(err)
+	}
+	return d.wrap(tx.Commit())
+}
+
+// exec runs one statement and tells how many rows it changed.
+func (t *transaction) exec(ctx context.Context, query string, args ...any) (int64, error) {
+	res, err := t.tx.ExecContext(ctx, t.d.bind(query), t.d.args(args)...)
+	if err != nil {
+		return 0, err
+	}
+	return res.RowsAffected()
+}
+
+// row asks for one row.
+func (t *transaction) row(ctx context.Context, query string, args ...any) *sql.Row {
+	return t.tx.QueryRowContext(ctx, t.d.bind(query), t.d.args(args)...)
+}
+
+// statement is one that is run often within a transaction.
+type statement struct {
+	st *sql.Stmt
+	d  *database
+}
+
+func (t *transaction) prepare(ctx context.Context, query string) (*statement, error) {
+	st, err := t.tx.PrepareContext(ctx, t.d.bind(query))
+	return &statement{st, t.d}, err
+}
+
+func (s *statement) exec(ctx context.Context, args ...any) (int64, error) {
+	res, err := s.st.ExecContext(ctx, s.d.args(args)...)
+	if err != nil {
+		return 0, err
+	}
+	return res.RowsAffected()
+}
+
+func (s *statement) row(ctx context.Context, args ...any) *sql.Row {
+	return s.st.QueryRowContext(ctx, s.d.args(args)...)
+}
+
+func (s *statement) close() { _ = s.st.Close() }
+
+// row asks for one row outside of a transaction.
+func (d *database) row(ctx context.Context, query string, args ...any) *sql.Row {
+	return d.read.QueryRowContext(ctx, d.bind(query), d.args(args)...)
+}
+
+// list reads rows outside of a transaction, calling scan for each. An error of scan ends it and comes back.
+func (d *database) list(ctx context.Context, query string, args []any, scan func(scanner) error) error {
+	rows, err := d.read.QueryContext(ctx, d.bind(query), d.args(args)...)
+	if err != nil {
+		return d.wrap(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return d.wrap(err)
+		}
+	}
+	return d.wrap(rows.Err())
+}
+
+// Check implements op.Store: it writes a row, so that a full disk shows.
+func (d *database) Check(ctx context.Context) error {
+	return d.tx(ctx, func(t *transaction) error {
+		return setMeta(ctx, t, "checked", strconv.FormatInt(time.Now().UnixNano(), 10))
+	})
+}
+
+func setMeta(ctx context.Context, t *transaction, key, value string) error {
+	_, err := t.exec(ctx, "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", key, value)
+	return err
+}
+
+func (d *database) meta(ctx context.Context, key string) (value string, err error) {
+	err = d.row(ctx, "SELECT value FROM meta WHERE key = ?", key).Scan(&value)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", nil
+	}
+	return value, d.wrap(err)
+}
+
+// stamp and when keep times as nanoseconds; 0 is the zero time.
+func stamp(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
+}
+
+func when(n int64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, n).UTC()
+}
