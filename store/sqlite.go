@@ -35,6 +35,9 @@ var ErrDamaged = errors.New("the file is damaged; it was not touched: restore it
 // busyTime bounds the wait for a lock that another process holds on the file.
 const busyTime = 5 * time.Second
 
+// pageSize is that of new files, in bytes: most folders are small, and a chunk takes whole pages.
+const pageSize = 1024
+
 // Open opens the store, makes it if need be (mode 0600), and brings its schema up to date. One process at a time may
 // have it open: op.ErrInUse. A damaged file is left as it is.
 func Open(ctx context.Context, path string) (*SQLite, error) {
@@ -74,15 +77,12 @@ func (s *SQLite) open(ctx context.Context, path string) error {
 	if err := inspect(ctx, path); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
+	if err := create(ctx, path); err != nil {
 		return err
 	}
 	dsn := dsn(path) + "?_txlock=immediate&_pragma=busy_timeout(" + strconv.FormatInt(busyTime.Milliseconds(), 10) +
 		")&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)"
+	var err error
 	if s.write, err = sql.Open("sqlite", dsn); err != nil {
 		return err
 	}
@@ -95,6 +95,24 @@ func (s *SQLite) open(ctx context.Context, path string) error {
 		return err
 	}
 	return s.migrate(ctx)
+}
+
+// create makes the file if need be. The size of its pages has to be there before the write-ahead log.
+func create(ctx context.Context, path string) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	st, err := f.Stat()
+	if err := errors.Join(err, f.Close()); err != nil || st.Size() > 0 {
+		return err
+	}
+	db, err := sql.Open("sqlite", dsn(path)+"?_pragma=synchronous(FULL)")
+	if err != nil {
+		return err
+	}
+	_, err = db.ExecContext(ctx, fmt.Sprintf("PRAGMA page_size = %d; PRAGMA user_version = 0", pageSize))
+	return wrap(errors.Join(err, db.Close()))
 }
 
 // keepLog leaves the write-ahead log and its index where they are when the store is closed: without them a start on a
