@@ -17,12 +17,14 @@ type database struct {
 
 // dialect is where the two databases differ.
 type dialect struct {
-	bind    func(query string) string                                    // turns ? into what the database takes
-	args    func(args []any) []any                                       // makes arguments what the driver takes
-	wrap    func(error) error                                            // marks trouble with op.ErrUnavailable
-	begin   func(ctx context.Context, t *transaction) error              // runs first in each writing transaction; may be nil
-	now     func(ctx context.Context, t *transaction) (time.Time, error) // the clock of leases
-	lockRow string                                                       // ends a SELECT whose row shall stay as it is
+	bind  func(query string) string                                    // turns ? into what the database takes
+	args  func(args []any) []any                                       // makes arguments what the driver takes
+	wrap  func(error) error                                            // marks trouble with op.ErrUnavailable
+	begin func(ctx context.Context, t *transaction) error              // runs first in each writing transaction; may be nil
+	now   func(ctx context.Context, t *transaction) (time.Time, error) // the clock of leases
+	// lastID makes the IDs of a table go on after n.
+	lastID  func(ctx context.Context, t *transaction, table string, n int64) error
+	lockRow string // ends a SELECT whose row shall stay as it is
 }
 
 // transaction is one that writes.

@@ -52,20 +52,10 @@ func OpenPostgresWriter(ctx context.Context, url string) (*Postgres, error) {
 }
 
 func openPostgres(ctx context.Context, url string, alone bool) (*Postgres, error) {
-	conf, err := pgx.ParseConfig(url)
-	if err != nil { // it quotes the URL, without its password
-		return nil, fmt.Errorf("store: %w", err)
+	conf, where, err := postgresConfig(url)
+	if err != nil {
+		return nil, err
 	}
-	if conf.ConnectTimeout == 0 {
-		conf.ConnectTimeout = busyTime
-	}
-	for key, value := range map[string]string{"application_name": "mailgate", "lock_timeout": "5s",
-		"idle_in_transaction_session_timeout": "60s"} { // a process that hangs does not lock the others out
-		if _, set := conf.RuntimeParams[key]; !set {
-			conf.RuntimeParams[key] = value
-		}
-	}
-	where := fmt.Sprintf("%s:%d/%s", conf.Host, conf.Port, conf.Database)
 	db := stdlib.OpenDB(*conf)
 	db.SetMaxOpenConns(8)
 	db.SetMaxIdleConns(4)
@@ -83,6 +73,24 @@ func openPostgres(ctx context.Context, url string, alone bool) (*Postgres, error
 		return nil, fmt.Errorf("store %s: %w", where, err)
 	}
 	return s, nil
+}
+
+// postgresConfig reads a URL; where names the database for messages.
+func postgresConfig(url string) (conf *pgx.ConnConfig, where string, err error) {
+	conf, err = pgx.ParseConfig(url)
+	if err != nil { // it quotes the URL, without its password
+		return nil, "", fmt.Errorf("store: %w", err)
+	}
+	if conf.ConnectTimeout == 0 {
+		conf.ConnectTimeout = busyTime
+	}
+	for key, value := range map[string]string{"application_name": "mailgate", "lock_timeout": "5s",
+		"idle_in_transaction_session_timeout": "60s"} { // a process that hangs does not lock the others out
+		if _, set := conf.RuntimeParams[key]; !set {
+			conf.RuntimeParams[key] = value
+		}
+	}
+	return conf, fmt.Sprintf("%s:%d/%s", conf.Host, conf.Port, conf.Database), nil
 }
 
 // Close implements op.Store.
@@ -145,6 +153,10 @@ func postgresDialect() dialect {
 			var n int64
 			err := t.row(ctx, "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint * 1000").Scan(&n)
 			return time.Unix(0, n), err
+		},
+		lastID: func(ctx context.Context, t *transaction, table string, n int64) error {
+			_, err := t.exec(ctx, "SELECT setval(pg_get_serial_sequence(?, 'id'), ?, ? > 0)", table, max(n, 1), n)
+			return err
 		}}
 }
 

@@ -67,7 +67,8 @@ func (c *cluster) command(name string, args ...string) *exec.Cmd {
 
 func (c *cluster) start(t *testing.T) {
 	t.Helper()
-	c.cmd = c.command("postgres", "-D", c.dir+"/data", "-k", c.dir, "-c", "listen_addresses=", "-c", "max_connections=60", "-c", "shared_buffers=16MB")
+	c.cmd = c.command("postgres", "-D", c.dir+"/data", "-k", c.dir, "-c", "listen_addresses=", "-c", "max_connections=60", "-c", "fsync=off", // the machine stays up
+		"-c", "shared_buffers=16MB")
 	c.cmd.Stdout, c.cmd.Stderr = &c.log, &c.log
 	must(t, c.cmd.Start())
 	for end := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
@@ -151,6 +152,7 @@ func TestPostgres(t *testing.T) {
 	t.Run("one writer", func(t *testing.T) { postgresWriter(t, c) })
 	t.Run("newer schema", func(t *testing.T) { postgresNewer(t, c) })
 	t.Run("read-only", func(t *testing.T) { postgresReadOnly(t, c) })
+	t.Run("transfer", func(t *testing.T) { postgresTransfer(t, c) })
 	t.Run("killed", func(t *testing.T) { postgresKilled(t, c) })
 }
 

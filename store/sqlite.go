@@ -191,7 +191,17 @@ func (s *SQLite) migrate(ctx context.Context) error {
 // sqliteDialect is the one that the statements are written in.
 func sqliteDialect() dialect {
 	return dialect{bind: func(query string) string { return query }, args: func(args []any) []any { return args }, wrap: wrap,
-		now: func(context.Context, *transaction) (time.Time, error) { return time.Now(), nil }}
+		now: func(context.Context, *transaction) (time.Time, error) { return time.Now(), nil },
+		lastID: func(ctx context.Context, t *transaction, table string, n int64) error {
+			if table == "accounts" { // goes on after the highest by itself
+				return nil
+			}
+			if _, err := t.exec(ctx, "DELETE FROM sqlite_sequence WHERE name=?", table); err != nil {
+				return err
+			}
+			_, err := t.exec(ctx, "INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", table, n)
+			return err
+		}}
 }
 
 // wrap marks errors that are the disk's or a lock's, by SQLite's result code.
