@@ -22,10 +22,14 @@ type dialect struct {
 	wrap  func(error) error                                            // marks trouble with op.ErrUnavailable
 	begin func(ctx context.Context, t *transaction) error              // runs first in each writing transaction; may be nil
 	now   func(ctx context.Context, t *transaction) (time.Time, error) // the clock of leases
+	stale func(error) bool                                             // a kept connection was dead: nothing was done
 	// lastID makes the IDs of a table go on after n.
 	lastID  func(ctx context.Context, t *transaction, table string, n int64) error
 	lockRow string // ends a SELECT whose row shall stay as it is
 }
+
+// maxStale is how many kept connections may turn out to be dead when something begins, which is then begun anew.
+const maxStale = 8
 
 // transaction is one that writes.
 type transaction struct {
@@ -36,6 +40,9 @@ type transaction struct {
 // tx runs f in a writing transaction. What f returns comes back; trouble of the database wraps op.ErrUnavailable.
 func (d *database) tx(ctx context.Context, f func(*transaction) error) error {
 	tx, err := d.write.BeginTx(ctx, nil)
+	for n := 0; n < maxStale && err != nil && d.stale(err); n++ {
+		tx, err = d.write.BeginTx(ctx, nil)
+	}
 	if err != nil {
 		return d.wrap(err)
 	}
@@ -100,6 +107,9 @@ func (d *database) row(ctx context.Context, query string, args ...any) *sql.Row 
 // list reads rows outside of a transaction, calling scan for each. An error of scan ends it and comes back.
 func (d *database) list(ctx context.Context, query string, args []any, scan func(scanner) error) error {
 	rows, err := d.read.QueryContext(ctx, d.bind(query), d.args(args)...)
+	for n := 0; n < maxStale && err != nil && d.stale(err); n++ {
+		rows, err = d.read.QueryContext(ctx, d.bind(query), d.args(args)...)
+	}
 	if err != nil {
 		return d.wrap(err)
 	}

@@ -56,7 +56,9 @@ func openPostgres(ctx context.Context, url string, alone bool) (*Postgres, error
 	if err != nil {
 		return nil, err
 	}
-	db := stdlib.OpenDB(*conf)
+	db := stdlib.OpenDB(*conf, stdlib.OptionShouldPing(func(_ context.Context, p stdlib.ShouldPingParams) bool {
+		return p.IdleDuration > 100*time.Millisecond
+	}))
 	db.SetMaxOpenConns(8)
 	db.SetMaxIdleConns(4)
 	db.SetConnMaxIdleTime(5 * time.Minute)
@@ -148,7 +150,7 @@ func (s *Postgres) migrate(ctx context.Context) error {
 }
 
 func postgresDialect() dialect {
-	return dialect{bind: binder(), args: postgresArgs, wrap: wrapPostgres, lockRow: " FOR UPDATE",
+	return dialect{bind: binder(), args: postgresArgs, wrap: wrapPostgres, stale: stalePostgres, lockRow: " FOR UPDATE",
 		now: func(ctx context.Context, t *transaction) (time.Time, error) { // that of the database: the processes' may differ
 			var n int64
 			err := t.row(ctx, "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint * 1000").Scan(&n)
@@ -233,6 +235,17 @@ func wrapPostgres(err error) error {
 		return fmt.Errorf("%w: %w", op.ErrUnavailable, err)
 	}
 	return err
+}
+
+// stalePostgres tells a dead connection from a server that cannot be reached.
+func stalePostgres(err error) bool {
+	var server *pgconn.PgError
+	var connect *pgconn.ConnectError
+	if errors.As(err, &server) {
+		return server.Code == "57P01" || server.Code == "57P02" || server.Code == "57P05" // said when it was ended
+	}
+	return !errors.As(err, &connect) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) &&
+		errors.Is(wrapPostgres(err), op.ErrUnavailable)
 }
 
 var _ op.Store = (*Postgres)(nil)

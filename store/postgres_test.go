@@ -153,6 +153,10 @@ func TestPostgres(t *testing.T) {
 	t.Run("newer schema", func(t *testing.T) { postgresNewer(t, c) })
 	t.Run("read-only", func(t *testing.T) { postgresReadOnly(t, c) })
 	t.Run("transfer", func(t *testing.T) { postgresTransfer(t, c) })
+	t.Run("full disk", func(t *testing.T) { postgresFull(t, c) })
+	t.Run("locked", func(t *testing.T) { postgresLocked(t, c) })
+	t.Run("turns read-only", func(t *testing.T) { postgresTurnsReadOnly(t, c) })
+	t.Run("cut", func(t *testing.T) { postgresCut(t, c) })
 	t.Run("killed", func(t *testing.T) { postgresKilled(t, c) })
 }
 
