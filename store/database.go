@@ -12,6 +12,7 @@ import (
 // written once, with ? for arguments.
 type database struct {
 	write, read *sql.DB
+	doubts      *doubts // nil where an error of COMMIT is final
 	dialect
 }
 
@@ -39,9 +40,12 @@ type transaction struct {
 
 // tx runs f in a writing transaction. What f returns comes back; trouble of the database wraps op.ErrUnavailable.
 func (d *database) tx(ctx context.Context, f func(*transaction) error) error {
-	tx, err := d.write.BeginTx(ctx, nil)
+	if err := d.settled(ctx); err != nil {
+		return err
+	}
+	tx, pid, release, err := d.beginTx(ctx)
 	for n := 0; n < maxStale && err != nil && d.stale(err); n++ {
-		tx, err = d.write.BeginTx(ctx, nil)
+		tx, pid, release, err = d.beginTx(ctx)
 	}
 	if err != nil {
 		return d.wrap(err)
@@ -55,9 +59,32 @@ func (d *database) tx(ctx context.Context, f func(*transaction) error) error {
 	}
 	if err != nil {
 		_ = tx.Rollback()
+		release()
 		return d.wrap(err)
 	}
-	return d.wrap(tx.Commit())
+	err = tx.Commit()
+	release()
+	if d.doubts != nil {
+		d.doubts.committed(ctx, pid, err)
+	}
+	return d.wrap(err)
+}
+
+// beginTx begins a transaction; pid is PostgreSQL's backend.
+func (d *database) beginTx(ctx context.Context) (tx *sql.Tx, pid uint32, release func(), err error) {
+	if d.doubts != nil {
+		return d.doubts.begin(ctx)
+	}
+	tx, err = d.write.BeginTx(ctx, nil)
+	return tx, 0, func() {}, err
+}
+
+// settled returns when nothing of earlier calls is under way.
+func (d *database) settled(ctx context.Context) error {
+	if d.doubts != nil {
+		return d.doubts.settle(ctx)
+	}
+	return nil
 }
 
 // exec runs one statement and tells how many rows it changed.
@@ -99,13 +126,21 @@ func (s *statement) row(ctx context.Context, args ...any) *sql.Row {
 
 func (s *statement) close() { _ = s.st.Close() }
 
-// row asks for one row outside of a transaction.
-func (d *database) row(ctx context.Context, query string, args ...any) *sql.Row {
-	return d.read.QueryRowContext(ctx, d.bind(query), d.args(args)...)
+// one reads one row outside of a transaction; sql.ErrNoRows when there is none.
+func (d *database) one(ctx context.Context, query string, args []any, scan func(scanner) error) error {
+	n := 0
+	err := d.list(ctx, query, args, func(s scanner) error { n++; return scan(s) })
+	if err == nil && n == 0 {
+		return sql.ErrNoRows
+	}
+	return err
 }
 
 // list reads rows outside of a transaction, calling scan for each. An error of scan ends it and comes back.
 func (d *database) list(ctx context.Context, query string, args []any, scan func(scanner) error) error {
+	if err := d.settled(ctx); err != nil {
+		return err
+	}
 	rows, err := d.read.QueryContext(ctx, d.bind(query), d.args(args)...)
 	for n := 0; n < maxStale && err != nil && d.stale(err); n++ {
 		rows, err = d.read.QueryContext(ctx, d.bind(query), d.args(args)...)
@@ -135,11 +170,11 @@ func setMeta(ctx context.Context, t *transaction, key, value string) error {
 }
 
 func (d *database) meta(ctx context.Context, key string) (value string, err error) {
-	err = d.row(ctx, "SELECT value FROM meta WHERE key = ?", key).Scan(&value)
+	err = d.one(ctx, "SELECT value FROM meta WHERE key = ?", []any{key}, func(s scanner) error { return s.Scan(&value) })
 	if errors.Is(err, sql.ErrNoRows) {
 		return "", nil
 	}
-	return value, d.wrap(err)
+	return value, err
 }
 
 // stamp and when keep times as nanoseconds; 0 is the zero time.

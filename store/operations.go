@@ -105,11 +105,15 @@ func (d *database) Operation(ctx context.Context, id string) (op.Operation, erro
 	if err != nil {
 		return op.Operation{}, err
 	}
-	o, err := scanOperation(d.row(ctx, "SELECT "+opColumns+" FROM operations WHERE id=?", n))
+	var o op.Operation
+	err = d.one(ctx, "SELECT "+opColumns+" FROM operations WHERE id=?", []any{n}, func(s scanner) (err error) {
+		o, err = scanOperation(s)
+		return err
+	})
 	if errors.Is(err, sql.ErrNoRows) {
-		return o, fmt.Errorf("operation %q: %w", id, op.ErrNotFound)
+		return op.Operation{}, fmt.Errorf("operation %q: %w", id, op.ErrNotFound)
 	}
-	return o, d.wrap(err)
+	return o, err
 }
 
 // Operations implements op.Store.

@@ -62,7 +62,7 @@ func openPostgres(ctx context.Context, url string, alone bool) (*Postgres, error
 	db.SetMaxOpenConns(8)
 	db.SetMaxIdleConns(4)
 	db.SetConnMaxIdleTime(5 * time.Minute)
-	s := &Postgres{database: database{write: db, read: db, dialect: postgresDialect()}}
+	s := &Postgres{database: database{write: db, read: db, doubts: &doubts{db: db, pids: map[uint32]bool{}}, dialect: postgresDialect()}}
 	if err = s.migrate(ctx); err == nil && alone {
 		s.writer = &writer{db: db}
 		if err = s.writer.take(ctx); err == nil {

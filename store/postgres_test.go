@@ -97,13 +97,15 @@ func (c *cluster) url(db string) string {
 	return fmt.Sprintf("postgres://mailgate@/%s?host=%s", db, c.dir)
 }
 
+// last names the database that fresh made last.
+func (c *cluster) last() string { return fmt.Sprintf("m%d", c.n) }
+
 // fresh makes an empty database and returns its URL.
 func (c *cluster) fresh(t *testing.T) string {
 	t.Helper()
 	c.n++
-	name := fmt.Sprintf("m%d", c.n)
-	c.sql(t, "postgres", "CREATE DATABASE "+name)
-	return c.url(name)
+	c.sql(t, "postgres", "CREATE DATABASE "+c.last())
+	return c.url(c.last())
 }
 
 func (c *cluster) sql(t *testing.T, db, q string) {
@@ -157,6 +159,7 @@ func TestPostgres(t *testing.T) {
 	t.Run("locked", func(t *testing.T) { postgresLocked(t, c) })
 	t.Run("turns read-only", func(t *testing.T) { postgresTurnsReadOnly(t, c) })
 	t.Run("cut", func(t *testing.T) { postgresCut(t, c) })
+	t.Run("late commit", func(t *testing.T) { postgresLateCommit(t, c) })
 	t.Run("killed", func(t *testing.T) { postgresKilled(t, c) })
 }
 

@@ -48,11 +48,11 @@ func (d *database) SaveRun(ctx context.Context, r syncer.Run) (int64, error) {
 
 // Profile implements syncer.Store.
 func (d *database) Profile(ctx context.Context, side config.Side, host string) (text []byte, ok bool, err error) {
-	err = d.row(ctx, "SELECT text FROM profiles WHERE side = ? AND host = ?", side, host).Scan(&text)
+	err = d.one(ctx, "SELECT text FROM profiles WHERE side = ? AND host = ?", []any{side, host}, func(s scanner) error { return s.Scan(&text) })
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, false, nil
 	}
-	return text, err == nil, d.wrap(err)
+	return text, err == nil, err
 }
 
 // SaveProfile implements syncer.Store.

@@ -48,7 +48,7 @@ func Open(ctx context.Context, path string) (*SQLite, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &SQLite{database{dialect: sqliteDialect()}, lock}
+	s := &SQLite{database: database{dialect: sqliteDialect()}, lock: lock}
 	if err := s.open(ctx, path); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("store %s: %w", path, err)

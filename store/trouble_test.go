@@ -117,7 +117,7 @@ func postgresFull(t *testing.T, c *cluster) {
 	s := openPG(t, c.fresh(t)+"&default_tablespace=small")
 	trouble(t, s, fill, clean)
 	must(t, s.Close())
-	c.sql(t, "postgres", "DROP DATABASE "+fmt.Sprintf("m%d", c.n))
+	c.sql(t, "postgres", "DROP DATABASE "+c.last())
 	c.sql(t, "postgres", "DROP TABLESPACE small")
 }
 
@@ -142,7 +142,7 @@ func postgresTurnsReadOnly(t *testing.T, c *cluster) {
 	defer s.Close()
 	set := func(v string) func() {
 		return func() {
-			c.sql(t, "postgres", "ALTER DATABASE "+fmt.Sprintf("m%d", c.n)+" SET default_transaction_read_only = "+v)
+			c.sql(t, "postgres", "ALTER DATABASE "+c.last()+" SET default_transaction_read_only = "+v)
 			c.cut(t)
 		}
 	}
@@ -152,7 +152,7 @@ func postgresTurnsReadOnly(t *testing.T, c *cluster) {
 // cut ends all connections to the last database.
 func (c *cluster) cut(t *testing.T) {
 	t.Helper()
-	c.sql(t, "postgres", fmt.Sprintf("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = 'm%d'", c.n))
+	c.sql(t, "postgres", "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '"+c.last()+"'")
 }
 
 // postgresCut: connections are cut while changes are written; the calls after go on.

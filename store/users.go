@@ -32,11 +32,15 @@ func (d *database) Rows(ctx context.Context, f func(op.Row) error) error {
 
 // Row implements op.Store.
 func (d *database) Row(ctx context.Context, user string) (op.Row, error) {
-	r, err := scanRow(d.row(ctx, "SELECT "+rowColumns+" FROM users WHERE user = ?", user))
+	var r op.Row
+	err := d.one(ctx, "SELECT "+rowColumns+" FROM users WHERE user = ?", []any{user}, func(s scanner) (err error) {
+		r, err = scanRow(s)
+		return err
+	})
 	if errors.Is(err, sql.ErrNoRows) {
-		return r, op.ErrNotFound
+		return op.Row{}, op.ErrNotFound
 	}
-	return r, d.wrap(err)
+	return r, err
 }
 
 // AddRows implements op.Store.
