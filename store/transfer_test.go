@@ -10,6 +10,7 @@ import (
 
 	"mailgate/op"
 	"mailgate/syncer"
+	"mailgate/syncer/merge"
 )
 
 // export is what a store's snapshot writes.
@@ -231,5 +232,44 @@ func TestLookAtOthers(t *testing.T) {
 		if _, err := Look(t.Context(), path); err == nil || !strings.Contains(err.Error(), "schema "+version) {
 			t.Errorf("got %v", err)
 		}
+	}
+}
+
+// TestCheckChunks finds chunks that cannot be read, overlap, are out of order, or pair a message twice.
+func TestCheckChunks(t *testing.T) {
+	pair := func(old, new uint32) merge.Pair { return merge.Pair{UID: [2]uint32{old, new}} }
+	if len(syncer.EncodePairs([]merge.Pair{pair(1, 1)})) == 0 {
+		t.Skip("chunks have no encoding yet")
+	}
+	chunk := func(low uint32, pairs ...merge.Pair) syncer.Chunk {
+		return syncer.Chunk{Mailbox: -1, Low: low, Data: syncer.EncodePairs(pairs)}
+	}
+	for name, x := range map[string]struct {
+		chunks []syncer.Chunk
+		want   string // "" means that nothing is found
+		pairs  int64
+	}{
+		"good":    {[]syncer.Chunk{chunk(1, pair(1, 10), pair(5, 3)), chunk(6, pair(6, 11))}, "", 3},
+		"garbage": {[]syncer.Chunk{{Mailbox: -1, Low: 1, Data: bytes.Repeat([]byte{0xff}, 40)}}, "mailbox 1, chunk 1: ", 0},
+		"overlap": {[]syncer.Chunk{chunk(1, pair(1, 1), pair(6, 2)), chunk(6, pair(7, 3))}, "chunk 6: the chunk before it goes up to UID 6", 3},
+		"too low": {[]syncer.Chunk{chunk(5, pair(4, 1))}, "chunk 5: pair 0 is out of order", 1},
+		"twice":   {[]syncer.Chunk{chunk(1, pair(1, 10)), chunk(6, pair(6, 10))}, "UID 10 on NEW stands in two pairs", 2},
+		"no UID":  {[]syncer.Chunk{chunk(1, pair(1, 0))}, "out of order", 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "state.db")
+			s := openAt(t, path)
+			defer s.Close()
+			_, err := s.Apply(t.Context(), syncer.Change{User: anna, Token: acquire(t, s, anna, "p1"), Mailboxes: []syncer.Mailbox{{User: anna}}, Chunks: x.chunks})
+			must(t, err)
+			look, err := Look(t.Context(), path)
+			must(t, err)
+			defer look.Close()
+			f, err := look.Check(t.Context())
+			must(t, err)
+			if text := strings.Join(f.Problems, "\n"); f.Pairs != x.pairs || (x.want == "") != (text == "") || !strings.Contains(text, x.want) {
+				t.Errorf("%d pairs, %q; want %d, %q", f.Pairs, text, x.pairs, x.want)
+			}
+		})
 	}
 }
