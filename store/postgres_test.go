@@ -155,6 +155,9 @@ func TestPostgres(t *testing.T) {
 	t.Run("newer schema", func(t *testing.T) { postgresNewer(t, c) })
 	t.Run("read-only", func(t *testing.T) { postgresReadOnly(t, c) })
 	t.Run("transfer", func(t *testing.T) { postgresTransfer(t, c) })
+	t.Run("fence", func(t *testing.T) { postgresFence(t, c) })
+	t.Run("snapshot", func(t *testing.T) { postgresSnapshot(t, c) })
+	t.Run("stale connections", func(t *testing.T) { postgresStale(t, c) })
 	t.Run("full disk", func(t *testing.T) { postgresFull(t, c) })
 	t.Run("locked", func(t *testing.T) { postgresLocked(t, c) })
 	t.Run("turns read-only", func(t *testing.T) { postgresTurnsReadOnly(t, c) })
@@ -316,4 +319,79 @@ func postgresKilled(t *testing.T, c *cluster) {
 	short, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	must(t, s.Check(short))
+}
+
+// postgresFence: who takes an account waits for a change that has looked at the token already.
+func postgresFence(t *testing.T, c *cluster) {
+	url, ctx := c.fresh(t), t.Context()
+	one, two := openPG(t, url), openPG(t, url)
+	defer one.Close()
+	defer two.Close()
+	token, err := one.Acquire(ctx, anna, "p1", time.Millisecond)
+	must(t, err)
+	time.Sleep(20 * time.Millisecond)
+	took := make(chan error, 1)
+	must(t, one.tx(ctx, func(tx *transaction) error {
+		if _, err := tx.holder(ctx, anna, token); err != nil {
+			return err
+		}
+		go func() {
+			_, err := two.Acquire(ctx, anna, "p2", time.Minute)
+			took <- err
+		}()
+		select {
+		case err := <-took:
+			return fmt.Errorf("taken in the middle of a change (%v)", err)
+		case <-time.After(300 * time.Millisecond):
+			return nil
+		}
+	}))
+	must(t, <-took)
+	_, err = one.Apply(ctx, syncer.Change{User: anna, Token: token})
+	is(t, err, syncer.ErrFenced)
+}
+
+// postgresSnapshot: an export sees one moment.
+func postgresSnapshot(t *testing.T, c *cluster) {
+	url := c.fresh(t)
+	s := openPG(t, url)
+	defer s.Close()
+	fillAll(t, s)
+	look, err := LookPostgres(t.Context(), url)
+	before := export(t, look, err)
+	look, err = LookPostgres(t.Context(), url)
+	must(t, err)
+	must(t, s.AddNode(t.Context(), "later"))
+	sameExport(t, export(t, look, nil), before)
+	look, err = LookPostgres(t.Context(), url)
+	if after := export(t, look, err); after == before {
+		t.Error("what was written is not there")
+	}
+}
+
+// postgresStale: connections that died unseen cost no call.
+func postgresStale(t *testing.T, c *cluster) {
+	url, ctx := c.fresh(t), t.Context()
+	s := openPG(t, url)
+	defer s.Close()
+	other, err := sql.Open("pgx", c.url("postgres"))
+	must(t, err)
+	defer other.Close()
+	cut := func() {
+		t.Helper()
+		var n int
+		must(t, other.QueryRow("SELECT COUNT(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE datname = $1", c.last()).Scan(&n))
+		if n == 0 {
+			t.Error("there was no connection to cut")
+		}
+	}
+	must(t, other.Ping())
+	for range 3 {
+		must(t, s.Check(ctx))
+		cut()
+		must(t, s.Check(ctx))
+		cut()
+		_, err := s.Pins(ctx)
+		must(t, err)
+	}
 }
