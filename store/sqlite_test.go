@@ -376,3 +376,19 @@ func TestManyOpenOperations(t *testing.T) {
 		}
 	}
 }
+
+// TestOlderSchema: a file of the version before is brought up to date, with what is in it.
+func TestOlderSchema(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state.db")
+	text, err := schema.ReadFile("schema/0001.sql")
+	must(t, err)
+	c := raw(t, path)
+	exec1(t, c, string(text)+"; PRAGMA user_version = 1; INSERT INTO users VALUES ('"+alice.User+"', 0, 0, 0, 'SETTLED', 0, '', 0)")
+	must(t, c.Close())
+	s := openAt(t, path)
+	defer s.Close()
+	row, err := s.Row(t.Context(), alice.User)
+	must(t, err)
+	same(t, row.User, alice.User)
+	fillSyncer(t, s)
+}
