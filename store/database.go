@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"strconv"
 	"time"
 )
@@ -18,12 +19,13 @@ type database struct {
 
 // dialect is where the two databases differ.
 type dialect struct {
-	bind  func(query string) string                                    // turns ? into what the database takes
-	args  func(args []any) []any                                       // makes arguments what the driver takes
-	wrap  func(error) error                                            // marks trouble with op.ErrUnavailable
-	begin func(ctx context.Context, t *transaction) error              // runs first in each writing transaction; may be nil
-	now   func(ctx context.Context, t *transaction) (time.Time, error) // the clock of leases
-	stale func(error) bool                                             // a kept connection was dead: nothing was done
+	bind    func(query string) string                                    // turns ? into what the database takes
+	args    func(args []any) []any                                       // makes arguments what the driver takes
+	wrap    func(error) error                                            // marks trouble with op.ErrUnavailable
+	begin   func(ctx context.Context, t *transaction) error              // runs first in each writing transaction; may be nil
+	now     func(ctx context.Context, t *transaction) (time.Time, error) // the clock of leases
+	silence time.Duration                                                // how long a statement may take; 0 means as long as it takes
+	stale   func(error) bool                                             // a kept connection was dead: nothing was done
 	// lastID makes the IDs of a table go on after n.
 	lastID  func(ctx context.Context, t *transaction, table string, n int64) error
 	lockRow string // ends a SELECT whose row shall stay as it is
@@ -36,6 +38,46 @@ const maxStale = 8
 type transaction struct {
 	tx *sql.Tx
 	d  *database
+	*patience
+}
+
+// errSilent means that the database did not answer for dialect.silence.
+var errSilent = errors.New("the database does not answer")
+
+// patience ends a context when nothing has been heard of the database for too long.
+type patience struct {
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	timer  *time.Timer // nil where there is no limit
+	limit  time.Duration
+}
+
+func (d *database) patience(ctx context.Context) *patience {
+	p := &patience{limit: d.silence}
+	p.ctx, p.cancel = context.WithCancelCause(ctx)
+	if p.limit > 0 {
+		p.timer = time.AfterFunc(p.limit, func() { p.cancel(errSilent) })
+	}
+	return p
+}
+
+// heard begins the time anew.
+func (p *patience) heard() {
+	if p.timer != nil {
+		p.timer.Reset(p.limit)
+	}
+}
+
+// end frees it, and gives err its cause.
+func (p *patience) end(err error) error {
+	if p.timer != nil {
+		p.timer.Stop()
+	}
+	if err != nil && errors.Is(context.Cause(p.ctx), errSilent) {
+		err = fmt.Errorf("%w (%w)", errSilent, err)
+	}
+	p.cancel(nil)
+	return err
 }
 
 // tx runs f in a writing transaction. What f returns comes back; trouble of the database wraps op.ErrUnavailable.
@@ -43,14 +85,15 @@ func (d *database) tx(ctx context.Context, f func(*transaction) error) error {
 	if err := d.settled(ctx); err != nil {
 		return err
 	}
-	tx, pid, release, err := d.beginTx(ctx)
+	p := d.patience(ctx)
+	tx, pid, release, err := d.beginTx(p.ctx)
 	for n := 0; n < maxStale && err != nil && d.stale(err); n++ {
-		tx, pid, release, err = d.beginTx(ctx)
+		tx, pid, release, err = d.beginTx(p.ctx)
 	}
 	if err != nil {
-		return d.wrap(err)
+		return d.wrap(p.end(err))
 	}
-	t := &transaction{tx, d}
+	t := &transaction{tx, d, p}
 	if d.begin != nil {
 		err = d.begin(ctx, t)
 	}
@@ -60,9 +103,10 @@ func (d *database) tx(ctx context.Context, f func(*transaction) error) error {
 	if err != nil {
 		_ = tx.Rollback()
 		release()
-		return d.wrap(err)
+		return d.wrap(p.end(err))
 	}
-	err = tx.Commit()
+	p.heard()
+	err = p.end(tx.Commit())
 	release()
 	if d.doubts != nil {
 		d.doubts.committed(ctx, pid, err)
@@ -88,8 +132,9 @@ func (d *database) settled(ctx context.Context) error {
 }
 
 // exec runs one statement and tells how many rows it changed.
-func (t *transaction) exec(ctx context.Context, query string, args ...any) (int64, error) {
-	res, err := t.tx.ExecContext(ctx, t.d.bind(query), t.d.args(args)...)
+func (t *transaction) exec(_ context.Context, query string, args ...any) (int64, error) {
+	t.heard()
+	res, err := t.tx.ExecContext(t.ctx, t.d.bind(query), t.d.args(args)...)
 	if err != nil {
 		return 0, err
 	}
@@ -97,31 +142,35 @@ func (t *transaction) exec(ctx context.Context, query string, args ...any) (int6
 }
 
 // row asks for one row.
-func (t *transaction) row(ctx context.Context, query string, args ...any) *sql.Row {
-	return t.tx.QueryRowContext(ctx, t.d.bind(query), t.d.args(args)...)
+func (t *transaction) row(_ context.Context, query string, args ...any) *sql.Row {
+	t.heard()
+	return t.tx.QueryRowContext(t.ctx, t.d.bind(query), t.d.args(args)...)
 }
 
 // statement is one that is run often within a transaction.
 type statement struct {
 	st *sql.Stmt
-	d  *database
+	t  *transaction
 }
 
-func (t *transaction) prepare(ctx context.Context, query string) (*statement, error) {
-	st, err := t.tx.PrepareContext(ctx, t.d.bind(query))
-	return &statement{st, t.d}, err
+func (t *transaction) prepare(_ context.Context, query string) (*statement, error) {
+	t.heard()
+	st, err := t.tx.PrepareContext(t.ctx, t.d.bind(query))
+	return &statement{st, t}, err
 }
 
-func (s *statement) exec(ctx context.Context, args ...any) (int64, error) {
-	res, err := s.st.ExecContext(ctx, s.d.args(args)...)
+func (s *statement) exec(_ context.Context, args ...any) (int64, error) {
+	s.t.heard()
+	res, err := s.st.ExecContext(s.t.ctx, s.t.d.args(args)...)
 	if err != nil {
 		return 0, err
 	}
 	return res.RowsAffected()
 }
 
-func (s *statement) row(ctx context.Context, args ...any) *sql.Row {
-	return s.st.QueryRowContext(ctx, s.d.args(args)...)
+func (s *statement) row(_ context.Context, args ...any) *sql.Row {
+	s.t.heard()
+	return s.st.QueryRowContext(s.t.ctx, s.t.d.args(args)...)
 }
 
 func (s *statement) close() { _ = s.st.Close() }
@@ -141,20 +190,26 @@ func (d *database) list(ctx context.Context, query string, args []any, scan func
 	if err := d.settled(ctx); err != nil {
 		return err
 	}
-	rows, err := d.read.QueryContext(ctx, d.bind(query), d.args(args)...)
+	p := d.patience(ctx)
+	return d.wrap(p.end(d.listWith(p, d.bind(query), d.args(args), scan)))
+}
+
+func (d *database) listWith(p *patience, query string, args []any, scan func(scanner) error) error {
+	rows, err := d.read.QueryContext(p.ctx, query, args...)
 	for n := 0; n < maxStale && err != nil && d.stale(err); n++ {
-		rows, err = d.read.QueryContext(ctx, d.bind(query), d.args(args)...)
+		rows, err = d.read.QueryContext(p.ctx, query, args...)
 	}
 	if err != nil {
-		return d.wrap(err)
+		return err
 	}
 	defer rows.Close()
 	for rows.Next() {
+		p.heard()
 		if err := scan(rows); err != nil {
-			return d.wrap(err)
+			return err
 		}
 	}
-	return d.wrap(rows.Err())
+	return rows.Err()
 }
 
 // Check implements op.Store: it writes a row, so that a full disk shows.

@@ -51,15 +51,18 @@ func (q *doubts) committed(ctx context.Context, pid uint32, err error) {
 	q.mu.Lock()
 	q.pids[pid] = true
 	q.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), busyTime)
-	defer cancel()
-	_ = q.settle(ctx) // else the next call does
+	_ = q.settle(context.WithoutCancel(ctx)) // else the next call does
 }
 
 // settle ends those in doubt, and waits until they are gone.
 func (q *doubts) settle(ctx context.Context) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if len(q.pids) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, busyTime)
+	defer cancel()
 	for pid := range q.pids {
 		var left bool
 		err := q.db.QueryRowContext(ctx, `SELECT COALESCE(bool_or(NOT pg_terminate_backend(pid, 4000)), false) FROM pg_stat_activity

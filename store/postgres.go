@@ -32,6 +32,9 @@ const (
 	lockWriter  = 0x6d61696c67617402
 )
 
+// silence is how long a statement may take: the longest is one row, or the wait for a lock.
+const silence = 30 * time.Second
+
 // Postgres is a store in a PostgreSQL database. Several processes may have it open. It implements op.Store and
 // syncer.Store. Lost connections are made anew by the next call.
 type Postgres struct {
@@ -150,7 +153,7 @@ func (s *Postgres) migrate(ctx context.Context) error {
 }
 
 func postgresDialect() dialect {
-	return dialect{bind: binder(), args: postgresArgs, wrap: wrapPostgres, stale: stalePostgres, lockRow: " FOR UPDATE",
+	return dialect{bind: binder(), args: postgresArgs, wrap: wrapPostgres, silence: silence, stale: stalePostgres, lockRow: " FOR UPDATE",
 		now: func(ctx context.Context, t *transaction) (time.Time, error) { // that of the database: the processes' may differ
 			var n int64
 			err := t.row(ctx, "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint * 1000").Scan(&n)
@@ -227,7 +230,7 @@ func wrapPostgres(err error) error {
 		bad = true
 	default:
 		for _, e := range []error{driver.ErrBadConn, sql.ErrConnDone, io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, context.Canceled,
-			context.DeadlineExceeded, sql.ErrTxDone} {
+			context.DeadlineExceeded, sql.ErrTxDone, errSilent} {
 			bad = bad || errors.Is(err, e)
 		}
 	}

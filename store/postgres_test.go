@@ -161,6 +161,7 @@ func TestPostgres(t *testing.T) {
 	t.Run("full disk", func(t *testing.T) { postgresFull(t, c) })
 	t.Run("locked", func(t *testing.T) { postgresLocked(t, c) })
 	t.Run("turns read-only", func(t *testing.T) { postgresTurnsReadOnly(t, c) })
+	t.Run("silent", func(t *testing.T) { postgresSilent(t, c) })
 	t.Run("cut", func(t *testing.T) { postgresCut(t, c) })
 	t.Run("late commit", func(t *testing.T) { postgresLateCommit(t, c) })
 	t.Run("killed", func(t *testing.T) { postgresKilled(t, c) })

@@ -81,7 +81,7 @@ func (s *SQLite) open(ctx context.Context, path string) error {
 		return err
 	}
 	dsn := dsn(path) + "?_txlock=immediate&_pragma=busy_timeout(" + strconv.FormatInt(busyTime.Milliseconds(), 10) +
-		")&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)"
+		")&_pragma=journal_mode(WAL)&_pragma=wal_autocheckpoint(4000)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)"
 	var err error
 	if s.write, err = sql.Open("sqlite", dsn); err != nil {
 		return err

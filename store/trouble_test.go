@@ -155,6 +155,47 @@ func (c *cluster) cut(t *testing.T) {
 	c.sql(t, "postgres", "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '"+c.last()+"'")
 }
 
+// postgresSilent: a server that stands still is an error after a time, and not for ever.
+func postgresSilent(t *testing.T, c *cluster) {
+	s := openPG(t, c.fresh(t))
+	defer s.Close()
+	s.silence = 300 * time.Millisecond
+	c2, _ := fillSyncer(t, s)
+	before := dumpSyncer(t, s)
+	other := openPG(t, c.url(c.last())+"&lock_timeout=0")
+	defer other.Close()
+	var pids []int
+	rows, err := other.read.Query("SELECT pid FROM pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid()", c.last())
+	must(t, err)
+	for rows.Next() {
+		var pid int
+		must(t, rows.Scan(&pid))
+		pids = append(pids, pid)
+	}
+	must(t, rows.Close())
+	still := func(sig syscall.Signal) {
+		for _, pid := range pids {
+			must(t, syscall.Kill(pid, sig))
+		}
+	}
+	still(syscall.SIGSTOP)
+	began := time.Now()
+	for range pids { // one after the other is found to stand still
+		_, err = s.Apply(t.Context(), syncer.Change{User: anna, Token: c2.Token, Mailboxes: []syncer.Mailbox{{User: anna}}})
+		if err != nil {
+			break
+		}
+	}
+	still(syscall.SIGCONT)
+	is(t, err, op.ErrUnavailable)
+	if !errors.Is(err, errSilent) || time.Since(began) > 4*time.Second {
+		t.Errorf("after %v: %v", time.Since(began), err)
+	}
+	same(t, dumpSyncer(t, s), before)
+	_, err = s.Apply(t.Context(), syncer.Change{User: anna, Token: c2.Token, Mailboxes: []syncer.Mailbox{{User: anna}}})
+	must(t, err)
+}
+
 // postgresCut: connections are cut while changes are written; the calls after go on.
 func postgresCut(t *testing.T, c *cluster) {
 	s := openPG(t, c.fresh(t))
