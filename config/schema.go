@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -108,6 +109,18 @@ func settings() []setting {
 		share("routes.approve_share", func(c *Config) *float64 { return &c.Routes.ApproveShare }),
 		num("routes.approve_min", func(c *Config) *int { return &c.Routes.ApproveMin }),
 		str("store.path", func(c *Config) *string { return &c.Store.Path }),
+		setting{"store.url", func(c *Config, v string) error {
+			if v != "" && !strings.HasPrefix(v, "postgres://") && !strings.HasPrefix(v, "postgresql://") {
+				return errors.New("that is no URL of a PostgreSQL database; write postgres://USER@HOST/DATABASE") // it may hold a password
+			}
+			c.Store.URL = Secret(v)
+			return nil
+		}, func(c *Config) any {
+			if c.Store.URL == "" {
+				return ""
+			}
+			return c.Store.URL.String()
+		}},
 		str("control.socket", func(c *Config) *string { return &c.Control.Socket }),
 		str("admin.listen", func(c *Config) *string { return &c.Admin.Listen }),
 		dur("login.fail_delay", func(c *Config) *time.Duration { return &c.Login.FailDelay }),

@@ -104,7 +104,8 @@ func NeedsRestart(before, after *Config) []string {
 	var out []string
 	for key, same := range map[string]bool{
 		"listen":         reflect.DeepEqual(urls(before.Listen), urls(after.Listen)),
-		"store.path":     before.Store == after.Store,
+		"store.path":     before.Store.Path == after.Store.Path,
+		"store.url":      before.Store.URL == after.Store.URL,
 		"control.socket": before.Control == after.Control,
 		"admin.listen":   before.Admin == after.Admin,
 		"log":            before.Log == after.Log,

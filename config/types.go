@@ -120,7 +120,10 @@ type Routes struct {
 }
 
 // Store is where the actual state lives.
-type Store struct{ Path string }
+type Store struct {
+	Path string // SQLite
+	URL  Secret // PostgreSQL instead; "" means SQLite. A password may stand in it
+}
 
 // Control is the socket that verbs talk to, mode 0600.
 type Control struct{ Socket string }

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
 	"fmt"
 
@@ -10,25 +9,25 @@ import (
 )
 
 // Import implements op.Store.
-func (s *SQLite) Import(ctx context.Context, im op.ImportTx) ([]op.Operation, error) {
+func (d *database) Import(ctx context.Context, im op.ImportTx) ([]op.Operation, error) {
 	ops := append([]op.Operation(nil), im.Operations...)
-	err := s.tx(ctx, func(tx *sql.Tx) error {
-		if err := setDesired(ctx, tx, im); err != nil {
+	err := d.tx(ctx, func(t *transaction) error {
+		if err := setDesired(ctx, t, im); err != nil {
 			return err
 		}
 		for _, user := range im.Unpin {
-			if err := setPin(ctx, tx, op.Pin{User: user}); err != nil {
+			if err := setPin(ctx, t, op.Pin{User: user}); err != nil {
 				return err
 			}
 		}
-		if err := addRows(ctx, tx, im.Place); err != nil {
+		if err := addRows(ctx, t, im.Place); err != nil {
 			return err
 		}
-		if err := newOperations(ctx, tx, ops); err != nil {
+		if err := newOperations(ctx, t, ops); err != nil {
 			return err
 		}
 		for _, o := range im.Ended {
-			if err := saveOperation(ctx, tx, o); err != nil {
+			if err := saveOperation(ctx, t, o); err != nil {
 				return err
 			}
 		}
@@ -36,13 +35,13 @@ func (s *SQLite) Import(ctx context.Context, im op.ImportTx) ([]op.Operation, er
 		if err != nil {
 			return err
 		}
-		if err := setMeta(ctx, tx, "rules", string(rules)); err != nil {
+		if err := setMeta(ctx, t, "rules", string(rules)); err != nil {
 			return err
 		}
-		if err := setMeta(ctx, tx, "serial", im.Serial); err != nil {
+		if err := setMeta(ctx, t, "serial", im.Serial); err != nil {
 			return err
 		}
-		return addEvents(ctx, tx, im.Events)
+		return addEvents(ctx, t, im.Events)
 	})
 	if err != nil {
 		return nil, err
@@ -51,24 +50,24 @@ func (s *SQLite) Import(ctx context.Context, im op.ImportTx) ([]op.Operation, er
 }
 
 // setDesired writes the lines that changed and removes those that are gone.
-func setDesired(ctx context.Context, tx *sql.Tx, im op.ImportTx) error {
-	set, err := tx.PrepareContext(ctx, "INSERT INTO desired (user, side) VALUES (?,?) ON CONFLICT DO UPDATE SET side = excluded.side")
+func setDesired(ctx context.Context, t *transaction, im op.ImportTx) error {
+	set, err := t.prepare(ctx, "INSERT INTO desired (user, side) VALUES (?,?) ON CONFLICT (user) DO UPDATE SET side = excluded.side")
 	if err != nil {
 		return err
 	}
-	defer set.Close()
+	defer set.close()
 	for _, d := range im.Set {
-		if _, err := set.ExecContext(ctx, d.User, d.Side); err != nil {
+		if _, err := set.exec(ctx, d.User, d.Side); err != nil {
 			return err
 		}
 	}
-	del, err := tx.PrepareContext(ctx, "DELETE FROM desired WHERE user=?")
+	del, err := t.prepare(ctx, "DELETE FROM desired WHERE user=?")
 	if err != nil {
 		return err
 	}
-	defer del.Close()
+	defer del.close()
 	for _, user := range im.Delete {
-		if _, err := del.ExecContext(ctx, user); err != nil {
+		if _, err := del.exec(ctx, user); err != nil {
 			return err
 		}
 	}
@@ -76,31 +75,27 @@ func setDesired(ctx context.Context, tx *sql.Tx, im op.ImportTx) error {
 }
 
 // Desired implements op.Store.
-func (s *SQLite) Desired(ctx context.Context, f func(op.Desired) error) (string, error) {
-	serial, err := s.meta(ctx, "serial")
+func (d *database) Desired(ctx context.Context, f func(op.Desired) error) (string, error) {
+	serial, err := d.meta(ctx, "serial")
 	if err != nil {
 		return "", err
 	}
-	rows, err := s.read.QueryContext(ctx, "SELECT user, side FROM desired")
+	err = d.list(ctx, "SELECT user, side FROM desired", nil, func(s scanner) error {
+		var line op.Desired
+		if err := s.Scan(&line.User, &line.Side); err != nil {
+			return err
+		}
+		return f(line)
+	})
 	if err != nil {
-		return "", wrap(err)
+		return "", err
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var d op.Desired
-		if err := rows.Scan(&d.User, &d.Side); err != nil {
-			return "", wrap(err)
-		}
-		if err := f(d); err != nil {
-			return "", err
-		}
-	}
-	return serial, wrap(rows.Err())
+	return serial, nil
 }
 
 // Rules implements op.Store.
-func (s *SQLite) Rules(ctx context.Context) (r op.Rules, err error) {
-	text, err := s.meta(ctx, "rules")
+func (d *database) Rules(ctx context.Context) (r op.Rules, err error) {
+	text, err := d.meta(ctx, "rules")
 	if err != nil || text == "" {
 		return r, err
 	}

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -40,20 +41,16 @@ func opValues(o op.Operation) []any {
 }
 
 // newOperations inserts operations and gives them their IDs.
-func newOperations(ctx context.Context, tx *sql.Tx, ops []op.Operation) error {
-	st, err := tx.PrepareContext(ctx, `INSERT INTO operations (kind, user, target, status, step, reason, by, pin, created, changed,
-		deadline, took, payload) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)`)
+func newOperations(ctx context.Context, t *transaction, ops []op.Operation) error {
+	st, err := t.prepare(ctx, `INSERT INTO operations (kind, user, target, status, step, reason, by, pin, created, changed,
+		deadline, took, payload) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?) RETURNING id`)
 	if err != nil {
 		return err
 	}
-	defer st.Close()
+	defer st.close()
 	for i := range ops {
-		res, err := st.ExecContext(ctx, opValues(ops[i])...)
-		if err != nil {
-			return err
-		}
-		n, err := res.LastInsertId()
-		if err != nil {
+		var n int64
+		if err := st.row(ctx, opValues(ops[i])...).Scan(&n); err != nil {
 			return err
 		}
 		ops[i].ID = opID(n)
@@ -61,33 +58,30 @@ func newOperations(ctx context.Context, tx *sql.Tx, ops []op.Operation) error {
 	return nil
 }
 
-func saveOperation(ctx context.Context, tx *sql.Tx, o op.Operation) error {
+func saveOperation(ctx context.Context, t *transaction, o op.Operation) error {
 	n, err := opNumber(o.ID)
 	if err != nil {
 		return err
 	}
-	res, err := tx.ExecContext(ctx, `UPDATE operations SET kind=?, user=?, target=?, status=?, step=?, reason=?, by=?, pin=?,
+	changed, err := t.exec(ctx, `UPDATE operations SET kind=?, user=?, target=?, status=?, step=?, reason=?, by=?, pin=?,
 		created=?, changed=?, deadline=?, took=?, payload=? WHERE id=?`, append(opValues(o), n)...)
-	if err != nil {
-		return err
+	if err == nil && changed == 0 {
+		return op.ErrNotFound
 	}
-	if n, err := res.RowsAffected(); err != nil || n == 0 {
-		return errors.Join(err, op.ErrNotFound)
-	}
-	return nil
+	return err
 }
 
 // NewOperation implements op.Store.
-func (s *SQLite) NewOperation(ctx context.Context, o op.Operation, events ...op.Event) (op.Operation, error) {
+func (d *database) NewOperation(ctx context.Context, o op.Operation, events ...op.Event) (op.Operation, error) {
 	list, events := []op.Operation{o}, slices.Clone(events)
-	err := s.tx(ctx, func(tx *sql.Tx) error {
-		if err := newOperations(ctx, tx, list); err != nil {
+	err := d.tx(ctx, func(t *transaction) error {
+		if err := newOperations(ctx, t, list); err != nil {
 			return err
 		}
 		for i := range events {
 			events[i].Op = list[0].ID
 		}
-		return addEvents(ctx, tx, events)
+		return addEvents(ctx, t, events)
 	})
 	if err != nil {
 		return o, err
@@ -96,45 +90,42 @@ func (s *SQLite) NewOperation(ctx context.Context, o op.Operation, events ...op.
 }
 
 // SaveOperation implements op.Store.
-func (s *SQLite) SaveOperation(ctx context.Context, o op.Operation, events ...op.Event) error {
-	return s.tx(ctx, func(tx *sql.Tx) error {
-		if err := saveOperation(ctx, tx, o); err != nil {
+func (d *database) SaveOperation(ctx context.Context, o op.Operation, events ...op.Event) error {
+	return d.tx(ctx, func(t *transaction) error {
+		if err := saveOperation(ctx, t, o); err != nil {
 			return err
 		}
-		return addEvents(ctx, tx, events)
+		return addEvents(ctx, t, events)
 	})
 }
 
 // Operation implements op.Store.
-func (s *SQLite) Operation(ctx context.Context, id string) (op.Operation, error) {
+func (d *database) Operation(ctx context.Context, id string) (op.Operation, error) {
 	n, err := opNumber(id)
 	if err != nil {
 		return op.Operation{}, err
 	}
-	o, err := scanOperation(s.read.QueryRowContext(ctx, "SELECT "+opColumns+" FROM operations WHERE id=?", n))
+	var o op.Operation
+	err = d.one(ctx, "SELECT "+opColumns+" FROM operations WHERE id=?", []any{n}, func(s scanner) (err error) {
+		o, err = scanOperation(s)
+		return err
+	})
 	if errors.Is(err, sql.ErrNoRows) {
-		return o, fmt.Errorf("operation %q: %w", id, op.ErrNotFound)
+		return op.Operation{}, fmt.Errorf("operation %q: %w", id, op.ErrNotFound)
 	}
-	return o, wrap(err)
+	return o, err
 }
 
 // Operations implements op.Store.
-func (s *SQLite) Operations(ctx context.Context, f op.Filter) ([]op.Operation, error) {
+func (d *database) Operations(ctx context.Context, f op.Filter) ([]op.Operation, error) {
 	query, args := operationsQuery(f)
-	rows, err := s.read.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, wrap(err)
-	}
-	defer rows.Close()
 	var out []op.Operation
-	for rows.Next() {
-		o, err := scanOperation(rows)
-		if err != nil {
-			return nil, wrap(err)
-		}
+	err := d.list(ctx, query, args, func(s scanner) error {
+		o, err := scanOperation(s)
 		out = append(out, o)
-	}
-	return out, wrap(rows.Err())
+		return err
+	})
+	return out, err
 }
 
 // operationsQuery must stay quick beside 100,000 open operations: an index carries each filter.
@@ -170,17 +161,17 @@ func (c *clause) add(condition string, args ...any) {
 // limit is what LIMIT takes: 0 means all.
 func limit(n int) int {
 	if n <= 0 {
-		return -1
+		return math.MaxInt32
 	}
 	return n
 }
 
-func addEvents(ctx context.Context, tx *sql.Tx, events []op.Event) error {
+func addEvents(ctx context.Context, t *transaction, events []op.Event) error {
 	for _, e := range events {
 		if e.At.IsZero() {
 			e.At = time.Now()
 		}
-		_, err := tx.ExecContext(ctx, "INSERT INTO history (at, op, user, what, before, after, by, detail) VALUES (?,?,?,?,?,?,?,?)",
+		_, err := t.exec(ctx, "INSERT INTO history (at, op, user, what, before, after, by, detail) VALUES (?,?,?,?,?,?,?,?)",
 			stamp(e.At), e.Op, e.User, e.What, e.Before, e.After, e.By, e.Detail)
 		if err != nil {
 			return err
@@ -190,12 +181,12 @@ func addEvents(ctx context.Context, tx *sql.Tx, events []op.Event) error {
 }
 
 // AddEvents implements op.Store.
-func (s *SQLite) AddEvents(ctx context.Context, events ...op.Event) error {
-	return s.tx(ctx, func(tx *sql.Tx) error { return addEvents(ctx, tx, events) })
+func (d *database) AddEvents(ctx context.Context, events ...op.Event) error {
+	return d.tx(ctx, func(t *transaction) error { return addEvents(ctx, t, events) })
 }
 
 // History implements op.Store.
-func (s *SQLite) History(ctx context.Context, f op.HistoryFilter) ([]op.Event, error) {
+func (d *database) History(ctx context.Context, f op.HistoryFilter) ([]op.Event, error) {
 	var where clause
 	if f.User != "" {
 		where.add("user = ?", f.User)
@@ -203,23 +194,17 @@ func (s *SQLite) History(ctx context.Context, f op.HistoryFilter) ([]op.Event, e
 	if !f.Since.IsZero() {
 		where.add("at >= ?", stamp(f.Since))
 	}
-	rows, err := s.read.QueryContext(ctx, "SELECT id, at, op, user, what, before, after, by, detail FROM history"+where.text+
-		" ORDER BY id DESC LIMIT ?", append(where.args, limit(f.Limit))...)
-	if err != nil {
-		return nil, wrap(err)
-	}
-	defer rows.Close()
 	var out []op.Event
-	for rows.Next() {
-		var e op.Event
-		var at int64
-		if err := rows.Scan(&e.ID, &at, &e.Op, &e.User, &e.What, &e.Before, &e.After, &e.By, &e.Detail); err != nil {
-			return nil, wrap(err)
-		}
-		e.At = when(at)
-		out = append(out, e)
-	}
-	return out, wrap(rows.Err())
+	err := d.list(ctx, "SELECT id, at, op, user, what, before, after, by, detail FROM history"+where.text+" ORDER BY id DESC LIMIT ?",
+		append(where.args, limit(f.Limit)), func(s scanner) error {
+			var e op.Event
+			var at int64
+			err := s.Scan(&e.ID, &at, &e.Op, &e.User, &e.What, &e.Before, &e.After, &e.By, &e.Detail)
+			e.At = when(at)
+			out = append(out, e)
+			return err
+		})
+	return out, err
 }
 
 var _ op.Store = (*SQLite)(nil)

@@ -23,11 +23,10 @@ import (
 //go:embed schema/*.sql
 var schema embed.FS
 
-// SQLite is a store in one file, with one process that writes. It implements op.Store.
+// SQLite is a store in one file, with one process that writes. It implements op.Store and syncer.Store.
 type SQLite struct {
-	write *sql.DB // one connection
-	read  *sql.DB
-	lock  *os.File
+	database // write has one connection
+	lock     *os.File
 }
 
 // ErrDamaged means that the file is no store any more.
@@ -35,6 +34,9 @@ var ErrDamaged = errors.New("the file is damaged; it was not touched: restore it
 
 // busyTime bounds the wait for a lock that another process holds on the file.
 const busyTime = 5 * time.Second
+
+// pageSize is that of new files, in bytes: most folders are small, and a chunk takes whole pages.
+const pageSize = 1024
 
 // Open opens the store, makes it if need be (mode 0600), and brings its schema up to date. One process at a time may
 // have it open: op.ErrInUse. A damaged file is left as it is.
@@ -46,7 +48,7 @@ func Open(ctx context.Context, path string) (*SQLite, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &SQLite{lock: lock}
+	s := &SQLite{database: database{dialect: sqliteDialect()}, lock: lock}
 	if err := s.open(ctx, path); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("store %s: %w", path, err)
@@ -75,15 +77,12 @@ func (s *SQLite) open(ctx context.Context, path string) error {
 	if err := inspect(ctx, path); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
+	if err := create(ctx, path); err != nil {
 		return err
 	}
 	dsn := dsn(path) + "?_txlock=immediate&_pragma=busy_timeout(" + strconv.FormatInt(busyTime.Milliseconds(), 10) +
-		")&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)"
+		")&_pragma=journal_mode(WAL)&_pragma=wal_autocheckpoint(4000)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)"
+	var err error
 	if s.write, err = sql.Open("sqlite", dsn); err != nil {
 		return err
 	}
@@ -96,6 +95,24 @@ func (s *SQLite) open(ctx context.Context, path string) error {
 		return err
 	}
 	return s.migrate(ctx)
+}
+
+// create makes the file if need be. The size of its pages has to be there before the write-ahead log.
+func create(ctx context.Context, path string) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	st, err := f.Stat()
+	if err := errors.Join(err, f.Close()); err != nil || st.Size() > 0 {
+		return err
+	}
+	db, err := sql.Open("sqlite", dsn(path)+"?_pragma=synchronous(FULL)")
+	if err != nil {
+		return err
+	}
+	_, err = db.ExecContext(ctx, fmt.Sprintf("PRAGMA page_size = %d; PRAGMA user_version = 0", pageSize))
+	return wrap(errors.Join(err, db.Close()))
 }
 
 // keepLog leaves the write-ahead log and its index where they are when the store is closed: without them a start on a
@@ -157,11 +174,11 @@ func (s *SQLite) migrate(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		err = s.tx(ctx, func(tx *sql.Tx) error {
-			if _, err := tx.ExecContext(ctx, string(text)); err != nil {
+		err = s.tx(ctx, func(t *transaction) error {
+			if _, err := t.tx.ExecContext(ctx, string(text)); err != nil {
 				return err
 			}
-			_, err := tx.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d", i+1))
+			_, err := t.tx.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d", i+1))
 			return err
 		})
 		if err != nil {
@@ -171,17 +188,20 @@ func (s *SQLite) migrate(ctx context.Context) error {
 	return nil
 }
 
-// tx runs f in a writing transaction. What f returns comes back; trouble of the disk wraps op.ErrUnavailable.
-func (s *SQLite) tx(ctx context.Context, f func(*sql.Tx) error) error {
-	tx, err := s.write.BeginTx(ctx, nil)
-	if err != nil {
-		return wrap(err)
-	}
-	if err := f(tx); err != nil {
-		_ = tx.Rollback()
-		return wrap(err)
-	}
-	return wrap(tx.Commit())
+// sqliteDialect is the one that the statements are written in.
+func sqliteDialect() dialect {
+	return dialect{bind: func(query string) string { return query }, args: func(args []any) []any { return args }, wrap: wrap, stale: func(error) bool { return false },
+		now: func(context.Context, *transaction) (time.Time, error) { return time.Now(), nil },
+		lastID: func(ctx context.Context, t *transaction, table string, n int64) error {
+			if table == "accounts" { // goes on after the highest by itself
+				return nil
+			}
+			if _, err := t.exec(ctx, "DELETE FROM sqlite_sequence WHERE name=?", table); err != nil {
+				return err
+			}
+			_, err := t.exec(ctx, "INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", table, n)
+			return err
+		}}
 }
 
 // wrap marks errors that are the disk's or a lock's, by SQLite's result code.
@@ -203,13 +223,6 @@ func wrap(err error) error {
 	return err
 }
 
-// Check implements op.Store: it writes a row, so that a full disk shows.
-func (s *SQLite) Check(ctx context.Context) error {
-	return s.tx(ctx, func(tx *sql.Tx) error {
-		return setMeta(ctx, tx, "checked", strconv.FormatInt(time.Now().UnixNano(), 10))
-	})
-}
-
 // Close implements op.Store. The log is emptied into the file, so that a file restored from a backup is not overlaid
 // with it.
 func (s *SQLite) Close() error {
@@ -225,32 +238,4 @@ func (s *SQLite) Close() error {
 		}
 	}
 	return errors.Join(append(errs, s.lock.Close())...)
-}
-
-func setMeta(ctx context.Context, tx *sql.Tx, key, value string) error {
-	_, err := tx.ExecContext(ctx, "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", key, value)
-	return err
-}
-
-func (s *SQLite) meta(ctx context.Context, key string) (value string, err error) {
-	err = s.read.QueryRowContext(ctx, "SELECT value FROM meta WHERE key = ?", key).Scan(&value)
-	if errors.Is(err, sql.ErrNoRows) {
-		return "", nil
-	}
-	return value, wrap(err)
-}
-
-// stamp and when keep times as nanoseconds; 0 is the zero time.
-func stamp(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixNano()
-}
-
-func when(n int64) time.Time {
-	if n == 0 {
-		return time.Time{}
-	}
-	return time.Unix(0, n).UTC()
 }

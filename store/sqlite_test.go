@@ -63,6 +63,19 @@ func TestSQLiteConforms(t *testing.T) {
 	})
 }
 
+func TestSQLiteConformsForSyncer(t *testing.T) {
+	paths := map[both]string{}
+	conformSyncer(t, func(t *testing.T) (both, both) {
+		path := filepath.Join(t.TempDir(), "state.db")
+		s := openAt(t, path)
+		paths[s] = path
+		return s, s
+	}, func(t *testing.T, s both) both {
+		must(t, s.Close())
+		return openAt(t, paths[s])
+	})
+}
+
 func TestFileIsPrivate(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state.db")
 	s := openAt(t, path)
@@ -339,7 +352,7 @@ func TestNewerSchema(t *testing.T) {
 	if !bytes.Equal(before, after) {
 		t.Error("the newer file was changed")
 	}
-	exec1(t, c, "PRAGMA user_version = 1")
+	exec1(t, c, "PRAGMA user_version = 2")
 	must(t, openAt(t, path).Close())
 }
 
@@ -362,4 +375,20 @@ func TestManyOpenOperations(t *testing.T) {
 			t.Errorf("%+v: %s", f, plan)
 		}
 	}
+}
+
+// TestOlderSchema: a file of the version before is brought up to date, with what is in it.
+func TestOlderSchema(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state.db")
+	text, err := schema.ReadFile("schema/0001.sql")
+	must(t, err)
+	c := raw(t, path)
+	exec1(t, c, string(text)+"; PRAGMA user_version = 1; INSERT INTO users VALUES ('"+alice.User+"', 0, 0, 0, 'SETTLED', 0, '', 0)")
+	must(t, c.Close())
+	s := openAt(t, path)
+	defer s.Close()
+	row, err := s.Row(t.Context(), alice.User)
+	must(t, err)
+	same(t, row.User, alice.User)
+	fillSyncer(t, s)
 }

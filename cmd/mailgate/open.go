@@ -51,11 +51,20 @@ func (p *program) open(ctx context.Context, newLog func(config.Log) *slog.Logger
 }
 
 // openStore waits while another process has the store, unless that is a serve that answers.
-func openStore(ctx context.Context, conf *config.Config, wait time.Duration) (*store.SQLite, error) {
+func openStore(ctx context.Context, conf *config.Config, wait time.Duration) (store.Store, error) {
+	open := func() (store.Store, error) {
+		if conf.Store.URL != "" {
+			return store.OpenPostgresWriter(ctx, conf.Store.URL.Reveal())
+		}
+		return store.Open(ctx, conf.Store.Path)
+	}
 	for end := time.Now().Add(wait); ; {
-		st, err := store.Open(ctx, conf.Store.Path)
+		st, err := open()
+		if err == nil {
+			return st, nil
+		}
 		if !errors.Is(err, op.ErrInUse) || time.Now().After(end) {
-			return st, err
+			return nil, err
 		}
 		if c, err := net.Dial("unix", conf.Control.Socket); err == nil {
 			c.Close()
@@ -102,7 +111,7 @@ func (p *program) openLocal(ctx context.Context, work bool) (*gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := os.Stat(conf.Store.Path); err != nil && !work {
+	if _, err := os.Stat(conf.Store.Path); err != nil && !work && conf.Store.URL == "" {
 		return nil, exitError{exitUnknown, fmt.Errorf("mailgate serve does not run, and there is no store to look at: %w", err)}
 	}
 	onlyErrors := func(config.Log) *slog.Logger {

@@ -115,7 +115,7 @@ func (p *program) root() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return exitError{exitUsage, err} })
 	root.AddCommand(p.serveCommand(), p.demoCommand(), p.initCommand(), p.configCommand(), p.doctorCommand(),
 		p.statusCommand(), p.sessionsCommand(), p.kickCommand(), p.reloadCommand(), p.flipCommand(), p.rollbackCommand(),
-		p.unpinCommand(), p.opCommand(), p.historyCommand(), p.versionCommand())
+		p.unpinCommand(), p.opCommand(), p.historyCommand(), p.storeCommand(), p.versionCommand())
 	root.Args = func(_ *cobra.Command, args []string) error {
 		if len(args) > 0 {
 			return exitError{exitUsage, fmt.Errorf("unknown verb %q; mailgate --help lists them", args[0])}

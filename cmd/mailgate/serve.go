@@ -260,7 +260,7 @@ func (g *gateway) watch(ctx context.Context) {
 type gateway struct {
 	p       *program
 	log     *slog.Logger
-	store   *store.SQLite
+	store   store.Store
 	router  *router.Router
 	manager *cutover.Manager
 	metrics *admin.Metrics

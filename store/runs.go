@@ -1,0 +1,67 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"mailgate/config"
+	"mailgate/op"
+	"mailgate/syncer"
+)
+
+// Runs implements syncer.Store.
+func (d *database) Runs(ctx context.Context, user string, most int) (out []syncer.Run, err error) {
+	err = d.list(ctx, "SELECT id, began, ended, summary, error FROM runs WHERE user = ? ORDER BY id DESC LIMIT ?",
+		[]any{user, limit(most)}, func(s scanner) error {
+			r := syncer.Run{User: user}
+			var began, ended int64
+			var text []byte
+			err := s.Scan(&r.ID, &began, &ended, &r.Summary, &text)
+			r.Began, r.Ended, r.Summary, r.Error = when(began), when(ended), filled(r.Summary), string(text)
+			out = append(out, r)
+			return err
+		})
+	return out, err
+}
+
+// SaveRun implements syncer.Store; op.ErrNotFound when there is none with the ID.
+func (d *database) SaveRun(ctx context.Context, r syncer.Run) (int64, error) {
+	err := d.tx(ctx, func(t *transaction) error {
+		if r.ID == 0 {
+			return t.row(ctx, "INSERT INTO runs (user, began, ended, summary, error) VALUES (?,?,?,?,?) RETURNING id",
+				r.User, stamp(r.Began), stamp(r.Ended), blob(r.Summary), blob(r.Error)).Scan(&r.ID)
+		}
+		n, err := t.exec(ctx, "UPDATE runs SET user=?, began=?, ended=?, summary=?, error=? WHERE id=?",
+			r.User, stamp(r.Began), stamp(r.Ended), blob(r.Summary), blob(r.Error), r.ID)
+		if err == nil && n == 0 {
+			return fmt.Errorf("run %d: %w", r.ID, op.ErrNotFound)
+		}
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	return r.ID, nil
+}
+
+// Profile implements syncer.Store.
+func (d *database) Profile(ctx context.Context, side config.Side, host string) (text []byte, ok bool, err error) {
+	err = d.one(ctx, "SELECT text FROM profiles WHERE side = ? AND host = ?", []any{side, host}, func(s scanner) error { return s.Scan(&text) })
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, false, nil
+	}
+	return text, err == nil, err
+}
+
+// SaveProfile implements syncer.Store.
+func (d *database) SaveProfile(ctx context.Context, side config.Side, host string, text []byte) error {
+	return d.tx(ctx, func(t *transaction) error {
+		_, err := t.exec(ctx, `INSERT INTO profiles (side, host, text) VALUES (?,?,?)
+			ON CONFLICT (side, host) DO UPDATE SET text = excluded.text`, side, host, blob(text))
+		return err
+	})
+}
+
+var _ syncer.Store = (*database)(nil)

@@ -1,0 +1,74 @@
+package store
+
+// kind is what a column holds.
+type kind byte
+
+const (
+	number kind = iota
+	text
+	bytesOf
+)
+
+// column is one of a table's.
+type column struct {
+	name string
+	kind kind
+}
+
+// table is one that is exported.
+type table struct {
+	name    string
+	columns []column
+	order   string // by which its rows are sorted: its primary key
+	where   string // which rows; "" means all
+	counted bool   // its IDs are given out by the database, and never twice
+}
+
+// tables are all of the schema, those that others refer to first.
+func tables() []table {
+	n := func(names ...string) (c []column) {
+		for _, name := range names {
+			c = append(c, column{name, number})
+		}
+		return c
+	}
+	t := func(names ...string) (c []column) {
+		for _, name := range names {
+			c = append(c, column{name, text})
+		}
+		return c
+	}
+	b := func(names ...string) (c []column) {
+		for _, name := range names {
+			c = append(c, column{name, bytesOf})
+		}
+		return c
+	}
+	cols := func(parts ...[]column) (c []column) {
+		for _, p := range parts {
+			c = append(c, p...)
+		}
+		return c
+	}
+	return []table{
+		// What a process writes about itself does not travel.
+		{"meta", t("key", "value"), "key", "key NOT IN ('checked', 'writer')", false},
+		{"users", cols(t("user", "state", "op"), n("side", "epoch", "generation", "target", "since")), "user", "", false},
+		{"operations", cols(n("id", "target", "pin", "created", "changed", "deadline", "took"), t("kind", "user", "status", "step", "reason", "by",
+			"payload")), "id", "", true},
+		{"pins", cols(t("user", "by", "reason"), n("side", "at")), "user", "", false},
+		{"history", cols(n("id", "at"), t("op", "user", "what", "before", "after", "by", "detail")), "id", "", true},
+		{"desired", cols(t("user"), n("side")), "user", "", false},
+		{"nodes", t("name"), "name", "", false},
+		{"accounts", cols(n("id", "token", "lease"), t("user", "owner")), "id", "", false},
+		{"mailboxes", cols(n("id", "account", "old_validity", "new_validity", "old_uidnext", "old_messages", "old_unseen", "old_modseq",
+			"old_scanned", "new_uidnext", "new_messages", "new_unseen", "new_modseq", "new_scanned", "subscribed", "pairs", "gone"),
+			b("old_name", "new_name", "old_mailboxid", "new_mailboxid", "special_use", "flags")), "id", "", true},
+		{"chunks", cols(n("mailbox", "low", "generation"), b("data")), "mailbox, low", "", false},
+		{"intents", cols(n("id", "mailbox", "side", "epoch", "validity", "uidnext", "created"), t("kind"), b("payload")), "id", "", true},
+		{"quarantine", cols(n("mailbox", "side", "validity", "uid", "first", "last", "tries"), t("reason", "decision"), b("detail")),
+			"mailbox, side, validity, uid", "", false},
+		{"runs", cols(n("id", "began", "ended"), t("user"), b("summary", "error")), "id", "", true},
+		{"profiles", cols(n("side"), t("host"), b("text")), "side, host", "", false},
+	}
+}
