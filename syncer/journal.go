@@ -14,10 +14,10 @@ type journal struct {
 
 	mu      sync.Mutex
 	busy    bool // somebody writes
-	waiting []*entry
+	waiting []*pending
 }
 
-type entry struct {
+type pending struct {
 	change  Change
 	applied Applied
 	err     error
@@ -26,7 +26,7 @@ type entry struct {
 
 // write makes a change durable. Mailboxes of the change must have IDs.
 func (j *journal) write(ctx context.Context, c Change) (Applied, error) {
-	e := &entry{change: c, done: make(chan struct{})}
+	e := &pending{change: c, done: make(chan struct{})}
 	j.mu.Lock()
 	j.waiting = append(j.waiting, e)
 	if j.busy {
@@ -48,7 +48,7 @@ func (j *journal) write(ctx context.Context, c Change) (Applied, error) {
 }
 
 // apply writes several changes as one; when that fails, one by one, so that each learns what is his.
-func (j *journal) apply(ctx context.Context, list []*entry) {
+func (j *journal) apply(ctx context.Context, list []*pending) {
 	all := Change{User: j.user, Token: j.token}
 	for _, e := range list {
 		c := e.change
@@ -64,7 +64,7 @@ func (j *journal) apply(ctx context.Context, list []*entry) {
 	got, err := j.store.Apply(context.WithoutCancel(ctx), all)
 	if err != nil && len(list) > 1 {
 		for _, e := range list {
-			j.apply(ctx, []*entry{e})
+			j.apply(ctx, []*pending{e})
 		}
 		return
 	}

@@ -182,9 +182,9 @@ func (n *normal) end() {
 // hasher hashes messages of one of two lists: whole, or their text only.
 type hasher func(ctx context.Context, uids []uint32, text bool) (map[uint32][32]byte, error)
 
-// match pairs messages of two lists by content: the digest ladder of uid-stable.md, section 4.2, as a multiset; equal ones
+// matchDigests pairs messages of two lists by content: the digest ladder of uid-stable.md, section 4.2, as a multiset; equal ones
 // are paired in the order of the lists. The result holds indexes.
-func match(ctx context.Context, a, b []digest, hash [2]hasher) ([][2]int, error) {
+func matchDigests(ctx context.Context, a, b []digest, hash [2]hasher) ([][2]int, error) {
 	m := &matcher{lists: [2][]digest{a, b}, hash: hash}
 	m.free[0], m.free[1] = make([]bool, len(a)), make([]bool, len(b))
 	for i := range m.free {

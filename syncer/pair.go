@@ -199,7 +199,7 @@ func (p *pass) matchNew(ctx context.Context, f *folder, snap [2][]merge.Entry, r
 				return err
 			}
 		}
-		pairs, err := match(ctx, d[0], d[1], [2]hasher{hashOf(src), hashOf(dst)})
+		pairs, err := matchDigests(ctx, d[0], d[1], [2]hasher{hashOf(src), hashOf(dst)})
 		if err != nil {
 			return err
 		}

@@ -211,7 +211,7 @@ func (p *pass) look(ctx context.Context, src, dst *backend.Client, f *folder, to
 	if err != nil {
 		return nil, err
 	}
-	pairs, err := match(ctx, a, b, [2]hasher{hashOf(src), hashOf(dst)})
+	pairs, err := matchDigests(ctx, a, b, [2]hasher{hashOf(src), hashOf(dst)})
 	if err != nil {
 		return nil, err
 	}
