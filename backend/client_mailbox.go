@@ -144,7 +144,8 @@ func (c *Client) List(ctx context.Context, o ListOptions, f func(ListEntry) erro
 		}
 	}
 	extended := c.Has("LIST-EXTENDED") || c.Has("IMAP4REV2")
-	items := slices.DeleteFunc(slices.Clone(o.Status), func(item string) bool { return !c.knows(item) })
+	// MAILBOXID is not asked for along with LIST: see objectID. In the worst case it holds a line's end.
+	items := slices.DeleteFunc(slices.Clone(o.Status), func(item string) bool { return !c.knows(item) || item == "MAILBOXID" })
 	inList := len(items) > 0 && !o.Subscribed && (c.Has("LIST-STATUS") || c.Has("IMAP4REV2"))
 	x := &Command{name: "LIST", list: take}
 	switch {
@@ -306,7 +307,7 @@ func (c *Client) statusResponse() error {
 		case "SIZE":
 			s.Size = int64(n)
 		case "MAILBOXID":
-			s.MailboxID = strings.Trim(f[i+1], "()")
+			s.MailboxID = objectID(f[i+1])
 		}
 	}
 	if x := c.oldest(func(x *Command) bool { return x.status != nil }); x != nil {
@@ -381,4 +382,16 @@ func (c *Client) Unselect() *Command {
 		y.finish(x.err)
 	}()
 	return y
+}
+
+// objectID is an identifier of RFC 8474, section 7, "" for what cannot be one: a Cyrus of 2022 answers LIST with STATUS with
+// whatever its memory holds there.
+func objectID(s string) string {
+	s = strings.Trim(s, "()")
+	if len(s) > 255 || strings.ContainsFunc(s, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_')
+	}) {
+		return ""
+	}
+	return s
 }

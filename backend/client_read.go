@@ -198,7 +198,7 @@ func (c *Client) noteCode(x *Command, code Code, text string) {
 	case "UIDNOTSTICKY":
 		s.UIDNotSticky = true
 	case "MAILBOXID":
-		s.MailboxID = strings.Trim(code.Args, "()")
+		s.MailboxID = objectID(code.Args)
 	}
 }
 
@@ -359,9 +359,9 @@ func (c *Client) value(depth, max int) (string, error) {
 		q, err := c.r.Quoted()
 		return string(q[:min(len(q), max)]), err
 	case '{', '~':
-		n, err := c.r.LiteralSize()
-		if err != nil {
-			return "", err
+		n, atom, err := c.literalOrAtom()
+		if err != nil || n < 0 {
+			return atom[:min(len(atom), max)], err
 		}
 		l := c.r.Literal(n)
 		text, err := io.ReadAll(io.LimitReader(l, int64(max)))
@@ -423,9 +423,9 @@ func (c *Client) astring() (string, error) {
 		q, err := c.r.Quoted()
 		return string(q), err
 	case '{', '~':
-		n, err := c.r.LiteralSize()
-		if err != nil {
-			return "", err
+		n, atom, err := c.literalOrAtom()
+		if err != nil || n < 0 {
+			return atom, err
 		}
 		if n > maxName {
 			return "", imapwire.ErrToken
@@ -436,4 +436,22 @@ func (c *Client) astring() (string, error) {
 	// Some servers send names with parentheses as atoms.
 	w, err := c.r.Word()
 	return string(w), err
+}
+
+// literalOrAtom takes the head of a literal or literal8; or an atom that begins with a tilde, and then the size is -1.
+func (c *Client) literalOrAtom() (size int64, atom string, err error) {
+	tilde, err := c.r.Take('~')
+	if err != nil {
+		return 0, "", err
+	}
+	b, err := c.r.Peek()
+	if err != nil {
+		return 0, "", err
+	}
+	if tilde && b != '{' {
+		w, err := c.r.Word()
+		return -1, "~" + string(w), err
+	}
+	size, err = c.r.LiteralSize()
+	return size, "", err
 }

@@ -41,6 +41,11 @@ func (p *pass) conclude(ctx context.Context) error {
 		if f.Exists[0] && f.Exists[1] {
 			f.box.GoneSince = time.Time{}
 		}
+		for side, sel := range f.opened {
+			if sel != nil && sel.MailboxID != "" {
+				f.box.MailboxID[side] = sel.MailboxID
+			}
+		}
 		if f.work.merged && !f.work.again {
 			p.advance(f)
 		}
@@ -67,9 +72,6 @@ func (p *pass) advance(f *folder) {
 		}
 		if f.box.Validity[side] == 0 || f.box.Validity[side] == st.Validity {
 			f.box.Validity[side], f.box.Cursor[side] = st.Validity, cur
-			if st.MailboxID != "" {
-				f.box.MailboxID[side] = st.MailboxID
-			}
 		}
 	}
 }

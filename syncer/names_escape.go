@@ -15,8 +15,9 @@ import (
 //
 // Bytes that are no UTF-8 travel within this package as the runes from rawByte up, and are escaped on every side.
 type escaper struct {
-	mark byte
-	bad  [128]bool
+	mark  byte
+	bad   [128]bool
+	first [128]bool // not as the first character
 }
 
 // rawByte is where the runes that stand for a byte of unknown meaning begin, at the end of the last private plane.
@@ -24,8 +25,9 @@ const rawByte = 0x10FF00
 
 const hexDigits = "0123456789ABCDEF"
 
-// newEscaper makes one for a side with a separator (0 for none), which cannot hold the characters in bad.
-func newEscaper(separator byte, bad string) escaper {
+// newEscaper makes one for a side with a separator (0 for none), which cannot hold the characters in bad, nor
+// those in first at the beginning.
+func newEscaper(separator byte, bad, first string) escaper {
 	e := escaper{mark: '='}
 	for c := range byte(' ') {
 		e.bad[c] = true
@@ -37,11 +39,16 @@ func newEscaper(separator byte, bad string) escaper {
 			e.bad[c] = true
 		}
 	}
+	for _, c := range []byte(first) {
+		if c < 0x80 && c > ' ' {
+			e.first[c] = true
+		}
+	}
 	if separator < 0x80 && separator != 0 {
 		e.bad[separator] = true
 	}
 	for _, m := range []byte("=~_-+") {
-		if !e.bad[m] {
+		if !e.bad[m] && !e.first[m] {
 			e.mark = m
 			break
 		}
@@ -60,7 +67,7 @@ func (e *escaper) code(s string) (c byte, ok bool) {
 		return 0, false
 	}
 	c = byte(hi<<4 | lo)
-	return c, c >= 0x80 || e.bad[c]
+	return c, c >= 0x80 || e.bad[c] || e.first[c]
 }
 
 // escaped tells whether an escape begins at the mark in front of s, with how many codes of the mark, and how long it is.
@@ -97,7 +104,7 @@ func (e *escaper) escape(s string) string {
 				b.WriteByte(hexDigits[e.mark>>4])
 				b.WriteByte(hexDigits[e.mark&15])
 			}
-		case r < 0x80 && e.bad[r]:
+		case r < 0x80 && (e.bad[r] || i == 0 && e.first[r]):
 			e.appendCode(&b, byte(r))
 		case r >= rawByte+0x80:
 			e.appendCode(&b, byte(r-rawByte))

@@ -192,13 +192,18 @@ func (p *pass) list(ctx context.Context) error {
 	if err := errors.Join(errs[0], errs[1], err); err != nil {
 		return err
 	}
+	for _, side := range config.Sides {
+		if err := p.identify(ctx, side, known); err != nil {
+			return err
+		}
+	}
 	p.plan = PlanFolders(p.user, p.authority, p.sides, known, p.s.o.Rules)
 	p.fill(known)
 	return nil
 }
 
 // statusItems are what a change of a mailbox shows in.
-var statusItems = []string{"MESSAGES", "UIDNEXT", "UIDVALIDITY", "UNSEEN", "HIGHESTMODSEQ", "MAILBOXID"} //nolint:gochecknoglobals // a constant
+var statusItems = []string{"MESSAGES", "UIDNEXT", "UIDVALIDITY", "UNSEEN", "HIGHESTMODSEQ"} //nolint:gochecknoglobals // a constant
 
 func (p *pass) listSide(ctx context.Context, side config.Side) (err error) {
 	c, err := p.pools[side].get(ctx)
@@ -219,14 +224,14 @@ func (p *pass) listSide(ctx context.Context, side config.Side) (err error) {
 	wg.Go(func() { out.Namespaces, nsErr = c.Namespace(ctx) })
 	wg.Go(func() {
 		subErr = c.List(ctx, backend.ListOptions{Subscribed: true}, func(e backend.ListEntry) error {
-			out.Subscribed[e.Name] = true
+			// LSUB names the parents of what is subscribed too (RFC 3501, section 6.3.9).
+			if !slices.ContainsFunc(e.Attributes, func(a string) bool { return strings.EqualFold(a, `\Noselect`) }) {
+				out.Subscribed[e.Name] = true
+			}
 			return nil
 		})
 	})
-	items := slices.DeleteFunc(slices.Clone(statusItems), func(item string) bool {
-		return item == "HIGHESTMODSEQ" && !c.Has("CONDSTORE") || item == "MAILBOXID" && !c.Has("OBJECTID")
-	})
-	listErr := c.List(ctx, backend.ListOptions{Special: true, Status: items}, func(e backend.ListEntry) error {
+	listErr := c.List(ctx, backend.ListOptions{Special: true, Status: statusItems}, func(e backend.ListEntry) error {
 		out.Folders = append(out.Folders, e)
 		return nil
 	})
@@ -241,7 +246,9 @@ func (p *pass) listSide(ctx context.Context, side config.Side) (err error) {
 	if err != nil {
 		return err
 	}
-	if ok {
+	if !ok {
+		out.Profile = guess(c.Capabilities())
+	} else {
 		out.Profile = &Profile{}
 		if err := json.Unmarshal(text, out.Profile); err != nil {
 			return fmt.Errorf("profile: %w", err)
@@ -249,6 +256,44 @@ func (p *pass) listSide(ctx context.Context, side config.Side) (err error) {
 	}
 	p.sides[side] = out
 	return nil
+}
+
+// identify asks for MAILBOXID where that can tell a folder under a new name from a new one (RFC 8474).
+func (p *pass) identify(ctx context.Context, side config.Side, known []Mailbox) error {
+	listed, stored := map[string]bool{}, map[string]bool{}
+	for _, e := range p.sides[side].Folders {
+		listed[e.Name] = true
+	}
+	gone := false
+	for _, m := range known {
+		stored[m.Name[side]] = true
+		gone = gone || m.Name[side] != "" && !listed[m.Name[side]]
+	}
+	if !gone {
+		return nil
+	}
+	return p.on(ctx, side, func(c *backend.Client) error {
+		if !c.Has("OBJECTID") {
+			return nil
+		}
+		asked := map[int]*backend.SelectCommand{} // a Cyrus of 2022 tells it rightly at EXAMINE only
+		for i, e := range p.sides[side].Folders {
+			if !stored[e.Name] && e.Status != nil {
+				asked[i] = c.Select(e.Name, backend.SelectOptions{ReadOnly: true})
+			}
+		}
+		for i, x := range asked {
+			sel, err := x.Result(ctx)
+			if err != nil {
+				if !refused(err) {
+					return err
+				}
+				continue
+			}
+			p.sides[side].Folders[i].Status.MailboxID = sel.MailboxID
+		}
+		return nil
+	})
 }
 
 // fill makes the folders of the pass out of the plan.
@@ -391,6 +436,9 @@ func (p *pass) finish(ctx context.Context, err error) (*Report, error) {
 	p.report.Took = p.s.o.Now().Sub(p.report.Began)
 	for _, f := range p.folders {
 		p.report.Pairs += f.box.Pairs
+		if !f.work.merged { // nothing was looked at: what stood in quarantine still does
+			p.report.Quarantine = append(p.report.Quarantine, f.quar...)
+		}
 	}
 	slices.SortFunc(p.report.Errors, func(a, b FolderError) int { return strings.Compare(a.Folder, b.Folder) })
 	var refused *RefusedError
@@ -418,5 +466,20 @@ func (r *Report) changed() bool {
 	for side := range 2 {
 		n += int64(r.Created[side] + r.Renamed[side] + r.Deleted[side] + r.Subscribed[side])
 	}
-	return n > 0 || len(r.Held)+len(r.Errors)+len(r.Quarantine) > 0
+	return n > 0 || len(r.Held)+len(r.Errors) > 0
+}
+
+// guess is what is taken for granted of a product that was not probed: names that it refuses, so that the plan can say how
+// they will be written. It is known by extensions that nobody else has.
+func guess(capabilities []string) *Profile {
+	has := func(name string) bool { return slices.Contains(capabilities, name) }
+	switch {
+	case has("X-REPLICATION") || has("XMOVE") || has("NO_ATOMIC_RENAME"):
+		return &Profile{Product: "Cyrus", BadNames: "%\"\\{}"}
+	case has("ACL2=UNION") || has("THREAD=ORDEREDSUBJECT") && !has("CONDSTORE") && has("CHILDREN"):
+		return &Profile{Product: "Courier", BadNames: "/"}
+	case has("SNIPPET=FUZZY") || has("PREVIEW=FUZZY") || has("CONDSTORE") && has("THREAD=REFS"):
+		return &Profile{Product: "Dovecot", BadFirst: "~"}
+	}
+	return nil
 }

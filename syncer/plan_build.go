@@ -175,6 +175,10 @@ func (p *planner) newFolders(side config.Side) {
 			f.Action, f.Why = ActionSkip, "A rule leaves it out."
 			p.add(f, e.path)
 			continue
+		case side != p.authority && p.hollow(side, e):
+			f.Action, f.Why = ActionSkip, "It is empty, and the side that decides has none of the name."
+			p.add(f, e.path)
+			continue
 		case e.virtual:
 			f.Action, f.Why = ActionSkip, "It only shows mail of other folders."
 			p.add(f, e.path)
@@ -213,6 +217,16 @@ func (p *planner) newFolders(side config.Side) {
 		p.carried(&f)
 		p.add(f, e.path)
 	}
+}
+
+// hollow tells whether a folder of the follower says nothing: it is empty, and the side that decides has none there. Servers make
+// such folders by themselves, as parents or at the first login. It is carried when mail arrives in it.
+func (p *planner) hollow(side config.Side, e *entry) bool {
+	if e.status == nil || e.status.Messages > 0 || e.path.inbox {
+		return false
+	}
+	o := p.find(side.Other(), p.mapped(side, e.path))
+	return o == nil || !o.selectable
 }
 
 func createWhy(f Folder, from config.Side) string {

@@ -18,6 +18,7 @@ type Profile struct {
 	MultiAppend  bool              `json:"multiappend"`         // stores all messages of one command
 	EarlyNo      bool              `json:"early_no"`            // refuses before the literal
 	BadNames     string            `json:"bad_names,omitempty"` // characters that folder names cannot hold
+	BadFirst     string            `json:"bad_first,omitempty"` // characters that they cannot begin with
 	MaxName      int               `json:"max_name,omitempty"`  // bytes
 	CaseFolds    bool              `json:"case_folds"`          // names that differ in letter case only are one folder
 	MasterProven bool              `json:"master_proven"`       // master login opens the user's mailbox, seen for two users

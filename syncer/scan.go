@@ -212,8 +212,9 @@ func (p *pass) ask(c *backend.Client, side config.Side, f *folder) *scanning {
 	if snap.mode == scanDelta && !c.Has("CONDSTORE") {
 		snap.mode = scanFull
 	}
-	// Only the follower is opened for writing: opening takes \Recent away from who comes next.
-	s.open = c.Select(f.Name[side], backend.SelectOptions{ReadOnly: side == p.authority || p.opts.DryRun, CondStore: c.Has("CONDSTORE")})
+	// Only the follower is opened for writing: opening takes \Recent away from who comes next. But servers of the old kind
+	// may give UIDs out for good only then (Courier does).
+	s.open = c.Select(f.Name[side], backend.SelectOptions{ReadOnly: (side == p.authority && c.Has("CONDSTORE")) || p.opts.DryRun, CondStore: c.Has("CONDSTORE")})
 	s.commands = p.fetchAll(c, side, f)
 	return s
 }
