@@ -83,7 +83,7 @@ func (c *Client) fetchResponse(seq uint32) (err error) {
 	}
 	m := &c.rs.message
 	*m = Message{Seq: seq, Flags: m.Flags[:0]}
-	x := c.oldest(func(x *Command) bool { return x.fetch != nil })
+	var x *Command // known with the UID
 	var spool []spooled
 	defer func() {
 		for i := range spool {
@@ -103,14 +103,18 @@ func (c *Client) fetchResponse(seq uint32) (err error) {
 			_, _ = c.r.Next()
 			continue
 		}
+		known := m.UID
 		if err := c.fetchItem(x, m, &spool); err != nil {
 			return err
+		}
+		if known == 0 && m.UID != 0 {
+			x = c.fetchFor(m.UID)
 		}
 	}
 	if err := c.r.EndOfLine(); err != nil {
 		return err
 	}
-	if x == nil || m.UID == 0 || !x.fetch.has(m.UID) {
+	if x == nil {
 		if len(spool) > 0 && m.UID == 0 {
 			return errors.New("a body came without the UID of its message")
 		}
@@ -120,6 +124,9 @@ func (c *Client) fetchResponse(seq uint32) (err error) {
 		return nil
 	}
 	for _, s := range spool {
+		if x.fetch.Body == nil {
+			continue
+		}
 		var r io.Reader = bytes.NewReader(s.data)
 		if s.file != nil {
 			if _, err := s.file.Seek(0, io.SeekStart); err != nil {
@@ -135,6 +142,11 @@ func (c *Client) fetchResponse(seq uint32) (err error) {
 		return x.tell(x.fetch.Message(m))
 	}
 	return nil
+}
+
+// fetchFor finds who asked for a message: servers may answer several commands at once.
+func (c *Client) fetchFor(uid uint32) *Command {
+	return c.oldest(func(x *Command) bool { return x.fetch != nil && x.fetch.has(uid) })
 }
 
 // tell keeps a handler's error for who waits, and returns it: the connection ends.
@@ -288,14 +300,13 @@ func (c *Client) fetchBody(x *Command, m *Message, section string, spool *[]spoo
 		return err
 	}
 	switch {
-	case x == nil || x.fetch.Body == nil:
 	case m.UID == 0:
 		s := spooled{section: section, size: size}
 		if err := s.take(r); err != nil {
 			return err
 		}
 		*spool = append(*spool, s)
-	case x.fetch.has(m.UID):
+	case x != nil && x.fetch.Body != nil:
 		if err := x.tell(x.fetch.Body(m, section, size, r)); err != nil {
 			return err
 		}

@@ -354,7 +354,10 @@ func (l *line) feedJob(ctx context.Context, j *job, runs chan<- *run) error {
 	if err := l.p.load(ctx, f); err != nil {
 		return err
 	}
-	l.src.Select(f.Name[j.to.Other()], backend.SelectOptions{ReadOnly: true}) // its failure shows in the fetch
+	// Servers run commands at once where nothing forbids it (Dovecot does), and then messages would arrive out of order: so
+	// each fetch stands behind an EXAMINE of its own, which waits for those before. Its failure shows in the fetch.
+	barrier := func() { l.src.Select(f.Name[j.to.Other()], backend.SelectOptions{ReadOnly: true}) }
+	barrier()
 	if err := l.date(ctx, j.items); err != nil {
 		return err
 	}
@@ -373,6 +376,7 @@ func (l *line) feedJob(ctx context.Context, j *job, runs chan<- *run) error {
 		}
 		r.intent = a.Intents[0]
 		for _, set := range imapwire.SplitUIDs(uids, lineLength) {
+			barrier()
 			r.fetch = append(r.fetch, l.src.Fetch(set, backend.FetchOptions{Items: []string{"BODY.PEEK[]"},
 				Body:    func(m *backend.Message, _ string, size int64, b io.Reader) error { return r.body(ctx, m.UID, size, b) },
 				Message: func(m *backend.Message) error { r.seen[m.UID] = true; return nil }}))
