@@ -79,6 +79,13 @@ func (p *pass) flagsOf(ctx context.Context, f *folder) error {
 	for _, r := range f.work.rebase {
 		f.pairs.rebase(r.uid, r.base)
 	}
+	for _, side := range config.Sides { // what each side does not keep of it is taken off below
+		for _, x := range f.work.change[side] {
+			for _, q := range x.pairs {
+				f.pairs.rebase(q.UID[config.Old], x.base)
+			}
+		}
+	}
 	for _, side := range config.Sides {
 		changes := f.work.change[side]
 		if len(changes) == 0 {
@@ -151,10 +158,12 @@ func (p *pass) change(ctx context.Context, c *backend.Client, f *folder, side co
 			}
 		}
 		f.mu.Lock()
-		base := s.base
-		base[side] = f.keeps(base[side], s.add, sel)
+		kept := f.keeps(s.base[side], s.add, sel)
 		for _, q := range s.pairs {
-			f.pairs.rebase(q.UID[config.Old], base)
+			if q, ok := f.pairs.find(q.UID[config.Old]); ok && q.Base[side] != kept {
+				q.Base[side] = kept
+				f.pairs.rebase(q.UID[config.Old], q.Base)
+			}
 		}
 		f.mu.Unlock()
 		p.count(func(r *Report) { r.Flags[side] += int64(len(s.pairs)) })

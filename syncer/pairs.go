@@ -185,3 +185,16 @@ func (p *pairSet) uids(side merge.Side) []uint32 {
 	}
 	return out
 }
+
+// find gives the pair with a UID on OLD.
+func (p *pairSet) find(uid uint32) (merge.Pair, bool) {
+	i := p.at(uid)
+	if i < 0 {
+		return merge.Pair{}, false
+	}
+	at, found := slices.BinarySearchFunc(p.chunks[i].pairs, uid, byOld)
+	if !found {
+		return merge.Pair{}, false
+	}
+	return p.chunks[i].pairs[at], true
+}

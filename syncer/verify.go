@@ -1,9 +1,6 @@
 package syncer
 
-import (
-	"context"
-	"time"
-)
+import "time"
 
 // VerifyOptions of Verify.
 type VerifyOptions struct {
@@ -14,15 +11,16 @@ type VerifyOptions struct {
 
 // Verification is what both accounts look like beside each other.
 type Verification struct {
-	User     string               `json:"user"`
-	At       time.Time            `json:"at"`
-	Took     time.Duration        `json:"took_ns"`
-	Deep     bool                 `json:"deep"`
-	Folders  []FolderVerification `json:"folders"`
-	Messages [2]int64             `json:"messages"`
-	Compared int64                `json:"compared"` // pairs
-	Hashed   int64                `json:"hashed"`
-	Equal    bool                 `json:"equal"`
+	User      string               `json:"user"`
+	At        time.Time            `json:"at"`
+	Took      time.Duration        `json:"took_ns"`
+	Deep      bool                 `json:"deep"`
+	Authority string               `json:"authority"`
+	Folders   []FolderVerification `json:"folders"`
+	Messages  [2]int64             `json:"messages"`
+	Compared  int64                `json:"compared"` // pairs
+	Hashed    int64                `json:"hashed"`
+	Equal     bool                 `json:"equal"`
 }
 
 // FolderVerification is one folder of it.
@@ -30,8 +28,11 @@ type FolderVerification struct {
 	Name        [2]string    `json:"name"` // as people read them
 	Messages    [2]int64     `json:"messages"`
 	Hashed      int64        `json:"hashed"`
+	Found       int64        `json:"found"` // differences in all; no more than 1000 are listed
 	Differences []Difference `json:"differences,omitempty"`
 	Explained   []Difference `json:"explained,omitempty"` // known and accepted: quarantine, flags that a side cannot keep
+
+	compared int64
 }
 
 // Difference is one that was found.
@@ -43,9 +44,6 @@ type Difference struct {
 	Old       string    `json:"old,omitempty"`
 	New       string    `json:"new,omitempty"`
 	Why       string    `json:"why,omitempty"`
-}
 
-// Verify compares both sides of a user. It writes nothing.
-func (s *Syncer) Verify(ctx context.Context, user string, o VerifyOptions) (*Verification, error) {
-	return nil, nil
+	size, date int64
 }
