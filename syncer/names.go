@@ -74,6 +74,9 @@ func newNaming(s SideFolders) *naming {
 	switch {
 	case s.Profile != nil:
 		bad, first, n.max = s.Profile.BadNames, s.Profile.BadFirst, s.Profile.MaxName
+		if n.max >= probedName { // no limit was found
+			n.max = 0
+		}
 	case n.separator == '.':
 		bad = "/" // servers that separate by a dot keep folders in a file system and refuse it
 	}

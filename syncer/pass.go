@@ -242,17 +242,11 @@ func (p *pass) listSide(ctx context.Context, side config.Side) (err error) {
 	if !slices.ContainsFunc(out.Folders, func(e backend.ListEntry) bool { return strings.EqualFold(e.Name, "INBOX") }) {
 		return errors.New("the list of mailboxes has no INBOX: it is not taken for whole")
 	}
-	text, ok, err := p.s.o.Store.Profile(ctx, side, c.Host())
-	if err != nil {
-		return err
+	if out.Profile, err = p.s.Profile(ctx, side, c.Host()); err != nil {
+		return storeError{err}
 	}
-	if !ok {
+	if out.Profile == nil {
 		out.Profile = guess(c.Capabilities())
-	} else {
-		out.Profile = &Profile{}
-		if err := json.Unmarshal(text, out.Profile); err != nil {
-			return fmt.Errorf("profile: %w", err)
-		}
 	}
 	p.sides[side] = out
 	return nil

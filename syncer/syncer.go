@@ -3,6 +3,7 @@ package syncer
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -208,4 +209,47 @@ func (s *Syncer) Run(ctx context.Context, user string, o RunOptions) (*Report, e
 	}
 	err = p.run(ctx)
 	return p.finish(ctx, err)
+}
+
+// Probe finds out how a side treats odd messages, flags and names, with a scratch mailbox in user's account, and keeps the
+// result for plans and passes to come. Whether a master login was proven stays as it was.
+func (s *Syncer) Probe(ctx context.Context, side config.Side, user string) (*Profile, error) {
+	c, err := s.o.Open(ctx, side, user)
+	if err != nil {
+		return nil, &SideError{side, err}
+	}
+	host := c.Host()
+	_ = c.Close()
+	p, err := probe(ctx, func(ctx context.Context) (*backend.Client, error) { return s.o.Open(ctx, side, user) }, host, s.o.Now)
+	if err != nil {
+		return nil, &SideError{side, err}
+	}
+	before, err := s.Profile(ctx, side, host)
+	if err != nil {
+		return nil, err
+	}
+	p.MasterProven = before != nil && before.MasterProven
+	return p, s.SaveProfile(ctx, side, p)
+}
+
+// Profile is what is known of a host, nil when nothing is.
+func (s *Syncer) Profile(ctx context.Context, side config.Side, host string) (*Profile, error) {
+	text, ok, err := s.o.Store.Profile(ctx, side, host)
+	if err != nil || !ok {
+		return nil, err
+	}
+	p := &Profile{}
+	if err := json.Unmarshal(text, p); err != nil {
+		return nil, fmt.Errorf("profile of %s: %w", host, err)
+	}
+	return p, nil
+}
+
+// SaveProfile keeps what is known of a host.
+func (s *Syncer) SaveProfile(ctx context.Context, side config.Side, p *Profile) error {
+	text, err := json.Marshal(p)
+	if err != nil {
+		return err
+	}
+	return s.o.Store.SaveProfile(ctx, side, p.Host, text)
 }

@@ -372,10 +372,12 @@ func hasFlag(d *merge.Dict, set merge.Flags, flag string) bool {
 
 // altered sorts a difference of contents: explained when the product is known to change what it is given.
 func (v *verifier) altered(r *FolderVerification, d Difference) {
-	if pr := v.sides[v.authority.Other()].Profile; pr != nil && len(pr.Alters) > 0 && d.Why != "" {
-		d.Why += "; " + pr.Product + " does that"
-		r.Explained = append(r.Explained, d)
-		return
+	for side := range v.sides {
+		if pr := v.sides[side].Profile; pr != nil && len(pr.Alters) > 0 && d.Why != "" {
+			d.Why += "; " + cmp.Or(pr.Product, "that server") + " was seen to do that"
+			r.Explained = append(r.Explained, d)
+			return
+		}
 	}
 	r.add(d)
 }

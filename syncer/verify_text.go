@@ -54,7 +54,7 @@ func oneLine(s string, max int) string {
 
 // Title is a folder's name as people read it.
 func (f FolderVerification) Title() string {
-	return oneLine(cmp.Or(f.Name[0], f.Name[1]), 200)
+	return oneLine(cmp.Or(f.Name[0], f.Name[1]), 60)
 }
 
 // Verdict says in one sentence whether everything is there.
