@@ -304,6 +304,10 @@ func (p *pass) move(ctx context.Context, j *job, s step) error {
 			f.pairs.remove(it.again)
 		}
 		f.pairs.put(q)
+		if now := merge.Flags(it.flags); now != q.Base[to] { // changed since, or while it was moved
+			f.work.change[to] = append(f.work.change[to], change{add: f.dict.Without(now, q.Base[to]), remove: f.dict.Without(q.Base[to], now),
+				pairs: []merge.Pair{q}, base: [2]merge.Flags{now, now}})
+		}
 	}
 	f.next[to] = max(f.next[to], top)
 	f.mu.Unlock()

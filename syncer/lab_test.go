@@ -68,3 +68,23 @@ func TestPairs(t *testing.T) {
 		}
 	})
 }
+
+// TestChanges carries what people do after the first copy, pass by pass.
+func TestChanges(t *testing.T) {
+	pairs(t, func(t *testing.T, old, new lab.Host, n int) {
+		r := newRig(t, old, new, n, nil)
+		corpus.Load(t, old, n, corpus.Mailbox(1200, 40, 2, corpus.Options{Mean: 2000}))
+		r.probe(t)
+		r.pass(t)
+		x := newTalk(t, old, n)
+		for seed := range uint64(3) {
+			change(x, old, seed+1)
+			t.Logf("%+v", r.pass(t))
+			r.same(t)
+			rep := r.pass(t)
+			if rep.Copied != [2]int64{} || rep.Flags != [2]int64{} || rep.Expunged != [2]int64{} || rep.Moved != [2]int64{} {
+				t.Errorf("a pass without changes did something: %+v", rep)
+			}
+		}
+	})
+}

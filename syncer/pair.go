@@ -299,7 +299,8 @@ func (p *pass) barred(f *folder, side config.Side, snap []merge.Entry) map[uint3
 		if q.Side != side {
 			return false
 		}
-		if q.Validity != f.validity(side) || !has(snap, q.UID) {
+		looked := f.snap[side].mode != scanNone // otherwise only what is paired shows
+		if q.Validity != f.validity(side) || looked && !has(snap, q.UID) {
 			p.release = append(p.release, q)
 			return true
 		}

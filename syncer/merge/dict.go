@@ -95,6 +95,18 @@ func (d *Dict) List(f Flags) []string {
 	return out
 }
 
+// Without gives the flags of a set that are not in another, sorted.
+func (d *Dict) Without(f, other Flags) []string {
+	var out []string
+	for _, n := range d.numbers(f) {
+		if !slices.Contains(d.numbers(other), n) {
+			out = append(out, d.flags[n])
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
 var errDict = errors.New("the flags of a mailbox cannot be read")
 
 // Encode writes the dictionary; DecodeDict reads it.
