@@ -19,7 +19,7 @@ func (p *pass) conclude(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, f := range p.folders {
+	for _, f := range slices.Backward(p.folders) { // children before their parents
 		if f.Action == ActionGone && f.err == nil {
 			if err := p.gone(ctx, f); err != nil {
 				if err := p.fail(ctx, f, err); err != nil {
@@ -162,7 +162,9 @@ func (p *pass) subscribe(ctx context.Context, side config.Side) error {
 func (p *pass) gone(ctx context.Context, f *folder) error {
 	side, now := f.Side, p.s.o.Now()
 	messages := int(f.Messages[side])
+	moved := len(f.movedAway) > 0 && len(f.movedAway) >= messages // to where the folder is now, under another name
 	switch {
+	case moved:
 	case f.was.GoneSince.IsZero() && p.s.o.Grace > 0:
 		f.box.GoneSince = now
 		p.hold(f, side, messages, messages, fmt.Sprintf("the folder is gone from %s; it is deleted on %s when it has been so for %s", side.Other(), side, p.s.o.Grace))

@@ -288,11 +288,14 @@ func (p *pass) guard() {
 	}
 	if p.opts.Deletes {
 		p.guarded = ""
-		return
 	}
 	for _, f := range p.folders {
+		if f.Action == ActionGone { // its mail goes with it, when its time of grace is over
+			f.work.expunge[follower] = nil
+			f.work.again = true
+		}
 		n, of := len(f.work.expunge[follower]), int(f.box.Pairs)
-		if n == 0 {
+		if n == 0 || p.opts.Deletes {
 			continue
 		}
 		why := p.guarded

@@ -17,9 +17,9 @@ import (
 // Bounds of a probe.
 const (
 	probeLimit   = 2 * time.Minute // for all of it
-	probeCleanup = 15 * time.Second
-	probeStale   = time.Hour // older scratch mailboxes were left by a probe that was killed
-	maxHangUps   = 12        // connections that a server may end on us before the probe gives up
+	probeCleanup = 2 * time.Minute // Courier takes seconds for each DELETE
+	probeStale   = time.Hour       // older scratch mailboxes were left by a probe that was killed
+	maxHangUps   = 12              // connections that a server may end on us before the probe gives up
 )
 
 // scratchName begins the name of every mailbox that a probe makes; behind it stand the time of its making and a random part.

@@ -10,7 +10,7 @@ import (
 // oddName is a name that some product refuses or changes.
 type oddName struct {
 	words string // as notes have it
-	char  string // as Profile.BadNames has it, "" for what is no character; behind "^" as Profile.BadFirst has it
+	char  string // as Profile.BadNames has it, "" for what is no character
 	level string // the last level of the name
 }
 
@@ -20,7 +20,7 @@ const probedName = 250
 func oddNames() []oddName {
 	return []oddName{
 		{"%", "%", "a%b"}, {"*", "*", "a*b"}, {`"`, `"`, `a"b`}, {"/", "/", "a/b"}, {".", ".", "a.b"}, {"~", "~", "a~b"}, {`\`, `\`, `a\b`},
-		{"{", "{", "a{b"}, {"}", "}", "a}b"}, {"a leading ~", "^~", "~a"},
+		{"{", "{", "a{b"}, {"}", "}", "a}b"},
 		{"a leading blank", "", " a"}, {"a trailing blank", "", "a "}, {"raw 8-bit", "8", "caf\xc3\xa9"},
 		{"& that begins no encoding", "", "a&b"}, {"& with an encoding of ASCII", "", "&AGE-"},
 	}
@@ -72,13 +72,23 @@ func (r *prober) names(ctx context.Context) error {
 		case refused == "":
 			refused = "it is taken, but another name is made of it"
 		}
-		if first, ok := strings.CutPrefix(n.char, "^"); ok {
-			r.p.BadFirst += first
-		} else {
-			r.p.BadNames += n.char
-		}
+		r.p.BadNames += n.char
 		r.p.BadNameForms = append(r.p.BadNameForms, n.words)
 		r.note("folder names cannot hold %s: %s", n.words, refused)
+	}
+
+	// Some mind a tilde at the beginning of the whole name only.
+	tilde := r.prefix + "~" + strings.TrimPrefix(r.box, r.prefix)
+	refused, err := create("a leading ~", tilde)
+	if err != nil {
+		return err
+	}
+	if refused != "" {
+		r.p.BadFirst = "~"
+		r.p.BadNameForms = append(r.p.BadNameForms, "a leading ~")
+		r.note("folder names cannot begin with ~: %s", refused)
+	} else if _, err := r.try(ctx, "DELETE", func(c *backend.Client) error { return c.Delete(tilde).Wait(ctx) }); err != nil {
+		return err
 	}
 
 	for _, size := range []int{100, 200, probedName} {
@@ -98,7 +108,7 @@ func (r *prober) names(ctx context.Context) error {
 	if _, err := create("letter case", base+"Case"); err != nil {
 		return err
 	}
-	refused, err := create("letter case", base+"cASE")
+	refused, err = create("letter case", base+"cASE")
 	if err != nil {
 		return err
 	}
