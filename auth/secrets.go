@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"syscall"
 
 	"mailgate/config"
 )
@@ -32,7 +33,8 @@ func ReadSecretFile(path string) (config.Secret, error) {
 // readPrivate reads a regular file whose mode gives nothing to group and others. The mode is that of the open file, so
 // that a file exchanged in between is not read by the mode of the other.
 func readPrivate(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	// O_NONBLOCK: opening a FIFO must not wait for a writer; it is refused below.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
