@@ -36,6 +36,7 @@ type API struct {
 	Router  *router.Router
 	Manager *cutover.Manager
 	Store   op.Store
+	Syncing Syncing // nil in a verb that has no use for it
 }
 
 // Exit codes of design.md, section 9.
@@ -94,6 +95,7 @@ func (a *API) Handler() http.Handler {
 		return a.Gateway.Approve(r.Context(), r.FormValue("id"), r.FormValue("by"))
 	}))
 	handle("GET /history", a.history)
+	mux.HandleFunc("POST /sync/{verb}", a.stream)
 	return mux
 }
 
@@ -166,9 +168,15 @@ func moving(f func(*http.Request) (any, error)) func(*http.Request) (any, error)
 
 func exitOf(err error) int {
 	var f fault
+	var coded interface {
+		error
+		Exit() int
+	}
 	switch {
 	case errors.As(err, &f):
 		return f.exit
+	case errors.As(err, &coded):
+		return coded.Exit()
 	case errors.Is(err, op.ErrNotFound):
 		return ExitNotFound
 	case errors.Is(err, config.ErrAddress):

@@ -27,6 +27,7 @@ func (l *loader) check() {
 		l.checkBackend(side)
 	}
 	l.checkRoutes()
+	l.checkSync()
 	if n := len(c.Control.Socket); n > maxSocketPath {
 		l.bad("control.socket", "the path has %d bytes, sockets take %d; write a shorter one", n, maxSocketPath)
 	}
@@ -197,5 +198,41 @@ func (l *loader) checkBackend(side Side) {
 	}
 	if b.LoginTimeout == 0 {
 		l.bad(p+".login_timeout", "must not be 0")
+	}
+}
+
+// checkSync looks at how the syncer is to log in.
+func (l *loader) checkSync() {
+	for _, side := range Sides {
+		p, s := "backends."+side.String()+".sync", l.c.Backends[side].Sync
+		ways := 0
+		for _, set := range []bool{s.Secrets != "", s.MasterUser != "", len(s.TokenCommand) > 0} {
+			if set {
+				ways++
+			}
+		}
+		if ways > 1 {
+			l.bad(p, "write one of secrets, master_user and token_command: which counts cannot be told")
+		}
+		if s.MasterUser != "" && s.MasterPassword == "" {
+			l.bad(p+".master_user", "needs master_password beside it, a file with the password in it")
+		}
+		if s.MasterUser == "" && s.MasterPassword != "" {
+			l.bad(p+".master_password", "needs master_user beside it")
+		}
+		if s.MasterLogin != "authzid" && !strings.Contains(s.MasterLogin, "{login}") {
+			l.bad(p+".master_login", "%q names no user; write authzid, or for example {login}*{master}", s.MasterLogin)
+		}
+	}
+	for i, u := range l.c.Sync.Use {
+		if !strings.HasPrefix(u.From, `\`) {
+			l.bad(fmt.Sprintf("sync.use[%d]", i), `%q is no special use; write for example \Sent`, u.From)
+		}
+	}
+	if c := l.c.Sync.Connections; c < 1 || c > 100 {
+		l.bad("sync.connections", "%d is not from 1 to 100", c)
+	}
+	if b := l.c.Sync.Batch; b < 1 || b > 10000 {
+		l.bad("sync.batch", "%d is not from 1 to 10000", b)
 	}
 }

@@ -253,15 +253,42 @@ func (l *loader) lists() {
 			l.c.Login.Mechanisms = append(l.c.Login.Mechanisms, x)
 		}
 	}
+	l.c.Sync.Rename = l.pairs("sync.rename", "old", "new")
+	l.c.Sync.Use = l.pairs("sync.use", "use", "name")
+	l.c.Sync.Exclude = l.words("sync.exclude")
 	for _, side := range Sides {
 		l.backend(side)
 	}
+}
+
+// pairs is a list of two names each.
+func (l *loader) pairs(key, from, to string) (out []Pair) {
+	for i, m := range l.items(key) {
+		if m == nil {
+			continue
+		}
+		if m[from] == "" || m[to] == "" {
+			l.bad(fmt.Sprintf("%s[%d]", key, i), "needs both %s and %s", from, to)
+			continue
+		}
+		out = append(out, Pair{m[from], m[to]})
+	}
+	return out
+}
+
+// words is a list of single values that may hold spaces and commas.
+func (l *loader) words(key string) []string {
+	if l.from[key] == "environment" || l.from[key] == "flag" {
+		return []string{l.v.GetString(key)}
+	}
+	return l.strings(key)
 }
 
 func (l *loader) backend(side Side) {
 	p := "backends." + side.String()
 	b := &l.c.Backends[side]
 	b.Pins = l.strings(p + ".tls.pins")
+	b.Sync.TokenCommand = l.words(p + ".sync.token_command")
 	items := l.items(p + ".hosts")
 	listed := len(items)
 	short := map[string]string{"imap": l.v.GetString(p + ".imap"), "submission": l.v.GetString(p + ".submission")}
@@ -324,6 +351,10 @@ func (l *loader) service(key, u string, p Protocol) Endpoint {
 func (l *loader) resolve() {
 	dir := filepath.Dir(l.file)
 	paths := []*string{&l.c.Routes.File, &l.c.Store.Path, &l.c.Control.Socket, &l.c.Backends[Old].CA, &l.c.Backends[New].CA}
+	for _, side := range Sides {
+		s := &l.c.Backends[side].Sync
+		paths = append(paths, &s.Secrets, &s.MasterPassword)
+	}
 	for i := range l.c.TLS.Certificates {
 		paths = append(paths, &l.c.TLS.Certificates[i].Cert, &l.c.TLS.Certificates[i].Key)
 	}

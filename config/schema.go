@@ -98,6 +98,10 @@ func settings() []setting {
 			dur(p+"connect_timeout", func(c *Config) *time.Duration { return &b(c).ConnectTimeout }),
 			dur(p+"login_timeout", func(c *Config) *time.Duration { return &b(c).LoginTimeout }),
 			num(p+"max_connections", func(c *Config) *int { return &b(c).MaxConnections }),
+			str(p+"sync.secrets", func(c *Config) *string { return &b(c).Sync.Secrets }),
+			str(p+"sync.master_user", func(c *Config) *string { return &b(c).Sync.MasterUser }),
+			str(p+"sync.master_password", func(c *Config) *string { return &b(c).Sync.MasterPassword }),
+			str(p+"sync.master_login", func(c *Config) *string { return &b(c).Sync.MasterLogin }),
 		)
 	}
 	return append(s,
@@ -130,6 +134,10 @@ func settings() []setting {
 		dur("flip.deadline", func(c *Config) *time.Duration { return &c.Flip.Deadline }),
 		dur("flip.hold", func(c *Config) *time.Duration { return &c.Flip.Hold }),
 		num("flip.parallel", func(c *Config) *int { return &c.Flip.Parallel }),
+		num("sync.connections", func(c *Config) *int { return &c.Sync.Connections }),
+		num("sync.batch", func(c *Config) *int { return &c.Sync.Batch }),
+		dur("sync.settle", func(c *Config) *time.Duration { return &c.Sync.Settle }),
+		dur("sync.grace", func(c *Config) *time.Duration { return &c.Sync.Grace }),
 		num("limits.pre_auth", func(c *Config) *int { return &c.Limits.PreAuth }),
 		num("limits.pre_auth_per_ip", func(c *Config) *int { return &c.Limits.PreAuthPerIP }),
 		num("limits.per_listener", func(c *Config) *int { return &c.Limits.PerListener }),
@@ -165,12 +173,18 @@ func listKeys() map[string][]string {
 		"backends.new.hosts":    {"name", "imap", "submission"},
 		"backends.old.tls.pins": nil,
 		"backends.new.tls.pins": nil,
+		"sync.rename":           {"old", "new"},
+		"sync.exclude":          nil,
+		"sync.use":              {"use", "name"},
+
+		"backends.old.sync.token_command": nil,
+		"backends.new.sync.token_command": nil,
 	}
 }
 
 // Default is the one place of default values.
 func Default() Config {
-	b := Backend{Login: "{address}", ConnectTimeout: 10 * time.Second, LoginTimeout: 30 * time.Second}
+	b := Backend{Login: "{address}", ConnectTimeout: 10 * time.Second, LoginTimeout: 30 * time.Second, Sync: SyncLogin{MasterLogin: "authzid"}}
 	return Config{
 		TLS:      TLS{MinVersion: "1.2"},
 		Backends: [2]Backend{b, b},
@@ -182,6 +196,7 @@ func Default() Config {
 			MaxFailures: 5},
 		Submit: Submit{BareNewlines: "refuse"},
 		Flip:   Flip{Deadline: 20 * time.Second, Hold: 25 * time.Second, Parallel: 16},
+		Sync:   Sync{Connections: 3, Batch: 256, Settle: 2 * time.Second, Grace: 24 * time.Hour},
 		Limits: Limits{PreAuth: 4096, PreAuthPerIP: 1024, PerListener: 50000, SessionsPerUser: 200, Handshake: 15 * time.Second,
 			PreAuthTime: 3 * time.Minute, CommandTime: time.Minute, DataTime: 5 * time.Minute, LineLength: 8192,
 			LiteralLength: 4096},

@@ -28,7 +28,8 @@ func (c *Config) Show(w io.Writer) error {
 		prefix := s.key[:strings.LastIndexByte(s.key, '.')+1]
 		if !done[prefix] {
 			done[prefix] = true
-			for _, key := range []string{"listen", "login.mechanisms", "tls.certificates", "backends.old.hosts", "backends.new.hosts"} {
+			for _, key := range []string{"listen", "login.mechanisms", "tls.certificates", "backends.old.hosts", "backends.new.hosts",
+				"backends.old.sync.token_command", "backends.new.sync.token_command", "sync.rename", "sync.exclude", "sync.use"} {
 				if strings.HasPrefix(key, prefix) && strings.LastIndexByte(key, '.')+1 == len(prefix) {
 					line(key, c.list(key))
 				}
@@ -73,6 +74,16 @@ func (c *Config) list(key string) string {
 		quote(urls(c.Listen)...)
 	case "login.mechanisms":
 		quote(c.Login.Mechanisms...)
+	case "sync.rename":
+		for _, x := range c.Sync.Rename {
+			items = append(items, fmt.Sprintf("{old: %q, new: %q}", x.From, x.To))
+		}
+	case "sync.use":
+		for _, x := range c.Sync.Use {
+			items = append(items, fmt.Sprintf("{use: %q, name: %q}", x.From, x.To))
+		}
+	case "sync.exclude":
+		quote(c.Sync.Exclude...)
 	case "tls.certificates":
 		for _, k := range c.TLS.Certificates {
 			items = append(items, fmt.Sprintf("{cert: %q, key: %q}", k.Cert, k.Key))
@@ -81,6 +92,10 @@ func (c *Config) list(key string) string {
 		side := Old
 		if strings.HasPrefix(key, "backends.new") {
 			side = New
+		}
+		if strings.HasSuffix(key, ".token_command") {
+			quote(c.Backends[side].Sync.TokenCommand...)
+			break
 		}
 		if strings.HasSuffix(key, ".pins") {
 			quote(c.Backends[side].Pins...)

@@ -73,6 +73,7 @@ type Config struct {
 	Login    Login
 	Submit   Submit
 	Flip     Flip
+	Sync     Sync
 	Limits   Limits
 	Log      Log
 	Shutdown time.Duration     // how long serve waits for sessions to reach a boundary when it ends
@@ -99,7 +100,37 @@ type Backend struct {
 	ConnectTimeout time.Duration // dial, TLS and banner, each
 	LoginTimeout   time.Duration // from banner to the answer to AUTHENTICATE or AUTH
 	MaxConnections int           // per host, 0 means no cap
+	Sync           SyncLogin
 }
+
+// SyncLogin is how the syncer logs in at a side as a user: by a file of passwords, by a master login, or by a command that
+// prints OAuth tokens. All empty means that this side cannot be synced.
+type SyncLogin struct {
+	Secrets        string   // file: address and password, a line each
+	MasterUser     string   // who may act as anyone
+	MasterPassword string   // file with his password
+	MasterLogin    string   // "authzid" (SASL PLAIN), or the name to log in with: {login} and {master} are filled in
+	TokenCommand   []string // prints an access token; the user's address is in its environment as MAILGATE_USER
+}
+
+// Configured tells whether there is any.
+func (s SyncLogin) Configured() bool {
+	return s.Secrets != "" || s.MasterUser != "" || len(s.TokenCommand) > 0
+}
+
+// Sync is how mailboxes are kept equal.
+type Sync struct {
+	Connections int           // to each side, for one user
+	Batch       int           // messages in one APPEND, at most
+	Settle      time.Duration // how long a mailbox must stand still before an append of unknown outcome is done again
+	Grace       time.Duration // before a folder that is gone on one side is deleted on the other
+	Rename      []Pair        // OLD's name and NEW's
+	Exclude     []string      // names on OLD, with * and % as in LIST
+	Use         []Pair        // special use such as \Sent, and NEW's name
+}
+
+// Pair is two names that belong together.
+type Pair struct{ From, To string }
 
 // Host is one machine of a side: a name that the routes file may use, and its services.
 type Host struct {

@@ -28,6 +28,11 @@ type flipping struct {
 // flip moves one user, from the request to its end. Every step is durable before the next begins.
 func (m *Manager) flip(ctx context.Context, t *task) {
 	f := &flipping{m: m, t: t, op: t.op}
+	if m.still != nil {
+		limit, cancel := context.WithTimeout(ctx, m.set.Load().flip.Deadline)
+		m.still(limit, t.op.User)
+		cancel()
+	}
 	switch err := f.begin(ctx); {
 	case errors.Is(err, errDone):
 		return

@@ -34,6 +34,8 @@ type Options struct {
 	Routes   config.Routes
 	Log      *slog.Logger
 	Recorder Recorder
+	// Quiesce ends what else is at work in a user's mailboxes and waits for its end, before the fence; nil when nothing is.
+	Quiesce func(ctx context.Context, user string)
 }
 
 // Manager runs operations. Its methods are safe for concurrent use.
@@ -43,6 +45,7 @@ type Manager struct {
 	nodes  []Node
 	log    *slog.Logger
 	rec    Recorder
+	still  func(ctx context.Context, user string)
 	set    atomic.Pointer[settings]
 	rules  atomic.Pointer[op.Rules] // for names without a row
 
@@ -101,7 +104,7 @@ const (
 
 // New makes a Manager. Start begins its work.
 func New(o Options) *Manager {
-	m := &Manager{store: o.Store, router: o.Router, nodes: o.Nodes, log: o.Log, rec: o.Recorder,
+	m := &Manager{store: o.Store, router: o.Router, nodes: o.Nodes, log: o.Log, rec: o.Recorder, still: o.Quiesce,
 		lines: map[string]config.Side{}, tasks: map[string]*task{}, queue: map[string][]*task{},
 		flushing: make(chan struct{}, 1), wake: make(chan struct{}, 1), stray: make(chan struct{}, 1)}
 	if m.rec == nil {

@@ -46,7 +46,11 @@ func (p *program) open(ctx context.Context, newLog func(config.Log) *slog.Logger
 	g.metrics = admin.NewMetrics(version, revision(), g.sources())
 	node := &cutover.LocalNode{ID: nodeName(conf), Router: g.router}
 	g.manager = cutover.New(cutover.Options{Store: g.store, Router: g.router, Nodes: []cutover.Node{node}, Flip: conf.Flip,
-		Routes: conf.Routes, Log: g.log, Recorder: g.metrics})
+		Routes: conf.Routes, Log: g.log, Recorder: g.metrics, Quiesce: func(ctx context.Context, user string) {
+			if g.syncing != nil {
+				g.syncing.Quiesce(ctx, user)
+			}
+		}})
 	return g, nil
 }
 
@@ -102,7 +106,11 @@ func (g *gateway) close() error {
 
 // api is what verbs ask.
 func (g *gateway) api() *admin.API {
-	return &admin.API{Gateway: g, Router: g.router, Manager: g.manager, Store: g.store}
+	a := &admin.API{Gateway: g, Router: g.router, Manager: g.manager, Store: g.store}
+	if g.syncing != nil {
+		a.Syncing = g.syncing
+	}
+	return a
 }
 
 // openLocal opens the store for a verb, because nothing runs: to look only, or also to work off what is asked for.

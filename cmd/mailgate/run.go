@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -30,6 +31,7 @@ const (
 	exitFailed     = 1
 	exitDifference = 2
 	exitRefused    = 3
+	exitPartly     = 4
 	exitTimeout    = 5
 	exitUnknown    = 6
 	exitUsage      = 64
@@ -44,6 +46,9 @@ type exitError struct {
 func (e exitError) Error() string { return e.err.Error() }
 func (e exitError) Unwrap() error { return e.err }
 
+// Exit tells the API which code fits.
+func (e exitError) Exit() int { return e.code }
+
 // program is one run of the command line.
 type program struct {
 	in       io.Reader
@@ -51,6 +56,7 @@ type program struct {
 	file     string
 	set      map[string]string
 	output   string
+	opening  sync.Mutex
 	local    *gateway // opened by a verb because nothing runs
 }
 
@@ -115,7 +121,7 @@ func (p *program) root() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return exitError{exitUsage, err} })
 	root.AddCommand(p.serveCommand(), p.demoCommand(), p.initCommand(), p.configCommand(), p.doctorCommand(),
 		p.statusCommand(), p.sessionsCommand(), p.kickCommand(), p.reloadCommand(), p.flipCommand(), p.rollbackCommand(),
-		p.unpinCommand(), p.opCommand(), p.historyCommand(), p.storeCommand(), p.versionCommand())
+		p.unpinCommand(), p.syncCommand(), p.verifyCommand(), p.probeCommand(), p.opCommand(), p.historyCommand(), p.storeCommand(), p.versionCommand())
 	root.Args = func(_ *cobra.Command, args []string) error {
 		if len(args) > 0 {
 			return exitError{exitUsage, fmt.Errorf("unknown verb %q; mailgate --help lists them", args[0])}

@@ -78,6 +78,7 @@ func (p *program) serve(ctx context.Context, started func(*gateway)) error {
 		return err
 	}
 	g.limiter = auth.NewLimiter(conf.Login.FailDelay, nil)
+	g.syncing = newSyncing(g, g.dialer)
 	if err := g.start(ctx); err != nil {
 		return err
 	}
@@ -99,6 +100,7 @@ func (g *gateway) run(ctx context.Context, hangups <-chan os.Signal, started fun
 	}
 	stopControl := serveHTTP(control, g.api().Handler(), g.log)
 	defer stopControl()
+	defer g.syncing.close() // before the control socket: whoever waits is told
 	if conf.Admin.Listen != "" {
 		l, err := net.Listen("tcp", conf.Admin.Listen)
 		if err != nil {
@@ -272,6 +274,7 @@ type gateway struct {
 	dialer    *backend.Dialer
 	limiter   *auth.Limiter
 	proxy     *proxy.Server
+	syncing   *syncing
 
 	ready      atomic.Bool
 	conf       atomic.Pointer[config.Config]

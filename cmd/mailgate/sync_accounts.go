@@ -1,0 +1,204 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"time"
+
+	"mailgate/auth"
+	"mailgate/backend"
+	"mailgate/config"
+	"mailgate/syncer"
+)
+
+// accounts logs the syncer in as a user at a side, the way the configuration says. It is safe for concurrent use.
+type accounts struct {
+	g      *gateway
+	dialer *backend.Dialer
+
+	mu     sync.Mutex
+	tokens map[string]token // by side and user
+}
+
+type token struct {
+	value config.Secret
+	until time.Time
+}
+
+// tokenLife is how long a token is used before the command is asked again.
+const tokenLife = 5 * time.Minute
+
+// errNoLogin means that nothing says how a side is logged in at for syncing.
+var errNoLogin = errors.New("nothing says how to log in for syncing")
+
+// open logs in at a side as a user of ours.
+func (a *accounts) open(ctx context.Context, side config.Side, user string) (*backend.Client, error) {
+	conf := a.g.conf.Load()
+	route := a.g.routes.Load().For(user)
+	login, s := conf.LoginName(side, route), conf.Backends[side].Sync
+	switch {
+	case s.MasterUser != "":
+		password, err := auth.ReadSecretFile(s.MasterPassword)
+		if err != nil {
+			return nil, err
+		}
+		who := backend.Account{LoginName: s.MasterUser, Authzid: login}
+		if s.MasterLogin != "authzid" {
+			who = backend.Account{LoginName: strings.NewReplacer("{login}", login, "{master}", s.MasterUser).Replace(s.MasterLogin)}
+		}
+		if who.Credentials, err = auth.Password("PLAIN", who.LoginName, password.Reveal()); err != nil {
+			return nil, err
+		}
+		return a.dialer.DialClient(ctx, side, route.Host[side], who)
+	case s.Secrets != "":
+		password, err := a.secret(conf, s.Secrets, user)
+		if err != nil {
+			return nil, err
+		}
+		c, err := auth.Password("PLAIN", login, password.Reveal())
+		if err != nil {
+			return nil, err
+		}
+		return a.dialer.DialClient(ctx, side, route.Host[side], backend.Account{LoginName: login, Credentials: c})
+	case len(s.TokenCommand) > 0:
+		return a.byToken(ctx, side, user, login, route.Host[side], s.TokenCommand)
+	}
+	return nil, fmt.Errorf("%w at %s: write backends.%s.sync.secrets, .master_user or .token_command into mailgate.yaml", errNoLogin, side, side)
+}
+
+// secret finds a user's password in a file that is read anew each time: passwords change.
+func (a *accounts) secret(conf *config.Config, file, user string) (config.Secret, error) {
+	all, err := auth.ReadSecrets(file)
+	if err != nil {
+		return "", err
+	}
+	if s, ok := all[user]; ok {
+		return s, nil
+	}
+	addresses := config.NewAddresses(conf.Routes)
+	for name, s := range all {
+		if canonical, err := addresses.Canonical(name); err == nil && canonical == user {
+			return s, nil
+		}
+	}
+	return "", fmt.Errorf("%w as %s: he stands in no line of %s", errNoLogin, user, file)
+}
+
+// byToken logs in with an access token; the mechanism is the one that the server offers.
+func (a *accounts) byToken(ctx context.Context, side config.Side, user, login, host string, argv []string) (*backend.Client, error) {
+	t, err := a.token(ctx, side, user, argv)
+	if err != nil {
+		return nil, err
+	}
+	var last error
+	for _, mechanism := range []string{"OAUTHBEARER", "XOAUTH2"} {
+		c := &auth.Credentials{Mechanism: mechanism, Username: login, Token: t}
+		var client *backend.Client
+		if client, last = a.dialer.DialClient(ctx, side, host, backend.Account{LoginName: login, Credentials: c}); last == nil {
+			return client, nil
+		}
+		var e *backend.Error
+		if !errors.As(last, &e) || e.Kind != backend.Refused {
+			break
+		}
+	}
+	a.mu.Lock()
+	delete(a.tokens, side.String()+" "+user) // perhaps it was the token: the next try asks for another
+	a.mu.Unlock()
+	return nil, last
+}
+
+// tokenTime bounds the command.
+const tokenTime = 30 * time.Second
+
+func (a *accounts) token(ctx context.Context, side config.Side, user string, argv []string) (config.Secret, error) {
+	key := side.String() + " " + user
+	a.mu.Lock()
+	t, ok := a.tokens[key]
+	a.mu.Unlock()
+	if ok && time.Now().Before(t.until) {
+		return t.value, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, tokenTime)
+	defer cancel()
+	c := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	c.Env = append(os.Environ(), "MAILGATE_USER="+user, "MAILGATE_SIDE="+side.String())
+	c.WaitDelay = time.Second
+	var said bytes.Buffer
+	c.Stderr = &said
+	out, err := c.Output()
+	if err != nil {
+		text := strings.TrimSpace(said.String())
+		return "", fmt.Errorf("backends.%s.sync.token_command: %w: %s", side, err, text[:min(len(text), 300)])
+	}
+	value := strings.TrimSpace(string(out))
+	if value == "" || strings.ContainsAny(value, "\r\n\x00\x01") {
+		return "", fmt.Errorf("backends.%s.sync.token_command printed no token in one line", side)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.tokens == nil {
+		a.tokens = map[string]token{}
+	}
+	a.tokens[key] = token{config.Secret(value), time.Now().Add(tokenLife)}
+	return config.Secret(value), nil
+}
+
+// prove makes sure, before anything is read or written with a master login, that it opens the mailbox of the user and not
+// another one: some servers let the master in and ignore whom he asked for. Once proven it is believed of the host.
+func (a *accounts) prove(ctx context.Context, s *syncer.Syncer, user string, others []string) error {
+	conf := a.g.conf.Load()
+	for _, side := range config.Sides {
+		if conf.Backends[side].Sync.MasterUser == "" {
+			continue
+		}
+		c, err := a.open(ctx, side, user)
+		if err != nil {
+			return &syncer.SideError{Side: side, Err: err}
+		}
+		host := c.Host()
+		_ = c.Close()
+		profile, err := s.Profile(ctx, side, host)
+		if err != nil {
+			return err
+		}
+		if profile != nil && profile.MasterProven {
+			continue
+		}
+		other := ""
+		for _, o := range others {
+			if o != user {
+				other = o
+				break
+			}
+		}
+		if other == "" {
+			return exitError{exitRefused, fmt.Errorf("%s: the master login is not proven to open the right mailbox yet, and two users are needed for that: "+
+				"run mailgate probe backends --user %s --user ANOTHER", side, user)}
+		}
+		err = syncer.ProveMaster(ctx, func(ctx context.Context, user string) (*backend.Client, error) { return a.open(ctx, side, user) }, user, other)
+		var wrong *syncer.WrongMailboxError
+		switch {
+		case errors.As(err, &wrong):
+			return exitError{exitRefused, fmt.Errorf("%s: the master login cannot be used: %w; write backends.%s.sync.secrets instead", side, err, side)}
+		case err != nil:
+			return &syncer.SideError{Side: side, Err: fmt.Errorf("proof of the master login with %s and %s: %w", user, other, err)}
+		}
+		if profile == nil { // the rest of it is left to mailgate probe backends
+			if profile, err = s.Probe(ctx, side, user); err != nil {
+				return err
+			}
+		}
+		profile.MasterProven = true
+		if err := s.SaveProfile(ctx, side, profile); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,420 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/renameio/v2"
+	"github.com/mattn/go-isatty"
+	"github.com/spf13/cobra"
+
+	"mailgate/admin"
+	"mailgate/backend"
+	"mailgate/config"
+	"mailgate/syncer"
+)
+
+const whoHelp = `
+USER is an address, several of them, @FILE with an address on each line, or --all for the users of the routes file.`
+
+func (p *program) syncCommand() *cobra.Command {
+	c := &cobra.Command{Use: "sync", Short: "Bring a user's mailboxes on OLD and NEW together"}
+	plan := &cobra.Command{Use: "plan USER...", Short: "Show which folder becomes which, before anything is written",
+		Long: "Show which folder becomes which on the other side, and what will be done about it. Nothing is written anywhere.\n" +
+			"Exit codes: 0 shown, 3 something in it is refused (it says what to write), 6 a side could not be reached." + whoHelp,
+		Example: "  mailgate sync plan alice@example.com", RunE: p.syncPlan}
+	run := &cobra.Command{Use: "run USER...", Short: "Make one pass: afterwards both sides are equal",
+		Long: "Make one pass over a user's mailboxes. The first pass copies everything: every message byte for byte with its date and flags,\n" +
+			"and subscriptions. Every further pass carries what has changed since: new mail, flags, moves, deletes, renamed folders. The side\n" +
+			"that the user is routed to decides. A pass that is interrupted, or killed, loses and doubles nothing; the next one goes on.\n\n" +
+			"Deletes that look like an accident (an emptied folder, a fifth of one) are held back and named; --deletes lets them through.\n" +
+			"Exit codes: 0 done, 4 done but for what is named, 3 the folder plan is refused and nothing was written, 6 a side could not be\n" +
+			"reached, 1 failed." + whoHelp,
+		Example: "  mailgate sync run alice@example.com --dry-run\n  mailgate sync run alice@example.com --yes\n  mailgate sync run --all --jobs 4 --yes --progress lines",
+		RunE:    p.syncRun}
+	run.Flags().Bool("once", false, "one pass (that is what this verb does; it is there for scripts that say so)")
+	run.Flags().Bool("dry-run", false, "say what would be done")
+	run.Flags().Bool("yes", false, "do not ask")
+	run.Flags().Bool("deletes", false, "carry deletes however many they are")
+	for _, x := range []*cobra.Command{plan, run} {
+		whoFlags(x)
+	}
+	c.AddCommand(plan, run)
+	return c
+}
+
+func whoFlags(c *cobra.Command) {
+	c.Flags().Bool("all", false, "all users of the routes file")
+	c.Flags().Int("jobs", 2, "users at a time")
+	c.Flags().String("progress", "auto", "auto, bar, lines or none")
+}
+
+func (p *program) verifyCommand() *cobra.Command {
+	c := &cobra.Command{Use: "verify USER...", Short: "Compare both sides, message by message",
+		Long: "Compare a user's mailboxes on both sides: every message's presence, flags, size and date; the contents of a sample, or of all\n" +
+			"with --deep, byte for byte. Each difference is named. Nothing is written.\n" +
+			"Exit codes: 0 equal, 2 there are differences, 6 could not compare." + whoHelp,
+		Example: "  mailgate verify alice@example.com --deep --html alice.html", RunE: p.verify}
+	c.Flags().Bool("deep", false, "compare the contents of every message")
+	c.Flags().String("html", "", "write a report for people to this file (one user only)")
+	whoFlags(c)
+	return c
+}
+
+func (p *program) probeCommand() *cobra.Command {
+	c := &cobra.Command{Use: "probe", Short: "Find out how the mail hosts behave"}
+	b := &cobra.Command{Use: "backends", Short: "Try odd messages, flags and names in a scratch folder on both sides", Args: none,
+		Long: "Store odd messages, flags and folder names in a scratch folder of a user on both sides, read them back, and keep what was seen\n" +
+			"as the profile of the product: folder plans and passes heed it. The scratch folder is removed. With a master login, two users are\n" +
+			"needed to prove that it opens the mailbox that was asked for.\nExit codes: 0 done, 6 a side could not be probed.",
+		Example: "  mailgate probe backends --user test1@example.com --user test2@example.com", RunE: p.probeBackends}
+	b.Flags().StringArray("user", nil, "whose account to use, the first ones of the routes file by default")
+	b.Flags().String("progress", "none", "auto, bar, lines or none")
+	c.AddCommand(b)
+	return c
+}
+
+// stream asks the running gateway, or does it in this process when nothing runs. The API is the same.
+func (p *program) stream(ctx context.Context, verb string, form url.Values, progress func(syncer.Progress), out any) error {
+	form.Set("by", by())
+	conf, bad := p.loadAnyway()
+	take := func(b json.RawMessage) {
+		var g syncer.Progress
+		if json.Unmarshal(b, &g) == nil {
+			progress(g)
+		}
+	}
+	p.opening.Lock()
+	g := p.local
+	p.opening.Unlock()
+	if g == nil {
+		err := admin.Client{Socket: conf.Control.Socket}.Stream(ctx, "/sync/"+verb, form, take, out)
+		if !errors.Is(err, admin.ErrNotRunning) {
+			return err
+		}
+		if bad != nil {
+			return bad
+		}
+		if g, err = p.localSyncing(ctx); err != nil {
+			return err
+		}
+	}
+	v, err := g.syncing.Sync(ctx, verb, form, func(v any) {
+		if x, ok := v.(syncer.Progress); ok {
+			progress(x)
+		}
+	})
+	if b, merr := json.Marshal(v); merr == nil && string(b) != "null" { // as over the socket
+		err = errors.Join(err, json.Unmarshal(b, out))
+	}
+	return err
+}
+
+// localSyncing opens the store for the verbs that sync, once.
+func (p *program) localSyncing(ctx context.Context) (*gateway, error) {
+	p.opening.Lock()
+	defer p.opening.Unlock()
+	if p.local != nil {
+		return p.local, nil
+	}
+	conf, err := p.load()
+	if err != nil {
+		return nil, err
+	}
+	g, err := p.open(ctx, func(config.Log) *slog.Logger {
+		return slog.New(slog.NewTextHandler(p.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	}, localWait)
+	if err != nil {
+		return nil, err
+	}
+	if err := g.manager.Load(ctx); err != nil {
+		return nil, errors.Join(err, g.close())
+	}
+	d, err := backend.NewDialer(conf.Backends, g.log, nil)
+	if err != nil {
+		return nil, errors.Join(err, g.close())
+	}
+	g.dialer, g.syncing, p.local = d, newSyncing(g, d), g
+	return g, nil
+}
+
+// users are those that a verb was given.
+func (p *program) users(c *cobra.Command, args []string) (out []string, err error) {
+	all, _ := c.Flags().GetBool("all")
+	if all == (len(args) > 0) {
+		return nil, exitError{exitUsage, fmt.Errorf("usage: %s: addresses, @FILE, or --all", c.UseLine())}
+	}
+	if all {
+		conf, err := p.load()
+		if err != nil {
+			return nil, err
+		}
+		routes, err := config.LoadRoutes(conf)
+		if err != nil {
+			return nil, err
+		}
+		return slices.Sorted(maps.Keys(routes.Users)), nil
+	}
+	for _, a := range args {
+		file, ok := strings.CutPrefix(a, "@")
+		if !ok {
+			out = append(out, a)
+			continue
+		}
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return nil, exitError{exitUsage, err}
+		}
+		for line := range strings.Lines(string(b)) {
+			line, _, _ = strings.Cut(line, "#")
+			if f := strings.Fields(line); len(f) > 0 {
+				out = append(out, f[0])
+			}
+		}
+	}
+	return out, nil
+}
+
+// each does something for each user, several at once, and gives the exit code that fits all: the one of a single failure,
+// exitPartly when some went well.
+func (p *program) each(c *cobra.Command, users []string, do func(ctx context.Context, user string, show *progress) error) error {
+	jobs, _ := c.Flags().GetInt("jobs")
+	mode, _ := c.Flags().GetString("progress")
+	show, err := newProgress(p.err, mode)
+	if err != nil {
+		return err
+	}
+	defer show.end()
+	queue := make(chan string, len(users))
+	for _, u := range users {
+		queue <- u
+	}
+	close(queue)
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var errs []error
+	for range min(max(jobs, 1), len(users)) {
+		wg.Go(func() {
+			for u := range queue {
+				if c.Context().Err() != nil {
+					return
+				}
+				if err := do(c.Context(), u, show); err != nil {
+					mu.Lock()
+					errs = append(errs, err)
+					mu.Unlock()
+					if len(users) > 1 {
+						show.print(func(w io.Writer) { fmt.Fprintf(w, "%s: %v\n", u, err) })
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if c.Context().Err() != nil {
+		return exitError{exitFailed, errors.New("interrupted; the next pass goes on where this one was")}
+	}
+	switch {
+	case len(errs) == 0:
+		return nil
+	case len(users) == 1:
+		return errs[0]
+	}
+	code := exitCode(errs[0])
+	if len(errs) < len(users) && code != exitDifference {
+		code = exitPartly
+	}
+	return exitError{code, fmt.Errorf("%d of %d users: see above", len(errs), len(users))}
+}
+
+func (p *program) syncPlan(c *cobra.Command, args []string) error {
+	users, err := p.users(c, args)
+	if err != nil {
+		return err
+	}
+	return p.each(c, users, func(ctx context.Context, user string, show *progress) error {
+		var plan syncer.Plan
+		if err := p.stream(ctx, "plan", url.Values{"user": {user}}, func(syncer.Progress) {}, &plan); err != nil {
+			return err
+		}
+		show.print(func(io.Writer) { err = p.printPlan(&plan) })
+		if n := len(plan.Refused()); err == nil && n > 0 {
+			return exitError{exitRefused, fmt.Errorf("%d folders are refused; nothing would be written", n)}
+		}
+		return err
+	})
+}
+
+func (p *program) printPlan(plan *syncer.Plan) error {
+	if p.output == "json" {
+		return p.print(plan, nil)
+	}
+	return plan.WriteTable(p.out)
+}
+
+func (p *program) syncRun(c *cobra.Command, args []string) error {
+	users, err := p.users(c, args)
+	if err != nil {
+		return err
+	}
+	dry, _ := c.Flags().GetBool("dry-run")
+	deletes, _ := c.Flags().GetBool("deletes")
+	if yes, _ := c.Flags().GetBool("yes"); !yes && !dry {
+		if err := p.agree(c, users); err != nil {
+			return err
+		}
+	}
+	return p.each(c, users, func(ctx context.Context, user string, show *progress) error {
+		var r syncer.Report
+		form := url.Values{"user": {user}, "dry-run": {fmt.Sprint(dry)}, "deletes": {fmt.Sprint(deletes)}}
+		if err := p.stream(ctx, "run", form, func(g syncer.Progress) { show.at(user, g) }, &r); err != nil {
+			show.done(user)
+			return err
+		}
+		show.done(user)
+		show.print(func(io.Writer) { err = p.print(&r, func(w io.Writer) { printReport(w, &r) }) })
+		if left := len(r.Quarantine) + len(r.Errors) + len(r.Held); err == nil && left > 0 {
+			return exitError{exitPartly, errors.New("done but for what is named above")}
+		}
+		return err
+	})
+}
+
+// agree shows the plan of a single user, and asks.
+func (p *program) agree(c *cobra.Command, users []string) error {
+	f, ok := p.in.(*os.File)
+	if !ok || !isatty.IsTerminal(f.Fd()) {
+		return exitError{exitUsage, errors.New("not on a terminal: add --yes (or --dry-run)")}
+	}
+	if len(users) == 1 {
+		var plan syncer.Plan
+		if err := p.stream(c.Context(), "plan", url.Values{"user": users}, func(syncer.Progress) {}, &plan); err != nil {
+			return err
+		}
+		if err := plan.WriteTable(p.err); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(p.err, "Bring both sides together for %d users? [y/N] ", len(users))
+	line, _ := bufio.NewReader(p.in).ReadString('\n')
+	if a := strings.ToLower(strings.TrimSpace(line)); a == "y" || a == "yes" {
+		return nil
+	}
+	return exitError{exitRefused, errors.New("not confirmed; nothing was changed")}
+}
+
+// printReport says what a pass did.
+func printReport(w io.Writer, r *syncer.Report) {
+	what := "done"
+	if r.DryRun {
+		what = "would be done"
+	}
+	fmt.Fprintf(w, "%s: %s in %s; %s decides, %d folders, %d messages on both sides\n", r.User, what, r.Took.Round(time.Millisecond), r.Authority, r.Folders, r.Pairs)
+	fmt.Fprintf(w, "\tcopied\tbytes\tmoved\tflags\texpunged\tfolders created\trenamed\tdeleted\tsubscriptions\n")
+	for side, name := range []string{"on OLD", "on NEW"} {
+		fmt.Fprintf(w, "%s\t%d\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n", name, r.Copied[side], bytesText(r.Bytes[side]), r.Moved[side], r.Flags[side], r.Expunged[side],
+			r.Created[side], r.Renamed[side], r.Deleted[side], r.Subscribed[side])
+	}
+	if r.Paired > 0 {
+		fmt.Fprintf(w, "%d messages were on both sides already, found by their contents\n", r.Paired)
+	}
+	for _, flag := range slices.Sorted(maps.Keys(r.Lost)) {
+		fmt.Fprintf(w, "not kept by the other side: %s, on %d messages\n", flag, r.Lost[flag])
+	}
+	for _, h := range r.Held {
+		fmt.Fprintf(w, "HELD BACK  %s: %d of %d messages on %s: %s\n", h.Folder, h.Messages, h.Of, strings.ToUpper(h.Side), h.Why)
+	}
+	for _, q := range r.Quarantine {
+		fmt.Fprintf(w, "SET ASIDE  UID %d on %s (%s): %s\n", q.UID, strings.ToUpper(q.Side.String()), q.Reason, q.Detail)
+	}
+	for _, e := range r.Errors {
+		fmt.Fprintf(w, "NOT DONE   %s: %s\n", e.Folder, strings.ReplaceAll(e.Error, "\n", "; "))
+	}
+}
+
+func (p *program) verify(c *cobra.Command, args []string) error {
+	users, err := p.users(c, args)
+	if err != nil {
+		return err
+	}
+	deep, _ := c.Flags().GetBool("deep")
+	page, _ := c.Flags().GetString("html")
+	if page != "" && len(users) > 1 {
+		return exitError{exitUsage, errors.New("--html takes one user: each has a report of his own")}
+	}
+	return p.each(c, users, func(ctx context.Context, user string, show *progress) error {
+		var v syncer.Verification
+		err := p.stream(ctx, "verify", url.Values{"user": {user}, "deep": {fmt.Sprint(deep)}}, func(g syncer.Progress) { show.at(user, g) }, &v)
+		show.done(user)
+		if err != nil {
+			if exitCode(err) == exitFailed {
+				err = exitError{exitUnknown, err}
+			}
+			return err
+		}
+		show.print(func(io.Writer) {
+			if p.output == "json" {
+				err = p.print(&v, nil)
+			} else {
+				err = v.WriteTable(p.out)
+			}
+		})
+		if err == nil && page != "" {
+			err = writePage(page, &v)
+		}
+		if err == nil && !v.Equal {
+			return exitError{exitDifference, errors.New("the sides differ")}
+		}
+		return err
+	})
+}
+
+// writePage writes the report whole, or leaves the file as it was.
+func writePage(file string, v *syncer.Verification) error {
+	f, err := renameio.NewPendingFile(file, renameio.WithPermissions(0o600))
+	if err != nil {
+		return err
+	}
+	defer f.Cleanup() //nolint:errcheck // nothing is left when it was replaced
+	if err := v.WriteHTML(f); err != nil {
+		return err
+	}
+	return f.CloseAtomicallyReplace()
+}
+
+func (p *program) probeBackends(c *cobra.Command, _ []string) error {
+	users, _ := c.Flags().GetStringArray("user")
+	var out Probed
+	if err := p.stream(c.Context(), "probe", url.Values{"user": users}, func(syncer.Progress) {}, &out); err != nil {
+		return err
+	}
+	if p.output == "json" {
+		if err := p.print(out, nil); err != nil {
+			return err
+		}
+	} else if err := syncer.WriteProfiles(p.out, out.Profiles[0], out.Profiles[1]); err != nil {
+		return err
+	}
+	var errs []string
+	for _, side := range config.Sides {
+		if e := out.Errors[side]; e != "" {
+			errs = append(errs, e)
+		}
+	}
+	if len(errs) > 0 {
+		return exitError{exitUnknown, errors.New(strings.Join(errs, "; "))}
+	}
+	return nil
+}
