@@ -92,9 +92,9 @@ func copyAndChange(t *testing.T, h *hosts, old, new lab.Host, n int) {
 	r.same(t)
 	r.compare(t)
 	r.quiet(t)
-	x := newTalk(t, old, n)
+	x := lab.Dial(t, old, n)
 	for seed := range uint64(2) {
-		change(x, old, seed+1)
+		change(t, x, old, seed+1)
 		r.pass(t)
 		r.same(t)
 		r.compare(t)

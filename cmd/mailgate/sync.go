@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
-	"os"
 	"slices"
 	"strconv"
 	"sync"
@@ -40,7 +39,8 @@ func newSyncing(g *gateway, d *backend.Dialer) *syncing {
 	return &syncing{g: g, accounts: &accounts{g: g, dialer: d}, passes: map[string]context.CancelCauseFunc{}}
 }
 
-// syncer is made for each call: the configuration may have changed since the last one.
+// syncer is made for each call: the configuration may have changed since the last one. The node owns the accounts: whoever has
+// the store open for writing knows that its predecessor is gone.
 func (s *syncing) syncer() *syncer.Syncer {
 	c := s.g.conf.Load().Sync
 	rules := syncer.Rules{Rename: map[string]string{}, Use: map[string]string{}, Exclude: c.Exclude}
@@ -55,7 +55,7 @@ func (s *syncing) syncer() *syncer.Syncer {
 		grace = -1
 	}
 	return syncer.New(syncer.Options{Store: s.g.store, Open: s.accounts.open, Route: s.route, Rules: rules, Connections: c.Connections,
-		Batch: c.Batch, Settle: c.Settle, Grace: grace, Owner: fmt.Sprintf("%s %d", nodeName(s.g.conf.Load()), os.Getpid()), Log: s.g.log})
+		Batch: c.Batch, Settle: c.Settle, Grace: grace, Owner: nodeName(s.g.conf.Load()), Log: s.g.log})
 }
 
 // route tells who decides: the store's row, or where a user without one would be.

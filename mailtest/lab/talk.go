@@ -1,4 +1,4 @@
-package syncer_test
+package lab
 
 import (
 	"bufio"
@@ -7,45 +7,45 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"mailgate/mailtest/lab"
 )
 
-// talk is a user's client: plain lines on a socket, one command at a time.
-type talk struct {
+// Talk is a user's client: plain lines on a socket, one command at a time.
+type Talk struct {
 	t    testing.TB
 	conn net.Conn
 	r    *bufio.Reader
 	n    int
 }
 
-func newTalk(t testing.TB, h lab.Host, n int) *talk {
+// Dial logs user n in at a host.
+func Dial(t testing.TB, h Host, n int) *Talk {
 	t.Helper()
-	c, err := net.Dial("tcp", lab.Addr(h.IMAP))
+	c, err := net.Dial("tcp", Addr(h.IMAP))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	x := &talk{t: t, conn: c, r: bufio.NewReader(c)}
+	x := &Talk{t: t, conn: c, r: bufio.NewReader(c)}
 	_ = c.SetDeadline(time.Now().Add(2 * time.Minute))
 	if _, err := x.r.ReadString('\n'); err != nil {
 		t.Fatal(err)
 	}
-	x.do("LOGIN %s %s", lab.User(n), lab.Password(n))
+	x.Do("LOGIN %s %s", User(n), Password(n))
 	return x
 }
 
-// do sends a command that has to succeed and returns the untagged lines.
-func (x *talk) do(format string, args ...any) []string {
+// Do sends a command that has to succeed and returns the untagged lines.
+func (x *Talk) Do(format string, args ...any) []string {
 	x.t.Helper()
-	lines, status := x.try(format, args...)
+	lines, status := x.Try(format, args...)
 	if !strings.HasPrefix(status, "OK") {
 		x.t.Fatalf("%s: %s", fmt.Sprintf(format, args...), status)
 	}
 	return lines
 }
 
-func (x *talk) try(format string, args ...any) (lines []string, status string) {
+// Try sends a command, and returns the untagged lines and the status.
+func (x *Talk) Try(format string, args ...any) (lines []string, status string) {
 	x.t.Helper()
 	x.n++
 	tag := fmt.Sprintf("t%d", x.n)
@@ -55,7 +55,7 @@ func (x *talk) try(format string, args ...any) (lines []string, status string) {
 	return x.answer(tag)
 }
 
-func (x *talk) answer(tag string) (lines []string, status string) {
+func (x *Talk) answer(tag string) (lines []string, status string) {
 	x.t.Helper()
 	for {
 		line, err := x.r.ReadString('\n')
@@ -70,8 +70,8 @@ func (x *talk) answer(tag string) (lines []string, status string) {
 	}
 }
 
-// append stores a message.
-func (x *talk) append(box, flags, body string) {
+// Append stores a message.
+func (x *Talk) Append(box, flags, body string) {
 	x.t.Helper()
 	x.n++
 	tag := fmt.Sprintf("t%d", x.n)
@@ -85,10 +85,10 @@ func (x *talk) append(box, flags, body string) {
 	}
 }
 
-// uids are those of the selected mailbox.
-func (x *talk) uids() (out []uint32) {
+// UIDs are those of the selected mailbox.
+func (x *Talk) UIDs() (out []uint32) {
 	x.t.Helper()
-	for _, line := range x.do("UID SEARCH ALL") {
+	for _, line := range x.Do("UID SEARCH ALL") {
 		f := strings.Fields(line)
 		if len(f) < 2 || f[1] != "SEARCH" {
 			continue
@@ -101,8 +101,4 @@ func (x *talk) uids() (out []uint32) {
 		}
 	}
 	return out
-}
-
-func letter(n int) string {
-	return fmt.Sprintf("From: a@example.com\r\nSubject: change %d\r\nMessage-ID: <change-%d@example.com>\r\nDate: Wed, 25 Nov 2026 10:00:%02d +0000\r\n\r\nBody %d.\r\n", n, n, n%60, n)
 }
