@@ -102,3 +102,10 @@ func (x *Talk) UIDs() (out []uint32) {
 	}
 	return out
 }
+
+// Close ends the session.
+func (x *Talk) Close() {
+	x.t.Helper()
+	x.Do("LOGOUT")
+	_ = x.conn.Close()
+}

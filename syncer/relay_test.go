@@ -1,0 +1,164 @@
+package syncer_test
+
+import (
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"time"
+)
+
+// fault is what a relay does to connections.
+type fault struct {
+	up   int           // cut when so many bytes have gone to the server, of all connections together; 0 means never
+	down int           // the same for bytes from the server: what was done is not heard of
+	late time.Duration // bytes to the server are under way for so long, and arrive also when the connection is cut
+}
+
+// relay stands before a server, and fails on command.
+type relay struct {
+	l      net.Listener
+	target string
+	wg     sync.WaitGroup
+
+	mu       sync.Mutex
+	fault    fault
+	up, down int
+	conns    map[net.Conn]bool
+}
+
+func newRelay(t testing.TB, target string) *relay {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &relay{l: l, target: target, conns: map[net.Conn]bool{}}
+	r.wg.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			r.wg.Go(func() { r.serve(c) })
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		r.cutAll()
+		r.wg.Wait()
+	})
+	return r
+}
+
+func (r *relay) port() int { return r.l.Addr().(*net.TCPAddr).Port }
+
+// set begins to count anew.
+func (r *relay) set(f fault) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.fault, r.up, r.down = f, 0, 0
+}
+
+// counts are the bytes that went each way since set.
+func (r *relay) counts() (up, down int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.up, r.down
+}
+
+func (r *relay) cutAll() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for c := range r.conns {
+		c.Close()
+	}
+}
+
+// pass counts n bytes and tells how many of them may go on, and whether that is the end.
+func (r *relay) pass(up bool, n int) (allowed int, cut bool, late time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	count, limit := &r.down, r.fault.down
+	if up {
+		count, limit = &r.up, r.fault.up
+	}
+	if limit > 0 && *count+n >= limit {
+		n, cut = max(0, limit-*count), true
+		r.fault.up, r.fault.down = 0, 0 // once: whoever connects anew is served
+	}
+	*count += n
+	return n, cut, r.fault.late
+}
+
+func (r *relay) serve(c net.Conn) {
+	s, err := net.Dial("tcp", r.target)
+	if err != nil {
+		c.Close()
+		return
+	}
+	r.mu.Lock()
+	r.conns[c], r.conns[s] = true, true
+	r.mu.Unlock()
+	type chunk struct {
+		b  []byte
+		at time.Time
+	}
+	queue := make(chan chunk, 1<<16)
+	var wg sync.WaitGroup
+	wg.Go(func() { // to the server, as late as is asked for
+		defer s.Close()
+		for x := range queue {
+			time.Sleep(time.Until(x.at))
+			if _, err := s.Write(x.b); err != nil {
+				return
+			}
+		}
+	})
+	wg.Go(func() {
+		defer close(queue)
+		buf := make([]byte, 32<<10)
+		for {
+			n, err := c.Read(buf)
+			k, cut, late := r.pass(true, n)
+			if k > 0 {
+				queue <- chunk{append([]byte(nil), buf[:k]...), time.Now().Add(late)}
+			}
+			if cut || err != nil {
+				c.Close()
+				return
+			}
+		}
+	})
+	wg.Go(func() {
+		buf := make([]byte, 32<<10)
+		for {
+			n, err := s.Read(buf)
+			k, cut, _ := r.pass(false, n)
+			if k > 0 {
+				if _, werr := c.Write(buf[:k]); werr != nil && err == nil {
+					_, _ = io.Copy(io.Discard, s) // the server goes on talking to nobody
+					return
+				}
+			}
+			if cut || err != nil {
+				c.Close()
+				return
+			}
+		}
+	})
+	wg.Wait()
+	r.mu.Lock()
+	delete(r.conns, c)
+	delete(r.conns, s)
+	r.mu.Unlock()
+}
+
+func (r *relay) lateness() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.fault.late > 0 {
+		return r.fault.late + 20*time.Millisecond
+	}
+	return 0
+}
