@@ -404,3 +404,10 @@ func (c *Client) flush() {
 		_ = c.conn.Close()
 	}
 }
+
+// Ignore takes capabilities away, as if the server did not offer them.
+func (c *Client) Ignore(capabilities ...string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.caps = slices.DeleteFunc(c.caps, func(s string) bool { return slices.Contains(capabilities, s) })
+}

@@ -39,6 +39,7 @@ type Host struct {
 	SASL                   int // Dovecot's auth service, for Postfix
 	LMTP                   int
 	Format, Sep, Prefix    string
+	Fsync                  string // Dovecot's mail_fsync, "" means never; $MAILGATE_LAB_FSYNC sets it
 	Dir, Certs             string
 	RelayPort, MailID      int  // MailID is the uid and gid that mail on the disk belongs to
 	WithSubmission, Master bool // Master: MasterUser may log in
@@ -100,6 +101,7 @@ func (l *Lab) start() error {
 	l.New = Host{Name: "new", IMAP: ports[5], IMAPS: ports[6], LMTP: ports[7], Submission: ports[8], Format: "sdbox:~/sdbox",
 		Sep: "/", Certs: certs, MailID: mailUID, Master: true, WithSubmission: true, RelayPort: ports[4]}
 	for _, h := range []*Host{&l.Old, &l.New} {
+		h.Fsync = os.Getenv("MAILGATE_LAB_FSYNC")
 		h.Dir = filepath.Join(l.dir, h.Name)
 		if err := l.dovecot(h); err != nil {
 			return err
