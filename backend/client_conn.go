@@ -48,7 +48,8 @@ type Client struct {
 	outstanding []*Command // in the order in which they were sent
 	untagged    Untagged
 	err         error
-	appends     int // outstanding
+	appends     int    // outstanding
+	mailbox     string // selected by the last SELECT or EXAMINE that has ended
 
 	r  *imapwire.Scanner // the reader's
 	rs readState
@@ -234,6 +235,7 @@ type Command struct {
 	search   func(Range)
 	vanished func(Range)
 	selected *Selected
+	mailbox  string // to be selected
 	list     func(ListEntry)
 	status   func(Status)
 	other    func(word string) (bool, error) // takes a response of another kind, from behind its name

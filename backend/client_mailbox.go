@@ -320,7 +320,7 @@ func (c *Client) statusResponse() error {
 
 // Select opens a mailbox, read-only by EXAMINE. What was selected before is left without expunging.
 func (c *Client) Select(name string, o SelectOptions) *SelectCommand {
-	s := &SelectCommand{Command: &Command{name: "SELECT", selected: &Selected{}}}
+	s := &SelectCommand{Command: &Command{name: "SELECT", selected: &Selected{}, mailbox: name}}
 	if o.ReadOnly {
 		s.name = "EXAMINE"
 	}
@@ -370,7 +370,7 @@ func (c *Client) Unselect() *Command {
 	if c.Has("UNSELECT") || c.Has("IMAP4REV2") {
 		return c.send("UNSELECT", "UNSELECT")
 	}
-	x := c.send("EXAMINE", "EXAMINE", str("mailgate-no-such-mailbox"))
+	x := c.start(&Command{name: "EXAMINE", selected: &Selected{}}, "EXAMINE", str("mailgate-no-such-mailbox"))
 	y := &Command{name: "EXAMINE", done: make(chan struct{})}
 	go func() { // ends with x, which ends with the connection
 		<-x.done
@@ -394,4 +394,14 @@ func objectID(s string) string {
 		return ""
 	}
 	return s
+}
+
+// Mailbox is the name of the mailbox that is open while nothing is outstanding, "" when none is.
+func (c *Client) Mailbox() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.outstanding) > 0 {
+		return ""
+	}
+	return c.mailbox
 }

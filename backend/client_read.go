@@ -96,6 +96,13 @@ func (c *Client) tagged(tag, line string) error {
 	}
 	c.noteCode(x, code, text)
 	x.code = code
+	if x.selected != nil || x.name == "UNSELECT" {
+		c.mu.Lock()
+		if c.mailbox = ""; status == "OK" {
+			c.mailbox = x.mailbox
+		}
+		c.mu.Unlock()
+	}
 	if x.compress != nil && status == "OK" {
 		x.compress()
 	}

@@ -2,6 +2,7 @@ package syncer
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -11,28 +12,50 @@ import (
 
 // pool are the connections of one pass to one side.
 type pool struct {
-	side config.Side
-	open func(ctx context.Context) (*backend.Client, error)
+	side  config.Side
+	limit int
+	open  func(ctx context.Context) (*backend.Client, error)
 
 	mu   sync.Mutex
 	free []*backend.Client
+	all  int // also those in use
 }
 
-// get takes a connection that is free, or makes one.
-func (p *pool) get(ctx context.Context) (*backend.Client, error) {
+// get takes a connection that is free, or makes one: the one that has a mailbox open, if there is such; else one that has none
+// open, if need be a new one. To open a large mailbox can take longer than to log in.
+func (p *pool) get(ctx context.Context, mailbox string) (*backend.Client, error) {
 	p.mu.Lock()
-	for len(p.free) > 0 {
-		c := p.free[len(p.free)-1]
-		p.free = p.free[:len(p.free)-1]
+	p.free = slices.DeleteFunc(p.free, func(c *backend.Client) bool {
 		if c.Err() == nil {
-			p.mu.Unlock()
-			return c, nil
+			return false
 		}
+		p.all--
 		_ = c.Close()
+		return true
+	})
+	best := -1
+	for i, c := range p.free {
+		switch open := c.Mailbox(); {
+		case open == mailbox:
+			best = i
+		case open == "" && best < 0, p.all >= p.limit && best < 0:
+			best = i
+		}
+		if best >= 0 && p.free[best].Mailbox() == mailbox {
+			break
+		}
 	}
+	if best >= 0 {
+		c := p.free[best]
+		p.free = slices.Delete(p.free, best, best+1)
+		p.mu.Unlock()
+		return c, nil
+	}
+	p.all++
 	p.mu.Unlock()
 	c, err := p.open(ctx)
 	if err != nil {
+		p.lost()
 		return nil, &SideError{p.side, err}
 	}
 	// CONDSTORE and QRESYNC have to be on before SELECT (RFC 7162, section 3.1). Nobody waits for the answer.
@@ -44,6 +67,19 @@ func (p *pool) get(ctx context.Context) (*backend.Client, error) {
 	return c, nil
 }
 
+// lost notes that a connection is no more.
+func (p *pool) lost() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.all--
+}
+
+// drop ends a connection that was taken.
+func (p *pool) drop(c *backend.Client) {
+	_ = c.Close()
+	p.lost()
+}
+
 // put gives one back. One with something outstanding, or that has failed, has to be closed instead.
 func (p *pool) put(c *backend.Client) {
 	if c == nil {
@@ -51,7 +87,7 @@ func (p *pool) put(c *backend.Client) {
 	}
 	c.SetUntagged(backend.Untagged{})
 	if c.Err() != nil {
-		_ = c.Close()
+		p.drop(c)
 		return
 	}
 	p.mu.Lock()

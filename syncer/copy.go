@@ -264,10 +264,10 @@ type sent struct {
 // work copies the jobs given and, when they are fed, further ones of the queue. It returns jobs that were begun and are not
 // through, and those that are; the connections are closed after an error.
 func (l *line) work(ctx context.Context, jobs []*job, queue <-chan *job) (begun, done []*job, err error) {
-	if l.src, err = l.p.pools[l.to.Other()].get(ctx); err != nil {
+	if l.src, err = l.p.pools[l.to.Other()].get(ctx, jobs[0].f.Name[l.to.Other()]); err != nil {
 		return jobs, nil, err
 	}
-	if l.dst, err = l.p.pools[l.to].get(ctx); err != nil {
+	if l.dst, err = l.p.pools[l.to].get(ctx, ""); err != nil {
 		l.p.pools[l.to.Other()].put(l.src)
 		return jobs, nil, err
 	}
@@ -309,8 +309,8 @@ func (l *line) work(ctx context.Context, jobs []*job, queue <-chan *job) (begun,
 	}
 	cancel(nil)
 	if err != nil {
-		_ = l.src.Close()
-		_ = l.dst.Close()
+		l.p.pools[l.to.Other()].drop(l.src)
+		l.p.pools[l.to].drop(l.dst)
 		return open, done, err
 	}
 	l.p.pools[l.to.Other()].put(l.src)
@@ -357,11 +357,14 @@ func (l *line) feedJob(ctx context.Context, j *job, runs chan<- *run) error {
 	// Servers run commands at once where nothing forbids it (Dovecot does), and then messages would arrive out of order: so
 	// each fetch stands behind an EXAMINE of its own, which waits for those before. Its failure shows in the fetch.
 	barrier := func() { l.src.Select(f.Name[j.to.Other()], backend.SelectOptions{ReadOnly: true}) }
-	barrier()
-	if err := l.date(ctx, j.items); err != nil {
-		return err
+	if slices.ContainsFunc(j.items, func(it item) bool { return !it.dated }) {
+		barrier()
+		if err := l.date(ctx, j.items); err != nil {
+			return err
+		}
 	}
 	l.p.progress(func(g *Progress) { g.Folder = f.name() })
+	isOpen := l.src.Mailbox() == f.Name[j.to.Other()] // and nothing is outstanding
 	for items := range slices.Chunk(j.items, runMessages) {
 		r := &run{l: l, j: j, items: items, index: make(map[uint32]int, len(items)), seen: make(map[uint32]bool), nul: map[uint32]bool{}}
 		uids := make([]uint32, len(items))
@@ -376,7 +379,10 @@ func (l *line) feedJob(ctx context.Context, j *job, runs chan<- *run) error {
 		}
 		r.intent = a.Intents[0]
 		for _, set := range imapwire.SplitUIDs(uids, lineLength) {
-			barrier()
+			if !isOpen {
+				barrier()
+			}
+			isOpen = false
 			r.fetch = append(r.fetch, l.src.Fetch(set, backend.FetchOptions{Items: []string{"BODY.PEEK[]"},
 				Body:    func(m *backend.Message, _ string, size int64, b io.Reader) error { return r.body(ctx, m.UID, size, b) },
 				Message: func(m *backend.Message) error { r.seen[m.UID] = true; return nil }}))

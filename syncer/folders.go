@@ -87,7 +87,7 @@ func (p *pass) rename(ctx context.Context, f *folder) error {
 // on runs f with a connection to a side, and again on another one when the connection fails.
 func (p *pass) on(ctx context.Context, side config.Side, f func(*backend.Client) error) error {
 	for tries := 1; ; tries++ {
-		c, err := p.pools[side].get(ctx)
+		c, err := p.pools[side].get(ctx, "")
 		if err == nil {
 			if err = f(c); err == nil || refused(err) {
 				p.pools[side].put(c)
@@ -97,7 +97,7 @@ func (p *pass) on(ctx context.Context, side config.Side, f func(*backend.Client)
 				p.pools[side].put(c)
 				return err
 			}
-			_ = c.Close()
+			p.pools[side].drop(c)
 		}
 		if tries >= attempts || ctx.Err() != nil {
 			var s *SideError

@@ -3,6 +3,7 @@ package syncer
 import (
 	"context"
 	"sync"
+	"time"
 )
 
 // journal writes the changes of one pass. What several workers ask for at once goes into one transaction, so that a disk
@@ -10,7 +11,10 @@ import (
 type journal struct {
 	store Store
 	user  string
-	token int64
+	owner string
+
+	writing sync.Mutex // held while something is written, and while the token changes
+	token   int64
 
 	mu      sync.Mutex
 	busy    bool // somebody writes
@@ -49,7 +53,7 @@ func (j *journal) write(ctx context.Context, c Change) (Applied, error) {
 
 // apply writes several changes as one; when that fails, one by one, so that each learns what is his.
 func (j *journal) apply(ctx context.Context, list []*pending) {
-	all := Change{User: j.user, Token: j.token}
+	all := Change{User: j.user}
 	for _, e := range list {
 		c := e.change
 		all.Mailboxes = append(all.Mailboxes, c.Mailboxes...)
@@ -61,7 +65,10 @@ func (j *journal) apply(ctx context.Context, list []*pending) {
 		all.Release = append(all.Release, c.Release...)
 	}
 	// The write must not end half-known because one of those who asked has gone: it has its own time.
+	j.writing.Lock()
+	all.Token = j.token
 	got, err := j.store.Apply(context.WithoutCancel(ctx), all)
+	j.writing.Unlock()
 	if err != nil && len(list) > 1 {
 		for _, e := range list {
 			j.apply(ctx, []*pending{e})
@@ -76,4 +83,23 @@ func (j *journal) apply(ctx context.Context, list []*pending) {
 		}
 		close(e.done)
 	}
+}
+
+// acquire makes this process the one who may write, or stay so: each time there is a new token, and the old one is worth
+// nothing from then on.
+func (j *journal) acquire(ctx context.Context, ttl time.Duration) error {
+	j.writing.Lock()
+	defer j.writing.Unlock()
+	token, err := j.store.Acquire(ctx, j.user, j.owner, ttl)
+	if err == nil {
+		j.token = token
+	}
+	return err
+}
+
+// release gives that up.
+func (j *journal) release(ctx context.Context) error {
+	j.writing.Lock()
+	defer j.writing.Unlock()
+	return j.store.Release(ctx, j.user, j.token)
 }

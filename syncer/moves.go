@@ -48,6 +48,9 @@ type candidate struct {
 	uid uint32 // on the side where it can be looked at
 	at  int    // index into the folder's list
 	digest
+
+	sent  int64 // its date, where dated
+	dated bool
 }
 
 // findMoves compares what is gone with what is new. With back false: gone and new on the side that decides, looked at on the
@@ -65,7 +68,7 @@ func (p *pass) findMoves(ctx context.Context, follower config.Side, back bool) e
 				}
 			}
 			for i, it := range f.work.create[p.authority] {
-				fresh = append(fresh, candidate{f: f, uid: it.uid, at: i})
+				fresh = append(fresh, candidate{f: f, uid: it.uid, at: i, sent: it.date, dated: it.dated})
 			}
 			continue
 		}
@@ -74,7 +77,7 @@ func (p *pass) findMoves(ctx context.Context, follower config.Side, back bool) e
 		}
 		for i, it := range f.work.create[follower] {
 			if it.again == 0 {
-				fresh = append(fresh, candidate{f: f, uid: it.uid, at: i})
+				fresh = append(fresh, candidate{f: f, uid: it.uid, at: i, sent: it.date, dated: it.dated})
 			}
 		}
 	}
@@ -87,6 +90,16 @@ func (p *pass) findMoves(ctx context.Context, follower config.Side, back bool) e
 	}
 	if err := p.know(ctx, goneSide, gone); err != nil {
 		return err
+	}
+	// A message that was moved keeps its date. Opening a mailbox can be dear (a large Maildir that has just changed), so only
+	// what may be one of those is looked at.
+	dates := map[int64]bool{}
+	for _, g := range gone {
+		dates[g.date] = true
+	}
+	fresh = slices.DeleteFunc(fresh, func(n candidate) bool { return n.dated && !dates[n.sent] })
+	if len(fresh) == 0 {
+		return nil
 	}
 	if err := p.know(ctx, freshSide, fresh); err != nil {
 		return err

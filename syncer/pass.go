@@ -76,13 +76,14 @@ func (s *Syncer) newPass(ctx context.Context, user string, o RunOptions) (*pass,
 		return nil, err
 	}
 	p := &pass{s: s, user: user, authority: authority, epoch: epoch, opts: o}
-	p.journal = journal{store: s.o.Store, user: user}
+	p.journal = journal{store: s.o.Store, user: user, owner: s.o.Owner}
 	p.report = Report{User: user, Authority: authority.String(), DryRun: o.DryRun, Began: s.o.Now(), Lost: map[string]int64{}}
 	p.prog = Progress{Phase: "plan", Began: p.report.Began}
 	kept := s.idle.take(user)
 	for _, side := range config.Sides {
-		p.pools[side] = &pool{side: side, open: func(ctx context.Context) (*backend.Client, error) { return s.o.Open(ctx, side, user) }}
+		p.pools[side] = &pool{side: side, limit: s.o.Connections, open: func(ctx context.Context) (*backend.Client, error) { return s.o.Open(ctx, side, user) }}
 		if kept[side] != nil {
+			p.pools[side].all++
 			p.pools[side].put(kept[side])
 		}
 	}
@@ -107,19 +108,22 @@ func (p *pass) close() {
 }
 
 // ownTime is how long an account stays with a process that has died.
-const ownTime = 90 * time.Second
+func (s *Syncer) ownTime() time.Duration {
+	if s.o.Lease > 0 {
+		return s.o.Lease
+	}
+	return 90 * time.Second
+}
 
 // acquire makes this process the one who may write for the user, and keeps it so until stop.
 func (p *pass) acquire(ctx context.Context) (stop func(), err error) {
-	token, err := p.s.o.Store.Acquire(ctx, p.user, p.s.o.Owner, ownTime)
-	if err != nil {
+	if err := p.journal.acquire(ctx, p.s.ownTime()); err != nil {
 		return nil, err
 	}
-	p.journal.token = token
 	return func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
-		if err := p.s.o.Store.Release(ctx, p.user, token); err != nil {
+		if err := p.journal.release(ctx); err != nil {
 			p.s.o.Log.Warn("the account is given up late", "user", p.user, "err", err)
 		}
 	}, nil
@@ -135,7 +139,7 @@ func (p *pass) fenced(ctx context.Context) (context.Context, error) {
 // own renews until ctx ends.
 func (p *pass) own(ctx context.Context) {
 	last := time.Now()
-	t := time.NewTicker(ownTime / 6)
+	t := time.NewTicker(p.s.ownTime() / 6)
 	defer t.Stop()
 	for {
 		select {
@@ -143,10 +147,10 @@ func (p *pass) own(ctx context.Context) {
 			return
 		case <-t.C:
 		}
-		switch _, err := p.s.o.Store.Acquire(ctx, p.user, p.s.o.Owner, ownTime); {
+		switch err := p.journal.acquire(ctx, p.s.ownTime()); {
 		case err == nil:
 			last = time.Now()
-		case errors.Is(err, ErrFenced) || time.Since(last) > ownTime*2/3:
+		case errors.Is(err, ErrFenced) || time.Since(last) > p.s.ownTime()*2/3:
 			p.lostOwner(fmt.Errorf("cannot keep the account: %w", err))
 			return
 		}
@@ -206,13 +210,13 @@ func (p *pass) list(ctx context.Context) error {
 var statusItems = []string{"MESSAGES", "UIDNEXT", "UIDVALIDITY", "UNSEEN", "HIGHESTMODSEQ"} //nolint:gochecknoglobals // a constant
 
 func (p *pass) listSide(ctx context.Context, side config.Side) (err error) {
-	c, err := p.pools[side].get(ctx)
+	c, err := p.pools[side].get(ctx, "")
 	if err != nil {
 		return err
 	}
 	defer func() {
 		if err != nil {
-			_ = c.Close()
+			p.pools[side].drop(c)
 			err = &SideError{side, err}
 			return
 		}

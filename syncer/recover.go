@@ -65,13 +65,13 @@ func (p *pass) settleIntent(ctx context.Context, f *folder, in Intent) error {
 // both runs f with connections to the other side and to a side, and again on others when one fails.
 func (p *pass) both(ctx context.Context, to config.Side, f func(src, dst *backend.Client) error) error {
 	return p.on(ctx, to, func(dst *backend.Client) error {
-		src, err := p.pools[to.Other()].get(ctx)
+		src, err := p.pools[to.Other()].get(ctx, "")
 		if err != nil {
 			return err
 		}
 		err = f(src, dst)
 		if err != nil && !refused(err) && !isStore(err) {
-			_ = src.Close()
+			p.pools[to.Other()].drop(src)
 			if dst.Err() == nil { // it was the other one: both begin anew
 				_ = dst.Close()
 			}

@@ -92,6 +92,8 @@ func (p *pass) scan(ctx context.Context) error {
 		}
 		list = append(list, f)
 	}
+	// The largest last: its connection keeps it open for the copy.
+	slices.SortStableFunc(list, func(a, b *folder) int { return cmp.Compare(a.Messages[p.authority], b.Messages[p.authority]) })
 	var wg sync.WaitGroup
 	var errs [2]error
 	for _, side := range config.Sides {
@@ -157,13 +159,13 @@ func refused(err error) bool {
 // scanSome scans folders in order until all are done or the connection fails, and tells how many are done. What the
 // server says about one folder goes to its err.
 func (p *pass) scanSome(ctx context.Context, side config.Side, list []*folder) (done int, err error) {
-	c, err := p.pools[side].get(ctx)
+	c, err := p.pools[side].get(ctx, "")
 	if err != nil {
 		return 0, err
 	}
 	defer func() {
 		if err != nil {
-			_ = c.Close()
+			p.pools[side].drop(c)
 			return
 		}
 		p.pools[side].put(c)

@@ -30,6 +30,7 @@ type Options struct {
 	Grace       time.Duration // before a folder that is gone on one side is deleted on the other; 0 means 24 h, less means at once
 	Keep        time.Duration // how long a connection to each side is kept for the next pass over the same user; 0 means not at all
 	Owner       string        // names this process towards the store
+	Lease       time.Duration // how long an account stays with a process that has died; 0 means 90 s
 	Log         *slog.Logger
 	Now         func() time.Time
 }

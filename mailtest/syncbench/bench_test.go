@@ -1,6 +1,7 @@
 package syncbench
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -11,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -82,13 +82,36 @@ func copyBy(t testing.TB, binary string, ports [2]int, n int) (wall, cpu time.Du
 		}
 	}
 	c := exec.Command(binary, "-c", filepath.Join(dir, "mailgate.yaml"), "sync", "run", lab.User(n), "--yes", "--progress", "none")
+	var out bytes.Buffer
+	c.Stdout, c.Stderr = &out, &out
 	began := time.Now()
-	out, err := c.CombinedOutput()
-	wall = time.Since(began)
-	if err != nil {
-		t.Fatalf("%v: %s", err, out)
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
 	}
-	return wall, c.ProcessState.UserTime() + c.ProcessState.SystemTime(), c.ProcessState.SysUsage().(*syscall.Rusage).Maxrss, dir
+	ended := make(chan error, 1)
+	go func() { ended <- c.Wait() }()
+	for {
+		// Not ru_maxrss: a child's begins with what its parent had when it forked.
+		rss = max(rss, peak(c.Process.Pid))
+		select {
+		case err := <-ended:
+			wall = time.Since(began)
+			if err != nil {
+				t.Fatalf("%v: %s", err, out.String())
+			}
+			return wall, c.ProcessState.UserTime() + c.ProcessState.SystemTime(), rss, dir
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// peak is the most memory that a process has had, in KiB.
+func peak(pid int) (kib int64) {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if _, after, ok := strings.Cut(string(b), "VmHWM:"); ok {
+		_, _ = fmt.Sscan(after, &kib)
+	}
+	return kib
 }
 
 // copyByMbsync is the same by mbsync.
@@ -255,6 +278,7 @@ func TestSync(t *testing.T) {
 	reset(t, l, n)
 	plain.pass(t, n)
 	plain.pass(t, n)
+	x = [2]*wire{dial(t, l.Old.IMAP, n), dial(t, l.New.IMAP, n)}
 	compare("pass without changes and CONDSTORE, against a bare scan", func() time.Duration { d, _ := plain.pass(t, n); return d }, func() { scan(t, x) }, 2)
 
 	n = 2
