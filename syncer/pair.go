@@ -35,10 +35,6 @@ type rebase struct {
 	base [2]merge.Flags
 }
 
-func (w *work) empty() bool {
-	return len(w.create[0])+len(w.create[1])+len(w.expunge[0])+len(w.expunge[1])+len(w.change[0])+len(w.change[1])+len(w.drop)+len(w.rebase) == 0
-}
-
 // pair merges what was scanned, folder by folder: what is to be done remains, what was read goes.
 func (p *pass) pair(ctx context.Context) error {
 	for _, f := range p.folders {

@@ -203,7 +203,6 @@ type scanning struct {
 	c        *backend.Client
 	open     *backend.SelectCommand
 	commands []*backend.Command
-	quar     []uint32
 }
 
 // ask sends what is needed to know one side of a folder.

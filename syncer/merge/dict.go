@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"slices"
-	"strings"
 )
 
 // Dict numbers sets of flags. Number 0 is the empty set. A flag that differs from a known one by letter case only is the
@@ -36,7 +35,7 @@ func (d *Dict) ID(raw []byte) Flags {
 	d.prepare()
 	var set []int
 	for _, f := range bytes.Fields(raw) {
-		if !strings.EqualFold(string(f), `\Recent`) {
+		if fold(string(f)) != `\recent` {
 			set = append(set, d.flag(string(f)))
 		}
 	}
@@ -49,7 +48,7 @@ func (d *Dict) ID(raw []byte) Flags {
 }
 
 func (d *Dict) flag(f string) int {
-	key := strings.ToLower(f)
+	key := fold(f)
 	n, ok := d.index[key]
 	if !ok {
 		n = len(d.flags)
@@ -57,6 +56,17 @@ func (d *Dict) flag(f string) int {
 		d.index[key] = n
 	}
 	return n
+}
+
+// fold makes ASCII letters small, and no others: keywords may hold any bytes.
+func fold(s string) string {
+	b := []byte(s)
+	for i, c := range b {
+		if c >= 'A' && c <= 'Z' {
+			b[i] = c + 'a' - 'A'
+		}
+	}
+	return string(b)
 }
 
 // set numbers a set of flags.
@@ -140,7 +150,7 @@ func DecodeDict(b []byte) (*Dict, error) {
 	b = b[1:]
 	number := func(limit int) (int, bool) {
 		n, k := binary.Uvarint(b)
-		if k <= 0 || n > uint64(limit) {
+		if k <= 0 || limit < 0 || n > uint64(limit) {
 			return 0, false
 		}
 		b = b[k:]

@@ -46,7 +46,7 @@ type FlagChange struct {
 	Add, Remove []string
 	UIDs        []uint32
 	Pairs       []int    // indexes into Input.Base, same order
-	Base        [2]Flags // what Pair.Base becomes when the change is done
+	Base        [2]Flags // what Pair.Base becomes when this change and the one of the other side for the same pair, if any, are done
 }
 
 // Result is what is to be done. Nothing of it is done yet.

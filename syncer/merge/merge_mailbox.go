@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"slices"
 	"sort"
-	"strings"
 )
 
 // Mailbox merges (uid-stable.md, sections 4.3 and 4.4): what the routed side says wins, deletes on the follower do not
@@ -16,6 +15,12 @@ func Mailbox(in Input) Result {
 		m.in.Dict = &Dict{}
 	}
 	m.in.Dict.prepare()
+	for side, list := range m.in.Snap {
+		if byUID := func(a, b Entry) int { return cmp.Compare(a.UID, b.UID) }; !slices.IsSortedFunc(list, byUID) {
+			m.in.Snap[side] = slices.Clone(list)
+			slices.SortStableFunc(m.in.Snap[side], byUID)
+		}
+	}
 	m.run()
 	return m.res
 }
@@ -26,6 +31,7 @@ type merger struct {
 	memo   map[flagKey]flagResult
 	groups [2]map[flagResult]int // index into res.Change
 	lost   [2]map[Flags][]string
+	loose  [2][]int32 // messages of void pairs, by place in the snapshot
 }
 
 type flagKey struct{ baseO, baseN, o, n Flags }
@@ -36,6 +42,12 @@ type flagResult struct {
 	add, take [2]Flags // to be set, and to be taken off, on each side
 	exclusive bool
 }
+
+// Places of a pair's message beside those in a snapshot.
+const (
+	gone = -1
+	void = -2
+)
 
 // where finds UIDs in a snapshot, asked for in ascending order.
 type where struct {
@@ -65,12 +77,13 @@ func (m *merger) run() {
 			if order != nil {
 				i = int(order[k])
 			}
-			place[side][i] = -1
+			place[side][i] = gone
 			uid := base[i].UID[side]
-			if uid == 0 {
-				continue
-			}
-			if at, ok := w.at(uid); ok && !taken[side][at] {
+			at, ok := w.at(uid)
+			switch {
+			case uid == 0, ok && taken[side][at]: // a pair that cannot be: it proves nothing
+				place[side][i] = void
+			case ok:
 				place[side][i] = int32(at)
 				taken[side][at] = true
 			}
@@ -81,6 +94,9 @@ func (m *merger) run() {
 	}
 	for side := range taken {
 		to := Side(side).Other()
+		for _, at := range m.loose[side] {
+			taken[side][at] = false
+		}
 		for i, e := range m.in.Snap[side] {
 			if taken[side][i] || i > 0 && m.in.Snap[side][i-1].UID == e.UID {
 				continue
@@ -117,6 +133,15 @@ func ascending(base []Pair, side Side) []int32 {
 
 // pair decides about one pair: the table of section 4.3.
 func (m *merger) pair(i int, old, new int32) {
+	if old == void || new == void { // what it names and is there counts as new
+		m.res.Drop = append(m.res.Drop, i)
+		for side, at := range [2]int32{old, new} {
+			if at >= 0 {
+				m.loose[side] = append(m.loose[side], at)
+			}
+		}
+		return
+	}
 	at := [2]int32{old, new}
 	auth, follower := m.in.Authority, m.in.Authority.Other()
 	p := &m.in.Base[i]
@@ -124,12 +149,12 @@ func (m *merger) pair(i int, old, new int32) {
 	case old < 0 && new < 0:
 		m.res.Drop = append(m.res.Drop, i)
 	case at[auth] < 0:
-		if m.in.Snap[follower][at[follower]].Flags != p.Base[follower] {
+		if m.differ(m.in.Snap[follower][at[follower]].Flags, p.Base[follower]) {
 			m.res.Conflict = append(m.res.Conflict, Conflict{Pair: i, Kind: "deleted-and-changed"})
 		}
 		m.res.Expunge[follower] = append(m.res.Expunge[follower], i)
 	case at[follower] < 0:
-		changed := m.in.Snap[auth][at[auth]].Flags != p.Base[auth]
+		changed := m.differ(m.in.Snap[auth][at[auth]].Flags, p.Base[auth])
 		if m.in.FollowerDeletes && !changed {
 			m.res.Expunge[auth] = append(m.res.Expunge[auth], i)
 			return
@@ -183,8 +208,16 @@ func (m *merger) flags(i int, p *Pair, o, n Flags) {
 	}
 }
 
+// differ tells whether two sets differ in flags that travel.
+func (m *merger) differ(a, b Flags) bool {
+	if a == b || m.in.Ignore == nil {
+		return a != b
+	}
+	return slices.ContainsFunc(append(m.in.Dict.Without(a, b), m.in.Dict.Without(b, a)...), func(f string) bool { return !m.in.Ignore(f) })
+}
+
 func (m *merger) has(set Flags, flag string) bool {
-	n, ok := m.in.Dict.index[strings.ToLower(flag)]
+	n, ok := m.in.Dict.index[fold(flag)]
 	return ok && slices.Contains(m.in.Dict.numbers(set), n)
 }
 
