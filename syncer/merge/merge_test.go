@@ -84,6 +84,7 @@ func (w *world) apply(r Result, steps int) {
 			})
 		}
 	}
+	changed := map[int][2]Flags{}
 	for side := range r.Change {
 		for _, c := range r.Change[side] {
 			for k, i := range c.Pairs {
@@ -95,13 +96,14 @@ func (w *world) apply(r Result, steps int) {
 					for _, f := range c.Remove {
 						delete(m.flags, f)
 					}
-					base[i].Base[side] = w.dict.ID(m.raw())
-					other := Side(side).Other() // its own change is noted when it is done
-					if !slices.ContainsFunc(r.Change[other], func(c FlagChange) bool { return slices.Contains(c.Pairs, i) }) {
-						base[i].Base[other] = c.Base[other]
-					}
+					changed[i] = c.Base
 				})
 			}
+		}
+	}
+	if steps > 0 { // bases are noted when all changes are done, or not at all
+		for i, b := range changed {
+			base[i].Base = b
 		}
 	}
 	for _, x := range r.Rebase {
