@@ -1,7 +1,7 @@
 GO ?= go
 export CGO_ENABLED ?= 1
 
-.PHONY: build demo setup test bench lint check fuzz clean
+.PHONY: build demo setup test bench bench-sync lint check fuzz clean
 build: ## the one binary, bin/mailgate
 	CGO_ENABLED=0 $(GO) build -o bin/mailgate ./cmd/mailgate
 
@@ -18,6 +18,12 @@ bench: build ## against nginx, Dovecot and a bare relay, ten minutes; ROUNDS=1 t
 	scripts/setup.sh bench
 	$(GO) build -o bin/bench ./mailtest/bench
 	bin/bench $(if $(ROUNDS),-rounds $(ROUNDS)) $(BENCH)
+	$(MAKE) bench-sync
+
+bench-sync: build ## syncing beside a raw copy and mbsync, in memory and on disk, five minutes
+	scripts/setup.sh
+	TMPDIR=/dev/shm MAILGATE_BENCH=$(CURDIR)/bin/mailgate $(GO) test ./mailtest/syncbench -count 1 -timeout 30m -run TestSync -v
+	MAILGATE_LAB_FSYNC=always MAILGATE_BENCH=$(CURDIR)/bin/mailgate $(GO) test ./mailtest/syncbench -count 1 -timeout 30m -run TestSync -v
 
 lint:
 	@out=$$(gofmt -l .); [ -z "$$out" ] || { echo "gofmt: $$out"; exit 1; }

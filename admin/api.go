@@ -374,6 +374,6 @@ func (u *UserStatus) explain() {
 	if u.Side == config.Old {
 		u.Rollback = "nothing to roll back: he is on old"
 	} else {
-		u.Rollback = "possible at any time by mailgate rollback; mailboxes are not kept in sync by this version, so what arrived on new stays there"
+		u.Rollback = "possible at any time by mailgate rollback; what arrived on new stays there until mailgate sync run carries it over"
 	}
 }

@@ -212,7 +212,7 @@ func (l *loader) checkSync() {
 			}
 		}
 		if ways > 1 {
-			l.bad(p, "write one of secrets, master_user and token_command: which counts cannot be told")
+			l.bad(p, "says more than one way to log in: which counts cannot be told; keep one")
 		}
 		if s.MasterUser != "" && s.MasterPassword == "" {
 			l.bad(p+".master_user", "needs master_password beside it, a file with the password in it")

@@ -213,7 +213,7 @@ func (t *tourist) tour(ctx context.Context) error {
 	if err := t.read(ctx, "a message from Bob"); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintln(t.p.out, "\nThe tour is over. Mailboxes are not kept in sync by this version; flips and rollbacks are what you saw.")
+	_, err := fmt.Fprintln(t.p.out, "\nThe tour is over. Mail itself is brought together by mailgate sync run; flips and rollbacks are what you saw.")
 	return err
 }
 

@@ -259,7 +259,7 @@ const movePlan = `%s moves to %s:
   3. COMMIT   the route is %s from here on
   4. RELEASE  waiting logins go on, to %s
 Past %s in all it is called off, and nothing is different.
-Mailboxes are not kept in sync by this version: what is only in the mailbox on %s is not on %s.
+Bring both mailboxes together first (mailgate sync run): what is only in the mailbox on %s is not on %s.
 `
 
 // confirm prints the plan and asks on a terminal. --yes agrees, --dry-run ends here.
