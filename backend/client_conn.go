@@ -116,9 +116,9 @@ func (c *Client) deadline() {
 	var t time.Time
 	switch {
 	case len(c.outstanding) == 0:
+	case slices.ContainsFunc(c.outstanding, func(x *Command) bool { return x.patient }):
 	case c.silence > 0:
 		t = time.Now().Add(c.silence)
-	case slices.ContainsFunc(c.outstanding, func(x *Command) bool { return x.patient }):
 	case c.appends > 0:
 		t = time.Now().Add(appendSilence)
 	default:
