@@ -122,7 +122,7 @@ func profileRows() []row {
 					bad = append(bad, string(c))
 				}
 			}
-			return orElse(strings.Join(bad, ", "), "nothing tried")
+			return orElse(strings.Join(bad, ", "), "nothing that was found")
 		}},
 		{"longest folder name tried", func(p *Profile) string { return strconv.Itoa(p.MaxName) + " bytes" }},
 		{"folder names differ by letter case", yes(func(p *Profile) bool { return !p.CaseFolds })},

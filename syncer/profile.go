@@ -15,7 +15,7 @@ type Profile struct {
 	MaxKeywords  int               `json:"max_keywords,omitempty"`   // per mailbox; 0 means none found, up to 128
 	KeywordFolds bool              `json:"keyword_folds,omitempty"`  // keywords take the letter case that the mailbox saw first
 	UnknownFlags string            `json:"unknown_flags,omitempty"`  // STORE of a \Flag that is none: "kept", "dropped", "NO", "BAD"
-	KeepsDates   bool              `json:"keeps_dates"`              // INTERNALDATE, as an instant, from 1970-01-02 to 2040
+	KeepsDates   bool              `json:"keeps_dates"`              // INTERNALDATE, as an instant, from 1970-01-02 to now
 	KeepsZones   bool              `json:"keeps_zones"`              // and its zone
 	ExactSizes   bool              `json:"exact_sizes"`              // RFC822.SIZE is the length of the body
 	CopyKeeps    bool              `json:"copy_keeps"`               // COPY keeps bytes, date and flags, also within a mailbox
