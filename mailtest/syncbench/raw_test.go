@@ -94,7 +94,7 @@ func rawCopy(t testing.TB, old, new lab.Host, n int) (messages int, size int64) 
 		in     chan message
 	}
 	jobs := make(chan job)
-	pool := sync.Pool{New: func() any { return new([]byte) }}
+	pool := sync.Pool{New: func() any { return &[]byte{} }}
 	var wg sync.WaitGroup
 	for range 2 {
 		dst := dial(t, new.IMAP, n)
