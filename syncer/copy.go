@@ -568,9 +568,14 @@ func (r *run) through(ctx context.Context) error {
 			}
 		}
 	}
-	for i, it := range r.items { // the source has it, and does not give it
-		if _, unsent := r.index[it.uid]; unsent && r.seen[it.uid] {
+	for i, it := range r.items {
+		if _, unsent := r.index[it.uid]; !unsent {
+			continue
+		}
+		if r.seen[it.uid] { // the source has it, and does not give it
 			j.rest = append(j.rest, refusal{item: r.items[i], err: errUnreadable})
+		} else { // gone meanwhile, most likely; if not, the next pass finds it
+			f.work.again = true
 		}
 	}
 	if len(unknown) > 0 {

@@ -100,6 +100,33 @@ func copyAndChange(t *testing.T, h *hosts, old, new lab.Host, n int) {
 		r.compare(t)
 		r.quiet(t)
 	}
+	stragglers(t, lab.Dial(t, new, n), new)
+	rep := r.pass(t)
+	if rep.Copied[config.Old] != 5 || rep.Moved[config.New] != 1 || rep.Copied[config.New] != 1 {
+		t.Errorf("stragglers: %+v", rep)
+	}
+	r.pass(t)
+	r.same(t)
+	r.compare(t)
+	r.quiet(t)
+}
+
+// stragglers is what may happen on the side that does not decide: mail that was delivered there, a folder of its own, flags, a
+// delete, a move.
+func stragglers(t testing.TB, x *lab.Talk, h lab.Host) {
+	for i := range 3 {
+		x.Append("INBOX", `\Flagged`, letter(9000+i))
+	}
+	x.Do(`CREATE "%sElsewhere"`, h.Prefix)
+	x.Append(h.Prefix+"Elsewhere", `\Seen`, letter(9100))
+	x.Append(h.Prefix+"Elsewhere", "", letter(9101))
+	x.Do(`SELECT "%sMoved 1"`, h.Prefix)
+	uids := x.UIDs()
+	x.Do(`UID STORE %d +FLAGS (\Answered)`, uids[0])
+	x.Do(`UID STORE %d +FLAGS (\Deleted)`, uids[1])
+	x.Do(`UID EXPUNGE %d`, uids[1])
+	x.Do(`UID MOVE %d "%sMoved 2"`, uids[len(uids)-1], h.Prefix)
+	x.Close()
 }
 
 // compare looks at both accounts with another reader. What a product does to mail that it is given is known; nothing else may

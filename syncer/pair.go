@@ -3,6 +3,7 @@ package syncer
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -59,7 +60,18 @@ func (p *pass) mergeFolder(ctx context.Context, f *folder) error {
 			return err
 		}
 	}
-	snap := [2][]merge.Entry{f.whole(config.Old), f.whole(config.New)}
+	var snap [2][]merge.Entry
+	for _, side := range config.Sides {
+		snap[side] = f.whole(side)
+		// Fewer messages than what is known and what has changed come to: something vanished and was not told of.
+		if f.snap[side].mode == scanDelta && f.opened[side] != nil && uint32(len(snap[side])) > f.opened[side].Exists {
+			f.snap[side].mode = scanFull
+			if err := p.scanSide(ctx, side, []*folder{f}); err != nil || f.err != nil {
+				return errors.Join(err, f.err)
+			}
+			snap[side] = f.whole(side)
+		}
+	}
 	if f.reset[0] || f.reset[1] {
 		if err := p.anew(ctx, f, snap); err != nil {
 			return err

@@ -245,7 +245,7 @@ func (p *pass) fetchAll(c *backend.Client, side config.Side, f *folder) (list []
 	o := backend.FetchOptions{Items: []string{"FLAGS", "INTERNALDATE"}, ChangedSince: f.box.Cursor[side].HighestModSeq, Message: take}
 	if c.Has("QRESYNC") {
 		o.Vanished = func(r backend.Range) { snap.gone = append(snap.gone, r) }
-		list = append(list, c.Fetch("1:*", o))
+		list = append(list, c.Fetch(everyUID, o))
 	} else {
 		list = append(list, c.Fetch("1:*", o), c.Search("ALL", func(r backend.Range) { snap.alive = append(snap.alive, r) }))
 	}
@@ -256,6 +256,10 @@ func (p *pass) fetchAll(c *backend.Client, side config.Side, f *folder) (list []
 	}
 	return list
 }
+
+// everyUID is every UID that there can have been. "*" would be the highest one that is there, and a server need not tell what
+// has vanished beyond that (RFC 7162, section 3.2.6; Cyrus does not).
+const everyUID = "1:4294967294"
 
 // quarantined are the UIDs of a side that stand in quarantine, ascending.
 func (p *pass) quarantined(f *folder, side config.Side) (uids []uint32) {
