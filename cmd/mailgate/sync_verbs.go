@@ -246,7 +246,8 @@ func (p *program) syncPlan(c *cobra.Command, args []string) error {
 	}
 	return p.each(c, users, func(ctx context.Context, user string, show *progress) error {
 		var plan syncer.Plan
-		if err := p.stream(ctx, "plan", url.Values{"user": {user}}, func(syncer.Progress) {}, &plan); err != nil {
+		err := p.stream(ctx, "plan", url.Values{"user": {user}}, func(syncer.Progress) {}, &plan)
+		if err != nil {
 			return err
 		}
 		show.print(func(io.Writer) { err = p.printPlan(&plan) })
@@ -279,11 +280,11 @@ func (p *program) syncRun(c *cobra.Command, args []string) error {
 	return p.each(c, users, func(ctx context.Context, user string, show *progress) error {
 		var r syncer.Report
 		form := url.Values{"user": {user}, "dry-run": {fmt.Sprint(dry)}, "deletes": {fmt.Sprint(deletes)}}
-		if err := p.stream(ctx, "run", form, func(g syncer.Progress) { show.at(user, g) }, &r); err != nil {
-			show.done(user)
+		err := p.stream(ctx, "run", form, func(g syncer.Progress) { show.at(user, g) }, &r)
+		show.done(user)
+		if err != nil {
 			return err
 		}
-		show.done(user)
 		show.print(func(io.Writer) { err = p.print(&r, func(w io.Writer) { printReport(w, &r) }) })
 		if left := len(r.Quarantine) + len(r.Errors) + len(r.Held); err == nil && left > 0 {
 			return exitError{exitPartly, errors.New("done but for what is named above")}
