@@ -354,8 +354,9 @@ func (l *line) feedJob(ctx context.Context, j *job, runs chan<- *run) error {
 	if err := l.p.load(ctx, f); err != nil {
 		return err
 	}
-	// Servers run commands at once where nothing forbids it (Dovecot does), and then messages would arrive out of order: so
-	// each fetch stands behind an EXAMINE of its own, which waits for those before. Its failure shows in the fetch.
+	// Servers run commands at once where nothing forbids it (Dovecot does), and then messages would arrive out of order. EXAMINE
+	// waits for what was asked of the folder before this one; its failure shows in the fetch. Within a folder a fetch waits for
+	// the one before: to open a large mailbox anew would take longer than the answer does.
 	barrier := func() { l.src.Select(f.Name[j.to.Other()], backend.SelectOptions{ReadOnly: true}) }
 	if slices.ContainsFunc(j.items, func(it item) bool { return !it.dated }) {
 		barrier()
@@ -365,6 +366,7 @@ func (l *line) feedJob(ctx context.Context, j *job, runs chan<- *run) error {
 	}
 	l.p.progress(func(g *Progress) { g.Folder = f.name() })
 	isOpen := l.src.Mailbox() == f.Name[j.to.Other()] // and nothing is outstanding
+	var last *backend.Command
 	for items := range slices.Chunk(j.items, runMessages) {
 		r := &run{l: l, j: j, items: items, index: make(map[uint32]int, len(items)), seen: make(map[uint32]bool), nul: map[uint32]bool{}}
 		uids := make([]uint32, len(items))
@@ -379,13 +381,18 @@ func (l *line) feedJob(ctx context.Context, j *job, runs chan<- *run) error {
 		}
 		r.intent = a.Intents[0]
 		for _, set := range imapwire.SplitUIDs(uids, lineLength) {
-			if !isOpen {
+			switch {
+			case last != nil:
+				if err := last.Wait(ctx); err != nil {
+					return err
+				}
+			case !isOpen:
 				barrier()
 			}
-			isOpen = false
 			r.fetch = append(r.fetch, l.src.Fetch(set, backend.FetchOptions{Items: []string{"BODY.PEEK[]"},
 				Body:    func(m *backend.Message, _ string, size int64, b io.Reader) error { return r.body(ctx, m.UID, size, b) },
 				Message: func(m *backend.Message) error { r.seen[m.UID] = true; return nil }}))
+			last = r.fetch[len(r.fetch)-1]
 		}
 		if !send(ctx, runs, r) {
 			return context.Cause(ctx)
