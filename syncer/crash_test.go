@@ -14,6 +14,9 @@ import (
 	"mailgate/syncer"
 )
 
+// late is longer than a pass takes to look for what it has lost, and to send it again.
+const late = 600 * time.Millisecond
+
 // trials is how many instants are tried: all of them with MAILGATE_SOAK, some at random else.
 func trials(n int) []int {
 	var out []int
@@ -35,6 +38,7 @@ type crashRig struct {
 	l     *lab.Lab
 	relay *relay
 	t     *testing.T
+	want  corpus.Account // OLD, before the pass that fails
 }
 
 func newCrashRig(t *testing.T, n int) *crashRig {
@@ -66,11 +70,15 @@ func (c *crashRig) begin() {
 	x.Append("INBOX", "", letter(0)) // true twins
 	x.Append("INBOX", "", "\r\n")    // no header at all
 	x.Close()
+	c.want = c.snapshot(c.t, config.Old)
 }
 
 // end runs passes until two in a row go through, then both sides have to be equal.
 func (c *crashRig) end(what string) {
 	c.t.Helper()
+	for _, d := range corpus.Diff(c.want, c.snapshot(c.t, config.Old), corpus.DiffOptions{}) {
+		c.t.Errorf("%s: OLD, right afterwards: %s", what, d)
+	}
 	c.relay.set(fault{})
 	time.Sleep(5 * time.Millisecond)
 	for good, tries := 0, 0; good < 2; tries++ {
@@ -81,7 +89,10 @@ func (c *crashRig) end(what string) {
 			c.t.Fatalf("%s: %v %+v", what, err, rep)
 		}
 	}
-	for _, d := range corpus.Diff(c.snapshot(c.t, config.Old), c.snapshot(c.t, config.New), corpus.DiffOptions{
+	for _, d := range corpus.Diff(c.want, c.snapshot(c.t, config.Old), corpus.DiffOptions{}) {
+		c.t.Errorf("%s: OLD is another: %s", what, d)
+	}
+	for _, d := range corpus.Diff(c.want, c.snapshot(c.t, config.New), corpus.DiffOptions{
 		OnlyB: func(_ corpus.Path, f *corpus.Contents) bool { return f.Count == 0 }}) {
 		c.t.Errorf("%s: %s", what, d)
 	}
@@ -115,9 +126,9 @@ func TestCutWhileCopying(t *testing.T) {
 	}
 	for _, n := range trials(up) {
 		c.begin()
-		c.relay.set(fault{up: n, late: 60 * time.Millisecond})
+		c.relay.set(fault{up: n, late: late})
 		c.run()
-		time.Sleep(80 * time.Millisecond)
+		time.Sleep(late)
 		c.end(fmt.Sprintf("cut after %d bytes to the server, which come late", n))
 	}
 }
@@ -140,6 +151,7 @@ func TestCutWhileChanging(t *testing.T) {
 		x.Do(`CREATE "INBOX.Fresh"`)
 		x.Append("INBOX.Fresh", "", letter(51))
 		x.Close()
+		c.want = c.snapshot(t, config.Old)
 	}
 	prepare()
 	c.relay.set(fault{})
@@ -152,7 +164,7 @@ func TestCutWhileChanging(t *testing.T) {
 		make func(int) fault
 		what string
 	}{{up, func(n int) fault { return fault{up: n} }, "to the server"}, {down, func(n int) fault { return fault{down: n} }, "from the server"},
-		{up, func(n int) fault { return fault{up: n, late: 60 * time.Millisecond} }, "to the server, which come late"}} {
+		{up, func(n int) fault { return fault{up: n, late: late} }, "to the server, which come late"}} {
 		for _, n := range trials(f.n) {
 			prepare()
 			c.relay.set(f.make(n))
@@ -160,5 +172,28 @@ func TestCutWhileChanging(t *testing.T) {
 			time.Sleep(c.relay.lateness())
 			c.end(fmt.Sprintf("cut after %d bytes %s", n, f.what))
 		}
+	}
+}
+
+// TestAnswersLost loses the answer to an append: what was stored is found, and not stored again.
+func TestAnswersLost(t *testing.T) {
+	c := newCrashRig(t, 3)
+	for range 3 {
+		c.begin()
+		c.relay.set(fault{lose: "APPENDUID"})
+		c.run()
+		c.end("an answer to APPEND lost")
+	}
+}
+
+// TestLateAppends has appends arrive after they were done again: the twins go.
+func TestLateAppends(t *testing.T) {
+	c := newCrashRig(t, 4)
+	for range 3 {
+		c.begin()
+		c.relay.set(fault{lateAt: " APPEND ", late: late})
+		c.run()
+		time.Sleep(late)
+		c.end("appends that come late")
 	}
 }

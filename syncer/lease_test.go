@@ -20,7 +20,7 @@ func TestOwner(t *testing.T) {
 	slow.IMAP = behind.port()
 	r := newRig(t, l.Old, slow, 1, func(o *syncer.Options) { o.Lease = 120 * time.Millisecond })
 	corpus.Load(t, l.Old, 1, corpus.Mailbox(3000, 12, 1, corpus.Options{Mean: 8000, Plain: true}))
-	behind.set(fault{late: 60 * time.Millisecond})
+	behind.set(fault{lateAt: "never", up: 1 << 40, late: 60 * time.Millisecond})
 	rep := r.pass(t)
 	if rep.Took < 200*time.Millisecond || rep.Copied[config.New] != 3000 {
 		t.Errorf("the pass was to take longer than the lease: %s, %d copied", rep.Took, rep.Copied[config.New])

@@ -1,6 +1,7 @@
 package syncer_test
 
 import (
+	"bytes"
 	"io"
 	"net"
 	"sync"
@@ -13,6 +14,9 @@ type fault struct {
 	up   int           // cut when so many bytes have gone to the server, of all connections together; 0 means never
 	down int           // the same for bytes from the server: what was done is not heard of
 	late time.Duration // bytes to the server are under way for so long, and arrive also when the connection is cut
+
+	lose   string // cut before an answer that holds this
+	lateAt string // from a command on that holds this bytes are late, and moments later the connection is cut
 }
 
 // relay stands before a server, and fails on command.
@@ -83,12 +87,15 @@ func (r *relay) pass(up bool, n int) (allowed int, cut bool, late time.Duration)
 	if up {
 		count, limit = &r.up, r.fault.up
 	}
+	if late = r.fault.late; limit == 0 || *count+n < limit-2000 {
+		late = 0 // only what is sent shortly before the cut
+	}
 	if limit > 0 && *count+n >= limit {
 		n, cut = max(0, limit-*count), true
 		r.fault.up, r.fault.down = 0, 0 // once: whoever connects anew is served
 	}
 	*count += n
-	return n, cut, r.fault.late
+	return n, cut, late
 }
 
 func (r *relay) serve(c net.Conn) {
@@ -117,10 +124,16 @@ func (r *relay) serve(c net.Conn) {
 	})
 	wg.Go(func() {
 		defer close(queue)
+		var slow time.Duration
 		buf := make([]byte, 32<<10)
 		for {
 			n, err := c.Read(buf)
 			k, cut, late := r.pass(true, n)
+			if d := r.found(&r.fault.lateAt, buf[:n]); d {
+				slow = late0(r)
+				time.AfterFunc(30*time.Millisecond, func() { c.Close() })
+			}
+			late = max(late, slow)
 			if k > 0 {
 				queue <- chunk{append([]byte(nil), buf[:k]...), time.Now().Add(late)}
 			}
@@ -135,6 +148,9 @@ func (r *relay) serve(c net.Conn) {
 		for {
 			n, err := s.Read(buf)
 			k, cut, _ := r.pass(false, n)
+			if r.found(&r.fault.lose, buf[:n]) {
+				k, cut = 0, true
+			}
 			if k > 0 {
 				if _, werr := c.Write(buf[:k]); werr != nil && err == nil {
 					_, _ = io.Copy(io.Discard, s) // the server goes on talking to nobody
@@ -161,4 +177,21 @@ func (r *relay) lateness() time.Duration {
 		return r.fault.late + 20*time.Millisecond
 	}
 	return 0
+}
+
+// found tells whether bytes hold what a fault waits for, once.
+func (r *relay) found(what *string, b []byte) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if *what == "" || !bytes.Contains(b, []byte(*what)) {
+		return false
+	}
+	*what = ""
+	return true
+}
+
+func late0(r *relay) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.fault.late
 }

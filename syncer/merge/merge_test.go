@@ -287,6 +287,10 @@ func TestPoorSide(t *testing.T) {
 	if r := Mailbox(in); !done(r) {
 		t.Errorf("%+v", r)
 	}
+	in.Snap[Old] = []Entry{{1, d.ID([]byte(`Label \Seen`))}}
+	if r := Mailbox(in); len(r.Change[Old]) != 0 || len(r.Change[New]) != 1 || !slices.Equal(r.Change[New][0].Add, []string{`\Seen`}) {
+		t.Errorf("%+v", r)
+	}
 }
 
 func TestFlagsFold(t *testing.T) {
