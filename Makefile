@@ -22,8 +22,8 @@ bench: build ## against nginx, Dovecot and a bare relay, ten minutes; ROUNDS=1 t
 
 bench-sync: build ## syncing beside a raw copy and mbsync, in memory and on disk, five minutes
 	scripts/setup.sh
-	TMPDIR=/dev/shm MAILGATE_BENCH=$(CURDIR)/bin/mailgate $(GO) test ./mailtest/syncbench -count 1 -timeout 30m -run TestSync -v
-	MAILGATE_LAB_FSYNC=always MAILGATE_BENCH=$(CURDIR)/bin/mailgate $(GO) test ./mailtest/syncbench -count 1 -timeout 30m -run TestSync -v
+	TMPDIR=/dev/shm MAILGATE_BENCH=$(CURDIR)/bin/mailgate $(GO) test -tags bench ./mailtest/syncbench -count 1 -timeout 30m -run TestSync -v
+	MAILGATE_LAB_FSYNC=always MAILGATE_BENCH=$(CURDIR)/bin/mailgate $(GO) test -tags bench ./mailtest/syncbench -count 1 -timeout 30m -run TestSync -v
 
 lint:
 	@out=$$(gofmt -l .); [ -z "$$out" ] || { echo "gofmt: $$out"; exit 1; }
