@@ -86,6 +86,7 @@ func newClient(c *IMAPConn) *Client {
 type progressReader struct{ c *Client }
 
 func (p progressReader) Read(b []byte) (int, error) {
+	p.c.progress() // whoever took what came last may have been slow; that is not the server's silence
 	n, err := p.c.conn.Read(b)
 	if n > 0 {
 		p.c.progress()
