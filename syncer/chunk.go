@@ -14,11 +14,18 @@ const ChunkPairs = 4096
 // ErrChunk means that a chunk's data are not what EncodePairs wrote.
 var ErrChunk = errors.New("chunk damaged")
 
-const chunkVersion = 1
+const (
+	chunkVersion = 1
+	maxChunk     = 4 * ChunkPairs // what DecodePairs takes
+)
 
 // EncodePairs writes pairs, ascending by UID on OLD, as a chunk's data (uid-stable.md, section 2.5): column by column,
 // each as runs. UIDs are gaps to the UID before, so that a mailbox that was copied in one go is one run.
+// It panics beyond 4*ChunkPairs: DecodePairs would not take that, and a chunk that cannot be read must never be stored.
 func EncodePairs(p []merge.Pair) []byte {
+	if len(p) > maxChunk {
+		panic("too many pairs for a chunk")
+	}
 	b := []byte{chunkVersion}
 	b = binary.AppendUvarint(b, uint64(len(p)))
 	for side := range 2 {
@@ -82,7 +89,7 @@ func DecodePairs(p []merge.Pair, data []byte) ([]merge.Pair, error) {
 	}
 	b = b[1:]
 	n, k := binary.Uvarint(b)
-	if k <= 0 || n > 4*ChunkPairs {
+	if k <= 0 || n > maxChunk {
 		return p, ErrChunk
 	}
 	b = b[k:]

@@ -1,6 +1,9 @@
 package syncer
 
 import (
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -127,13 +130,60 @@ func TestPairSet(t *testing.T) {
 	})
 }
 
+// TestChunkLimit: what EncodePairs writes can be read, or is not written.
+func TestChunkLimit(t *testing.T) {
+	full := make([]merge.Pair, maxChunk)
+	if got, err := DecodePairs(nil, EncodePairs(full)); err != nil || len(got) != len(full) {
+		t.Errorf("%d pairs, %v", len(got), err)
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("a chunk that cannot be read was written")
+		}
+	}()
+	EncodePairs(make([]merge.Pair, maxChunk+1))
+}
+
+// TestChunkDamaged: a byte that is wrong anywhere is noticed, and so are data that end early.
+func TestChunkDamaged(t *testing.T) {
+	b := EncodePairs([]merge.Pair{{UID: [2]uint32{1, 2}}, {UID: [2]uint32{5, 1}, Base: [2]merge.Flags{1, 2}}})
+	for i := range b {
+		bad := slices.Clone(b)
+		bad[i] ^= 1
+		if _, err := DecodePairs(nil, bad); !errors.Is(err, ErrChunk) {
+			t.Errorf("byte %d wrong: %v", i, err)
+		}
+		if _, err := DecodePairs(nil, b[:i]); !errors.Is(err, ErrChunk) {
+			t.Errorf("%d bytes only: %v", i, err)
+		}
+	}
+	// Runs that are longer than the column, with the right checksum.
+	long := []byte{chunkVersion, 1, 2<<1 | 1, 2, 1<<1 | 1, 2, 1<<1 | 1, 0, 1<<1 | 1, 0}
+	long = binary.LittleEndian.AppendUint32(long, crc32.Checksum(long, crc32.MakeTable(crc32.Castagnoli)))
+	if _, err := DecodePairs(nil, long); !errors.Is(err, ErrChunk) {
+		t.Errorf("a run too long: %v", err)
+	}
+}
+
+// FuzzDecodePairs takes data without a checksum and gives them the right one, so that it gets beyond that.
 func FuzzDecodePairs(f *testing.F) {
-	f.Add(EncodePairs(nil))
-	f.Add(EncodePairs([]merge.Pair{{UID: [2]uint32{1, 2}}, {UID: [2]uint32{5, 1}, Base: [2]merge.Flags{1, 2}}}))
+	for _, p := range [][]merge.Pair{nil, {{UID: [2]uint32{1, 2}}, {UID: [2]uint32{5, 1}, Base: [2]merge.Flags{1, 2}}}} {
+		b := EncodePairs(p)
+		f.Add(b[:len(b)-4])
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		p, err := DecodePairs(nil, b)
-		if err == nil && len(p) > 4*ChunkPairs {
-			t.Fatal("too many")
+		b = binary.LittleEndian.AppendUint32(b[:len(b):len(b)], crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
+		before := []merge.Pair{{UID: [2]uint32{7, 7}}}
+		p, err := DecodePairs(before, b)
+		if len(p) == 0 || p[0] != before[0] || err != nil && len(p) != 1 || len(p) > maxChunk+1 {
+			t.Fatalf("%d pairs, %v", len(p), err)
+		}
+		if err != nil {
+			return
+		}
+		again, err := DecodePairs(nil, EncodePairs(p[1:]))
+		if err != nil || !slices.Equal(again, p[1:]) {
+			t.Fatalf("not the same again: %v", err)
 		}
 	})
 }

@@ -64,7 +64,7 @@ func (w *where) at(uid uint32) (int, bool) {
 
 func (m *merger) run() {
 	base := m.in.Base
-	// On each side: where each pair's message stands in the snapshot, or -1.
+	// On each side: where each pair's message stands in the snapshot, or gone or void.
 	var place [2][]int32
 	var taken [2][]bool
 	for side := range place {
@@ -72,21 +72,25 @@ func (m *merger) run() {
 		taken[side] = make([]bool, len(m.in.Snap[side]))
 		order := ascending(base, Side(side))
 		w := where{list: m.in.Snap[side]}
+		before := uint32(0)
 		for k := range base {
 			i := k
 			if order != nil {
 				i = int(order[k])
 			}
-			place[side][i] = gone
 			uid := base[i].UID[side]
-			at, ok := w.at(uid)
-			switch {
-			case uid == 0, ok && taken[side][at]: // a pair that cannot be: it proves nothing
-				place[side][i] = void
-			case ok:
-				place[side][i] = int32(at)
-				taken[side][at] = true
+			if uid == 0 || base[i].UID[side^1] == 0 || side == int(New) && place[Old][i] == void || uid == before {
+				place[side][i] = void // a pair that cannot be: it proves nothing, whether the message is there or not
+				continue
 			}
+			before = uid
+			at, ok := w.at(uid)
+			if !ok {
+				place[side][i] = gone
+				continue
+			}
+			place[side][i] = int32(at)
+			taken[side][at] = true
 		}
 	}
 	for i := range base {
@@ -127,7 +131,7 @@ func ascending(base []Pair, side Side) []int32 {
 	for i := range order {
 		order[i] = int32(i)
 	}
-	slices.SortFunc(order, func(a, b int32) int { return cmp.Compare(base[a].UID[side], base[b].UID[side]) })
+	slices.SortStableFunc(order, func(a, b int32) int { return cmp.Compare(base[a].UID[side], base[b].UID[side]) })
 	return order
 }
 

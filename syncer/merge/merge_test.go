@@ -243,6 +243,9 @@ func TestTable(t *testing.T) {
 		{"new on OLD", at(Old, none), nil, nil, false, "create new"},
 		{"new on NEW", nil, at(New, none), nil, false, "create old"},
 		{"twice in the base", at(Old, none), []Entry{{9, none}, {10, none}}, []Pair{pair, {UID: [2]uint32{5, 10}}}, false, "create old drop"},
+		{"twice in the base, gone on OLD", nil, []Entry{{9, none}, {10, none}}, []Pair{pair, {UID: [2]uint32{5, 10}}}, false, "create old expunge new drop"},
+		{"no UID on OLD, of a message that has a pair", at(Old, none), at(New, none), []Pair{{UID: [2]uint32{0, 9}}, pair}, false, "drop"},
+		{"no UID on NEW, of a message that has a pair", at(Old, none), at(New, none), []Pair{{UID: [2]uint32{5, 0}}, pair}, false, "drop"},
 		{"no UID on OLD", nil, at(New, none), []Pair{{UID: [2]uint32{0, 9}}}, false, "create old drop"},
 	} {
 		r := Mailbox(Input{Dict: d, Authority: Old, Base: c.base, Snap: [2][]Entry{c.old, c.new}, FollowerDeletes: c.deletes})
@@ -259,6 +262,9 @@ func TestTable(t *testing.T) {
 			if len(r.Recreate[side]) > 0 {
 				got = append(got, "recreate "+name)
 			}
+			if n := len(r.Expunge[side]); n > 1 {
+				t.Errorf("%s: %d expunges", c.what, n)
+			}
 			if len(r.Expunge[side]) > 0 {
 				got = append(got, "expunge "+name)
 			}
@@ -274,6 +280,16 @@ func TestTable(t *testing.T) {
 		}
 		if s := strings.Join(got, " "); s != c.want {
 			t.Errorf("%s: %q, want %q", c.what, s, c.want)
+		}
+	}
+}
+
+// TestTwiceOnNew has a UID of NEW in two pairs, and NEW decides: at most one of them is proof of a delete.
+func TestTwiceOnNew(t *testing.T) {
+	for _, order := range [][]Pair{{{UID: [2]uint32{5, 9}}, {UID: [2]uint32{6, 9}}}, {{UID: [2]uint32{5, 9}}, {UID: [2]uint32{6, 9}}, {UID: [2]uint32{7, 8}}}} {
+		r := Mailbox(Input{Dict: &Dict{}, Authority: New, Base: order, Snap: [2][]Entry{{{5, 0}, {6, 0}, {7, 0}}, {{8, 0}}}})
+		if !slices.Equal(r.Expunge[Old], []int{0}) || !slices.Equal(r.Drop, []int{1}) {
+			t.Errorf("expunge %v, drop %v", r.Expunge, r.Drop)
 		}
 	}
 }
