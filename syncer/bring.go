@@ -51,7 +51,7 @@ func (p *pass) bring(ctx context.Context, j *job) error {
 				continue
 			}
 			rest, err := p.again(ctx, j, s.items, lineOptions{to: j.to})
-			if err != nil {
+			if err != nil || f.err != nil { // noted already
 				return err
 			}
 			j.rest = append(j.rest, rest...)

@@ -48,7 +48,8 @@ type folder struct {
 	next   [2]uint32          // everything that is appended from now on stands at or above it
 	status [2]*backend.Status // as listed
 	opened [2]*backend.Selected
-	err    error // why it cannot be done in this pass
+	void   [2]error // by side: why its scan shows nothing
+	err    error    // why it cannot be done in this pass
 
 	mu    sync.Mutex
 	dict  *merge.Dict

@@ -159,7 +159,9 @@ func (p *pass) put(f *folder, to config.Side, it item, e merge.Entry) {
 func (p *pass) look(ctx context.Context, src, dst *backend.Client, f *folder, to config.Side, from uint32, items []item) (map[int]merge.Entry, error) {
 	opened := [2]*backend.SelectCommand{}
 	opened[to] = dst.Select(f.Name[to], backend.SelectOptions{ReadOnly: true})
-	opened[to.Other()] = src.Select(f.Name[to.Other()], backend.SelectOptions{ReadOnly: true})
+	if f.Exists[to.Other()] { // otherwise all originals are gone
+		opened[to.Other()] = src.Select(f.Name[to.Other()], backend.SelectOptions{ReadOnly: true})
+	}
 	var there []uint32
 	flags := map[uint32]merge.Flags{}
 	fetch := dst.Fetch(openRange(max(from, 1)), backend.FetchOptions{Items: []string{"FLAGS"}, Message: func(m *backend.Message) error {
@@ -172,6 +174,9 @@ func (p *pass) look(ctx context.Context, src, dst *backend.Client, f *folder, to
 	}})
 	var exists uint32
 	for side, s := range opened {
+		if s == nil {
+			continue
+		}
 		sel, err := s.Result(ctx)
 		if err != nil {
 			return nil, err
@@ -203,9 +208,12 @@ func (p *pass) look(ctx context.Context, src, dst *backend.Client, f *folder, to
 	for i, it := range items {
 		uids[i], index[it.uid] = it.uid, i
 	}
-	a, err := digests(ctx, src, uids)
-	if err != nil {
-		return nil, err
+	var a []digest
+	var err error
+	if opened[to.Other()] != nil {
+		if a, err = digests(ctx, src, uids); err != nil {
+			return nil, err
+		}
 	}
 	b, err := digests(ctx, dst, there)
 	if err != nil {

@@ -100,6 +100,13 @@ func (p *pass) scan(ctx context.Context) error {
 		wg.Go(func() { errs[side] = p.scanSide(ctx, side, list) })
 	}
 	wg.Wait()
+	for _, f := range list {
+		if err := cmp.Or(f.void[config.Old], f.void[config.New]); err != nil {
+			if err := p.fail(ctx, f, err); err != nil {
+				return err
+			}
+		}
+	}
 	return errors.Join(errs[:]...)
 }
 
@@ -114,13 +121,6 @@ func (p *pass) scanSide(ctx context.Context, side config.Side, list []*folder) e
 	list = slices.DeleteFunc(slices.Clone(list), func(f *folder) bool { return !f.Exists[side] || f.snap[side].mode == scanNone })
 	for tries := 0; len(list) > 0; {
 		done, err := p.scanSome(ctx, side, list)
-		for _, f := range list[:done] {
-			if f.err != nil {
-				if err := p.fail(ctx, f, f.err); err != nil {
-					return err
-				}
-			}
-		}
 		list = list[done:]
 		if done > 0 {
 			tries = 0
@@ -157,7 +157,7 @@ func refused(err error) bool {
 }
 
 // scanSome scans folders in order until all are done or the connection fails, and tells how many are done. What the
-// server says about one folder goes to its err.
+// server says about one folder goes to its void: the other side may be at the same folder.
 func (p *pass) scanSome(ctx context.Context, side config.Side, list []*folder) (done int, err error) {
 	c, err := p.pools[side].get(ctx, "")
 	if err != nil {
@@ -186,7 +186,7 @@ func (p *pass) scanSome(ctx context.Context, side config.Side, list []*folder) (
 			if !refused(err) && !errors.Is(err, errVoid) {
 				return done, err
 			}
-			s.f.err = fmt.Errorf("%s: %w", side, err)
+			s.f.void[side] = fmt.Errorf("%s: %w", side, err)
 		}
 		done++
 	}
