@@ -105,7 +105,8 @@ func (p *pass) flagsOf(ctx context.Context, f *folder) error {
 			return err
 		}
 	}
-	return p.save(ctx, f, Change{})
+	_, err := p.save(ctx, f, Change{})
+	return err
 }
 
 // change does one side's changes in the mailbox that is selected. A change that was done already does no harm.
@@ -214,6 +215,7 @@ func (p *pass) expungesOf(ctx context.Context, f *folder) error {
 	if err := p.load(ctx, f); err != nil {
 		return err
 	}
+	var intents []int64
 	for _, side := range config.Sides {
 		pairs := f.work.expunge[side]
 		if len(pairs) == 0 {
@@ -232,7 +234,9 @@ func (p *pass) expungesOf(ctx context.Context, f *folder) error {
 			if sel.Validity != f.validity(side) {
 				return fmt.Errorf("the mailbox was reset on %s", side)
 			}
-			return p.remove(ctx, c, f, side, uids)
+			ids, err := p.remove(ctx, c, f, side, uids)
+			intents = append(intents, ids...)
+			return err
 		})
 		if err != nil {
 			return err
@@ -247,12 +251,24 @@ func (p *pass) expungesOf(ctx context.Context, f *folder) error {
 	for _, uid := range f.work.drop {
 		f.pairs.remove(uid)
 	}
-	return p.save(ctx, f, Change{})
+	_, err := p.save(ctx, f, Change{DropIntents: intents})
+	return err
 }
 
 // remove expunges messages of the mailbox that is selected, and nothing else: with UIDPLUS by their UIDs; without it
-// \Deleted is taken off all others for a moment (an intent says of which, so that it is set again whatever happens).
-func (p *pass) remove(ctx context.Context, c *backend.Client, f *folder, side config.Side, uids []uint32) error {
+// \Deleted is taken off all others for a moment (an intent says of which, so that it is set again whatever happens). The intents that
+// are returned, also beside an error, go when what was removed is written down.
+func (p *pass) remove(ctx context.Context, c *backend.Client, f *folder, side config.Side, uids []uint32) (intents []int64, err error) {
+	in := Intent{User: p.user, Mailbox: f.box.ID, Side: side, Kind: IntentExpunge, Epoch: p.epoch, Validity: f.validity(side), Payload: encodeUIDs(uids),
+		Created: p.s.o.Now()}
+	a, err := p.write(ctx, Change{AddIntents: []Intent{in}})
+	if err != nil {
+		return nil, err
+	}
+	return a.Intents, p.removeNow(ctx, c, f, side, uids)
+}
+
+func (p *pass) removeNow(ctx context.Context, c *backend.Client, f *folder, side config.Side, uids []uint32) error {
 	if c.Has("UIDPLUS") {
 		if err := storeAll(ctx, c, uids, backend.StoreOptions{Add: []string{`\Deleted`}}); err != nil {
 			return err
@@ -263,11 +279,11 @@ func (p *pass) remove(ctx context.Context, c *backend.Client, f *folder, side co
 		}
 		return waitAll(ctx, list)
 	}
-	var others []item
+	var others []uint32
 	err := c.Search("DELETED", func(r backend.Range) {
 		for u := r.First; u <= r.Last; u++ {
 			if _, ours := slices.BinarySearch(uids, u); !ours {
-				others = append(others, item{uid: u})
+				others = append(others, u)
 			}
 		}
 	}).Wait(ctx)
@@ -277,17 +293,13 @@ func (p *pass) remove(ctx context.Context, c *backend.Client, f *folder, side co
 	var intents []int64
 	if len(others) > 0 {
 		a, err := p.write(ctx, Change{AddIntents: []Intent{{User: p.user, Mailbox: f.box.ID, Side: side, Kind: IntentRestore, Epoch: p.epoch,
-			Validity: f.validity(side), Payload: encodeItems(others), Created: p.s.o.Now()}}})
+			Validity: f.validity(side), Payload: encodeUIDs(others), Created: p.s.o.Now()}}})
 		if err != nil {
 			return err
 		}
 		intents = a.Intents
 	}
-	keep := make([]uint32, len(others))
-	for i, it := range others {
-		keep[i] = it.uid
-	}
-	if err := storeAll(ctx, c, keep, backend.StoreOptions{Remove: []string{`\Deleted`}}); err != nil {
+	if err := storeAll(ctx, c, others, backend.StoreOptions{Remove: []string{`\Deleted`}}); err != nil {
 		return err
 	}
 	if err := storeAll(ctx, c, uids, backend.StoreOptions{Add: []string{`\Deleted`}}); err != nil {
@@ -299,7 +311,7 @@ func (p *pass) remove(ctx context.Context, c *backend.Client, f *folder, side co
 	if len(others) == 0 {
 		return nil
 	}
-	if err := storeAll(ctx, c, keep, backend.StoreOptions{Add: []string{`\Deleted`}}); err != nil {
+	if err := storeAll(ctx, c, others, backend.StoreOptions{Add: []string{`\Deleted`}}); err != nil {
 		return err
 	}
 	_, err = p.write(ctx, Change{DropIntents: intents})

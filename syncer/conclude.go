@@ -160,6 +160,13 @@ func (p *pass) subscribe(ctx context.Context, side config.Side) error {
 // gone deletes a folder that the side that decides has no more, after its time of grace, and when nothing stands in it that
 // the other side has not seen.
 func (p *pass) gone(ctx context.Context, f *folder) error {
+	if !f.Exists[0] && !f.Exists[1] { // nothing is left of it
+		if p.opts.DryRun {
+			return nil
+		}
+		_, err := p.write(ctx, Change{DropMailboxes: []int64{f.box.ID}})
+		return err
+	}
 	side, now := f.Side, p.s.o.Now()
 	messages := int(f.Messages[side])
 	moved := len(f.movedAway) > 0 && len(f.movedAway) >= messages // to where the folder is now, under another name

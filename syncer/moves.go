@@ -304,8 +304,8 @@ func (p *pass) guard() {
 	}
 	for _, f := range p.folders {
 		if f.Action == ActionGone { // its mail goes with it, when its time of grace is over
-			f.work.expunge[follower] = nil
-			f.work.again = true
+			f.work.expunge[follower], f.work.again = nil, true
+			f.work.create, f.work.change = [2][]item{}, [2][]change{} // what else stands in it waits for a person
 		}
 		n, of := len(f.work.expunge[follower]), int(f.box.Pairs)
 		if n == 0 || p.opts.Deletes {

@@ -173,7 +173,8 @@ func (p *pass) saveAnew(ctx context.Context, f *folder) error {
 			f.box.Validity[side], f.box.Cursor[side] = f.opened[side].Validity, Cursor{}
 		}
 	}
-	return p.save(ctx, f, Change{Quarantine: f.quar})
+	_, err := p.save(ctx, f, Change{Quarantine: f.quar})
+	return err
 }
 
 func has(list []merge.Entry, uid uint32) bool {
@@ -231,7 +232,8 @@ func (p *pass) matchNew(ctx context.Context, f *folder, snap [2][]merge.Entry, r
 			f.box.Validity[side] = f.opened[side].Validity
 		}
 	}
-	return true, p.save(ctx, f, Change{})
+	_, err = p.save(ctx, f, Change{})
+	return true, err
 }
 
 func flagsOf(list []merge.Entry, uid uint32) merge.Flags {

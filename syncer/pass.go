@@ -362,7 +362,7 @@ func (p *pass) write(ctx context.Context, c Change) (Applied, error) {
 }
 
 // save writes a folder with its pairs, and whatever else belongs to the same transaction.
-func (p *pass) save(ctx context.Context, f *folder, c Change) error {
+func (p *pass) save(ctx context.Context, f *folder, c Change) (Applied, error) {
 	f.mu.Lock()
 	if f.pairs != nil {
 		f.box.Pairs = int64(f.pairs.len())
@@ -373,15 +373,16 @@ func (p *pass) save(ctx context.Context, f *folder, c Change) error {
 	}
 	c.Mailboxes = append(c.Mailboxes, f.box)
 	f.mu.Unlock()
-	if _, err := p.write(ctx, c); err != nil {
-		return err
+	a, err := p.write(ctx, c)
+	if err != nil {
+		return a, err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.pairs != nil {
 		f.pairs.stored()
 	}
-	return nil
+	return a, nil
 }
 
 // load reads the pairs and flags of a folder, unless they are there.

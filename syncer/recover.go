@@ -41,14 +41,19 @@ func (p *pass) recover(ctx context.Context) error {
 
 func (p *pass) settleIntent(ctx context.Context, f *folder, in Intent) error {
 	st := f.status[in.Side]
-	stale := st == nil || st.Validity != in.Validity
+	stale := st != nil && st.Validity != in.Validity
 	switch {
-	case in.Kind == IntentSuspect && (stale || p.s.o.Now().Sub(in.Created) > suspectTime), stale && in.Kind != IntentSuspect:
+	case st == nil, in.Kind == IntentSuspect && p.s.o.Now().Sub(in.Created) > suspectTime, stale && (in.Kind == IntentExpunge || in.Kind == IntentRestore):
 		_, err := p.write(ctx, Change{DropIntents: []int64{in.ID}})
 		return err
+	case stale: // renumbered, by a rename of ours perhaps: what is there is paired by its content; what came twice, or still comes, is a twin
+		in.Kind, in.Validity, in.UIDNext = IntentSuspect, st.Validity, 1
+		return p.suspect(ctx, in, in.Payload)
 	case in.Kind == IntentSuspect:
 		p.intents = append(p.intents, in)
 		return nil
+	case in.Kind == IntentExpunge:
+		return p.expungeAgain(ctx, f, in)
 	case in.Kind == IntentRestore:
 		return p.restore(ctx, f, in)
 	}
@@ -60,6 +65,19 @@ func (p *pass) settleIntent(ctx context.Context, f *folder, in Intent) error {
 		return err
 	}
 	return p.both(ctx, in.Side, func(src, dst *backend.Client) error { return p.lookFor(ctx, src, dst, f, in, items) })
+}
+
+// suspect replaces an intent by one that says of items that they may still arrive, or have arrived twice.
+func (p *pass) suspect(ctx context.Context, in Intent, items []byte) error {
+	next := in
+	next.ID, next.Kind, next.Payload = 0, IntentSuspect, items
+	a, err := p.write(ctx, Change{DropIntents: []int64{in.ID}, AddIntents: []Intent{next}})
+	if err != nil {
+		return err
+	}
+	next.ID = a.Intents[0]
+	p.intents = append(p.intents, next)
+	return nil
 }
 
 // both runs f with connections to the other side and to a side, and again on others when one fails.
@@ -127,14 +145,18 @@ func (p *pass) lookFor(ctx context.Context, src, dst *backend.Client, f *folder,
 			missing = append(missing, it)
 		}
 	}
-	if len(missing) > 0 && in.Kind == IntentAppend {
+	if len(missing) > 0 {
 		suspect := in
 		suspect.ID, suspect.Kind, suspect.Payload, suspect.Created = 0, IntentSuspect, encodeItems(missing), p.s.o.Now()
 		c.AddIntents = append(c.AddIntents, suspect)
-		p.intents = append(p.intents, suspect)
 	}
-	if err := p.save(ctx, f, c); err != nil {
+	a, err := p.save(ctx, f, c)
+	if err != nil {
 		return err
+	}
+	for i, id := range a.Intents {
+		c.AddIntents[i].ID = id
+		p.intents = append(p.intents, c.AddIntents[i])
 	}
 	p.s.o.Log.Info("went on where a pass had ended", "user", p.user, "folder", f.name(), "found", len(found), "of", len(items))
 	return nil
@@ -276,6 +298,33 @@ func hashOf(c *backend.Client) hasher {
 // openRange is "n:*".
 func openRange(n uint32) string {
 	return string(append(imapwire.AppendUIDs(nil, []uint32{n}), ":*"...))
+}
+
+// expungeAgain carries to its end what was decided: the partners of these messages are gone for good, for UIDs do not come back.
+func (p *pass) expungeAgain(ctx context.Context, f *folder, in Intent) error {
+	items, err := decodeItems(in.Payload)
+	if err != nil {
+		return err
+	}
+	uids := make([]uint32, len(items))
+	for i, it := range items {
+		uids[i] = it.uid
+	}
+	ids := []int64{in.ID}
+	err = p.on(ctx, in.Side, func(c *backend.Client) error {
+		sel, err := c.Select(f.Name[in.Side], backend.SelectOptions{}).Result(ctx)
+		if err != nil || sel.Validity != in.Validity {
+			return err
+		}
+		more, err := p.remove(ctx, c, f, in.Side, uids)
+		ids = append(ids, more...)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	_, err = p.write(ctx, Change{DropIntents: ids})
+	return err
 }
 
 // restore sets \Deleted again on mail of others from which it was taken for a plain EXPUNGE.

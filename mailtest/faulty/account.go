@@ -17,6 +17,8 @@ type Message struct {
 	Date   time.Time
 	Body   []byte
 	ModSeq uint64
+
+	Validity uint32 // of its mailbox, in what Contents gives
 }
 
 func (m *Message) flags() string { return strings.Join(m.Flags, " ") }
@@ -325,7 +327,9 @@ func (a *Account) Contents() map[string][]Message {
 	for name, b := range a.boxes {
 		out[name] = []Message{}
 		for _, m := range b.list {
-			out[name] = append(out[name], *m)
+			c := *m
+			c.Validity = b.validity
+			out[name] = append(out[name], c)
 		}
 	}
 	return out

@@ -206,9 +206,12 @@ func (s *session) run(c *command) error {
 		_, _ = s.c.Write([]byte("* BYE [UNAVAILABLE] going down\r\n"))
 		return errCut
 	case Refuse:
+		if c.name == "SELECT" || c.name == "EXAMINE" {
+			s.box = nil // RFC 9051, section 6.3.2
+		}
 		s.printf("%s NO %s\r\n", c.tag, s.fault.text)
 		return nil
-	case Bad:
+	case Bad: // the mailbox before stays open, if it was a SELECT: some read the RFC so
 		s.printf("%s BAD what?\r\n", c.tag)
 		return nil
 	case Noise:
