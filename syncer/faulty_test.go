@@ -91,7 +91,7 @@ func newFaultyWorld(t testing.TB, old, new faulty.Product, seed uint64) *faultyW
 }
 
 func (w *faultyWorld) did(format string, args ...any) {
-	w.log = append(w.log, fmt.Sprintf(format, args...))
+	w.log = append(w.log, time.Now().Format("05.0000 ")+fmt.Sprintf(format, args...))
 }
 
 func (w *faultyWorld) name(side config.Side, path string) string {
@@ -346,6 +346,11 @@ func (w *faultyWorld) check(t testing.TB, what string, keywords bool) {
 	}
 	if bad {
 		t.Logf("what people did:\n%s", strings.Join(w.log, "\n"))
+		if os.Getenv("MAILGATE_LOG") != "" {
+			for side, h := range w.hosts {
+				t.Logf("%v:\n%s", config.Side(side), strings.Join(h.Trace(), "\n"))
+			}
+		}
 		t.FailNow()
 	}
 }

@@ -17,6 +17,18 @@ type word struct {
 	literal bool
 }
 
+// String is short.
+func (w word) String() string {
+	if !w.isList {
+		return strconv.Quote(w.s[:min(len(w.s), 60)])
+	}
+	out := ""
+	for _, x := range w.list {
+		out += " " + x.String()
+	}
+	return "(" + strings.TrimPrefix(out, " ") + ")"
+}
+
 // command is one line of a client with its literals.
 type command struct {
 	tag, name string // UID is part of the name

@@ -34,6 +34,7 @@ type Host struct {
 	conns  map[net.Conn]bool
 	faults *Faults
 	closed bool
+	trace  []string
 }
 
 // Start starts a host that is sound. It ends with the test.
@@ -64,6 +65,28 @@ func (h *Host) Fail(f *Faults) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.faults = f
+}
+
+// Trace is what was asked and answered, for people, each command a line.
+func (h *Host) Trace() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.trace
+}
+
+// note adds to the trace. The answer may hold anything: only its last line is kept.
+func (h *Host) note(began time.Time, c *command, f fault, out []byte) {
+	line := began.Format("05.0000 ") + c.tag + " " + c.name
+	for _, w := range c.args {
+		line += " " + w.String()
+	}
+	answer := strings.Split(strings.TrimSpace(string(out)), "\r\n")
+	if f.kind != None {
+		line += " !" + f.kind.String()
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.trace = append(h.trace, line+" => "+answer[len(answer)-1])
 }
 
 // Sound ends the faults, cuts all connections, and waits until commands that are late have been done.
@@ -188,6 +211,8 @@ func (s *session) printf(format string, args ...any) { fmt.Fprintf(&s.out, forma
 // run does a command, or what the faults make of it. The answer is in out.
 func (s *session) run(c *command) error {
 	s.fault = fault{}
+	began := time.Now()
+	defer func() { s.h.note(began, c, s.fault, s.out.Bytes()) }()
 	if s.authed && c.name != "LOGOUT" {
 		s.fault = s.h.roll(c.name)
 	}
