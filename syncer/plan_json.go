@@ -48,6 +48,7 @@ type folderJSON struct {
 	MaybeFrom  int64      `json:"maybe_from,omitempty"`
 	Action     Action     `json:"action"`
 	Side       string     `json:"side,omitempty"`
+	Listed     [2]rawName `json:"listed"`
 	From       rawName    `json:"from,omitempty"`
 	Use        string     `json:"special_use,omitempty"`
 	Subscribed [2]bool    `json:"subscribed"`
@@ -64,7 +65,8 @@ func (f Folder) MarshalJSON() ([]byte, error) {
 		Use: f.Use, Subscribed: f.Subscribed, Subscribe: f.Subscribe, Messages: f.Messages, Size: f.Size, Why: f.Why,
 	}
 	j.Name = [2]rawName{rawName(f.Name[0]), rawName(f.Name[1])}
-	if f.Action != ActionPair && f.Action != ActionSkip || f.From != "" {
+	j.Listed = [2]rawName{rawName(f.Listed[0]), rawName(f.Listed[1])}
+	if f.Action != ActionPair && f.Action != ActionSkip {
 		j.Side = f.Side.String()
 	}
 	return json.Marshal(j)
@@ -79,7 +81,7 @@ func (f *Folder) UnmarshalJSON(text []byte) error {
 	*f = Folder{
 		Name: [2]string{string(j.Name[0]), string(j.Name[1])}, Shown: j.Shown, Exists: j.Exists, Selectable: j.Selectable, Known: j.Known,
 		MaybeFrom: j.MaybeFrom, Action: j.Action, From: string(j.From), Use: j.Use, Subscribed: j.Subscribed, Subscribe: j.Subscribe,
-		Messages: j.Messages, Size: j.Size, Why: j.Why,
+		Listed: [2]string{string(j.Listed[0]), string(j.Listed[1])}, Messages: j.Messages, Size: j.Size, Why: j.Why,
 	}
 	if j.Side == config.New.String() {
 		f.Side = config.New
