@@ -311,6 +311,9 @@ func (p *planner) finish() *Plan {
 	}
 	for i := range p.plan.Folders {
 		f := &p.plan.Folders[i]
+		if f.Action == ActionPair || f.Action == ActionSkip {
+			f.Side = config.Old
+		}
 		for side := range f.Name {
 			f.Shown[side] = p.names[side].shown(f.Name[side])
 		}
