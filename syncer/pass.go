@@ -315,7 +315,10 @@ func (p *pass) fill(known []Mailbox) {
 		f.box.Name, f.box.SpecialUse = line.Name, line.Use
 		for side := range f.status {
 			if line.Exists[side] {
-				f.status[side] = status[side][line.Name[side]]
+				f.status[side] = status[side][line.Listed[side]]
+				if p.opts.DryRun { // nothing is renamed: it stays where it is
+					f.Name[side] = line.Listed[side]
+				}
 			}
 		}
 		p.folders = append(p.folders, f)

@@ -76,15 +76,7 @@ func (p *planner) carried(f *Folder) {
 		if !f.Exists[side] {
 			continue
 		}
-		if to := p.after(side, f.Name[side]); to != f.Name[side] {
-			if f.From == "" {
-				f.From = f.Name[side]
-			}
-			f.Name[side] = to
-			if f.Action == ActionPair {
-				f.Side = side
-			}
-		}
+		f.Name[side] = p.after(side, f.Name[side])
 	}
 }
 
@@ -131,7 +123,6 @@ func (p *planner) carryRenames(list []*seen, lines []*Folder) {
 		case p.key(on, cur) == p.key(on, to):
 			f.Action, f.Name[on] = ActionPair, cur
 			if cur != s.at[on].raw {
-				f.Side, f.From = on, s.at[on].raw
 				f.Why = "It moves along with the folder above it."
 			}
 		case e != nil && e.selectable && e != s.at[on] && p.after(on, e.raw) == e.raw:
