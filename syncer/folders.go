@@ -26,6 +26,12 @@ func (p *pass) prepare(ctx context.Context) error {
 			}
 		}
 	}
+	var before []numbered
+	if !p.opts.DryRun {
+		if before, err = p.numbers(ctx); err != nil {
+			return err
+		}
+	}
 	for _, f := range p.folders {
 		switch {
 		case f.Action == ActionRename && p.opts.DryRun:
@@ -45,6 +51,11 @@ func (p *pass) prepare(ctx context.Context) error {
 		if err := p.carriedAlong(ctx, side); err != nil {
 			return err
 		}
+	}
+	if err := p.renumber(ctx, before); err != nil {
+		return err
+	}
+	for _, side := range config.Sides {
 		if err := p.create(ctx, side); err != nil {
 			return err
 		}
@@ -56,7 +67,7 @@ func (p *pass) prepare(ctx context.Context) error {
 func (p *pass) rename(ctx context.Context, f *folder) error {
 	err := p.on(ctx, f.Side, func(c *backend.Client) error {
 		to := f.Name[f.Side]
-		if err := c.Rename(f.From, to).Wait(ctx); err != nil {
+		if err := c.Rename(f.From, to).Wait(ctx); err != nil && !(refused(err) && wasRenamed(ctx, c, f.From, to)) {
 			return err
 		}
 		if f.box.Subscribed { // some servers leave the subscription at the old name, some drop it
@@ -80,6 +91,14 @@ func (p *pass) rename(ctx context.Context, f *folder) error {
 	}
 	p.report.Renamed[f.Side]++
 	return nil
+}
+
+// wasRenamed tells whether a rename that is refused has been carried out already: its answer was lost.
+func wasRenamed(ctx context.Context, c *backend.Client, from, to string) bool {
+	before, after := c.Status(from, "UIDVALIDITY"), c.Status(to, "UIDVALIDITY")
+	_, errFrom := before.Result(ctx)
+	_, errTo := after.Result(ctx)
+	return refused(errFrom) && errTo == nil
 }
 
 // carriedAlong looks at the folders of a side that have another name because a folder above them was renamed: some servers give
