@@ -31,6 +31,15 @@ func (p *pass) conclude(ctx context.Context) error {
 	if p.opts.DryRun {
 		return nil
 	}
+	for _, f := range p.folders { // what was to be moved into a folder that failed still stands where it was
+		for _, steps := range f.steps {
+			for _, st := range steps {
+				if f.err != nil && st.from != nil {
+					st.from.work.again = true
+				}
+			}
+		}
+	}
 	c := Change{Release: p.release, Quarantine: p.newQuarantine}
 	for _, f := range p.folders {
 		if f.err != nil || f.box.ID == 0 || f.Action == ActionGone {

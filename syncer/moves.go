@@ -151,6 +151,12 @@ func (p *pass) findMoves(ctx context.Context, follower config.Side, back bool) e
 			s.pair = from.work.expunge[follower][m.gone.at]
 			s.uid = s.pair.UID[follower]
 		}
+		it := &to.work.create[follower][at] // dated, so that recovery knows it again when its original is gone
+		d := m.fresh.digest
+		if back {
+			d = m.gone.digest
+		}
+		it.date, it.zone, it.dated = d.date, d.zone, true
 		if targets[to] == nil {
 			targets[to] = map[int]source{}
 		}

@@ -12,6 +12,9 @@ import (
 	"mailgate/syncer/merge"
 )
 
+// errReset is a mailbox that began anew while it was worked on.
+var errReset = errors.New("the mailbox was reset meanwhile")
+
 // suspectTime is how long an append of unknown outcome may still come true.
 const suspectTime = 24 * time.Hour
 
@@ -88,7 +91,7 @@ func (p *pass) both(ctx context.Context, to config.Side, f func(src, dst *backen
 			return err
 		}
 		err = f(src, dst)
-		if err != nil && !refused(err) && !isStore(err) {
+		if err != nil && !refused(err) && !isStore(err) && !errors.Is(err, errReset) {
 			p.pools[to.Other()].drop(src)
 			if dst.Err() == nil { // it was the other one: both begin anew
 				_ = dst.Close()
@@ -205,8 +208,8 @@ func (p *pass) look(ctx context.Context, src, dst *backend.Client, f *folder, to
 		}
 		if config.Side(side) == to {
 			exists = sel.Exists
-			if f.box.Validity[to] != 0 && sel.Validity != f.box.Validity[to] {
-				return nil, errors.New("the mailbox was reset meanwhile")
+			if st := f.status[to]; st != nil && sel.Validity != st.Validity {
+				return nil, errReset
 			}
 		}
 	}
