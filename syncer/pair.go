@@ -66,8 +66,8 @@ func (p *pass) mergeFolder(ctx context.Context, f *folder) error {
 		// Fewer messages than what is known and what has changed come to: something vanished and was not told of.
 		if f.snap[side].mode == scanDelta && f.opened[side] != nil && uint32(len(snap[side])) > f.opened[side].Exists {
 			f.snap[side].mode = scanFull
-			if err := p.scanSide(ctx, side, []*folder{f}); err != nil || f.err != nil {
-				return errors.Join(err, f.err)
+			if err := errors.Join(p.scanSide(ctx, side, []*folder{f}), f.scanErr[side]); err != nil {
+				return err
 			}
 			snap[side] = f.whole(side)
 		}

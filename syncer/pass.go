@@ -49,6 +49,8 @@ type folder struct {
 	status [2]*backend.Status // as listed
 	opened [2]*backend.Selected
 	err    error // why it cannot be done in this pass
+	// What a side said at the scan: each side's own, as both are looked at at once.
+	scanErr [2]error
 
 	mu    sync.Mutex
 	dict  *merge.Dict

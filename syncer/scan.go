@@ -100,7 +100,17 @@ func (p *pass) scan(ctx context.Context) error {
 		wg.Go(func() { errs[side] = p.scanSide(ctx, side, list) })
 	}
 	wg.Wait()
-	return errors.Join(errs[:]...)
+	if err := errors.Join(errs[:]...); err != nil {
+		return err
+	}
+	for _, f := range list { // not before: the other side may still have been at it
+		if err := errors.Join(f.scanErr[:]...); err != nil {
+			if err := p.fail(ctx, f, err); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // scanAhead is how many folders are asked for before the first has answered.
@@ -109,18 +119,12 @@ const scanAhead = 8
 // attempts is how often something is begun anew on a fresh connection while it makes no headway.
 const attempts = 3
 
-// scanSide looks at one side of folders, one behind the other without waiting. A connection that breaks is replaced.
+// scanSide looks at one side of folders, one behind the other without waiting. A connection that breaks is replaced. What
+// the server says about one folder goes to its scanErr.
 func (p *pass) scanSide(ctx context.Context, side config.Side, list []*folder) error {
 	list = slices.DeleteFunc(slices.Clone(list), func(f *folder) bool { return !f.Exists[side] || f.snap[side].mode == scanNone })
 	for tries := 0; len(list) > 0; {
 		done, err := p.scanSome(ctx, side, list)
-		for _, f := range list[:done] {
-			if f.err != nil {
-				if err := p.fail(ctx, f, f.err); err != nil {
-					return err
-				}
-			}
-		}
 		list = list[done:]
 		if done > 0 {
 			tries = 0
@@ -156,8 +160,7 @@ func refused(err error) bool {
 	return errors.As(err, &s) && s.Status != "BYE"
 }
 
-// scanSome scans folders in order until all are done or the connection fails, and tells how many are done. What the
-// server says about one folder goes to its err.
+// scanSome scans folders in order until all are done or the connection fails, and tells how many are done.
 func (p *pass) scanSome(ctx context.Context, side config.Side, list []*folder) (done int, err error) {
 	c, err := p.pools[side].get(ctx, "")
 	if err != nil {
@@ -186,7 +189,7 @@ func (p *pass) scanSome(ctx context.Context, side config.Side, list []*folder) (
 			if !refused(err) && !errors.Is(err, errVoid) {
 				return done, err
 			}
-			s.f.err = fmt.Errorf("%s: %w", side, err)
+			s.f.scanErr[side] = fmt.Errorf("%s: %w", side, err)
 		}
 		done++
 	}
