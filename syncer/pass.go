@@ -176,11 +176,12 @@ func (p *pass) run(ctx context.Context) error {
 		return &RefusedError{p.plan}
 	}
 	for _, step := range []func(context.Context) error{p.prepare, p.recover, p.scan, p.pair, p.moves, p.copy, p.flags, p.expunges, p.conclude} {
-		if err := step(ctx); err != nil {
-			return err
-		}
-		if ctx.Err() != nil {
+		err := step(ctx)
+		if ctx.Err() != nil { // whatever the step makes of that
 			return context.Cause(ctx)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
