@@ -63,8 +63,8 @@ func (p *pass) mergeFolder(ctx context.Context, f *folder) error {
 	var snap [2][]merge.Entry
 	for _, side := range config.Sides {
 		snap[side] = f.whole(side)
-		// Fewer messages than what is known and what has changed come to: something vanished and was not told of.
-		if f.snap[side].mode == scanDelta && f.opened[side] != nil && uint32(len(snap[side])) > f.opened[side].Exists {
+		// Not as many messages as what is known and what has changed come to: something was not told of.
+		if f.snap[side].mode == scanDelta && f.opened[side] != nil && uint32(len(snap[side])) != f.opened[side].Exists {
 			f.snap[side].mode = scanFull
 			if err := errors.Join(p.scanSide(ctx, side, []*folder{f}), f.scanErr[side]); err != nil {
 				return err
@@ -89,11 +89,7 @@ func (p *pass) mergeFolder(ctx context.Context, f *folder) error {
 		res = p.merge(f, snap)
 	}
 	p.workOf(f, snap, res)
-	for side := range f.opened {
-		if f.opened[side] != nil {
-			f.box.Validity[side] = f.opened[side].Validity
-		}
-	}
+	f.adopt()
 	if !f.pairsDirty() {
 		f.pairs = nil // they are read again when it is this folder's turn
 	}
@@ -152,12 +148,12 @@ func (p *pass) anew(ctx context.Context, f *folder, snap [2][]merge.Entry) error
 		for _, q := range old {
 			if uid := q.UID[follower]; !paired[uid] && has(snap[follower], uid) {
 				n++
-				f.quar = append(f.quar, Quarantined{User: p.user, Mailbox: f.box.ID, Side: follower, Validity: f.opened[follower].Validity, UID: uid,
+				f.quar = append(f.quar, Quarantined{User: p.user, Mailbox: f.box.ID, Side: follower, Validity: f.validity(follower), UID: uid,
 					Reason: reasonReset, Detail: fmt.Sprintf("the mailbox began anew on %s, and has this message no more", p.authority), First: now, Last: now})
 			}
 		}
 		if n > 0 {
-			p.hold(f, follower, n, len(old), fmt.Sprintf("the mailbox was reset on %s (another UIDVALIDITY): these messages are not there any more; they stay on %s until a person decides", p.authority, follower))
+			p.hold(f, follower, n, len(old), fmt.Sprintf("the mailbox was reset on %s (another UIDVALIDITY, or an older state restored): these messages are not there any more; they stay on %s until a person decides", p.authority, follower))
 		}
 	}
 	p.s.o.Log.Warn("a mailbox began anew", "user", p.user, "folder", f.name(), "pairs_before", len(old), "pairs_now", f.pairs.len())
@@ -226,12 +222,17 @@ func (p *pass) matchNew(ctx context.Context, f *folder, snap [2][]merge.Entry, r
 	if p.opts.DryRun || f.box.ID == 0 {
 		return true, nil
 	}
-	for side := range f.opened {
-		if f.opened[side] != nil {
-			f.box.Validity[side] = f.opened[side].Validity
+	f.adopt()
+	return true, p.save(ctx, f, Change{})
+}
+
+// adopt takes over the UIDVALIDITY that was found. A cursor says nothing of another mailbox.
+func (f *folder) adopt() {
+	for side, sel := range f.opened {
+		if sel != nil && f.box.Validity[side] != sel.Validity {
+			f.box.Validity[side], f.box.Cursor[side] = sel.Validity, Cursor{}
 		}
 	}
-	return true, p.save(ctx, f, Change{})
 }
 
 func flagsOf(list []merge.Entry, uid uint32) merge.Flags {

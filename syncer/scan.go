@@ -48,12 +48,20 @@ func (p *pass) modeOf(f *folder, side config.Side) mode {
 	st, cur := f.status[side], f.box.Cursor[side]
 	switch {
 	case st == nil || !st.HasHighestModSeq || st.HighestModSeq == 0 || cur.HighestModSeq == 0,
-		st.Validity != f.box.Validity[side], p.s.o.Now().Sub(cur.Scanned) > fullEvery:
+		st.Validity != f.box.Validity[side], p.s.o.Now().Sub(cur.Scanned) > fullEvery,
+		st.HighestModSeq < cur.HighestModSeq, f.turnedBack(side): // an index was lost, or a backup restored: its count begins anew
 		return scanFull
 	case st.HighestModSeq == cur.HighestModSeq && st.UIDNext == cur.UIDNext && st.Messages == cur.Messages && !p.due(f, side):
 		return scanNone
 	}
 	return scanDelta
+}
+
+// turnedBack tells that UIDs of a side that were given out will be given out again, under the same UIDVALIDITY: a backup was
+// restored. A pair's UID may be that of other mail then.
+func (f *folder) turnedBack(side config.Side) bool {
+	st := f.status[side]
+	return st != nil && st.Validity == f.box.Validity[side] && st.UIDNext != 0 && st.UIDNext < f.box.Cursor[side].UIDNext
 }
 
 // due tells whether mail in quarantine is to be tried again.
@@ -296,7 +304,7 @@ func (s *scanning) take(ctx context.Context, p *pass, expunged *atomic.Uint32) e
 	}
 	f, snap := s.f, s.f.snap[s.side]
 	f.opened[s.side] = sel
-	if f.pairs.len() > 0 && sel.Validity != f.box.Validity[s.side] {
+	if f.pairs.len() > 0 && (sel.Validity != f.box.Validity[s.side] || f.turnedBack(s.side)) {
 		f.reset[s.side] = true
 		if snap.mode == scanDelta { // what was asked for was about another mailbox
 			*snap = snapshot{mode: scanFull}
