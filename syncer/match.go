@@ -118,7 +118,7 @@ func headerDigest(b []byte) (sum [12]byte, weak bool) {
 		h.Write([]byte{0})
 	}
 	copy(sum[:], h.Sum(nil))
-	return sum, len(values["message-id"]) == 0
+	return sum, len(bytes.TrimSpace(values["message-id"])) == 0
 }
 
 // bodies hashes messages of the mailbox that is selected, whole or without their headers. Line ends are made alike and an

@@ -123,8 +123,8 @@ func (p *pass) findMoves(ctx context.Context, follower config.Side, back bool) e
 	var found []moved
 	for _, n := range fresh {
 		k := key{n.date, n.size, n.header}
-		// Unique on both sides, or it is no proof: then they are copied, which is never wrong.
-		if g := left[k]; n.digest.uid != 0 && len(g) == 1 && counts[k] == 1 && gone[g[0]].f != n.f {
+		// Unique on both sides, and with a Message-ID, or it is no proof: then they are copied, which is never wrong.
+		if g := left[k]; n.digest.uid != 0 && !n.weak && len(g) == 1 && counts[k] == 1 && gone[g[0]].f != n.f {
 			found = append(found, moved{gone[g[0]], n})
 		}
 	}
