@@ -87,6 +87,12 @@ func (p *pass) mergeFolder(ctx context.Context, f *folder) error {
 	}
 	if matched {
 		res = p.merge(f, snap)
+		if !p.opts.DryRun && f.box.ID != 0 {
+			f.adopt()
+			if err := p.save(ctx, f, Change{}); err != nil {
+				return err
+			}
+		}
 	}
 	p.workOf(f, snap, res)
 	f.adopt()
@@ -219,11 +225,7 @@ func (p *pass) matchNew(ctx context.Context, f *folder, snap [2][]merge.Entry, r
 	if err != nil {
 		return false, err
 	}
-	if p.opts.DryRun || f.box.ID == 0 {
-		return true, nil
-	}
-	f.adopt()
-	return true, p.save(ctx, f, Change{})
+	return true, nil
 }
 
 // adopt takes over the UIDVALIDITY that was found. A cursor says nothing of another mailbox.
