@@ -284,20 +284,34 @@ const (
 )
 
 // guard keeps deletes back that look like an accident: a mailbox that lost much, or all of its mail, and an account that
-// lost most of its folders.
+// lost most of its folders, or much or all of its mail, be it little by little.
 func (p *pass) guard() {
 	follower := p.authority.Other()
 	gone, known := 0, 0
+	lost, all := 0, 0      // messages of the folders that are there
+	lostAll, inAll := 0, 0 // and with those of folders that are not
 	for _, f := range p.folders {
-		if f.box.ID != 0 && f.box.Pairs > 0 {
-			known++
-			if f.Action == ActionGone && f.Side == follower {
+		if f.box.ID == 0 || f.box.Pairs == 0 {
+			continue
+		}
+		n, of := len(f.work.expunge[follower]), f.agreed()-len(f.work.drop)-len(f.movedAway)
+		known++
+		inAll, lostAll = inAll+of, lostAll+n
+		if f.Action == ActionGone {
+			if f.Side == follower {
 				gone++
 			}
+			continue
 		}
+		lost, all = lost+n, all+of
 	}
-	if gone > 1 && gone*2 > known {
+	switch {
+	case gone > 1 && gone*2 > known:
 		p.guarded = fmt.Sprintf("%d of %d folders are gone from %s", gone, known, p.authority)
+	case lostAll >= inAll && lostAll > guardEmptied:
+		p.guarded = fmt.Sprintf("the account is empty on %s", p.authority)
+	case lost > max(guardMessages, all/guardShare):
+		p.guarded = fmt.Sprintf("more than %d and more than one in %d messages of the account are gone from %s", guardMessages, guardShare, p.authority)
 	}
 	if p.opts.Deletes {
 		p.guarded = ""
@@ -307,7 +321,7 @@ func (p *pass) guard() {
 			f.work.expunge[follower] = nil
 			f.work.again = true
 		}
-		n, of := len(f.work.expunge[follower]), int(f.box.Pairs)
+		n, of := len(f.work.expunge[follower]), f.agreed()
 		if n == 0 || p.opts.Deletes {
 			continue
 		}
@@ -322,8 +336,17 @@ func (p *pass) guard() {
 		if why == "" {
 			continue
 		}
-		p.hold(f, follower, n, of, why+"; if that is meant, run the pass with --deletes")
+		p.hold(f, follower, n, int(f.box.Pairs), why+"; if that is meant, run the pass with --deletes")
 		f.work.expunge[follower] = nil
 		f.work.again = true
 	}
+}
+
+// agreed is how much mail both sides had when they were last in agreement. What has arrived since is no sign that the rest was
+// deleted by a person: deletes that are kept back stay so when mail comes in.
+func (f *folder) agreed() int {
+	if f.work.merged {
+		return f.work.agreed
+	}
+	return int(f.box.Pairs)
 }

@@ -16,6 +16,7 @@ import (
 // work is what is to be done in one folder.
 type work struct {
 	merged  bool
+	agreed  int             // pairs of when both sides were last in agreement
 	create  [2][]item       // on that side, ascending by the original's UID
 	expunge [2][]merge.Pair // on that side
 	change  [2][]change
@@ -295,6 +296,12 @@ func (p *pass) workOf(f *folder, snap [2][]merge.Entry, res merge.Result) {
 	}
 	for _, r := range res.Rebase {
 		w.rebase = append(w.rebase, rebase{pairs[r.Pair].UID[config.Old], r.Base})
+	}
+	next := f.box.Cursor[p.authority].UIDNext
+	for _, q := range pairs {
+		if next == 0 || q.UID[p.authority] < next {
+			w.agreed++
+		}
 	}
 	w.merged = true
 	p.progress(func(g *Progress) {
