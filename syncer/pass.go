@@ -369,6 +369,13 @@ func (p *pass) save(ctx context.Context, f *folder, c Change) error {
 	if f.pairs != nil {
 		f.box.Pairs = int64(f.pairs.len())
 		c.Chunks = append(c.Chunks, f.pairs.changed(f.box.ID)...)
+		f.quar = slices.DeleteFunc(f.quar, func(q Quarantined) bool {
+			if q.Validity != f.validity(q.Side) || !f.pairs.wrote(q.Side, q.UID) {
+				return false
+			}
+			c.Release = append(c.Release, q) // it has its copy now
+			return true
+		})
 	}
 	if f.dict != nil {
 		f.box.Flags = f.dict.Encode()
