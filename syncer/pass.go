@@ -98,7 +98,7 @@ func (p *pass) close() {
 	var rest []*backend.Client
 	for side, pl := range p.pools {
 		list := pl.take()
-		if p.s.o.Keep > 0 && len(list) > 0 {
+		if p.s.o.Keep > 0 && len(list) > 0 && leave(list[0]) {
 			keep[side], list = list[0], list[1:]
 		}
 		rest = append(rest, list...)

@@ -3,6 +3,7 @@ package syncer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -131,7 +132,9 @@ func (p *pass) lookFor(ctx context.Context, src, dst *backend.Client, f *folder,
 		suspect := in
 		suspect.ID, suspect.Kind, suspect.Payload, suspect.Created = 0, IntentSuspect, encodeItems(missing), p.s.o.Now()
 		c.AddIntents = append(c.AddIntents, suspect)
+		p.mu.Lock() // several folders may be looked through at once
 		p.intents = append(p.intents, suspect)
+		p.mu.Unlock()
 	}
 	if err := p.save(ctx, f, c); err != nil {
 		return err
@@ -281,8 +284,12 @@ func (p *pass) restore(ctx context.Context, f *folder, in Intent) error {
 		uids[i] = it.uid
 	}
 	err = p.on(ctx, in.Side, func(c *backend.Client) error {
-		if _, err := c.Select(f.Name[in.Side], backend.SelectOptions{}).Result(ctx); err != nil {
+		sel, err := c.Select(f.Name[in.Side], backend.SelectOptions{}).Result(ctx)
+		if err != nil {
 			return err
+		}
+		if sel.Validity != in.Validity {
+			return fmt.Errorf("the mailbox was reset on %s", in.Side)
 		}
 		return storeAll(ctx, c, uids, backend.StoreOptions{Add: []string{`\Deleted`}})
 	})
