@@ -175,7 +175,8 @@ func (p *pass) run(ctx context.Context) error {
 	if len(p.plan.Refused()) > 0 {
 		return &RefusedError{p.plan}
 	}
-	for _, step := range []func(context.Context) error{p.prepare, p.recover, p.scan, p.pair, p.moves, p.copy, p.flags, p.expunges, p.conclude} {
+	for _, step := range []func(context.Context) error{p.prepare, p.recover, p.scan, p.pair, p.moves,
+		p.stays, p.copy, p.stays, p.flags, p.stays, p.expunges, p.stays, p.conclude} {
 		err := step(ctx)
 		if ctx.Err() != nil { // whatever the step makes of that
 			return context.Cause(ctx)
@@ -185,6 +186,16 @@ func (p *pass) run(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// stays sees to it that the same side still decides: a pass that was begun before a flip ends before it writes what the other side
+// has not said.
+func (p *pass) stays(ctx context.Context) error {
+	side, epoch, err := p.s.o.Route(ctx, p.user)
+	if err == nil && (side != p.authority || epoch != p.epoch) {
+		err = fmt.Errorf("%s: %w", p.user, ErrMoved)
+	}
+	return err
 }
 
 // list learns what both sides hold, and makes the plan.
