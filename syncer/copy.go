@@ -625,6 +625,10 @@ var (
 	errVanished   = errors.New("the server said OK, and has the message not")
 )
 
+// reasonVanished is the quarantine of what a server took and nobody can find. It may be there, changed beyond recognition: it is not
+// given to it a second time unless a person says so.
+const reasonVanished = "vanished"
+
 // paired notes that an item has a copy.
 func (l *line) paired(j *job, it item, uid uint32) {
 	f, to := j.f, j.to
