@@ -113,12 +113,20 @@ func (p *pass) flagsOf(ctx context.Context, f *folder) error {
 func (p *pass) change(ctx context.Context, c *backend.Client, f *folder, side config.Side, sel *backend.Selected, changes []change) error {
 	type sent struct {
 		change
+		lost []string // of add, what the side does not take
 		list []*backend.Command
 	}
 	var all []sent
 	for _, x := range changes {
-		x.add = slices.DeleteFunc(slices.Clone(x.add), func(flag string) bool { return !sel.CanKeep(flag) })
 		s := sent{change: x}
+		x.add = slices.DeleteFunc(slices.Clone(x.add), func(flag string) bool {
+			if sel.CanKeep(flag) {
+				return false
+			}
+			s.lost = append(s.lost, flag)
+			return true
+		})
+		s.add = x.add
 		for _, set := range uidSets(x.pairs, side) {
 			if len(x.add) > 0 {
 				s.list = append(s.list, c.Store(set, backend.StoreOptions{Add: x.add}))
@@ -140,18 +148,16 @@ func (p *pass) change(ctx context.Context, c *backend.Client, f *folder, side co
 			}
 		}
 		if refusedOne { // one flag too many spoils all of them
-			kept := s.add[:0:0]
 			for _, flag := range s.add {
-				switch err := storeSets(ctx, c, uidSets(s.pairs, side), backend.StoreOptions{Add: []string{flag}}); {
-				case err == nil:
-					kept = append(kept, flag)
-				case !refused(err):
+				err := storeSets(ctx, c, uidSets(s.pairs, side), backend.StoreOptions{Add: []string{flag}})
+				if err != nil && !refused(err) {
 					return err
-				default:
+				}
+				if err != nil {
+					s.lost = append(s.lost, flag)
 					p.count(func(r *Report) { r.Lost[flag] += int64(len(s.pairs)) })
 				}
 			}
-			s.add = kept
 			if len(s.remove) > 0 {
 				if err := storeSets(ctx, c, uidSets(s.pairs, side), backend.StoreOptions{Remove: s.remove}); err != nil {
 					return err
@@ -159,7 +165,7 @@ func (p *pass) change(ctx context.Context, c *backend.Client, f *folder, side co
 			}
 		}
 		f.mu.Lock()
-		kept := f.keeps(s.base[side], s.add, sel)
+		kept := f.without(s.base[side], s.lost)
 		for _, q := range s.pairs {
 			if q, ok := f.pairs.find(q.UID[config.Old]); ok && q.Base[side] != kept {
 				q.Base[side] = kept
@@ -172,15 +178,15 @@ func (p *pass) change(ctx context.Context, c *backend.Client, f *folder, side co
 	return nil
 }
 
-// keeps is a set of flags without those that a side was to get and did not take. The caller holds mu.
-func (f *folder) keeps(id merge.Flags, added []string, sel *backend.Selected) merge.Flags {
-	list := f.dict.List(id)
-	kept := slices.DeleteFunc(slices.Clone(list), func(flag string) bool {
-		return !sel.CanKeep(flag) && !slices.ContainsFunc(added, func(a string) bool { return strings.EqualFold(a, flag) })
-	})
-	if len(kept) == len(list) {
+// without is a set of flags less some: what a side was to get and did not take is not in its base, or it would look as if somebody
+// had taken it off there. The caller holds mu.
+func (f *folder) without(id merge.Flags, lost []string) merge.Flags {
+	if len(lost) == 0 {
 		return id
 	}
+	kept := slices.DeleteFunc(f.dict.List(id), func(flag string) bool {
+		return slices.ContainsFunc(lost, func(l string) bool { return strings.EqualFold(l, flag) })
+	})
 	return f.dict.ID([]byte(strings.Join(kept, " ")))
 }
 

@@ -93,7 +93,7 @@ func (p *pass) insist(ctx context.Context, j *job) error {
 	for _, a := range attempts {
 		var try []item
 		rest = slices.DeleteFunc(rest, func(r refusal) bool {
-			if a.only(r) && !isQuota(r.err) && !errors.Is(r.err, errUnreadable) {
+			if a.only(r) && !isQuota(r.err) && !errors.Is(r.err, errUnreadable) && !errors.Is(r.err, errVanished) {
 				try = append(try, r.item)
 				return true
 			}
@@ -161,10 +161,13 @@ func (p *pass) quarantine(ctx context.Context, j *job, rest []refusal) error {
 // class puts a refusal under a heading.
 func class(err error) string {
 	var s *backend.StatusError
-	if !errors.As(err, &s) {
-		if errors.Is(err, errUnreadable) {
-			return "unreadable"
-		}
+	switch {
+	case errors.As(err, &s):
+	case errors.Is(err, errUnreadable):
+		return "unreadable"
+	case errors.Is(err, errVanished):
+		return reasonVanished
+	default:
 		return "unknown"
 	}
 	text := strings.ToLower(s.Text)

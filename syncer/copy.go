@@ -208,6 +208,7 @@ func (p *pass) resume(ctx context.Context, j *job) error {
 		if err := p.settleIntent(ctx, f, in); err != nil {
 			return err
 		}
+		f.work.again = true // the flags of what was found are those of the copy: the next pass looks at the original's
 	}
 	// An item is through when its original is in a pair whose copy is not the one that was gone.
 	from := j.to.Other()
@@ -406,7 +407,7 @@ func (f *folder) nextUID(side config.Side) uint32 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	n := f.next[side]
-	if st := f.status[side]; st != nil {
+	if st := f.status[side]; st != nil && st.Validity == f.validity(side) { // another mailbox's says nothing
 		n = max(n, st.UIDNext)
 	}
 	return n
@@ -623,6 +624,10 @@ var (
 	errUnreadable = errors.New("the server does not give this message")
 	errVanished   = errors.New("the server said OK, and has the message not")
 )
+
+// reasonVanished is the quarantine of what a server took and nobody can find. It may be there, changed beyond recognition: it is not
+// given to it a second time unless a person says so.
+const reasonVanished = "vanished"
 
 // paired notes that an item has a copy.
 func (l *line) paired(j *job, it item, uid uint32) {

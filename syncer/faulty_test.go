@@ -33,9 +33,9 @@ type faultyWorld struct {
 	subs  map[string]bool // by path
 	log   []string        // what people did
 
-	keywords bool               // OLD keeps them
+	keywords bool                  // OLD keeps them
 	doubt    [2]map[[2]uint32]bool // by side, UIDVALIDITY and UID of what waits for a person
-	used     map[string]bool    // paths that are not to be used again: a new folder of that name would be the old one, reset
+	used     map[string]bool       // paths that are not to be used again: a new folder of that name would be the old one, reset
 }
 
 // letterRecord is a message that has to be there.

@@ -48,8 +48,9 @@ type folder struct {
 	next   [2]uint32          // everything that is appended from now on stands at or above it
 	status [2]*backend.Status // as listed
 	opened [2]*backend.Selected
-	void   [2]error // by side: why its scan shows nothing
-	err    error    // why it cannot be done in this pass
+	err    error // why it cannot be done in this pass
+	// What a side said at the scan: each side's own, as both are looked at at once.
+	scanErr [2]error
 
 	mu    sync.Mutex
 	dict  *merge.Dict
@@ -97,7 +98,7 @@ func (p *pass) close() {
 	var rest []*backend.Client
 	for side, pl := range p.pools {
 		list := pl.take()
-		if p.s.o.Keep > 0 && len(list) > 0 {
+		if p.s.o.Keep > 0 && len(list) > 0 && leave(list[0]) {
 			keep[side], list = list[0], list[1:]
 		}
 		rest = append(rest, list...)
@@ -174,15 +175,27 @@ func (p *pass) run(ctx context.Context) error {
 	if len(p.plan.Refused()) > 0 {
 		return &RefusedError{p.plan}
 	}
-	for _, step := range []func(context.Context) error{p.prepare, p.recover, p.scan, p.pair, p.moves, p.copy, p.flags, p.expunges, p.conclude} {
-		if err := step(ctx); err != nil {
-			return err
-		}
-		if ctx.Err() != nil {
+	for _, step := range []func(context.Context) error{p.prepare, p.recover, p.scan, p.pair, p.moves,
+		p.stays, p.copy, p.stays, p.flags, p.stays, p.expunges, p.stays, p.conclude} {
+		err := step(ctx)
+		if ctx.Err() != nil { // whatever the step makes of that
 			return context.Cause(ctx)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// stays sees to it that the same side still decides: a pass that was begun before a flip ends before it writes what the other side
+// has not said.
+func (p *pass) stays(ctx context.Context) error {
+	side, epoch, err := p.s.o.Route(ctx, p.user)
+	if err == nil && (side != p.authority || epoch != p.epoch) {
+		err = fmt.Errorf("%s: %w", p.user, ErrMoved)
+	}
+	return err
 }
 
 // list learns what both sides hold, and makes the plan.
@@ -370,6 +383,13 @@ func (p *pass) save(ctx context.Context, f *folder, c Change) (Applied, error) {
 	if f.pairs != nil {
 		f.box.Pairs = int64(f.pairs.len())
 		c.Chunks = append(c.Chunks, f.pairs.changed(f.box.ID)...)
+		f.quar = slices.DeleteFunc(f.quar, func(q Quarantined) bool {
+			if q.Validity != f.validity(q.Side) || !f.pairs.wrote(q.Side, q.UID) {
+				return false
+			}
+			c.Release = append(c.Release, q) // it has its copy now
+			return true
+		})
 	}
 	if f.dict != nil {
 		f.box.Flags = f.dict.Encode()

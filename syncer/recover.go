@@ -3,6 +3,7 @@ package syncer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -79,6 +80,8 @@ func (p *pass) suspect(ctx context.Context, in Intent, items []byte) error {
 		return err
 	}
 	next.ID = a.Intents[0]
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.intents = append(p.intents, next)
 	return nil
 }
@@ -157,6 +160,8 @@ func (p *pass) lookFor(ctx context.Context, src, dst *backend.Client, f *folder,
 	if err != nil {
 		return err
 	}
+	p.mu.Lock() // several folders may be looked through at once
+	defer p.mu.Unlock()
 	for i, id := range a.Intents {
 		c.AddIntents[i].ID = id
 		p.intents = append(p.intents, c.AddIntents[i])
@@ -253,11 +258,35 @@ func (p *pass) look(ctx context.Context, src, dst *backend.Client, f *folder, to
 		found[index[a[x[0]].uid]] = merge.Entry{UID: b[x[1]].uid}
 		taken[b[x[1]].uid] = true
 	}
+	rewritten(index, a, b, found, taken)
 	orphans(items, a, b, found, taken)
 	for i, e := range found {
 		found[i] = merge.Entry{UID: e.UID, Flags: flags[e.UID]}
 	}
 	return found, nil
+}
+
+// rewritten finds the copies that a server has changed while it stored them: they arrived since, and have the Message-ID and the date
+// that was asked for.
+func rewritten(index map[uint32]int, originals, there []digest, found map[int]merge.Entry, taken map[uint32]bool) {
+	type key struct {
+		date int64
+		id   [12]byte
+	}
+	left := map[key][]uint32{}
+	for _, d := range there {
+		if !d.weak && !taken[d.uid] {
+			left[key{d.date, d.id}] = append(left[key{d.date, d.id}], d.uid)
+		}
+	}
+	for _, d := range originals {
+		i, k := index[d.uid], key{d.date, d.id}
+		if _, ok := found[i]; ok || d.weak || len(left[k]) == 0 {
+			continue
+		}
+		found[i], taken[left[k][0]] = merge.Entry{UID: left[k][0]}, true
+		left[k] = left[k][1:]
+	}
 }
 
 // orphans finds the copies of messages whose originals have been deleted since: those of the same date that stand in the
@@ -341,8 +370,12 @@ func (p *pass) restore(ctx context.Context, f *folder, in Intent) error {
 		uids[i] = it.uid
 	}
 	err = p.on(ctx, in.Side, func(c *backend.Client) error {
-		if _, err := c.Select(f.Name[in.Side], backend.SelectOptions{}).Result(ctx); err != nil {
+		sel, err := c.Select(f.Name[in.Side], backend.SelectOptions{}).Result(ctx)
+		if err != nil {
 			return err
+		}
+		if sel.Validity != in.Validity {
+			return fmt.Errorf("the mailbox was reset on %s", in.Side)
 		}
 		return storeAll(ctx, c, uids, backend.StoreOptions{Add: []string{`\Deleted`}})
 	})
