@@ -34,6 +34,7 @@ func (p *pass) prepare(ctx context.Context) error {
 	}
 	for _, f := range p.folders {
 		switch {
+		case f.err != nil:
 		case f.Action == ActionRename && p.opts.DryRun:
 			p.report.Renamed[f.Side]++
 		case f.Action == ActionRename:
