@@ -45,7 +45,7 @@ func (c *Client) searchResponse() error {
 			}
 			f(Range{n, n})
 		default: // the end, or (MODSEQ n)
-			return c.skipLine()
+			return c.r.SkipLine()
 		}
 	}
 }
@@ -65,7 +65,7 @@ func (c *Client) esearchResponse() error {
 		case '\r', '\n':
 			return c.r.EndOfLine()
 		case '(':
-			if _, err := c.value(0, 1024); err != nil {
+			if _, err := c.value(1024); err != nil {
 				return err
 			}
 			continue
@@ -87,7 +87,7 @@ func (c *Client) esearchResponse() error {
 			if err := c.r.Expect(' '); err != nil {
 				return err
 			}
-			if _, err := c.value(0, 1024); err != nil {
+			if _, err := c.value(1024); err != nil {
 				return err
 			}
 		}
@@ -130,7 +130,7 @@ func (c *Client) vanishedResponse() error {
 		return err
 	}
 	if b == '(' {
-		if _, err := c.value(0, 64); err != nil {
+		if _, err := c.value(64); err != nil {
 			return err
 		}
 		if err := c.r.Expect(' '); err != nil {
@@ -147,7 +147,7 @@ func (c *Client) vanishedResponse() error {
 	if err := c.set(f); err != nil {
 		return err
 	}
-	return c.skipLine()
+	return c.r.SkipLine()
 }
 
 // Store is UID STORE +FLAGS.SILENT or -FLAGS.SILENT.
@@ -189,8 +189,16 @@ func (c *Client) copyOrMove(name, uids, to string) *CopyCommand {
 		_, _ = fmt.Sscan(f[0], &validity)
 		from, err := expand(f[1])
 		to, err2 := expand(f[2])
-		if err := errors.Join(err, err2); err != nil || len(from) != len(to) {
-			x.err = fmt.Errorf("%s: COPYUID %s cannot be understood", name, printable(code.Args))
+		err = errors.Join(err, err2)
+		switch {
+		case err != nil:
+			x.err = fmt.Errorf("%s: COPYUID %s: %w", name, printable(code.Args), err)
+		case len(from) != len(to):
+			x.err = fmt.Errorf("%s: COPYUID %s pairs %d UIDs with %d", name, printable(code.Args), len(from), len(to))
+		case len(x.got.From)+len(from) > maxExpand:
+			x.err = fmt.Errorf("%s: COPYUID: %w", name, tooMany("UIDs", maxExpand))
+		}
+		if x.err != nil {
 			return
 		}
 		x.got.Validity = validity
@@ -208,14 +216,14 @@ func (x *CopyCommand) Result(ctx context.Context) (Copied, error) {
 	return x.got, x.err
 }
 
-// maxExpand bounds the numbers of one COPYUID or APPENDUID.
-const maxExpand = 1 << 20
-
 // expand writes a set out, in its order.
 func expand(set string) (out []uint32, err error) {
 	err = imapwire.ParseSet([]byte(set), func(first, last uint32) error {
-		if first == 0 || last < first || int64(last)-int64(first) >= int64(maxExpand-len(out)) {
-			return errors.New("set too large")
+		switch {
+		case first == 0 || last == 0:
+			return errors.New("a star among UIDs")
+		case int64(last)-int64(first) >= int64(maxExpand-len(out)):
+			return tooMany("UIDs", maxExpand)
 		}
 		for u := first; ; u++ {
 			out = append(out, u)
