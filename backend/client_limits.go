@@ -14,7 +14,7 @@ const (
 	maxOther     = 1 << 20   // bytes of Message.Other
 	maxCode      = 4 << 20   // bytes of a response code: MODIFIED, COPYUID and APPENDUID of 350,000 sparse UIDs at least
 	maxExpand    = 1 << 20   // UIDs of one command's COPYUID, or of APPENDUID
-	maxMailboxes = 64 << 20  // bytes of what LIST says, kept until all is known
+	maxMailboxes = 32 << 20  // bytes of what LIST says, kept until all is known
 	maxList      = 1000      // namespaces; capabilities that are on
 	spoolMemory  = 64 << 10  // bytes of bodies held in memory because their UID is not known yet
 	spoolFiles   = 64        // such bodies of one message

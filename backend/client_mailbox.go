@@ -93,33 +93,21 @@ func (c *Client) listEntry() (e ListEntry, err error) {
 	if err := c.r.Expect(' '); err != nil {
 		return e, err
 	}
-	if e.Name, err = c.astring(); err != nil {
+	if e.Name, err = c.mailboxName(); err != nil {
 		return e, err
 	}
-	for { // extended data, and whatever an atom should not have held
+	for { // extended data
 		b, err := c.r.Peek()
 		if err != nil {
 			return e, err
 		}
-		if b == '\r' || b == '\n' {
+		switch b {
+		case '\r', '\n':
 			return e, c.r.EndOfLine()
-		}
-		if b != ' ' { // a name with parentheses, sent as an atom
-			more, err := c.r.Next()
-			if err != nil {
-				return e, err
-			}
-			rest, err := c.r.Word()
-			if err != nil {
-				return e, err
-			}
-			e.Name += string(more) + string(rest)
-			if len(e.Name) > maxName {
-				return e, tooMany("bytes of a mailbox name", maxName)
-			}
+		case ' ':
+			_, _ = c.r.Next()
 			continue
 		}
-		_, _ = c.r.Next()
 		v, err := c.value(maxItem)
 		if err != nil {
 			return e, err
@@ -269,32 +257,13 @@ func (c *Client) statusResponse() error {
 	var s Status
 	err := c.r.Expect(' ')
 	if err == nil {
-		s.Name, err = c.astring()
+		s.Name, err = c.mailboxName()
+	}
+	if err == nil {
+		err = c.r.Expect(' ')
 	}
 	if err != nil {
 		return err
-	}
-	for { // spaces, or the rest of a name with parentheses
-		if ok, err := c.r.Take(' '); err != nil {
-			return err
-		} else if ok {
-			break
-		}
-		b, err := c.r.Peek()
-		if err != nil {
-			return err
-		}
-		if b == '\r' || b == '\n' {
-			return fmt.Errorf("%w: STATUS without a list", imapwire.ErrGrammar)
-		}
-		_, _ = c.r.Next()
-		rest, err := c.r.Word()
-		if err != nil {
-			return err
-		}
-		if s.Name += string(b) + string(rest); len(s.Name) > maxName {
-			return tooMany("bytes of a mailbox name", maxName)
-		}
 	}
 	text, err := c.value(maxItem)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -409,11 +410,11 @@ func (c *Client) value(max int) (string, error) {
 				break
 			}
 			l := c.r.Literal(n)
-			text, err := io.ReadAll(io.LimitReader(l, int64(max-len(out))))
-			if err != nil {
+			at, room := len(out), int(min(n, int64(max-len(out))))
+			out = slices.Grow(out, room)[:at+room]
+			if _, err := io.ReadFull(l, out[at:]); err != nil {
 				return "", err
 			}
-			keep(text...)
 			if err := l.Rest(); err != nil {
 				return "", err
 			}
@@ -451,9 +452,32 @@ func (c *Client) astring() (string, error) {
 		text, err := io.ReadAll(c.r.Literal(n))
 		return string(text), err
 	}
-	// Some servers send names with parentheses as atoms.
 	w, err := c.r.Word()
 	return string(w), err
+}
+
+// mailboxName takes the name of a mailbox, up to the space or the end of the line behind it: some servers send names with
+// parentheses as atoms.
+func (c *Client) mailboxName() (string, error) {
+	name, err := c.astring()
+	if err != nil {
+		return "", err
+	}
+	b, err := c.r.Peek()
+	if err != nil || b == ' ' || b == '\r' || b == '\n' {
+		return name, err
+	}
+	whole := []byte(name)
+	for ; b != ' ' && b != '\r' && b != '\n'; b, err = c.r.Peek() {
+		if err != nil {
+			return "", err
+		}
+		if whole = append(whole, b); len(whole) > maxName {
+			return "", tooMany("bytes of a mailbox name", maxName)
+		}
+		_, _ = c.r.Next()
+	}
+	return string(whole), err
 }
 
 // literalOrAtom takes the head of a literal or literal8; or an atom that begins with a tilde, and then the size is -1.
