@@ -240,7 +240,7 @@ func TestSlowHandler(t *testing.T) {
 			n, _ = server.Read(line)
 			tag, _, _ = strings.Cut(string(line[:n]), " ")
 			p.say("%s OK\n", tag)
-			n, _ = server.Read(line) // and then it is silent
+			_, _ = server.Read(line) // and then it is silent
 			_, _ = io.Copy(io.Discard, server)
 		}()
 		seen := 0

@@ -73,7 +73,7 @@ func (p *peer) say(format string, args ...any) {
 	_, _ = fmt.Fprintf(p.conn, strings.ReplaceAll(format, "\n", "\r\n"), args...)
 }
 
-func ctx(t *testing.T) context.Context {
+func ctx(t testing.TB) context.Context {
 	c, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	t.Cleanup(cancel)
 	return c
