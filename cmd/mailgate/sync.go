@@ -139,8 +139,12 @@ func (s *syncing) Sync(ctx context.Context, verb string, form url.Values, progre
 		return nil, err
 	}
 	defer leave()
-	if err := s.accounts.prove(ctx, y, user, slices.Sorted(maps.Keys(s.g.routes.Load().Users))); err != nil {
-		return nil, ending(ctx, err)
+	dry, _ := strconv.ParseBool(form.Get("dry-run"))
+	listed := slices.Sorted(maps.Keys(s.g.routes.Load().Users))
+	for _, side := range config.Sides {
+		if err := s.accounts.prove(ctx, y, side, user, listed, verb == "run" && !dry); err != nil {
+			return nil, ending(ctx, err)
+		}
 	}
 	var out any
 	switch verb {
@@ -150,8 +154,7 @@ func (s *syncing) Sync(ctx context.Context, verb string, form url.Values, progre
 		deep, _ := strconv.ParseBool(form.Get("deep"))
 		out, err = y.Verify(ctx, user, syncer.VerifyOptions{Deep: deep, Progress: tell})
 	case "run":
-		o := syncer.RunOptions{Progress: tell}
-		o.DryRun, _ = strconv.ParseBool(form.Get("dry-run"))
+		o := syncer.RunOptions{Progress: tell, DryRun: dry}
 		o.Deletes, _ = strconv.ParseBool(form.Get("deletes"))
 		var r *syncer.Report
 		r, err = y.Run(ctx, user, o)
@@ -222,31 +225,47 @@ func (s *syncing) probe(ctx context.Context, y *syncer.Syncer, users []string) (
 	}
 	defer leave()
 	var out Probed
+	var errs [2]error
 	var wg sync.WaitGroup
 	for _, side := range config.Sides {
 		wg.Go(func() {
-			p, err := y.Probe(ctx, side, who[0])
-			if out.Profiles[side] = p; err != nil {
-				out.Errors[side] = err.Error()
+			out.Profiles[side], errs[side] = s.probeSide(ctx, y, side, who)
+			if errs[side] != nil {
+				out.Errors[side] = errs[side].Error()
 			}
 		})
 	}
 	wg.Wait()
-	if err := s.accounts.prove(ctx, y, who[0], who); err != nil {
-		for side, p := range out.Profiles {
-			if p != nil && s.g.conf.Load().Backends[side].Sync.MasterUser != "" && !p.MasterProven {
-				out.Errors[side] = err.Error()
-			}
+	return out, ending(ctx, both(errs))
+}
+
+// both is the error of two sides: the one that somebody must do something about comes first, and gives the exit code.
+func both(errs [2]error) error {
+	var refused exitError
+	if errs[1] != nil && errors.As(errs[1], &refused) {
+		errs[0], errs[1] = errs[1], errs[0]
+	}
+	switch {
+	case errs[0] == nil:
+		return errs[1]
+	case errs[1] == nil:
+		return errs[0]
+	}
+	return fmt.Errorf("%w; %w", errs[0], errs[1])
+}
+
+// probeSide proves a master login before the first odd message is written with it.
+func (s *syncing) probeSide(ctx context.Context, y *syncer.Syncer, side config.Side, who []string) (*syncer.Profile, error) {
+	began := time.Now()
+	if err := s.accounts.prove(ctx, y, side, who[0], who, true); err != nil {
+		return nil, err
+	}
+	for _, host := range s.accounts.hosts(s.g.conf.Load(), side, who[0]) { // the proof may have done it
+		if p, err := y.Profile(ctx, side, host); err == nil && p != nil && p.At.After(began) {
+			return p, nil
 		}
 	}
-	for side, p := range out.Profiles {
-		if p != nil {
-			if now, err := y.Profile(ctx, config.Side(side), p.Host); err == nil && now != nil {
-				out.Profiles[side] = now
-			}
-		}
-	}
-	return out, nil
+	return y.Probe(ctx, side, who[0])
 }
 
 var _ admin.Syncing = (*syncing)(nil)

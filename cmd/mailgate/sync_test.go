@@ -212,32 +212,6 @@ func meddle(t *testing.T, l *lab.Lab, n, round int, rnd *rand.Rand) {
 	c.Do(`UID MOVE %s "INBOX.Sent"`, moved)
 }
 
-// TestMasterLogins syncs with a master login in both forms, which is proven first; and refuses one that opens the wrong mailbox.
-func TestMasterLogins(t *testing.T) {
-	l := lab.Start(t)
-	corpus.Load(t, l.Old, 1, corpus.Mailbox(50, 3, 1, corpus.Options{Mean: 1000, Plain: true}))
-	g := syncGate(t, l, "")
-	g.write(filepath.Join(g.dir, "master"), lab.MasterPassword+"\n")
-	text := mustRead(t, g.file)
-	master := "sync: {master_user: " + lab.MasterUser + ", master_password: master%s}}"
-	parts := strings.SplitN(text, "sync: {secrets: secrets}}", 3)
-	g.write(g.file, parts[0]+fmt.Sprintf(master, "")+parts[1]+fmt.Sprintf(master, `, master_login: "{login}*{master}"`)+parts[2])
-	g.mustVerb("sync", "run", lab.User(1), "--yes")
-	sameOnBothSides(t, l, 1)
-	g.mustVerb("verify", lab.User(1), "--deep")
-
-	// Somebody's own password under a name that is always the same: each login opens his mailbox.
-	g.write(filepath.Join(g.dir, "master"), lab.Password(5)+"\n")
-	h := syncGate(t, l, "")
-	h.write(filepath.Join(h.dir, "master"), lab.Password(5)+"\n")
-	text = mustRead(t, h.file)
-	wrong := strings.Replace(text, "sync: {secrets: secrets}}", "sync: {master_user: "+lab.User(5)+", master_password: master, master_login: \"{master}\"}}", 1)
-	h.write(h.file, wrong)
-	if code, _, errOut := h.verb("sync", "run", lab.User(1), "--yes"); code != exitRefused || !strings.Contains(errOut, "names no user") {
-		t.Errorf("a login that names no user: %d %s", code, errOut)
-	}
-}
-
 // TestTokenCommand: the command is asked for each user, and what it says is a token; here the hosts offer no such login.
 func TestTokenCommand(t *testing.T) {
 	l := lab.Start(t)

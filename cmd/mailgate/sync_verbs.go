@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -398,24 +399,14 @@ func writePage(file string, v *syncer.Verification) error {
 func (p *program) probeBackends(c *cobra.Command, _ []string) error {
 	users, _ := c.Flags().GetStringArray("user")
 	var out Probed
-	if err := p.stream(c.Context(), "probe", url.Values{"user": users}, func(syncer.Progress) {}, &out); err != nil {
+	err := p.stream(c.Context(), "probe", url.Values{"user": users}, func(syncer.Progress) {}, &out)
+	if out.Profiles == [2]*syncer.Profile{} && (p.output != "json" || out.Errors == [2]string{}) {
 		return err
 	}
 	if p.output == "json" {
-		if err := p.print(out, nil); err != nil {
-			return err
-		}
-	} else if err := syncer.WriteProfiles(p.out, out.Profiles[0], out.Profiles[1]); err != nil {
-		return err
+		err = cmp.Or(p.print(out, nil), err)
+	} else {
+		err = cmp.Or(syncer.WriteProfiles(p.out, out.Profiles[0], out.Profiles[1]), err)
 	}
-	var errs []string
-	for _, side := range config.Sides {
-		if e := out.Errors[side]; e != "" {
-			errs = append(errs, e)
-		}
-	}
-	if len(errs) > 0 {
-		return exitError{exitUnknown, errors.New(strings.Join(errs, "; "))}
-	}
-	return nil
+	return err
 }
