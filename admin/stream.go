@@ -13,12 +13,19 @@ import (
 	"os"
 	"strings"
 	"syscall"
+
+	"mailgate/op"
 )
 
-// Syncing is what runs passes over mailboxes; cmd/mailgate implements it. progress may be called from any goroutine, one at
-// a time; what it is given is encoded as JSON. The end of ctx ends the call, cleanly.
+// Syncing is what runs passes over mailboxes; cmd/mailgate implements it.
 type Syncing interface {
+	// Sync does what a verb asks for. progress may be called from any goroutine, one at a time; what it is given is encoded
+	// as JSON. The end of ctx ends the call, cleanly.
 	Sync(ctx context.Context, verb string, form url.Values, progress func(any)) (any, error)
+	// Cancel tells a pass to end, by its operation; false when no such pass is under way.
+	Cancel(id, by string) bool
+	// Live adds to an operation how far its pass is; false when no such pass is under way.
+	Live(o op.Operation) (op.Operation, bool)
 }
 
 // streamed is one line of an answer that takes its time: progress any number of times, then a result or a failure.

@@ -27,12 +27,13 @@ type flipping struct {
 
 // flip moves one user, from the request to its end. Every step is durable before the next begins.
 func (m *Manager) flip(ctx context.Context, t *task) {
-	f := &flipping{m: m, t: t, op: t.op}
-	if m.still != nil {
-		limit, cancel := context.WithTimeout(ctx, m.set.Load().flip.Deadline)
-		m.still(limit, t.op.User)
-		cancel()
+	f := &flipping{m: m, t: t, op: t.op, row: op.Row{State: op.Settled}}
+	resume, err := f.still(ctx)
+	if err != nil {
+		f.abort(err)
+		return
 	}
+	defer resume()
 	switch err := f.begin(ctx); {
 	case errors.Is(err, errDone):
 		return
@@ -42,7 +43,7 @@ func (m *Manager) flip(ctx context.Context, t *task) {
 	}
 	ctx, cancel := context.WithDeadlineCause(ctx, f.op.Deadline, ErrDeadline)
 	defer cancel()
-	err := f.drain(ctx)
+	err = f.drain(ctx)
 	if err == nil {
 		err = f.commit(ctx)
 	}
@@ -59,9 +60,31 @@ func (m *Manager) flip(ctx context.Context, t *task) {
 var (
 	// errDone means that there is nothing to do, and that the store says so.
 	errDone = errors.New("nothing to do")
+	// errAtWork means that what else is at work in the user's mailboxes has not ended in time.
+	errAtWork = errors.New("a sync pass over his mailboxes has not ended")
 	// errUnknown means that it could not be learned whether a commit happened: the fence must stay.
 	errUnknown = errors.New("outcome of the commit is unknown")
 )
+
+// still lets nothing else work in the user's mailboxes until resume is called.
+func (f *flipping) still(ctx context.Context) (resume func(), err error) {
+	if f.m.still == nil {
+		return func() {}, nil
+	}
+	f.m.note(f.t, op.Settled, "waits for the end of a sync pass over his mailboxes")
+	limit, cancel := context.WithTimeout(ctx, f.m.set.Load().flip.Deadline)
+	defer cancel()
+	resume, err = f.m.still(limit, f.op.User)
+	switch {
+	case err == nil:
+		f.m.note(f.t, op.Settled, "")
+	case ctx.Err() != nil:
+		err = context.Cause(ctx)
+	default:
+		err = fmt.Errorf("%w: %w", errAtWork, err)
+	}
+	return resume, err
+}
 
 // begin records FENCE. While the store does not answer it waits: nothing has begun, so nothing has to be called off.
 func (f *flipping) begin(ctx context.Context) error {
@@ -290,6 +313,8 @@ func (m *Manager) pinFor(o op.Operation) *op.Pin {
 // plain words an error for a person.
 func plain(err error) string {
 	switch {
+	case errors.Is(err, errAtWork):
+		return oneLine(err) + "; nothing was changed, ask again"
 	case errors.Is(err, ErrDeadline), errors.Is(err, context.DeadlineExceeded):
 		return "the deadline passed before all sessions could end (" + oneLine(err) + "); nothing was changed, ask again"
 	case errors.Is(err, op.ErrUnavailable):

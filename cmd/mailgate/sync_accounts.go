@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -113,9 +112,8 @@ func (a *accounts) byToken(ctx context.Context, side config.Side, user, login, h
 		if client, last = a.dialer.DialClient(ctx, side, host, backend.Account{LoginName: login, Credentials: c}); last == nil {
 			return client, nil
 		}
-		var e *backend.Error
-		if !errors.As(last, &e) || e.Kind != backend.Refused {
-			break
+		if !errors.Is(last, backend.ErrNotOffered) {
+			break // it was asked, and a token that is refused in one form is in the other
 		}
 	}
 	a.mu.Lock()
@@ -140,12 +138,10 @@ func (a *accounts) token(ctx context.Context, side config.Side, user string, arg
 	c := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	c.Env = append(os.Environ(), "MAILGATE_USER="+user, "MAILGATE_SIDE="+side.String())
 	c.WaitDelay = time.Second
-	var said bytes.Buffer
-	c.Stderr = &said
 	out, err := c.Output()
-	if err != nil {
-		text := strings.TrimSpace(said.String())
-		return "", fmt.Errorf("backends.%s.sync.token_command: %w: %s", side, err, text[:min(len(text), 300)])
+	if err != nil { // what it said on standard error may hold a secret
+		return "", fmt.Errorf("backends.%s.sync.token_command: %w; to see what it says, run it by hand as the user of mailgate, with "+
+			"MAILGATE_USER=%s and MAILGATE_SIDE=%s in its environment", side, err, user, side)
 	}
 	value := strings.TrimSpace(string(out))
 	if value == "" || strings.ContainsAny(value, "\r\n\x00\x01") {

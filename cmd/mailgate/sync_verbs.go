@@ -14,7 +14,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -24,11 +23,14 @@ import (
 	"mailgate/admin"
 	"mailgate/backend"
 	"mailgate/config"
+	"mailgate/op"
 	"mailgate/syncer"
 )
 
 const whoHelp = `
-USER is an address, several of them, @FILE with an address on each line, or --all for the users of the routes file.`
+USER is an address, a wave of the routes file, @FILE with an address on each line, several of these, or --all for the users of
+the routes file. With -o json a single address is answered by an object, everything else by an array; a user who failed is an
+object with "user", "error" and "exit" in it.`
 
 func (p *program) syncCommand() *cobra.Command {
 	c := &cobra.Command{Use: "sync", Short: "Bring a user's mailboxes on OLD and NEW together"}
@@ -109,6 +111,9 @@ func (p *program) stream(ctx context.Context, verb string, form url.Values, prog
 			return bad
 		}
 		if g, err = p.localSyncing(ctx); err != nil {
+			if errors.Is(err, op.ErrInUse) && verb == "run" {
+				return exitError{exitRefused, err}
+			}
 			return err
 		}
 	}
@@ -137,7 +142,10 @@ func (p *program) localSyncing(ctx context.Context) (*gateway, error) {
 	g, err := p.open(ctx, func(config.Log) *slog.Logger {
 		return slog.New(slog.NewTextHandler(p.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	}, localWait)
-	if err != nil {
+	switch {
+	case errors.Is(err, op.ErrInUse):
+		return nil, exitError{exitUnknown, p.inUse(conf, err)}
+	case err != nil:
 		return nil, err
 	}
 	if err := g.manager.Load(ctx); err != nil {
@@ -151,93 +159,14 @@ func (p *program) localSyncing(ctx context.Context) (*gateway, error) {
 	return g, nil
 }
 
-// users are those that a verb was given.
-func (p *program) users(c *cobra.Command, args []string) (out []string, err error) {
-	all, _ := c.Flags().GetBool("all")
-	if all == (len(args) > 0) {
-		return nil, exitError{exitUsage, fmt.Errorf("usage: %s: addresses, @FILE, or --all", c.UseLine())}
-	}
-	if all {
-		conf, err := p.load()
-		if err != nil {
-			return nil, err
-		}
-		routes, err := config.LoadRoutes(conf)
-		if err != nil {
-			return nil, err
-		}
-		return slices.Sorted(maps.Keys(routes.Users)), nil
-	}
-	for _, a := range args {
-		file, ok := strings.CutPrefix(a, "@")
-		if !ok {
-			out = append(out, a)
-			continue
-		}
-		b, err := os.ReadFile(file)
-		if err != nil {
-			return nil, exitError{exitUsage, err}
-		}
-		for line := range strings.Lines(string(b)) {
-			line, _, _ = strings.Cut(line, "#")
-			if f := strings.Fields(line); len(f) > 0 {
-				out = append(out, f[0])
-			}
-		}
-	}
-	return out, nil
-}
-
-// each does something for each user, several at once, and gives the exit code that fits all: the one of a single failure,
-// exitPartly when some went well.
-func (p *program) each(c *cobra.Command, users []string, do func(ctx context.Context, user string, show *progress) error) error {
-	jobs, _ := c.Flags().GetInt("jobs")
-	mode, _ := c.Flags().GetString("progress")
-	show, err := newProgress(p.err, mode)
-	if err != nil {
-		return err
-	}
-	defer show.end()
-	queue := make(chan string, len(users))
-	for _, u := range users {
-		queue <- u
-	}
-	close(queue)
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	var errs []error
-	for range min(max(jobs, 1), len(users)) {
-		wg.Go(func() {
-			for u := range queue {
-				if c.Context().Err() != nil {
-					return
-				}
-				if err := do(c.Context(), u, show); err != nil {
-					mu.Lock()
-					errs = append(errs, err)
-					mu.Unlock()
-					if len(users) > 1 {
-						show.print(func(w io.Writer) { fmt.Fprintf(w, "%s: %v\n", u, err) })
-					}
-				}
-			}
+// answered keeps a user's failure in the JSON array, where his answer would stand.
+func answered(show *progress, out *shown, user string, err error) error {
+	if err != nil && !out.one {
+		show.print(func(io.Writer) {
+			err = errors.Join(err, out.add(failed{user, err.Error(), exitCode(err)}, func(io.Writer) error { return nil }))
 		})
 	}
-	wg.Wait()
-	if c.Context().Err() != nil {
-		return exitError{exitFailed, errors.New("interrupted; the next pass goes on where this one was")}
-	}
-	switch {
-	case len(errs) == 0:
-		return nil
-	case len(users) == 1:
-		return errs[0]
-	}
-	code := exitCode(errs[0])
-	if len(errs) < len(users) && code != exitDifference {
-		code = exitPartly
-	}
-	return exitError{code, fmt.Errorf("%d of %d users: see above", len(errs), len(users))}
+	return err
 }
 
 func (p *program) syncPlan(c *cobra.Command, args []string) error {
@@ -245,25 +174,18 @@ func (p *program) syncPlan(c *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	return p.each(c, users, func(ctx context.Context, user string, show *progress) error {
+	return p.each(c, users, true, func(ctx context.Context, user string, show *progress, out *shown) error {
 		var plan syncer.Plan
-		err := p.stream(ctx, "plan", url.Values{"user": {user}}, func(syncer.Progress) {}, &plan)
-		if err != nil {
-			return err
+		if err := p.stream(ctx, "plan", url.Values{"user": {user}}, func(syncer.Progress) {}, &plan); err != nil {
+			return answered(show, out, user, err)
 		}
-		show.print(func(io.Writer) { err = p.printPlan(&plan) })
+		var err error
+		show.print(func(io.Writer) { err = out.add(&plan, plan.WriteTable) })
 		if n := len(plan.Refused()); err == nil && n > 0 {
 			return exitError{exitRefused, fmt.Errorf("%d folders are refused; nothing would be written", n)}
 		}
 		return err
 	})
-}
-
-func (p *program) printPlan(plan *syncer.Plan) error {
-	if p.output == "json" {
-		return p.print(plan, nil)
-	}
-	return plan.WriteTable(p.out)
 }
 
 func (p *program) syncRun(c *cobra.Command, args []string) error {
@@ -273,25 +195,30 @@ func (p *program) syncRun(c *cobra.Command, args []string) error {
 	}
 	dry, _ := c.Flags().GetBool("dry-run")
 	deletes, _ := c.Flags().GetBool("deletes")
-	if yes, _ := c.Flags().GetBool("yes"); !yes && !dry {
-		if err := p.agree(c, users); err != nil {
+	if yes, _ := c.Flags().GetBool("yes"); !yes && !dry && len(users.list) > 0 {
+		if err := p.agree(c, users.list); err != nil {
 			return err
 		}
 	}
-	return p.each(c, users, func(ctx context.Context, user string, show *progress) error {
+	return p.each(c, users, dry, func(ctx context.Context, user string, show *progress, out *shown) error {
 		var r syncer.Report
 		form := url.Values{"user": {user}, "dry-run": {fmt.Sprint(dry)}, "deletes": {fmt.Sprint(deletes)}}
 		err := p.stream(ctx, "run", form, func(g syncer.Progress) { show.at(user, g) }, &r)
 		show.done(user)
 		if err != nil {
-			return err
+			return answered(show, out, user, err)
 		}
-		show.print(func(io.Writer) { err = p.print(&r, func(w io.Writer) { printReport(w, &r) }) })
+		show.print(func(io.Writer) { err = out.add(&r, p.text(func(w io.Writer) { printReport(w, &r) })) })
 		if left := len(r.Quarantine) + len(r.Errors) + len(r.Held); err == nil && left > 0 {
 			return exitError{exitPartly, errors.New("done but for what is named above")}
 		}
 		return err
 	})
+}
+
+// text is a table in columns.
+func (p *program) text(f func(w io.Writer)) func(io.Writer) error {
+	return func(io.Writer) error { return p.print(nil, f) }
 }
 
 // agree shows the plan of a single user, and asks.
@@ -309,7 +236,11 @@ func (p *program) agree(c *cobra.Command, users []string) error {
 			return err
 		}
 	}
-	fmt.Fprintf(p.err, "Bring both sides together for %d users? [y/N] ", len(users))
+	whom := users[0]
+	if len(users) > 1 {
+		whom = fmt.Sprintf("%d users", len(users))
+	}
+	fmt.Fprintf(p.err, "Bring both sides together for %s? [y/N] ", whom)
 	line, _ := bufio.NewReader(p.in).ReadString('\n')
 	if a := strings.ToLower(strings.TrimSpace(line)); a == "y" || a == "yes" {
 		return nil
@@ -353,10 +284,10 @@ func (p *program) verify(c *cobra.Command, args []string) error {
 	}
 	deep, _ := c.Flags().GetBool("deep")
 	page, _ := c.Flags().GetString("html")
-	if page != "" && len(users) > 1 {
+	if page != "" && !users.one {
 		return exitError{exitUsage, errors.New("--html takes one user: each has a report of his own")}
 	}
-	return p.each(c, users, func(ctx context.Context, user string, show *progress) error {
+	return p.each(c, users, true, func(ctx context.Context, user string, show *progress, out *shown) error {
 		var v syncer.Verification
 		err := p.stream(ctx, "verify", url.Values{"user": {user}, "deep": {fmt.Sprint(deep)}}, func(g syncer.Progress) { show.at(user, g) }, &v)
 		show.done(user)
@@ -364,15 +295,9 @@ func (p *program) verify(c *cobra.Command, args []string) error {
 			if exitCode(err) == exitFailed {
 				err = exitError{exitUnknown, err}
 			}
-			return err
+			return answered(show, out, user, err)
 		}
-		show.print(func(io.Writer) {
-			if p.output == "json" {
-				err = p.print(&v, nil)
-			} else {
-				err = v.WriteTable(p.out)
-			}
-		})
+		show.print(func(io.Writer) { err = out.add(&v, v.WriteTable) })
 		if err == nil && page != "" {
 			err = writePage(page, &v)
 		}
@@ -400,6 +325,9 @@ func (p *program) probeBackends(c *cobra.Command, _ []string) error {
 	users, _ := c.Flags().GetStringArray("user")
 	var out Probed
 	err := p.stream(c.Context(), "probe", url.Values{"user": users}, func(syncer.Progress) {}, &out)
+	if c.Context().Err() != nil {
+		return exitError{exitFailed, errors.New("interrupted")}
+	}
 	if out.Profiles == [2]*syncer.Profile{} && (p.output != "json" || out.Errors == [2]string{}) {
 		return err
 	}

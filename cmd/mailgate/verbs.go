@@ -247,7 +247,10 @@ func printUser(w io.Writer, u admin.UserStatus) {
 func printOp(w io.Writer, o op.Operation) {
 	what := string(o.Kind)
 	if o.User != "" {
-		what += " " + o.User + " to " + o.Target.String()
+		what += " " + o.User
+	}
+	if o.Kind == op.Flip {
+		what += " to " + o.Target.String()
 	}
 	fmt.Fprintf(w, "%s\t%s\t%s %s\t%s\t%s\t%s\n", o.ID, what, o.Status, o.Step, stamp(o.Changed), o.By, o.Reason)
 }
@@ -334,7 +337,12 @@ func (p *program) follow(c *cobra.Command, o op.Operation) error {
 	if err := p.print(o, func(w io.Writer) { printOp(w, o) }); err != nil {
 		return err
 	}
-	if o.Status == op.Failed || o.Status == op.Cancelled {
+	switch {
+	case o.Kind == op.Sync && o.Status == op.Failed:
+		return exitError{exitFailed, errors.New(o.Reason)}
+	case o.Kind == op.Sync && o.Reason != "":
+		return exitError{exitPartly, errors.New(o.Reason)}
+	case o.Status == op.Failed || o.Status == op.Cancelled:
 		return exitError{exitRefused, errors.New(o.Reason)}
 	}
 	return nil
