@@ -149,7 +149,7 @@ func ending(ctx context.Context, wrote bool, err error) error {
 	}
 	if cause := context.Cause(ctx); cause != nil {
 		if wrote {
-			return exitError{exitPartly, errors.New("ended early: " + goesOn(cause))}
+			return exitError{exitPartly, fmt.Errorf("ended early: %w; the next pass goes on where this one was", cause)}
 		}
 		return exitError{exitUnknown, fmt.Errorf("ended early: %w; ask again", cause)}
 	}
