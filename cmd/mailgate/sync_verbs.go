@@ -36,15 +36,16 @@ func (p *program) syncCommand() *cobra.Command {
 	c := &cobra.Command{Use: "sync", Short: "Bring a user's mailboxes on OLD and NEW together"}
 	plan := &cobra.Command{Use: "plan USER...", Short: "Show which folder becomes which, before anything is written",
 		Long: "Show which folder becomes which on the other side, and what will be done about it. Nothing is written anywhere.\n" +
-			"Exit codes: 0 shown, 3 something in it is refused (it says what to write), 6 a side could not be reached." + whoHelp,
+			"Exit codes: 0 shown, 3 something in it is refused (it says what to write), 6 a side could not be reached, 64 usage." + whoHelp,
 		Example: "  mailgate sync plan alice@example.com", RunE: p.syncPlan}
 	run := &cobra.Command{Use: "run USER...", Short: "Make one pass: afterwards both sides are equal",
 		Long: "Make one pass over a user's mailboxes. The first pass copies everything: every message byte for byte with its date and flags,\n" +
 			"and subscriptions. Every further pass carries what has changed since: new mail, flags, moves, deletes, renamed folders. The side\n" +
 			"that the user is routed to decides. A pass that is interrupted, or killed, loses and doubles nothing; the next one goes on.\n\n" +
 			"Deletes that look like an accident (an emptied folder, a fifth of one) are held back and named; --deletes lets them through.\n" +
-			"Exit codes: 0 done, 4 done but for what is named, 3 the folder plan is refused and nothing was written, 6 a side could not be\n" +
-			"reached, 1 failed." + whoHelp,
+			"Exit codes: 0 done; 4 done but for what is named, or ended early; 3 refused, and nothing was written: by the folder plan, for\n" +
+			"want of a login, or because another pass or a flip of the user is under way; 6 a side could not be reached; 1 failed, or\n" +
+			"interrupted by Ctrl-C; 64 usage." + whoHelp,
 		Example: "  mailgate sync run alice@example.com --dry-run\n  mailgate sync run alice@example.com --yes\n  mailgate sync run --all --jobs 4 --yes --progress lines",
 		RunE:    p.syncRun}
 	run.Flags().Bool("once", false, "one pass (that is what this verb does; it is there for scripts that say so)")
@@ -68,7 +69,8 @@ func (p *program) verifyCommand() *cobra.Command {
 	c := &cobra.Command{Use: "verify USER...", Short: "Compare both sides, message by message",
 		Long: "Compare a user's mailboxes on both sides: every message's presence, flags, size and date; the contents of a sample, or of all\n" +
 			"with --deep, byte for byte. Each difference is named. Nothing is written.\n" +
-			"Exit codes: 0 equal, 2 there are differences, 6 could not compare." + whoHelp,
+			"Exit codes: 0 equal, 2 there are differences, 6 could not compare, 3 refused: for want of a login, or because a pass or a flip\n" +
+			"of the user is under way, 64 usage." + whoHelp,
 		Example: "  mailgate verify alice@example.com --deep --html alice.html", RunE: p.verify}
 	c.Flags().Bool("deep", false, "compare the contents of every message")
 	c.Flags().String("html", "", "write a report for people to this file (one user only)")
@@ -81,7 +83,8 @@ func (p *program) probeCommand() *cobra.Command {
 	b := &cobra.Command{Use: "backends", Short: "Try odd messages, flags and names in a scratch folder on both sides", Args: none,
 		Long: "Store odd messages, flags and folder names in a scratch folder of a user on both sides, read them back, and keep what was seen\n" +
 			"as the profile of the product: folder plans and passes heed it. The scratch folder is removed. With a master login, two users are\n" +
-			"needed to prove that it opens the mailbox that was asked for.\nExit codes: 0 done, 6 a side could not be probed.",
+			"needed to prove that it opens the mailbox that was asked for; the scratch folder is the first one's.\n" +
+			"Exit codes: 0 done, 3 a login is refused (it says what to write), 6 a side could not be reached.",
 		Example: "  mailgate probe backends --user test1@example.com --user test2@example.com", RunE: p.probeBackends}
 	b.Flags().StringArray("user", nil, "whose account to use, the first ones of the routes file by default")
 	b.Flags().String("progress", "none", "auto, bar, lines or none")
@@ -285,7 +288,7 @@ func (p *program) verify(c *cobra.Command, args []string) error {
 	deep, _ := c.Flags().GetBool("deep")
 	page, _ := c.Flags().GetString("html")
 	if page != "" && !users.one {
-		return exitError{exitUsage, errors.New("--html takes one user: each has a report of his own")}
+		return exitError{exitUsage, errors.New("--html takes one address: each user has a report of his own")}
 	}
 	return p.each(c, users, true, func(ctx context.Context, user string, show *progress, out *shown) error {
 		var v syncer.Verification
