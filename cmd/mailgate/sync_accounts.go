@@ -55,7 +55,7 @@ func (a *accounts) login(ctx context.Context, conf *config.Config, side config.S
 	case s.MasterUser != "":
 		password, err := auth.ReadSecretFile(s.MasterPassword)
 		if err != nil {
-			return nil, err
+			return nil, exitError{exitRefused, fmt.Errorf("backends.%s.sync.master_password: %w", side, err)}
 		}
 		who := backend.Account{LoginName: s.MasterUser, Authzid: login}
 		if s.MasterLogin != "authzid" {
@@ -66,7 +66,7 @@ func (a *accounts) login(ctx context.Context, conf *config.Config, side config.S
 		}
 		return a.dialer.DialClient(ctx, side, host, who)
 	case s.Secrets != "":
-		password, err := a.secret(conf, s.Secrets, user)
+		password, err := a.secret(conf, side, s.Secrets, user)
 		if err != nil {
 			return nil, err
 		}
@@ -82,10 +82,10 @@ func (a *accounts) login(ctx context.Context, conf *config.Config, side config.S
 }
 
 // secret finds a user's password in a file that is read anew each time: passwords change.
-func (a *accounts) secret(conf *config.Config, file, user string) (config.Secret, error) {
+func (a *accounts) secret(conf *config.Config, side config.Side, file, user string) (config.Secret, error) {
 	all, err := auth.ReadSecrets(file)
 	if err != nil {
-		return "", err
+		return "", exitError{exitRefused, fmt.Errorf("backends.%s.sync.secrets: %w", side, err)}
 	}
 	if s, ok := all[user]; ok {
 		return s, nil

@@ -211,23 +211,3 @@ func meddle(t *testing.T, l *lab.Lab, n, round int, rnd *rand.Rand) {
 	moved := pick(5)
 	c.Do(`UID MOVE %s "INBOX.Sent"`, moved)
 }
-
-// TestTokenCommand: the command is asked for each user, and what it says is a token; here the hosts offer no such login.
-func TestTokenCommand(t *testing.T) {
-	l := lab.Start(t)
-	g := syncGate(t, l, "")
-	script := filepath.Join(g.dir, "token")
-	g.write(script, "#!/bin/sh\necho \"$MAILGATE_USER\" >>"+g.dir+"/asked\necho secret-token\n")
-	if err := os.Chmod(script, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	text := mustRead(t, g.file)
-	g.write(g.file, strings.Replace(text, "sync: {secrets: secrets}}", "sync: {token_command: ["+script+"]}}", 1))
-	code, _, errOut := g.verb("sync", "run", lab.User(1), "--yes")
-	if code != exitUnknown || !strings.Contains(errOut, "does not offer") || strings.Contains(errOut, "secret-token") {
-		t.Errorf("%d %s", code, errOut)
-	}
-	if got := mustRead(t, filepath.Join(g.dir, "asked")); !strings.HasPrefix(got, lab.User(1)) {
-		t.Errorf("asked for %q", got)
-	}
-}
