@@ -28,6 +28,9 @@ type Syncing interface {
 	Live(o op.Operation) (op.Operation, bool)
 }
 
+// ErrEnded means that the gateway ended, or was killed, before it had answered.
+var ErrEnded = errors.New("mailgate serve ended before this was done; nothing is lost, ask again when it runs")
+
 // streamed is one line of an answer that takes its time: progress any number of times, then a result or a failure.
 type streamed struct {
 	Progress json.RawMessage `json:"progress,omitempty"`
@@ -86,6 +89,10 @@ func (c Client) Stream(ctx context.Context, path string, form url.Values, progre
 	switch {
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("%w (nobody answers at %s)", ErrNotRunning, c.Socket)
+	case ctx.Err() != nil && err != nil:
+		return context.Cause(ctx)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
+		return fmt.Errorf("%w (%w)", ErrEnded, err)
 	case err != nil:
 		return fmt.Errorf("control socket: %w", err)
 	}
@@ -98,7 +105,10 @@ func (c Client) Stream(ctx context.Context, path string, form url.Values, progre
 	for {
 		var s streamed
 		if err := lines.Decode(&s); err != nil {
-			return fmt.Errorf("control socket: the answer ends early: %w", err)
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			return fmt.Errorf("%w (%w)", ErrEnded, err)
 		}
 		if s.Progress != nil {
 			progress(s.Progress)
