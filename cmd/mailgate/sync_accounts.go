@@ -78,7 +78,7 @@ func (a *accounts) login(ctx context.Context, conf *config.Config, side config.S
 	case len(s.TokenCommand) > 0:
 		return a.byToken(ctx, side, user, login, host, s.TokenCommand)
 	}
-	return nil, fmt.Errorf("%w at %s: write backends.%s.sync.secrets, .master_user or .token_command into mailgate.yaml", errNoLogin, side, side)
+	return nil, fmt.Errorf("%w: write backends.%s.sync.secrets, .master_user or .token_command into mailgate.yaml", errNoLogin, side)
 }
 
 // secret finds a user's password in a file that is read anew each time: passwords change.

@@ -87,7 +87,6 @@ func (p *program) probeCommand() *cobra.Command {
 			"Exit codes: 0 done, 3 a login is refused (it says what to write), 6 a side could not be reached.",
 		Example: "  mailgate probe backends --user test1@example.com --user test2@example.com", RunE: p.probeBackends}
 	b.Flags().StringArray("user", nil, "whose account to use, the first ones of the routes file by default")
-	b.Flags().String("progress", "none", "auto, bar, lines or none")
 	c.AddCommand(b)
 	return c
 }
