@@ -7,7 +7,10 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -99,5 +102,17 @@ func endsEarly(t *testing.T, answer func(http.ResponseWriter)) {
 	cancel()
 	if err := c.Stream(gone, "/sync/run", url.Values{}, func(json.RawMessage) {}, new(any)); !errors.Is(err, context.Canceled) || errors.Is(err, ErrEnded) {
 		t.Error(err)
+	}
+}
+
+// TestTrouble: why the gateway cannot be asked, in words that say what to do.
+func TestTrouble(t *testing.T) {
+	c := Client{Socket: "/run/x.sock"}
+	for errno, want := range map[syscall.Errno]error{syscall.ENOENT: ErrNotRunning, syscall.ECONNREFUSED: ErrNotRunning,
+		syscall.EACCES: ErrNotAllowed, syscall.ENOBUFS: syscall.ENOBUFS} {
+		err := c.trouble(&url.Error{Op: "Post", URL: "http://mailgate/sync/run", Err: &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", errno)}})
+		if !errors.Is(err, want) || want != error(errno) && !strings.Contains(err.Error(), c.Socket) {
+			t.Errorf("%v: %v", errno, err)
+		}
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"syscall"
 
@@ -87,14 +86,12 @@ func (c Client) Stream(ctx context.Context, path string, form url.Values, progre
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	res, err := h.Do(req)
 	switch {
-	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("%w (nobody answers at %s)", ErrNotRunning, c.Socket)
 	case ctx.Err() != nil && err != nil:
 		return context.Cause(ctx)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
 		return fmt.Errorf("%w (%w)", ErrEnded, err)
 	case err != nil:
-		return fmt.Errorf("control socket: %w", err)
+		return c.trouble(err)
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {

@@ -69,6 +69,9 @@ func openStore(ctx context.Context, conf *config.Config, wait time.Duration) (st
 		if err == nil {
 			return st, nil
 		}
+		if errors.Is(err, os.ErrPermission) {
+			return nil, exitError{exitRefused, fmt.Errorf("%w; run it as the user that mailgate serve runs as, or with sudo", err)}
+		}
 		if !errors.Is(err, op.ErrInUse) || time.Now().After(end) {
 			return nil, err
 		}

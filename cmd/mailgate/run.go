@@ -94,7 +94,7 @@ func exitCode(err error) int {
 		return c.Exit
 	case errors.Is(err, op.ErrNotFound):
 		return exitDifference
-	case config.IsErrors(err):
+	case config.IsErrors(err), errors.Is(err, admin.ErrNotAllowed):
 		return exitRefused
 	}
 	return exitFailed

@@ -96,7 +96,11 @@ func (a *accounts) secret(conf *config.Config, side config.Side, file, user stri
 			return s, nil
 		}
 	}
-	return "", fmt.Errorf("%w as %s: he stands in no line of %s", errNoLogin, user, file)
+	hint := ""
+	if a.g.routes.Load().Users[user] == nil {
+		hint = ", and in none of the routes file: is the address spelt right?"
+	}
+	return "", fmt.Errorf("%w as %s: he stands in no line of %s%s", errNoLogin, user, file, hint)
 }
 
 // byToken logs in with an access token; the mechanism is the one that the server offers.
@@ -139,9 +143,15 @@ func (a *accounts) token(ctx context.Context, side config.Side, user string, arg
 	c.Env = append(os.Environ(), "MAILGATE_USER="+user, "MAILGATE_SIDE="+side.String())
 	c.WaitDelay = time.Second
 	out, err := c.Output()
-	if err != nil { // what it said on standard error may hold a secret
+	var status *exec.ExitError
+	switch {
+	case errors.As(err, &status): // what it said on standard error may hold a secret
 		return "", fmt.Errorf("backends.%s.sync.token_command: %w; to see what it says, run it by hand as the user of mailgate, with "+
 			"MAILGATE_USER=%s and MAILGATE_SIDE=%s in its environment", side, err, user, side)
+	case errors.Is(err, exec.ErrNotFound), errors.Is(err, os.ErrNotExist), errors.Is(err, os.ErrPermission):
+		return "", exitError{exitRefused, fmt.Errorf("backends.%s.sync.token_command: %w", side, err)}
+	case err != nil:
+		return "", fmt.Errorf("backends.%s.sync.token_command: %w", side, err)
 	}
 	value := strings.TrimSpace(string(out))
 	if value == "" || strings.ContainsAny(value, "\r\n\x00\x01") {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"testing"
 
+	"mailgate/admin"
 	"mailgate/backend"
 	"mailgate/config"
 	"mailgate/op"
@@ -37,6 +38,8 @@ func TestExitOfSync(t *testing.T) {
 		"a store that cannot be read": {fmt.Errorf("%w: full", op.ErrUnavailable), nil, exitFailed, exitFailed},
 		"a flip came":                 {context.Canceled, errFlip, exitPartly, exitUnknown},
 		"cancelled":                   {side(context.Canceled), cancelled{"me"}, exitPartly, exitUnknown},
+		"the socket of another user":  {fmt.Errorf("%w (x)", admin.ErrNotAllowed), nil, exitRefused, exitRefused},
+		"serve was killed":            {fmt.Errorf("%w (x)", admin.ErrEnded), nil, exitFailed, exitFailed},
 		"the end of serve":            {context.Canceled, errClosing, exitPartly, exitUnknown},
 	} {
 		ctx, cancel := context.WithCancelCause(t.Context())

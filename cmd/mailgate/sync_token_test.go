@@ -74,17 +74,20 @@ func TestTokenMechanisms(t *testing.T) {
 // TestTokenCommandFails: what the command says on standard error may be a secret, so nobody is shown it.
 func TestTokenCommandFails(t *testing.T) {
 	h := newOAuthHost(t, "AUTH=OAUTHBEARER", "OK in")
-	for name, test := range map[string]struct{ script, want string }{
-		"exit status": {"#!/bin/sh\necho 'refresh_token=hunter2' >&2\necho hunter2\nexit 7\n", "exit status 7; to see what it says, run it by hand"},
-		"two lines":   {"#!/bin/sh\necho hunter2\necho hunter2\n", "printed no token in one line"},
-		"nothing":     {"#!/bin/sh\necho hunter2 >&2\n", "printed no token in one line"},
-		"no program":  {"#!/nowhere/hunter2less\n", "no such file"},
+	for name, test := range map[string]struct {
+		script, want string
+		exit         int
+	}{
+		"exit status": {"#!/bin/sh\necho 'refresh_token=hunter2' >&2\necho hunter2\nexit 7\n", "exit status 7; to see what it says, run it by hand", exitUnknown},
+		"two lines":   {"#!/bin/sh\necho hunter2\necho hunter2\n", "printed no token in one line", exitUnknown},
+		"nothing":     {"#!/bin/sh\necho hunter2 >&2\n", "printed no token in one line", exitUnknown},
+		"no program":  {"#!/nowhere/hunter2less\n", "no such file", exitRefused},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := newMemory(t, "alice@example.com")
 			tokens(m, test.script, h.l.Addr().String())
 			code, errOut := m.run("sync", "plan", "alice@example.com")
-			if code != exitUnknown || !strings.Contains(errOut, test.want) || !strings.Contains(errOut, "backends.old.sync.token_command") ||
+			if code != test.exit || !strings.Contains(errOut, test.want) || !strings.Contains(errOut, "backends.old.sync.token_command") ||
 				strings.Contains(errOut, "hunter2") {
 				t.Errorf("%d %s", code, errOut)
 			}

@@ -12,6 +12,7 @@ import (
 	"maps"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -286,8 +287,10 @@ func (p *program) verify(c *cobra.Command, args []string) error {
 	}
 	deep, _ := c.Flags().GetBool("deep")
 	page, _ := c.Flags().GetString("html")
-	if page != "" && !users.one {
-		return exitError{exitUsage, errors.New("--html takes one address: each user has a report of his own")}
+	if page != "" {
+		if err := pageFits(page, users); err != nil {
+			return exitError{exitUsage, err}
+		}
 	}
 	return p.each(c, users, true, func(ctx context.Context, user string, show *progress, out *shown) error {
 		var v syncer.Verification
@@ -308,6 +311,20 @@ func (p *program) verify(c *cobra.Command, args []string) error {
 		}
 		return err
 	})
+}
+
+// pageFits looks before hours go into a report that could not be written.
+func pageFits(page string, users chosen) error {
+	if !users.one {
+		return errors.New("--html takes one address: each user has a report of his own")
+	}
+	if st, err := os.Stat(page); err == nil && st.IsDir() {
+		return fmt.Errorf("--html %s is a folder: name a file in it", page)
+	}
+	if _, err := os.Stat(filepath.Dir(page)); err != nil {
+		return fmt.Errorf("--html: %w", err)
+	}
+	return nil
 }
 
 // writePage writes the report whole, or leaves the file as it was.
