@@ -17,7 +17,8 @@ type underway struct {
 	ctx      context.Context // ended early by cancel
 	cancel   context.CancelCauseFunc
 	ended    chan struct{}
-	op       op.Operation // of a pass; without an ID for what writes nothing
+	writes   bool         // it is an operation, or is just becoming one
+	op       op.Operation // without an ID for what is none
 	progress syncer.Progress
 }
 
@@ -132,7 +133,7 @@ func (s *syncing) Cancel(id, by string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, u := range s.passes {
-		if u.op.ID == id {
+		if id != "" && u.op.ID == id {
 			u.cancel(cancelled{by})
 			return true
 		}
@@ -145,7 +146,7 @@ func (s *syncing) Live(o op.Operation) (op.Operation, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	u := s.passes[o.User]
-	if u == nil || u.op.ID != o.ID {
+	if u == nil || !u.writes || u.op.ID != "" && u.op.ID != o.ID {
 		return o, false
 	}
 	now := time.Now()
@@ -173,6 +174,9 @@ func (s *syncing) running() (n int) {
 func (s *syncing) record(u *underway, user, by string) (end func(*syncer.Report, error), err error) {
 	o := op.Operation{Kind: op.Sync, User: user, Status: op.Running, By: by, Created: time.Now()}
 	o.Changed = o.Created
+	s.mu.Lock()
+	u.writes = true
+	s.mu.Unlock()
 	if o, err = s.g.store.NewOperation(u.ctx, o); err != nil {
 		return nil, fmt.Errorf("record the pass: %w", err)
 	}
