@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -226,11 +225,10 @@ func (p *program) text(f func(w io.Writer)) func(io.Writer) error {
 
 // agree shows the plan of a single user, and asks.
 func (p *program) agree(c *cobra.Command, users []string) error {
-	f, ok := p.in.(*os.File)
-	if !ok || !isatty.IsTerminal(f.Fd()) {
-		return exitError{exitUsage, errors.New("not on a terminal: add --yes (or --dry-run)")}
-	}
-	if len(users) == 1 {
+	whom := users[0]
+	if len(users) > 1 {
+		whom = fmt.Sprintf("%d users", len(users))
+	} else if f, ok := p.in.(*os.File); ok && isatty.IsTerminal(f.Fd()) {
 		var plan syncer.Plan
 		if err := p.stream(c.Context(), "plan", url.Values{"user": users}, func(syncer.Progress) {}, &plan); err != nil {
 			return err
@@ -239,16 +237,7 @@ func (p *program) agree(c *cobra.Command, users []string) error {
 			return err
 		}
 	}
-	whom := users[0]
-	if len(users) > 1 {
-		whom = fmt.Sprintf("%d users", len(users))
-	}
-	fmt.Fprintf(p.err, "Bring both sides together for %s? [y/N] ", whom)
-	line, _ := bufio.NewReader(p.in).ReadString('\n')
-	if a := strings.ToLower(strings.TrimSpace(line)); a == "y" || a == "yes" {
-		return nil
-	}
-	return exitError{exitRefused, errors.New("not confirmed; nothing was changed")}
+	return p.agreed(c.Context(), "Bring both sides together for "+whom+"?")
 }
 
 // printReport says what a pass did.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -9,13 +8,11 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
 
-	"github.com/mattn/go-isatty"
 	"github.com/spf13/cobra"
 
 	"mailgate/admin"
@@ -275,15 +272,8 @@ func (p *program) confirm(c *cobra.Command, user string, to config.Side) (goOn b
 	if yes, _ := c.Flags().GetBool("yes"); yes {
 		return true, nil
 	}
-	if f, ok := p.in.(*os.File); ok && isatty.IsTerminal(f.Fd()) {
-		fmt.Fprint(p.err, "Go on? [y/N] ")
-		line, _ := bufio.NewReader(p.in).ReadString('\n')
-		if a := strings.ToLower(strings.TrimSpace(line)); a == "y" || a == "yes" {
-			return true, nil
-		}
-		return false, exitError{exitRefused, errors.New("not confirmed; nothing was changed")}
-	}
-	return false, exitError{exitUsage, errors.New("not on a terminal: add --yes (or --dry-run)")}
+	err = p.agreed(c.Context(), "Go on?")
+	return err == nil, err
 }
 
 func moving(c *cobra.Command) *cobra.Command {
