@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"net/url"
 	"strings"
 	"testing"
@@ -79,6 +80,32 @@ func TestPassIsAnOperation(t *testing.T) {
 	o, err := g.store.Operation(t.Context(), id)
 	if err != nil || o.Status != op.Cancelled || o.Reason != "by test" || o.Took <= 0 {
 		t.Errorf("%+v, %v", o, err)
+	}
+}
+
+// TestNextPassWaits: whoever ended a pass may ask for the next one at once; it begins when the other has ended.
+func TestNextPassWaits(t *testing.T) {
+	const user = "alice@example.com"
+	m := newMemory(t, user)
+	m.deliver(0, user, 30)
+	g := m.serve()
+	for range 5 {
+		m.relay.block()
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() {
+			_, err := g.syncing.Sync(ctx, "run", url.Values{"user": {user}}, func(any) {})
+			done <- err
+		}()
+		for end := time.Now().Add(scriptTime); g.syncing.running() == 0 && time.Now().Before(end); {
+			time.Sleep(time.Millisecond)
+		}
+		m.relay.unblock()
+		cancel()
+		if _, err := g.syncing.Sync(t.Context(), "run", url.Values{"user": {user}}, func(any) {}); err != nil {
+			t.Error(err)
+		}
+		<-done
 	}
 }
 

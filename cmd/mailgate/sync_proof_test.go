@@ -12,6 +12,7 @@ import (
 	"github.com/emersion/go-imap/v2/imapserver"
 	"github.com/emersion/go-imap/v2/imapserver/imapmemserver"
 
+	"mailgate/config"
 	"mailgate/mailtest/corpus"
 	"mailgate/mailtest/lab"
 )
@@ -118,6 +119,26 @@ func TestWrongMailbox(t *testing.T) {
 	}
 	if left := mailboxes(t, addr, "boss", "pw"); fmt.Sprint(left) != "[INBOX]" {
 		t.Errorf("on OLD: %q", left)
+	}
+}
+
+// TestUnprovenIsNotOpened: whatever asks for a login of the master, at a host where nothing is proven he is sent away again.
+func TestUnprovenIsNotOpened(t *testing.T) {
+	const user = "alice@example.com"
+	addr := deafHost(t)
+	m := newMemory(t, user, "bob@example.com")
+	m.write("master", "pw\n")
+	before, rest, _ := strings.Cut(mustRead(t, filepath.Join(m.dir, "mailgate.yaml")), "  old: ")
+	_, rest, _ = strings.Cut(rest, "\n")
+	m.write("mailgate.yaml", before+"  old: {imap: 'imap://"+addr+`', sync: {master_user: boss, master_password: master, master_login: "{login}*{master}"}}`+"\n"+rest)
+	g := m.serve()
+	c, err := g.syncing.accounts.open(t.Context(), config.Old, user)
+	if err == nil {
+		_ = c.Close()
+		t.Fatal("it was opened")
+	}
+	if exitCode(err) != exitRefused || !strings.Contains(err.Error(), "run mailgate probe backends first") {
+		t.Error(err)
 	}
 }
 
