@@ -23,18 +23,22 @@ type flipping struct {
 	row   op.Row // as the store has it
 	start time.Time
 	asked bool // nodes were asked to fence
+	alone bool // nothing else works in the user's mailboxes
 }
 
 // flip moves one user, from the request to its end. Every step is durable before the next begins.
 func (m *Manager) flip(ctx context.Context, t *task) {
-	f := &flipping{m: m, t: t, op: t.op, row: op.Row{State: op.Settled}}
-	resume, err := f.still(ctx)
-	if err != nil {
-		f.abort(err)
-		return
+	f := &flipping{m: m, t: t, op: t.op, row: op.Row{State: op.Settled}, alone: m.still == nil}
+	err := f.begin(ctx)
+	if errors.Is(err, errNotAlone) {
+		var resume func()
+		if resume, err = f.still(ctx); err == nil {
+			defer resume()
+			f.alone = true
+			err = f.begin(ctx)
+		}
 	}
-	defer resume()
-	switch err := f.begin(ctx); {
+	switch {
 	case errors.Is(err, errDone):
 		return
 	case err != nil:
@@ -60,6 +64,8 @@ func (m *Manager) flip(ctx context.Context, t *task) {
 var (
 	// errDone means that there is nothing to do, and that the store says so.
 	errDone = errors.New("nothing to do")
+	// errNotAlone means that there is a fence to be put up, and that nobody has seen yet that nothing else is at work.
+	errNotAlone = errors.New("something else may be at work in the user's mailboxes")
 	// errAtWork means that what else is at work in the user's mailboxes has not ended in time.
 	errAtWork = errors.New("a sync pass over his mailboxes has not ended")
 	// errUnknown means that it could not be learned whether a commit happened: the fence must stay.
@@ -68,9 +74,6 @@ var (
 
 // still lets nothing else work in the user's mailboxes until resume is called.
 func (f *flipping) still(ctx context.Context) (resume func(), err error) {
-	if f.m.still == nil {
-		return func() {}, nil
-	}
 	f.m.note(f.t, op.Settled, "waits for the end of a sync pass over his mailboxes")
 	limit, cancel := context.WithTimeout(ctx, f.m.set.Load().flip.Deadline)
 	defer cancel()
@@ -142,6 +145,9 @@ func (f *flipping) fence(ctx context.Context) error {
 			return err
 		}
 		return errDone
+	}
+	if !f.alone {
+		return errNotAlone
 	}
 	f.start = time.Now()
 	f.op.Deadline = f.start.Add(m.set.Load().flip.Deadline)
