@@ -86,7 +86,7 @@ func (p *planner) list(side config.Side, s SideFolders) {
 			raw: e.Name, shown: n.shown(e.Name), path: at, own: own && ok, selectable: selectable(e) && ok,
 			virtual: virtual(e.Attributes), use: useOf(e.Attributes), status: e.Status,
 		})
-		k := strings.ToLower(at.key())
+		k := at.foldedKey()
 		clash = clash || lower[k]
 		lower[k] = true
 	}

@@ -116,7 +116,7 @@ func (p *planner) key(side config.Side, raw string) string {
 		return raw
 	}
 	if p.folds[side] {
-		return strings.ToLower(at.key())
+		return at.foldedKey()
 	}
 	return at.key()
 }
