@@ -32,7 +32,9 @@ func oddText() *rapid.Generator[string] {
 }
 
 // private tells whether text holds the runes that stand for bytes here.
-func private(text string) bool { return strings.ContainsFunc(text, func(r rune) bool { return r >= rawByte }) }
+func private(text string) bool {
+	return strings.ContainsFunc(text, func(r rune) bool { return r >= rawByte })
+}
 
 func badChars() *rapid.Generator[string] {
 	return rapid.StringOfN(rapid.RuneFrom([]rune("%*\"/.~\\{}=_-+8&#[]<>")), 0, 12, -1)
