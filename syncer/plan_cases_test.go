@@ -151,6 +151,12 @@ func TestPlanCases(t *testing.T) {
 			m.with(new, "a", "", 3)
 			m.rules.Exclude = []string{"A"}
 		}, []string{"leave out INBOX.A | ", "refuse INBOX.a | a"}, "OLD has another folder INBOX.a, which is left out."},
+		{"what is below a folder follows it, and no rule for another", func(m *model) {
+			m.with(old, "INBOX.C", "", 2)
+			m.with(new, "C", "", 3)
+			m.with(new, "C/x", "", 4)
+			m.rules.Rename = map[string]string{"X": "C"}
+		}, []string{"create on OLD INBOX.C.x | C/x"}, ""},
 		{"characters that a side cannot hold", func(m *model) {
 			m.sides[new].Profile = &Profile{BadNames: `%"`, BadFirst: "~"}
 			m.with(old, `INBOX.100% "sure"/no`, "", 2)
@@ -173,4 +179,22 @@ func TestPlanCases(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestFollowerTakesBack has the follower call a folder what another is called on the side that decides.
+func TestFollowerTakesBack(t *testing.T) {
+	m := twoSides(t, "A", "C")
+	delete(m.sides[config.New].folders, "A")
+	m.do(t, config.New, "C", "A")
+	p := m.plan()
+	if got, want := actions(p), []string{"rename on NEW INBOX.C | C", "create on NEW INBOX.A | A"}; !slices.Equal(got, want) {
+		t.Errorf("the plan does %q, not %q", got, want)
+	}
+	if len(p.Notes) != 1 || p.Notes[0] != "C was renamed to A on NEW, which does not decide; that is taken back: another folder has that name there." {
+		t.Errorf("notes: %q", p.Notes)
+	}
+	if !m.carry(t) {
+		t.Fatal(p.Text())
+	}
+	m.want(t, "A", "C")
 }
