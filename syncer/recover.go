@@ -42,6 +42,9 @@ func (p *pass) recover(ctx context.Context) error {
 
 func (p *pass) settleIntent(ctx context.Context, f *folder, in Intent) error {
 	st := f.status[in.Side]
+	if st == nil && f.Exists[in.Side] { // out of reach, perhaps for a moment: nothing is known of it
+		return fmt.Errorf("%s does not tell the state of the mailbox", in.Side)
+	}
 	stale := st == nil || st.Validity != in.Validity
 	switch {
 	case in.Kind == IntentSuspect && (stale || p.s.o.Now().Sub(in.Created) > suspectTime), stale && in.Kind != IntentSuspect:
