@@ -105,7 +105,8 @@ func (p *pass) flagsOf(ctx context.Context, f *folder) error {
 			return err
 		}
 	}
-	return p.save(ctx, f, Change{})
+	_, err := p.save(ctx, f, Change{})
+	return err
 }
 
 // change does one side's changes in the mailbox that is selected. A change that was done already does no harm.
@@ -220,6 +221,7 @@ func (p *pass) expungesOf(ctx context.Context, f *folder) error {
 	if err := p.load(ctx, f); err != nil {
 		return err
 	}
+	var intents []int64
 	for _, side := range config.Sides {
 		pairs := f.work.expunge[side]
 		if len(pairs) == 0 {
@@ -238,7 +240,9 @@ func (p *pass) expungesOf(ctx context.Context, f *folder) error {
 			if sel.Validity != f.validity(side) {
 				return fmt.Errorf("the mailbox was reset on %s", side)
 			}
-			return p.remove(ctx, c, f, side, uids)
+			ids, err := p.remove(ctx, c, f, side, uids)
+			intents = append(intents, ids...)
+			return err
 		})
 		if err != nil {
 			return err
@@ -253,11 +257,23 @@ func (p *pass) expungesOf(ctx context.Context, f *folder) error {
 	for _, uid := range f.work.drop {
 		f.pairs.remove(uid)
 	}
-	return p.save(ctx, f, Change{})
+	_, err := p.save(ctx, f, Change{DropIntents: intents})
+	return err
 }
 
-// remove expunges messages of the mailbox that is selected, and nothing else: with UIDPLUS by their UIDs, else by removePlain.
-func (p *pass) remove(ctx context.Context, c *backend.Client, f *folder, side config.Side, uids []uint32) error {
+// remove expunges messages of the mailbox that is selected, and nothing else: with UIDPLUS by their UIDs, else by removePlain. The
+// intents that are returned, also beside an error, go when what was removed is written down.
+func (p *pass) remove(ctx context.Context, c *backend.Client, f *folder, side config.Side, uids []uint32) (intents []int64, err error) {
+	in := Intent{User: p.user, Mailbox: f.box.ID, Side: side, Kind: IntentExpunge, Epoch: p.epoch, Validity: f.validity(side), Payload: encodeUIDs(uids),
+		Created: p.s.o.Now()}
+	a, err := p.write(ctx, Change{AddIntents: []Intent{in}})
+	if err != nil {
+		return nil, err
+	}
+	return a.Intents, p.removeNow(ctx, c, f, side, uids)
+}
+
+func (p *pass) removeNow(ctx context.Context, c *backend.Client, f *folder, side config.Side, uids []uint32) error {
 	if !c.Has("UIDPLUS") {
 		return p.removePlain(ctx, c, f, side, uids)
 	}
@@ -295,12 +311,8 @@ func (p *pass) removePlain(ctx context.Context, c *backend.Client, f *folder, si
 			return fmt.Errorf("others mark mail as deleted without end on %s, which has no UIDPLUS", side)
 		}
 		if len(others) > 0 {
-			items := make([]item, len(others))
-			for i, u := range others {
-				items[i].uid = u
-			}
 			a, err := p.write(ctx, Change{AddIntents: []Intent{{User: p.user, Mailbox: f.box.ID, Side: side, Kind: IntentRestore, Epoch: p.epoch,
-				Validity: f.validity(side), Payload: encodeItems(items), Created: p.s.o.Now()}}})
+				Validity: f.validity(side), Payload: encodeUIDs(others), Created: p.s.o.Now()}}})
 			if err != nil {
 				return err
 			}

@@ -51,7 +51,7 @@ func (p *pass) bring(ctx context.Context, j *job) error {
 				continue
 			}
 			rest, err := p.again(ctx, j, s.items, lineOptions{to: j.to})
-			if err != nil {
+			if err != nil || f.err != nil { // noted already
 				return err
 			}
 			j.rest = append(j.rest, rest...)
@@ -104,26 +104,9 @@ func (p *pass) insist(ctx context.Context, j *job) error {
 		if err != nil || j.f.err != nil {
 			return err
 		}
-		if a.how.noKeywords {
-			p.lost(j, try, left)
-		}
 		rest = append(rest, left...)
 	}
 	return p.quarantine(ctx, j, rest)
-}
-
-// lost counts the keywords that went missing so that the mail did not.
-func (p *pass) lost(j *job, tried []item, left []refusal) {
-	for _, it := range tried {
-		if slices.ContainsFunc(left, func(r refusal) bool { return r.uid == it.uid }) {
-			continue
-		}
-		for _, flag := range j.keep(it).list {
-			if flag[0] != '\\' {
-				p.count(func(r *Report) { r.Lost[flag]++ })
-			}
-		}
-	}
 }
 
 func (p *pass) offers(ctx context.Context, side config.Side, capability string) (has bool) {
@@ -314,7 +297,7 @@ func (p *pass) move(ctx context.Context, j *job, s step) error {
 	}
 	f.next[to] = max(f.next[to], top)
 	f.mu.Unlock()
-	if err := p.save(ctx, f, Change{DropIntents: a.Intents}); err != nil {
+	if _, err := p.save(ctx, f, Change{DropIntents: a.Intents}); err != nil {
 		return err
 	}
 	for _, q := range s.moved {

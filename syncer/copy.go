@@ -608,7 +608,7 @@ func (r *run) through(ctx context.Context) error {
 	f.mu.Lock()
 	f.next[to] = max(f.next[to], top)
 	f.mu.Unlock()
-	if err := l.p.save(ctx, f, Change{DropIntents: []int64{r.intent}}); err != nil {
+	if _, err := l.p.save(ctx, f, Change{DropIntents: []int64{r.intent}}); err != nil {
 		return err
 	}
 	l.landed += n
@@ -635,10 +635,12 @@ func (l *line) paired(j *job, it item, uid uint32) {
 	var q merge.Pair
 	q.UID[to], q.UID[to.Other()] = uid, it.uid
 	kept := j.keep(it)
-	if l.how.noKeywords {
-		kept = j.systemOnly(it)
-	}
 	q.Base[to], q.Base[to.Other()] = kept.id, merge.Flags(it.flags)
+	if l.how.noKeywords { // the next pass tries to set them: what is in the way may pass
+		kept = j.systemOnly(it)
+		q.Base = [2]merge.Flags{kept.id, kept.id}
+		f.work.again = true
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if it.again != 0 {

@@ -16,6 +16,7 @@ import (
 // digest is what a message is known by where UIDs do not tell: k1 of uid-stable.md, section 4.2.
 type digest struct {
 	uid    uint32
+	zone   int16 // minutes east of UTC
 	date   int64
 	size   int64
 	header [12]byte // of the fields that no server changes, unfolded
@@ -46,7 +47,8 @@ func digests(ctx context.Context, c *backend.Client, uids []uint32) ([]digest, e
 		d := found[m.UID]
 		d.uid = m.UID
 		if m.DateText != "" {
-			d.date = m.InternalDate.Unix()
+			x := dateOfMessage(m)
+			d.date, d.zone = x.date, x.zone
 		}
 		if m.Size > 0 {
 			d.size = m.Size

@@ -151,6 +151,12 @@ func (p *pass) findMoves(ctx context.Context, follower config.Side, back bool) e
 			s.pair = from.work.expunge[follower][m.gone.at]
 			s.uid = s.pair.UID[follower]
 		}
+		it := &to.work.create[follower][at] // dated, so that recovery knows it again when its original is gone
+		d := m.fresh.digest
+		if back {
+			d = m.gone.digest
+		}
+		it.date, it.zone, it.dated = d.date, d.zone, true
 		if targets[to] == nil {
 			targets[to] = map[int]source{}
 		}
@@ -318,8 +324,8 @@ func (p *pass) guard() {
 	}
 	for _, f := range p.folders {
 		if f.Action == ActionGone { // its mail goes with it, when its time of grace is over
-			f.work.expunge[follower] = nil
-			f.work.again = true
+			f.work.expunge[follower], f.work.again = nil, true
+			f.work.create, f.work.change = [2][]item{}, [2][]change{} // what else stands in it waits for a person
 		}
 		n, of := len(f.work.expunge[follower]), f.agreed()
 		if n == 0 || p.opts.Deletes {

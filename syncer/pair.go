@@ -90,7 +90,7 @@ func (p *pass) mergeFolder(ctx context.Context, f *folder) error {
 		res = p.merge(f, snap)
 		if !p.opts.DryRun && f.box.ID != 0 {
 			f.adopt()
-			if err := p.save(ctx, f, Change{}); err != nil {
+			if _, err := p.save(ctx, f, Change{}); err != nil {
 				return err
 			}
 		}
@@ -176,7 +176,8 @@ func (p *pass) saveAnew(ctx context.Context, f *folder) error {
 			f.box.Validity[side], f.box.Cursor[side] = f.opened[side].Validity, Cursor{}
 		}
 	}
-	return p.save(ctx, f, Change{Quarantine: f.quar})
+	_, err := p.save(ctx, f, Change{Quarantine: f.quar})
+	return err
 }
 
 func has(list []merge.Entry, uid uint32) bool {

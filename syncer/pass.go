@@ -331,7 +331,10 @@ func (p *pass) fill(known []Mailbox) {
 		f.box.Name, f.box.SpecialUse = line.Name, line.Use
 		for side := range f.status {
 			if line.Exists[side] {
-				f.status[side] = status[side][line.Name[side]]
+				f.status[side] = status[side][line.Listed[side]]
+				if p.opts.DryRun { // nothing is renamed: it stays where it is
+					f.Name[side] = line.Listed[side]
+				}
 			}
 		}
 		p.folders = append(p.folders, f)
@@ -378,7 +381,7 @@ func (p *pass) write(ctx context.Context, c Change) (Applied, error) {
 }
 
 // save writes a folder with its pairs, and whatever else belongs to the same transaction.
-func (p *pass) save(ctx context.Context, f *folder, c Change) error {
+func (p *pass) save(ctx context.Context, f *folder, c Change) (Applied, error) {
 	f.mu.Lock()
 	if f.pairs != nil {
 		f.box.Pairs = int64(f.pairs.len())
@@ -396,15 +399,16 @@ func (p *pass) save(ctx context.Context, f *folder, c Change) error {
 	}
 	c.Mailboxes = append(c.Mailboxes, f.box)
 	f.mu.Unlock()
-	if _, err := p.write(ctx, c); err != nil {
-		return err
+	a, err := p.write(ctx, c)
+	if err != nil {
+		return a, err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.pairs != nil {
 		f.pairs.stored()
 	}
-	return nil
+	return a, nil
 }
 
 // load reads the pairs and flags of a folder, unless they are there.
