@@ -261,9 +261,8 @@ func (p *pass) expungesOf(ctx context.Context, f *folder) error {
 	return err
 }
 
-// remove expunges messages of the mailbox that is selected, and nothing else: with UIDPLUS by their UIDs; without it
-// \Deleted is taken off all others for a moment (an intent says of which, so that it is set again whatever happens). The intents that
-// are returned, also beside an error, go when what was removed is written down.
+// remove expunges messages of the mailbox that is selected, and nothing else: with UIDPLUS by their UIDs, else by removePlain. The
+// intents that are returned, also beside an error, go when what was removed is written down.
 func (p *pass) remove(ctx context.Context, c *backend.Client, f *folder, side config.Side, uids []uint32) (intents []int64, err error) {
 	in := Intent{User: p.user, Mailbox: f.box.ID, Side: side, Kind: IntentExpunge, Epoch: p.epoch, Validity: f.validity(side), Payload: encodeUIDs(uids),
 		Created: p.s.o.Now()}
@@ -275,51 +274,69 @@ func (p *pass) remove(ctx context.Context, c *backend.Client, f *folder, side co
 }
 
 func (p *pass) removeNow(ctx context.Context, c *backend.Client, f *folder, side config.Side, uids []uint32) error {
-	if c.Has("UIDPLUS") {
-		if err := storeAll(ctx, c, uids, backend.StoreOptions{Add: []string{`\Deleted`}}); err != nil {
-			return err
-		}
-		var list []*backend.Command
-		for _, set := range imapwire.SplitUIDs(uids, lineLength) {
-			list = append(list, c.Expunge(set))
-		}
-		return waitAll(ctx, list)
-	}
-	var others []uint32
-	err := c.Search("DELETED", func(r backend.Range) {
-		for u := r.First; u <= r.Last; u++ {
-			if _, ours := slices.BinarySearch(uids, u); !ours {
-				others = append(others, u)
-			}
-		}
-	}).Wait(ctx)
-	if err != nil {
-		return err
-	}
-	var intents []int64
-	if len(others) > 0 {
-		a, err := p.write(ctx, Change{AddIntents: []Intent{{User: p.user, Mailbox: f.box.ID, Side: side, Kind: IntentRestore, Epoch: p.epoch,
-			Validity: f.validity(side), Payload: encodeUIDs(others), Created: p.s.o.Now()}}})
-		if err != nil {
-			return err
-		}
-		intents = a.Intents
-	}
-	if err := storeAll(ctx, c, others, backend.StoreOptions{Remove: []string{`\Deleted`}}); err != nil {
-		return err
+	if !c.Has("UIDPLUS") {
+		return p.removePlain(ctx, c, f, side, uids)
 	}
 	if err := storeAll(ctx, c, uids, backend.StoreOptions{Add: []string{`\Deleted`}}); err != nil {
 		return err
 	}
+	var list []*backend.Command
+	for _, set := range imapwire.SplitUIDs(uids, lineLength) {
+		list = append(list, c.Expunge(set))
+	}
+	return waitAll(ctx, list)
+}
+
+// removePlain does it by EXPUNGE, which takes all that is marked \Deleted: the mark is taken off all others for a moment. An intent says
+// of which, so that it is set again whatever happens. Others may mark mail meanwhile: it is looked once more until nobody has.
+func (p *pass) removePlain(ctx context.Context, c *backend.Client, f *folder, side config.Side, uids []uint32) error {
+	var hidden []uint32
+	var intents []int64
+	for looks := 0; ; looks++ {
+		var others []uint32
+		err := c.Search("DELETED", func(r backend.Range) {
+			for u := r.First; u <= r.Last; u++ {
+				if _, ours := slices.BinarySearch(uids, u); !ours {
+					others = append(others, u)
+				}
+			}
+		}).Wait(ctx)
+		if err != nil {
+			return err
+		}
+		if len(others) == 0 && looks > 0 {
+			break
+		}
+		if looks > attempts {
+			return fmt.Errorf("others mark mail as deleted without end on %s, which has no UIDPLUS", side)
+		}
+		if len(others) > 0 {
+			a, err := p.write(ctx, Change{AddIntents: []Intent{{User: p.user, Mailbox: f.box.ID, Side: side, Kind: IntentRestore, Epoch: p.epoch,
+				Validity: f.validity(side), Payload: encodeUIDs(others), Created: p.s.o.Now()}}})
+			if err != nil {
+				return err
+			}
+			intents, hidden = append(intents, a.Intents...), append(hidden, others...)
+			if err := storeAll(ctx, c, others, backend.StoreOptions{Remove: []string{`\Deleted`}}); err != nil {
+				return err
+			}
+		}
+		if looks == 0 {
+			if err := storeAll(ctx, c, uids, backend.StoreOptions{Add: []string{`\Deleted`}}); err != nil {
+				return err
+			}
+		}
+	}
 	if err := c.Expunge("").Wait(ctx); err != nil {
 		return err
 	}
-	if len(others) == 0 {
+	if len(hidden) == 0 {
 		return nil
 	}
-	if err := storeAll(ctx, c, others, backend.StoreOptions{Add: []string{`\Deleted`}}); err != nil {
+	slices.Sort(hidden)
+	if err := storeAll(ctx, c, hidden, backend.StoreOptions{Add: []string{`\Deleted`}}); err != nil {
 		return err
 	}
-	_, err = p.write(ctx, Change{DropIntents: intents})
+	_, err := p.write(ctx, Change{DropIntents: intents})
 	return err
 }

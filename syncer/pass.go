@@ -169,13 +169,16 @@ func (p *pass) run(ctx context.Context) error {
 		defer stop()
 		defer p.lostOwner(nil)
 	}
-	if err := p.list(ctx); err != nil {
-		return err
+	planned := func(ctx context.Context) error {
+		if err := p.list(ctx); err != nil {
+			return err
+		}
+		if len(p.plan.Refused()) > 0 {
+			return &RefusedError{p.plan}
+		}
+		return nil
 	}
-	if len(p.plan.Refused()) > 0 {
-		return &RefusedError{p.plan}
-	}
-	for _, step := range []func(context.Context) error{p.prepare, p.recover, p.scan, p.pair, p.moves,
+	for _, step := range []func(context.Context) error{planned, p.prepare, p.recover, p.scan, p.pair, p.moves,
 		p.stays, p.copy, p.stays, p.flags, p.stays, p.expunges, p.stays, p.conclude} {
 		err := step(ctx)
 		if ctx.Err() != nil { // whatever the step makes of that

@@ -3,6 +3,7 @@ package syncer_test
 import (
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -68,6 +69,42 @@ func TestPoorServer(t *testing.T) {
 			x.Close()
 			y.Close()
 		})
+	}
+}
+
+// TestMarkedMeanwhile has somebody mark a message as deleted while ours are being expunged by a plain EXPUNGE: it stays, with its mark.
+func TestMarkedMeanwhile(t *testing.T) {
+	l := lab.Start(t)
+	behind := newRelay(t, lab.Addr(l.New.IMAP))
+	behind.hide = []string{"UIDPLUS", "APPENDUID", "COPYUID"}
+	host := l.New
+	host.IMAP = behind.port()
+	x, y := lab.Dial(t, l.Old, 1), lab.Dial(t, l.New, 1)
+	fill(x, "INBOX", "", 0, 8)
+	var once sync.Once
+	behind.before = map[string]func(){`+FLAGS.SILENT (\Deleted)`: func() {
+		once.Do(func() {
+			y.Do("SELECT INBOX")
+			y.Do(`UID STORE 6 +FLAGS (\Deleted)`)
+		})
+	}}
+	r := newRig(t, l.Old, host, 1, nil)
+	r.hosts = [2]lab.Host{l.Old, l.New}
+	r.pass(t)
+	x.Do("SELECT INBOX")
+	x.Do(`UID STORE 2 +FLAGS (\Deleted)`)
+	x.Do("UID EXPUNGE 2")
+	x.Close()
+	if rep := r.pass(t); rep.Expunged != [2]int64{0, 1} {
+		t.Errorf("%+v", rep)
+	}
+	y.Do("NOOP")
+	if got := strings.Join(y.Do("UID SEARCH DELETED"), "\n"); !strings.Contains(got, "* SEARCH 6") {
+		t.Errorf("what was marked meanwhile: %q", got)
+	}
+	y.Close()
+	if n := r.messages(t); n != [2]int{7, 7} {
+		t.Errorf("messages: %v", n)
 	}
 }
 

@@ -45,9 +45,13 @@ func (p *pass) recover(ctx context.Context) error {
 
 func (p *pass) settleIntent(ctx context.Context, f *folder, in Intent) error {
 	st := f.status[in.Side]
+	if st == nil && f.Exists[in.Side] { // out of reach, perhaps for a moment: nothing is known of it
+		return fmt.Errorf("%s does not tell the state of the mailbox", in.Side)
+	}
 	stale := st != nil && st.Validity != in.Validity
 	switch {
-	case st == nil, in.Kind == IntentSuspect && p.s.o.Now().Sub(in.Created) > suspectTime, stale && (in.Kind == IntentExpunge || in.Kind == IntentRestore):
+	case st == nil, in.Kind == IntentSuspect && p.s.o.Now().Sub(in.Created) > suspectTime, stale && (in.Kind == IntentExpunge || in.Kind == IntentRestore),
+		in.Kind == IntentExpunge && (in.Epoch != p.epoch || f.turnedBack(in.Side)): // who decides now has not said so; or UIDs are those of other mail
 		_, err := p.write(ctx, Change{DropIntents: []int64{in.ID}})
 		return err
 	case stale: // renumbered, by a rename of ours perhaps: what is there is paired by its content; what came twice, or still comes, is a twin

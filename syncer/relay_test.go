@@ -23,8 +23,10 @@ type fault struct {
 type relay struct {
 	l       net.Listener
 	target  string
-	hide    []string  // words of the server that do not come through as they are; set before the first connection
-	rewrite [2]string // a word of what is sent to the server, and what it keeps in its place; of equal length
+	hide    []string          // words of the server that do not come through as they are; set before the first connection
+	rewrite [2]string         // a word of what is sent to the server, and what it keeps in its place; of equal length
+	answer  [2]string         // a word of the server, and what comes through in its place; of equal length
+	before  map[string]func() // done before words go to the server, once; set before the first connection
 	wg      sync.WaitGroup
 
 	mu       sync.Mutex
@@ -130,6 +132,11 @@ func (r *relay) serve(c net.Conn) {
 		buf := make([]byte, 32<<10)
 		for {
 			n, err := c.Read(buf)
+			for words, do := range r.before {
+				if bytes.Contains(buf[:n], []byte(words)) {
+					do()
+				}
+			}
 			if r.rewrite[0] != "" {
 				copy(buf, bytes.ReplaceAll(buf[:n], []byte(r.rewrite[0]), []byte(r.rewrite[1])))
 			}
@@ -154,6 +161,9 @@ func (r *relay) serve(c net.Conn) {
 			n, err := s.Read(buf)
 			for _, word := range r.hide { // written in one piece, as short answers are
 				copy(buf, bytes.ReplaceAll(buf[:n], []byte(word), append([]byte("X"), word[1:]...)))
+			}
+			if r.answer[0] != "" {
+				copy(buf, bytes.ReplaceAll(buf[:n], []byte(r.answer[0]), []byte(r.answer[1])))
 			}
 			k, cut, _ := r.pass(false, n)
 			if r.found(&r.fault.lose, buf[:n]) {

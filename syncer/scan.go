@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"mailgate/backend"
@@ -181,19 +180,21 @@ func (p *pass) scanSome(ctx context.Context, side config.Side, list []*folder) (
 		}
 		p.pools[side].put(c)
 	}()
-	var expunged atomic.Uint32
-	c.SetUntagged(backend.Untagged{Expunge: func(uint32) { expunged.Add(1) },
-		Vanished: func(r backend.Range) { expunged.Add(r.Last - r.First + 1) }})
+	expunged := &expunges{}
+	c.SetUntagged(backend.Untagged{Expunge: func(uint32) { expunged.add(1) },
+		Vanished: func(r backend.Range) { expunged.add(r.Last - r.First + 1) }})
 	var ahead []*scanning
 	next := 0
 	for done < len(list) {
 		for next < len(list) && len(ahead) < scanAhead {
-			ahead = append(ahead, p.ask(c, side, list[next]))
+			s := p.ask(c, side, list[next])
+			expunged.begin(s)
+			ahead = append(ahead, s)
 			next++
 		}
 		s := ahead[0]
 		ahead = ahead[1:]
-		if err := s.take(ctx, p, &expunged); err != nil {
+		if err := s.take(ctx, p, expunged); err != nil {
 			if !refused(err) && !errors.Is(err, errVoid) {
 				return done, err
 			}
@@ -203,6 +204,40 @@ func (p *pass) scanSome(ctx context.Context, side config.Side, list []*folder) (
 	}
 	return done, nil
 }
+
+// expunges counts the messages that go from mailboxes while they are looked at. What goes from one says nothing of another.
+type expunges struct {
+	mu   sync.Mutex
+	list []*scanning // in the order in which they were asked for
+}
+
+func (e *expunges) begin(s *scanning) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.list = append(e.list, s)
+}
+
+// add counts for the mailbox that was opened last. It runs in the connection's reader.
+func (e *expunges) add(n uint32) {
+	now, cancel := context.WithCancelCause(context.Background())
+	cancel(errNotYet)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, s := range slices.Backward(e.list) {
+		if !errors.Is(s.open.Wait(now), errNotYet) {
+			s.expunged += n
+			return
+		}
+	}
+}
+
+func (e *expunges) in(s *scanning) uint32 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return s.expunged
+}
+
+var errNotYet = errors.New("not answered yet")
 
 // errVoid is a scan that does not show the whole mailbox.
 var errVoid = errors.New("the server did not show the whole mailbox: it is left alone")
@@ -214,6 +249,7 @@ type scanning struct {
 	c        *backend.Client
 	open     *backend.SelectCommand
 	commands []*backend.Command
+	expunged uint32 // meanwhile; see expunges
 }
 
 // ask sends what is needed to know one side of a folder.
@@ -293,7 +329,7 @@ func dateOfMessage(m *backend.Message) dateOf {
 }
 
 // take waits for the answers. errVoid, or a refusal, is about this folder; other errors are the connection's.
-func (s *scanning) take(ctx context.Context, p *pass, expunged *atomic.Uint32) error {
+func (s *scanning) take(ctx context.Context, p *pass, expunged *expunges) error {
 	sel, err := s.open.Result(ctx)
 	ends := make([]error, len(s.commands))
 	for i, c := range s.commands { // all answers are read, also when the mailbox could not be opened
@@ -321,10 +357,10 @@ func (s *scanning) take(ctx context.Context, p *pass, expunged *atomic.Uint32) e
 		}
 	}
 	snap.order()
-	if snap.mode == scanFull && uint32(len(snap.entries))+expunged.Load() < sel.Exists {
+	if snap.mode == scanFull && uint32(len(snap.entries))+expunged.in(s) < sel.Exists {
 		return fmt.Errorf("%w: %d of %d messages", errVoid, len(snap.entries), sel.Exists)
 	}
-	if n := count(snap.alive); snap.alive != nil && n+expunged.Load() < sel.Exists || snap.mode == scanDelta && !s.c.Has("QRESYNC") && snap.alive == nil && sel.Exists > 0 {
+	if n := count(snap.alive); snap.alive != nil && n+expunged.in(s) < sel.Exists || snap.mode == scanDelta && !s.c.Has("QRESYNC") && snap.alive == nil && sel.Exists > 0 {
 		return fmt.Errorf("%w: %d of %d messages", errVoid, n, sel.Exists)
 	}
 	return nil
