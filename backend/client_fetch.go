@@ -146,6 +146,9 @@ func (c *Client) fetchResponse(seq uint32) (err error) {
 
 // fetchFor finds who asked for a message: servers may answer several commands at once.
 func (c *Client) fetchFor(uid uint32) *Command {
+	if c.rs.closed != nil {
+		return nil
+	}
 	return c.oldest(func(x *Command) bool { return x.fetch != nil && x.fetch.has(uid) })
 }
 

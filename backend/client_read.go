@@ -13,6 +13,10 @@ import (
 
 // readState is what the reader keeps between responses.
 type readState struct {
+	// closed is why the mailbox that was asked for last could not be opened. None is open then (RFC 9051, section 6.3.2), but should a
+	// server keep the one before, what it says to the commands behind is about the wrong one.
+	closed *StatusError
+
 	message Message // reused
 	bye     *StatusError
 }
@@ -102,6 +106,14 @@ func (c *Client) tagged(tag, line string) error {
 			c.mailbox = x.mailbox
 		}
 		c.mu.Unlock()
+		c.rs.closed = nil
+	}
+	switch why := c.rs.closed; {
+	case x.selected != nil && status != "OK":
+		c.rs.closed = &StatusError{Command: x.name, Status: status, Code: code, Text: printable(text)}
+	case why != nil && status == "OK" && x.inMailbox():
+		x.finish(why)
+		return nil
 	}
 	if x.compress != nil && status == "OK" {
 		x.compress()
@@ -123,6 +135,11 @@ func (c *Client) tagged(tag, line string) error {
 		x.finish(&StatusError{Command: x.name, Status: status, Code: code, Text: printable(text)})
 	}
 	return nil
+}
+
+// inMailbox tells whether a command is about the mailbox that is open.
+func (x *Command) inMailbox() bool {
+	return x.fetch != nil && x.selected == nil || strings.HasPrefix(x.name, "UID ") || x.name == "EXPUNGE"
 }
 
 // splitCode takes "[CODE args]" off a status text.

@@ -105,19 +105,28 @@ func (p *pass) flagsOf(ctx context.Context, f *folder) error {
 			return err
 		}
 	}
-	return p.save(ctx, f, Change{})
+	_, err := p.save(ctx, f, Change{})
+	return err
 }
 
 // change does one side's changes in the mailbox that is selected. A change that was done already does no harm.
 func (p *pass) change(ctx context.Context, c *backend.Client, f *folder, side config.Side, sel *backend.Selected, changes []change) error {
 	type sent struct {
 		change
+		lost []string // of add, what the side does not take
 		list []*backend.Command
 	}
 	var all []sent
 	for _, x := range changes {
-		x.add = slices.DeleteFunc(slices.Clone(x.add), func(flag string) bool { return !sel.CanKeep(flag) })
 		s := sent{change: x}
+		x.add = slices.DeleteFunc(slices.Clone(x.add), func(flag string) bool {
+			if sel.CanKeep(flag) {
+				return false
+			}
+			s.lost = append(s.lost, flag)
+			return true
+		})
+		s.add = x.add
 		for _, set := range uidSets(x.pairs, side) {
 			if len(x.add) > 0 {
 				s.list = append(s.list, c.Store(set, backend.StoreOptions{Add: x.add}))
@@ -139,18 +148,16 @@ func (p *pass) change(ctx context.Context, c *backend.Client, f *folder, side co
 			}
 		}
 		if refusedOne { // one flag too many spoils all of them
-			kept := s.add[:0:0]
 			for _, flag := range s.add {
-				switch err := storeSets(ctx, c, uidSets(s.pairs, side), backend.StoreOptions{Add: []string{flag}}); {
-				case err == nil:
-					kept = append(kept, flag)
-				case !refused(err):
+				err := storeSets(ctx, c, uidSets(s.pairs, side), backend.StoreOptions{Add: []string{flag}})
+				if err != nil && !refused(err) {
 					return err
-				default:
+				}
+				if err != nil {
+					s.lost = append(s.lost, flag)
 					p.count(func(r *Report) { r.Lost[flag] += int64(len(s.pairs)) })
 				}
 			}
-			s.add = kept
 			if len(s.remove) > 0 {
 				if err := storeSets(ctx, c, uidSets(s.pairs, side), backend.StoreOptions{Remove: s.remove}); err != nil {
 					return err
@@ -158,7 +165,7 @@ func (p *pass) change(ctx context.Context, c *backend.Client, f *folder, side co
 			}
 		}
 		f.mu.Lock()
-		kept := f.keeps(s.base[side], s.add, sel)
+		kept := f.without(s.base[side], s.lost)
 		for _, q := range s.pairs {
 			if q, ok := f.pairs.find(q.UID[config.Old]); ok && q.Base[side] != kept {
 				q.Base[side] = kept
@@ -171,15 +178,15 @@ func (p *pass) change(ctx context.Context, c *backend.Client, f *folder, side co
 	return nil
 }
 
-// keeps is a set of flags without those that a side was to get and did not take. The caller holds mu.
-func (f *folder) keeps(id merge.Flags, added []string, sel *backend.Selected) merge.Flags {
-	list := f.dict.List(id)
-	kept := slices.DeleteFunc(slices.Clone(list), func(flag string) bool {
-		return !sel.CanKeep(flag) && !slices.ContainsFunc(added, func(a string) bool { return strings.EqualFold(a, flag) })
-	})
-	if len(kept) == len(list) {
+// without is a set of flags less some: what a side was to get and did not take is not in its base, or it would look as if somebody
+// had taken it off there. The caller holds mu.
+func (f *folder) without(id merge.Flags, lost []string) merge.Flags {
+	if len(lost) == 0 {
 		return id
 	}
+	kept := slices.DeleteFunc(f.dict.List(id), func(flag string) bool {
+		return slices.ContainsFunc(lost, func(l string) bool { return strings.EqualFold(l, flag) })
+	})
 	return f.dict.ID([]byte(strings.Join(kept, " ")))
 }
 
@@ -214,6 +221,7 @@ func (p *pass) expungesOf(ctx context.Context, f *folder) error {
 	if err := p.load(ctx, f); err != nil {
 		return err
 	}
+	var intents []int64
 	for _, side := range config.Sides {
 		pairs := f.work.expunge[side]
 		if len(pairs) == 0 {
@@ -232,7 +240,9 @@ func (p *pass) expungesOf(ctx context.Context, f *folder) error {
 			if sel.Validity != f.validity(side) {
 				return fmt.Errorf("the mailbox was reset on %s", side)
 			}
-			return p.remove(ctx, c, f, side, uids)
+			ids, err := p.remove(ctx, c, f, side, uids)
+			intents = append(intents, ids...)
+			return err
 		})
 		if err != nil {
 			return err
@@ -247,12 +257,24 @@ func (p *pass) expungesOf(ctx context.Context, f *folder) error {
 	for _, uid := range f.work.drop {
 		f.pairs.remove(uid)
 	}
-	return p.save(ctx, f, Change{})
+	_, err := p.save(ctx, f, Change{DropIntents: intents})
+	return err
 }
 
 // remove expunges messages of the mailbox that is selected, and nothing else: with UIDPLUS by their UIDs; without it
-// \Deleted is taken off all others for a moment (an intent says of which, so that it is set again whatever happens).
-func (p *pass) remove(ctx context.Context, c *backend.Client, f *folder, side config.Side, uids []uint32) error {
+// \Deleted is taken off all others for a moment (an intent says of which, so that it is set again whatever happens). The intents that
+// are returned, also beside an error, go when what was removed is written down.
+func (p *pass) remove(ctx context.Context, c *backend.Client, f *folder, side config.Side, uids []uint32) (intents []int64, err error) {
+	in := Intent{User: p.user, Mailbox: f.box.ID, Side: side, Kind: IntentExpunge, Epoch: p.epoch, Validity: f.validity(side), Payload: encodeUIDs(uids),
+		Created: p.s.o.Now()}
+	a, err := p.write(ctx, Change{AddIntents: []Intent{in}})
+	if err != nil {
+		return nil, err
+	}
+	return a.Intents, p.removeNow(ctx, c, f, side, uids)
+}
+
+func (p *pass) removeNow(ctx context.Context, c *backend.Client, f *folder, side config.Side, uids []uint32) error {
 	if c.Has("UIDPLUS") {
 		if err := storeAll(ctx, c, uids, backend.StoreOptions{Add: []string{`\Deleted`}}); err != nil {
 			return err
@@ -263,11 +285,11 @@ func (p *pass) remove(ctx context.Context, c *backend.Client, f *folder, side co
 		}
 		return waitAll(ctx, list)
 	}
-	var others []item
+	var others []uint32
 	err := c.Search("DELETED", func(r backend.Range) {
 		for u := r.First; u <= r.Last; u++ {
 			if _, ours := slices.BinarySearch(uids, u); !ours {
-				others = append(others, item{uid: u})
+				others = append(others, u)
 			}
 		}
 	}).Wait(ctx)
@@ -277,17 +299,13 @@ func (p *pass) remove(ctx context.Context, c *backend.Client, f *folder, side co
 	var intents []int64
 	if len(others) > 0 {
 		a, err := p.write(ctx, Change{AddIntents: []Intent{{User: p.user, Mailbox: f.box.ID, Side: side, Kind: IntentRestore, Epoch: p.epoch,
-			Validity: f.validity(side), Payload: encodeItems(others), Created: p.s.o.Now()}}})
+			Validity: f.validity(side), Payload: encodeUIDs(others), Created: p.s.o.Now()}}})
 		if err != nil {
 			return err
 		}
 		intents = a.Intents
 	}
-	keep := make([]uint32, len(others))
-	for i, it := range others {
-		keep[i] = it.uid
-	}
-	if err := storeAll(ctx, c, keep, backend.StoreOptions{Remove: []string{`\Deleted`}}); err != nil {
+	if err := storeAll(ctx, c, others, backend.StoreOptions{Remove: []string{`\Deleted`}}); err != nil {
 		return err
 	}
 	if err := storeAll(ctx, c, uids, backend.StoreOptions{Add: []string{`\Deleted`}}); err != nil {
@@ -299,7 +317,7 @@ func (p *pass) remove(ctx context.Context, c *backend.Client, f *folder, side co
 	if len(others) == 0 {
 		return nil
 	}
-	if err := storeAll(ctx, c, keep, backend.StoreOptions{Add: []string{`\Deleted`}}); err != nil {
+	if err := storeAll(ctx, c, others, backend.StoreOptions{Add: []string{`\Deleted`}}); err != nil {
 		return err
 	}
 	_, err = p.write(ctx, Change{DropIntents: intents})

@@ -51,7 +51,7 @@ func (p *pass) bring(ctx context.Context, j *job) error {
 				continue
 			}
 			rest, err := p.again(ctx, j, s.items, lineOptions{to: j.to})
-			if err != nil {
+			if err != nil || f.err != nil { // noted already
 				return err
 			}
 			j.rest = append(j.rest, rest...)
@@ -93,7 +93,7 @@ func (p *pass) insist(ctx context.Context, j *job) error {
 	for _, a := range attempts {
 		var try []item
 		rest = slices.DeleteFunc(rest, func(r refusal) bool {
-			if a.only(r) && !isQuota(r.err) && !errors.Is(r.err, errUnreadable) {
+			if a.only(r) && !isQuota(r.err) && !errors.Is(r.err, errUnreadable) && !errors.Is(r.err, errVanished) {
 				try = append(try, r.item)
 				return true
 			}
@@ -104,26 +104,9 @@ func (p *pass) insist(ctx context.Context, j *job) error {
 		if err != nil || j.f.err != nil {
 			return err
 		}
-		if a.how.noKeywords {
-			p.lost(j, try, left)
-		}
 		rest = append(rest, left...)
 	}
 	return p.quarantine(ctx, j, rest)
-}
-
-// lost counts the keywords that went missing so that the mail did not.
-func (p *pass) lost(j *job, tried []item, left []refusal) {
-	for _, it := range tried {
-		if slices.ContainsFunc(left, func(r refusal) bool { return r.uid == it.uid }) {
-			continue
-		}
-		for _, flag := range j.keep(it).list {
-			if flag[0] != '\\' {
-				p.count(func(r *Report) { r.Lost[flag]++ })
-			}
-		}
-	}
 }
 
 func (p *pass) offers(ctx context.Context, side config.Side, capability string) (has bool) {
@@ -178,10 +161,13 @@ func (p *pass) quarantine(ctx context.Context, j *job, rest []refusal) error {
 // class puts a refusal under a heading.
 func class(err error) string {
 	var s *backend.StatusError
-	if !errors.As(err, &s) {
-		if errors.Is(err, errUnreadable) {
-			return "unreadable"
-		}
+	switch {
+	case errors.As(err, &s):
+	case errors.Is(err, errUnreadable):
+		return "unreadable"
+	case errors.Is(err, errVanished):
+		return reasonVanished
+	default:
 		return "unknown"
 	}
 	text := strings.ToLower(s.Text)
@@ -311,7 +297,7 @@ func (p *pass) move(ctx context.Context, j *job, s step) error {
 	}
 	f.next[to] = max(f.next[to], top)
 	f.mu.Unlock()
-	if err := p.save(ctx, f, Change{DropIntents: a.Intents}); err != nil {
+	if _, err := p.save(ctx, f, Change{DropIntents: a.Intents}); err != nil {
 		return err
 	}
 	for _, q := range s.moved {

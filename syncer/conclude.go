@@ -31,6 +31,15 @@ func (p *pass) conclude(ctx context.Context) error {
 	if p.opts.DryRun {
 		return nil
 	}
+	for _, f := range p.folders { // what was to be moved into a folder that failed still stands where it was
+		for _, steps := range f.steps {
+			for _, st := range steps {
+				if f.err != nil && st.from != nil {
+					st.from.work.again = true
+				}
+			}
+		}
+	}
 	c := Change{Release: p.release, Quarantine: p.newQuarantine}
 	for _, f := range p.folders {
 		if f.err != nil || f.box.ID == 0 || f.Action == ActionGone {
@@ -160,6 +169,13 @@ func (p *pass) subscribe(ctx context.Context, side config.Side) error {
 // gone deletes a folder that the side that decides has no more, after its time of grace, and when nothing stands in it that
 // the other side has not seen.
 func (p *pass) gone(ctx context.Context, f *folder) error {
+	if !f.Exists[0] && !f.Exists[1] { // nothing is left of it
+		if p.opts.DryRun {
+			return nil
+		}
+		_, err := p.write(ctx, Change{DropMailboxes: []int64{f.box.ID}})
+		return err
+	}
 	side, now := f.Side, p.s.o.Now()
 	messages := int(f.Messages[side])
 	moved := len(f.movedAway) > 0 && len(f.movedAway) >= messages // to where the folder is now, under another name

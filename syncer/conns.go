@@ -172,6 +172,14 @@ func closeConns(conns [2]*backend.Client) {
 // logoutTime bounds the leave-taking at the end of a pass.
 const logoutTime = 2 * time.Second
 
+// leave closes the mailbox of a connection that is to be kept: what it shows is of this pass, and the next one must not take it
+// for what is there then. It tells whether that went well.
+func leave(c *backend.Client) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), logoutTime)
+	defer cancel()
+	return c.Mailbox() == "" || c.Unselect().Wait(ctx) == nil
+}
+
 // logout ends connections that are not kept, all at once.
 func logout(ctx context.Context, list []*backend.Client) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), logoutTime)

@@ -208,6 +208,7 @@ func (p *pass) resume(ctx context.Context, j *job) error {
 		if err := p.settleIntent(ctx, f, in); err != nil {
 			return err
 		}
+		f.work.again = true // the flags of what was found are those of the copy: the next pass looks at the original's
 	}
 	// An item is through when its original is in a pair whose copy is not the one that was gone.
 	from := j.to.Other()
@@ -406,7 +407,7 @@ func (f *folder) nextUID(side config.Side) uint32 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	n := f.next[side]
-	if st := f.status[side]; st != nil {
+	if st := f.status[side]; st != nil && st.Validity == f.validity(side) { // another mailbox's says nothing
 		n = max(n, st.UIDNext)
 	}
 	return n
@@ -607,7 +608,7 @@ func (r *run) through(ctx context.Context) error {
 	f.mu.Lock()
 	f.next[to] = max(f.next[to], top)
 	f.mu.Unlock()
-	if err := l.p.save(ctx, f, Change{DropIntents: []int64{r.intent}}); err != nil {
+	if _, err := l.p.save(ctx, f, Change{DropIntents: []int64{r.intent}}); err != nil {
 		return err
 	}
 	l.landed += n
@@ -624,16 +625,22 @@ var (
 	errVanished   = errors.New("the server said OK, and has the message not")
 )
 
+// reasonVanished is the quarantine of what a server took and nobody can find. It may be there, changed beyond recognition: it is not
+// given to it a second time unless a person says so.
+const reasonVanished = "vanished"
+
 // paired notes that an item has a copy.
 func (l *line) paired(j *job, it item, uid uint32) {
 	f, to := j.f, j.to
 	var q merge.Pair
 	q.UID[to], q.UID[to.Other()] = uid, it.uid
 	kept := j.keep(it)
-	if l.how.noKeywords {
-		kept = j.systemOnly(it)
-	}
 	q.Base[to], q.Base[to.Other()] = kept.id, merge.Flags(it.flags)
+	if l.how.noKeywords { // the next pass tries to set them: what is in the way may pass
+		kept = j.systemOnly(it)
+		q.Base = [2]merge.Flags{kept.id, kept.id}
+		f.work.again = true
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if it.again != 0 {

@@ -26,16 +26,16 @@ func (p *pass) prepare(ctx context.Context) error {
 			}
 		}
 	}
+	var before []numbered
+	if !p.opts.DryRun {
+		if before, err = p.numbers(ctx); err != nil {
+			return err
+		}
+	}
 	for _, f := range p.folders {
 		switch {
 		case f.Action == ActionRename && p.opts.DryRun:
 			p.report.Renamed[f.Side]++
-			f.Name[f.Side] = f.From // there it is still
-			for _, e := range p.sides[f.Side].Folders {
-				if e.Name == f.From {
-					f.status[f.Side], f.Exists[f.Side] = e.Status, true
-				}
-			}
 		case f.Action == ActionRename:
 			if err := p.rename(ctx, f); err != nil {
 				return err
@@ -46,6 +46,14 @@ func (p *pass) prepare(ctx context.Context) error {
 	}
 	if p.opts.DryRun {
 		return nil
+	}
+	for _, side := range config.Sides {
+		if err := p.carriedAlong(ctx, side); err != nil {
+			return err
+		}
+	}
+	if err := p.renumber(ctx, before); err != nil {
+		return err
 	}
 	for _, side := range config.Sides {
 		if err := p.create(ctx, side); err != nil {
@@ -59,18 +67,19 @@ func (p *pass) prepare(ctx context.Context) error {
 func (p *pass) rename(ctx context.Context, f *folder) error {
 	err := p.on(ctx, f.Side, func(c *backend.Client) error {
 		to := f.Name[f.Side]
-		if err := c.Rename(f.From, to).Wait(ctx); err != nil {
+		if err := c.Rename(f.From, to).Wait(ctx); err != nil && !(refused(err) && wasRenamed(ctx, c, f.From, to)) {
 			return err
 		}
 		if f.box.Subscribed { // some servers leave the subscription at the old name, some drop it
-			s, u := c.Subscribe(to), c.Unsubscribe(f.From)
+			was := f.Listed[f.Side] // a folder above it may have been renamed before: then From is another
+			s, u := c.Subscribe(to), c.Unsubscribe(was)
 			if err := s.Wait(ctx); err != nil {
 				return err
 			}
 			if err := u.Wait(ctx); err != nil && !refused(err) {
 				return err
 			}
-			delete(p.sides[f.Side].Subscribed, f.From)
+			delete(p.sides[f.Side].Subscribed, was)
 			p.sides[f.Side].Subscribed[to] = true
 		}
 		st, err := c.Status(to, statusItems...).Result(ctx)
@@ -82,6 +91,63 @@ func (p *pass) rename(ctx context.Context, f *folder) error {
 	}
 	p.report.Renamed[f.Side]++
 	return nil
+}
+
+// wasRenamed tells whether a rename that is refused has been carried out already: its answer was lost.
+func wasRenamed(ctx context.Context, c *backend.Client, from, to string) bool {
+	before, after := c.Status(from, "UIDVALIDITY"), c.Status(to, "UIDVALIDITY")
+	_, errFrom := before.Result(ctx)
+	_, errTo := after.Result(ctx)
+	return refused(errFrom) && errTo == nil
+}
+
+// carriedAlong looks at the folders of a side that have another name because a folder above them was renamed: some servers give
+// them a new UIDVALIDITY too. It takes their subscriptions along.
+func (p *pass) carriedAlong(ctx context.Context, side config.Side) error {
+	var list []*folder
+	for _, f := range p.folders {
+		renamed := f.Action == ActionRename && f.Side == side
+		if f.err == nil && !renamed && f.Exists[side] && f.Name[side] != f.Listed[side] {
+			list = append(list, f)
+		}
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	return p.on(ctx, side, func(c *backend.Client) error {
+		looks := make([]*backend.StatusCommand, len(list))
+		subs := make([][]*backend.Command, len(list))
+		for i, f := range list {
+			looks[i] = c.Status(f.Name[side], statusItems...)
+			if p.sides[side].Subscribed[f.Listed[side]] {
+				subs[i] = []*backend.Command{c.Subscribe(f.Name[side]), c.Unsubscribe(f.Listed[side])}
+			}
+		}
+		for i, f := range list {
+			st, err := looks[i].Result(ctx)
+			for _, s := range subs[i] {
+				if serr := s.Wait(ctx); serr != nil && !refused(serr) {
+					return serr
+				}
+			}
+			switch {
+			case err != nil && !refused(err):
+				return err
+			case err != nil:
+				err = fmt.Errorf("%q on %s did not follow the rename of the folder above it: %w", f.Shown[side], side, err)
+				if err := p.fail(ctx, f, err); err != nil {
+					return err
+				}
+				continue
+			}
+			f.status[side] = &st
+			if len(subs[i]) > 0 {
+				delete(p.sides[side].Subscribed, f.Listed[side])
+				p.sides[side].Subscribed[f.Name[side]] = true
+			}
+		}
+		return nil
+	})
 }
 
 // on runs f with a connection to a side, and again on another one when the connection fails.
@@ -171,7 +237,7 @@ func (p *pass) register(ctx context.Context) error {
 	for _, f := range p.folders {
 		switch {
 		case f.err != nil || f.Action == ActionGone:
-		case f.box.ID == 0 || f.Action == ActionRename:
+		case f.box.ID == 0 || f.box.Name != f.was.Name:
 			for side, st := range f.status {
 				if f.box.ID == 0 && st != nil {
 					f.box.Validity[side], f.box.MailboxID[side] = st.Validity, st.MailboxID

@@ -2,6 +2,7 @@ package syncer
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 )
@@ -86,15 +87,21 @@ func (j *journal) apply(ctx context.Context, list []*pending) {
 }
 
 // acquire makes this process the one who may write, or stay so: each time there is a new token, and the old one is worth
-// nothing from then on.
+// nothing from then on. A renewal that finds that somebody else has had the account since is ErrFenced, also when he has given it
+// back: what was read before may not be so any more.
 func (j *journal) acquire(ctx context.Context, ttl time.Duration) error {
 	j.writing.Lock()
 	defer j.writing.Unlock()
 	token, err := j.store.Acquire(ctx, j.user, j.owner, ttl)
-	if err == nil {
-		j.token = token
+	if err != nil {
+		return err
 	}
-	return err
+	if j.token != 0 && token != j.token+1 {
+		_ = j.store.Release(ctx, j.user, token) // it is not ours to keep from others
+		return fmt.Errorf("%w: it had the account in between", ErrFenced)
+	}
+	j.token = token
+	return nil
 }
 
 // release gives that up.

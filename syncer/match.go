@@ -16,9 +16,11 @@ import (
 // digest is what a message is known by where UIDs do not tell: k1 of uid-stable.md, section 4.2.
 type digest struct {
 	uid    uint32
+	zone   int16 // minutes east of UTC
 	date   int64
 	size   int64
 	header [12]byte // of the fields that no server changes, unfolded
+	id     [12]byte // of Message-ID alone: some do change the others (Cyrus writes X for bytes that are not ASCII)
 	weak   bool     // there was no Message-ID: the header alone says little
 }
 
@@ -39,19 +41,20 @@ const lineLength = 7000
 func digests(ctx context.Context, c *backend.Client, uids []uint32) ([]digest, error) {
 	found := make(map[uint32]digest, len(uids))
 	var commands []*backend.Command
-	var h [12]byte
+	var h, id [12]byte
 	var weak, read bool
 	take := func(m *backend.Message) error {
 		d := found[m.UID]
 		d.uid = m.UID
 		if m.DateText != "" {
-			d.date = m.InternalDate.Unix()
+			x := dateOfMessage(m)
+			d.date, d.zone = x.date, x.zone
 		}
 		if m.Size > 0 {
 			d.size = m.Size
 		}
 		if read {
-			d.header, d.weak, read = h, weak, false
+			d.header, d.id, d.weak, read = h, id, weak, false
 		}
 		found[m.UID] = d
 		return nil
@@ -61,7 +64,7 @@ func digests(ctx context.Context, c *backend.Client, uids []uint32) ([]digest, e
 			Items: []string{"INTERNALDATE", "RFC822.SIZE", headerItem()}, Message: take,
 			Body: func(_ *backend.Message, _ string, _ int64, r io.Reader) error {
 				b, err := io.ReadAll(io.LimitReader(r, maxHeader))
-				h, weak = headerDigest(b)
+				h, id, weak = headerDigest(b)
 				read = true
 				return err
 			}}))
@@ -88,7 +91,7 @@ func waitAll(ctx context.Context, commands []*backend.Command) error {
 }
 
 // headerDigest hashes the identifying fields of a header, however it is folded and in whatever order they stand.
-func headerDigest(b []byte) (sum [12]byte, weak bool) {
+func headerDigest(b []byte) (sum, id [12]byte, weak bool) {
 	values := map[string][]byte{}
 	var name string
 	for len(b) > 0 {
@@ -118,7 +121,10 @@ func headerDigest(b []byte) (sum [12]byte, weak bool) {
 		h.Write([]byte{0})
 	}
 	copy(sum[:], h.Sum(nil))
-	return sum, len(values["message-id"]) == 0
+	own := bytes.TrimSpace(values["message-id"])
+	one := sha256.Sum256(own)
+	copy(id[:], one[:])
+	return sum, id, len(own) == 0
 }
 
 // bodies hashes messages of the mailbox that is selected, whole or without their headers. Line ends are made alike and an

@@ -123,8 +123,8 @@ func (p *pass) findMoves(ctx context.Context, follower config.Side, back bool) e
 	var found []moved
 	for _, n := range fresh {
 		k := key{n.date, n.size, n.header}
-		// Unique on both sides, or it is no proof: then they are copied, which is never wrong.
-		if g := left[k]; n.digest.uid != 0 && len(g) == 1 && counts[k] == 1 && gone[g[0]].f != n.f {
+		// Unique on both sides, and with a Message-ID, or it is no proof: then they are copied, which is never wrong.
+		if g := left[k]; n.digest.uid != 0 && !n.weak && len(g) == 1 && counts[k] == 1 && gone[g[0]].f != n.f {
 			found = append(found, moved{gone[g[0]], n})
 		}
 	}
@@ -151,6 +151,12 @@ func (p *pass) findMoves(ctx context.Context, follower config.Side, back bool) e
 			s.pair = from.work.expunge[follower][m.gone.at]
 			s.uid = s.pair.UID[follower]
 		}
+		it := &to.work.create[follower][at] // dated, so that recovery knows it again when its original is gone
+		d := m.fresh.digest
+		if back {
+			d = m.gone.digest
+		}
+		it.date, it.zone, it.dated = d.date, d.zone, true
 		if targets[to] == nil {
 			targets[to] = map[int]source{}
 		}
@@ -284,30 +290,44 @@ const (
 )
 
 // guard keeps deletes back that look like an accident: a mailbox that lost much, or all of its mail, and an account that
-// lost most of its folders.
+// lost most of its folders, or much or all of its mail, be it little by little.
 func (p *pass) guard() {
 	follower := p.authority.Other()
 	gone, known := 0, 0
+	lost, all := 0, 0      // messages of the folders that are there
+	lostAll, inAll := 0, 0 // and with those of folders that are not
 	for _, f := range p.folders {
-		if f.box.ID != 0 && f.box.Pairs > 0 {
-			known++
-			if f.Action == ActionGone && f.Side == follower {
+		if f.box.ID == 0 || f.box.Pairs == 0 {
+			continue
+		}
+		n, of := len(f.work.expunge[follower]), f.agreed()-len(f.work.drop)-len(f.movedAway)
+		known++
+		inAll, lostAll = inAll+of, lostAll+n
+		if f.Action == ActionGone {
+			if f.Side == follower {
 				gone++
 			}
+			continue
 		}
+		lost, all = lost+n, all+of
 	}
-	if gone > 1 && gone*2 > known {
+	switch {
+	case gone > 1 && gone*2 > known:
 		p.guarded = fmt.Sprintf("%d of %d folders are gone from %s", gone, known, p.authority)
+	case lostAll >= inAll && lostAll > guardEmptied:
+		p.guarded = fmt.Sprintf("the account is empty on %s", p.authority)
+	case lost > max(guardMessages, all/guardShare):
+		p.guarded = fmt.Sprintf("more than %d and more than one in %d messages of the account are gone from %s", guardMessages, guardShare, p.authority)
 	}
 	if p.opts.Deletes {
 		p.guarded = ""
 	}
 	for _, f := range p.folders {
 		if f.Action == ActionGone { // its mail goes with it, when its time of grace is over
-			f.work.expunge[follower] = nil
-			f.work.again = true
+			f.work.expunge[follower], f.work.again = nil, true
+			f.work.create, f.work.change = [2][]item{}, [2][]change{} // what else stands in it waits for a person
 		}
-		n, of := len(f.work.expunge[follower]), int(f.box.Pairs)
+		n, of := len(f.work.expunge[follower]), f.agreed()
 		if n == 0 || p.opts.Deletes {
 			continue
 		}
@@ -322,8 +342,17 @@ func (p *pass) guard() {
 		if why == "" {
 			continue
 		}
-		p.hold(f, follower, n, of, why+"; if that is meant, run the pass with --deletes")
+		p.hold(f, follower, n, int(f.box.Pairs), why+"; if that is meant, run the pass with --deletes")
 		f.work.expunge[follower] = nil
 		f.work.again = true
 	}
+}
+
+// agreed is how much mail both sides had when they were last in agreement. What has arrived since is no sign that the rest was
+// deleted by a person: deletes that are kept back stay so when mail comes in.
+func (f *folder) agreed() int {
+	if f.work.merged {
+		return f.work.agreed
+	}
+	return int(f.box.Pairs)
 }

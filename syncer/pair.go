@@ -16,6 +16,7 @@ import (
 // work is what is to be done in one folder.
 type work struct {
 	merged  bool
+	agreed  int             // pairs of when both sides were last in agreement
 	create  [2][]item       // on that side, ascending by the original's UID
 	expunge [2][]merge.Pair // on that side
 	change  [2][]change
@@ -63,11 +64,11 @@ func (p *pass) mergeFolder(ctx context.Context, f *folder) error {
 	var snap [2][]merge.Entry
 	for _, side := range config.Sides {
 		snap[side] = f.whole(side)
-		// Fewer messages than what is known and what has changed come to: something vanished and was not told of.
-		if f.snap[side].mode == scanDelta && f.opened[side] != nil && uint32(len(snap[side])) > f.opened[side].Exists {
+		// Not as many messages as what is known and what has changed come to: something was not told of.
+		if f.snap[side].mode == scanDelta && f.opened[side] != nil && uint32(len(snap[side])) != f.opened[side].Exists {
 			f.snap[side].mode = scanFull
-			if err := p.scanSide(ctx, side, []*folder{f}); err != nil || f.err != nil {
-				return errors.Join(err, f.err)
+			if err := errors.Join(p.scanSide(ctx, side, []*folder{f}), f.scanErr[side]); err != nil {
+				return err
 			}
 			snap[side] = f.whole(side)
 		}
@@ -87,13 +88,15 @@ func (p *pass) mergeFolder(ctx context.Context, f *folder) error {
 	}
 	if matched {
 		res = p.merge(f, snap)
-	}
-	p.workOf(f, snap, res)
-	for side := range f.opened {
-		if f.opened[side] != nil {
-			f.box.Validity[side] = f.opened[side].Validity
+		if !p.opts.DryRun && f.box.ID != 0 {
+			f.adopt()
+			if _, err := p.save(ctx, f, Change{}); err != nil {
+				return err
+			}
 		}
 	}
+	p.workOf(f, snap, res)
+	f.adopt()
 	if !f.pairsDirty() {
 		f.pairs = nil // they are read again when it is this folder's turn
 	}
@@ -152,12 +155,12 @@ func (p *pass) anew(ctx context.Context, f *folder, snap [2][]merge.Entry) error
 		for _, q := range old {
 			if uid := q.UID[follower]; !paired[uid] && has(snap[follower], uid) {
 				n++
-				f.quar = append(f.quar, Quarantined{User: p.user, Mailbox: f.box.ID, Side: follower, Validity: f.opened[follower].Validity, UID: uid,
+				f.quar = append(f.quar, Quarantined{User: p.user, Mailbox: f.box.ID, Side: follower, Validity: f.validity(follower), UID: uid,
 					Reason: reasonReset, Detail: fmt.Sprintf("the mailbox began anew on %s, and has this message no more", p.authority), First: now, Last: now})
 			}
 		}
 		if n > 0 {
-			p.hold(f, follower, n, len(old), fmt.Sprintf("the mailbox was reset on %s (another UIDVALIDITY): these messages are not there any more; they stay on %s until a person decides", p.authority, follower))
+			p.hold(f, follower, n, len(old), fmt.Sprintf("the mailbox was reset on %s (another UIDVALIDITY, or an older state restored): these messages are not there any more; they stay on %s until a person decides", p.authority, follower))
 		}
 	}
 	p.s.o.Log.Warn("a mailbox began anew", "user", p.user, "folder", f.name(), "pairs_before", len(old), "pairs_now", f.pairs.len())
@@ -173,7 +176,8 @@ func (p *pass) saveAnew(ctx context.Context, f *folder) error {
 			f.box.Validity[side], f.box.Cursor[side] = f.opened[side].Validity, Cursor{}
 		}
 	}
-	return p.save(ctx, f, Change{Quarantine: f.quar})
+	_, err := p.save(ctx, f, Change{Quarantine: f.quar})
+	return err
 }
 
 func has(list []merge.Entry, uid uint32) bool {
@@ -223,15 +227,16 @@ func (p *pass) matchNew(ctx context.Context, f *folder, snap [2][]merge.Entry, r
 	if err != nil {
 		return false, err
 	}
-	if p.opts.DryRun || f.box.ID == 0 {
-		return true, nil
-	}
-	for side := range f.opened {
-		if f.opened[side] != nil {
-			f.box.Validity[side] = f.opened[side].Validity
+	return true, nil
+}
+
+// adopt takes over the UIDVALIDITY that was found. A cursor says nothing of another mailbox.
+func (f *folder) adopt() {
+	for side, sel := range f.opened {
+		if sel != nil && f.box.Validity[side] != sel.Validity {
+			f.box.Validity[side], f.box.Cursor[side] = sel.Validity, Cursor{}
 		}
 	}
-	return true, p.save(ctx, f, Change{})
 }
 
 func flagsOf(list []merge.Entry, uid uint32) merge.Flags {
@@ -292,6 +297,12 @@ func (p *pass) workOf(f *folder, snap [2][]merge.Entry, res merge.Result) {
 	}
 	for _, r := range res.Rebase {
 		w.rebase = append(w.rebase, rebase{pairs[r.Pair].UID[config.Old], r.Base})
+	}
+	next := f.box.Cursor[p.authority].UIDNext
+	for _, q := range pairs {
+		if next == 0 || q.UID[p.authority] < next {
+			w.agreed++
+		}
 	}
 	w.merged = true
 	p.progress(func(g *Progress) {

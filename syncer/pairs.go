@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"mailgate/config"
 	"mailgate/syncer/merge"
 )
 
@@ -147,6 +148,13 @@ func (p *pairSet) changed(mailbox int64) (out []Chunk) {
 		}
 	}
 	return out
+}
+
+// wrote tells whether a message of a side is in a pair of those to be written.
+func (p *pairSet) wrote(side config.Side, uid uint32) bool {
+	return slices.ContainsFunc(p.chunks, func(c pairChunk) bool {
+		return c.dirty && slices.ContainsFunc(c.pairs, func(q merge.Pair) bool { return q.UID[side] == uid })
+	})
 }
 
 // stored notes that what changed gave is durable.

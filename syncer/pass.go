@@ -49,6 +49,8 @@ type folder struct {
 	status [2]*backend.Status // as listed
 	opened [2]*backend.Selected
 	err    error // why it cannot be done in this pass
+	// What a side said at the scan: each side's own, as both are looked at at once.
+	scanErr [2]error
 
 	mu    sync.Mutex
 	dict  *merge.Dict
@@ -96,7 +98,7 @@ func (p *pass) close() {
 	var rest []*backend.Client
 	for side, pl := range p.pools {
 		list := pl.take()
-		if p.s.o.Keep > 0 && len(list) > 0 {
+		if p.s.o.Keep > 0 && len(list) > 0 && leave(list[0]) {
 			keep[side], list = list[0], list[1:]
 		}
 		rest = append(rest, list...)
@@ -173,15 +175,27 @@ func (p *pass) run(ctx context.Context) error {
 	if len(p.plan.Refused()) > 0 {
 		return &RefusedError{p.plan}
 	}
-	for _, step := range []func(context.Context) error{p.prepare, p.recover, p.scan, p.pair, p.moves, p.copy, p.flags, p.expunges, p.conclude} {
-		if err := step(ctx); err != nil {
-			return err
-		}
-		if ctx.Err() != nil {
+	for _, step := range []func(context.Context) error{p.prepare, p.recover, p.scan, p.pair, p.moves,
+		p.stays, p.copy, p.stays, p.flags, p.stays, p.expunges, p.stays, p.conclude} {
+		err := step(ctx)
+		if ctx.Err() != nil { // whatever the step makes of that
 			return context.Cause(ctx)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// stays sees to it that the same side still decides: a pass that was begun before a flip ends before it writes what the other side
+// has not said.
+func (p *pass) stays(ctx context.Context) error {
+	side, epoch, err := p.s.o.Route(ctx, p.user)
+	if err == nil && (side != p.authority || epoch != p.epoch) {
+		err = fmt.Errorf("%s: %w", p.user, ErrMoved)
+	}
+	return err
 }
 
 // list learns what both sides hold, and makes the plan.
@@ -314,7 +328,10 @@ func (p *pass) fill(known []Mailbox) {
 		f.box.Name, f.box.SpecialUse = line.Name, line.Use
 		for side := range f.status {
 			if line.Exists[side] {
-				f.status[side] = status[side][line.Name[side]]
+				f.status[side] = status[side][line.Listed[side]]
+				if p.opts.DryRun { // nothing is renamed: it stays where it is
+					f.Name[side] = line.Listed[side]
+				}
 			}
 		}
 		p.folders = append(p.folders, f)
@@ -361,26 +378,34 @@ func (p *pass) write(ctx context.Context, c Change) (Applied, error) {
 }
 
 // save writes a folder with its pairs, and whatever else belongs to the same transaction.
-func (p *pass) save(ctx context.Context, f *folder, c Change) error {
+func (p *pass) save(ctx context.Context, f *folder, c Change) (Applied, error) {
 	f.mu.Lock()
 	if f.pairs != nil {
 		f.box.Pairs = int64(f.pairs.len())
 		c.Chunks = append(c.Chunks, f.pairs.changed(f.box.ID)...)
+		f.quar = slices.DeleteFunc(f.quar, func(q Quarantined) bool {
+			if q.Validity != f.validity(q.Side) || !f.pairs.wrote(q.Side, q.UID) {
+				return false
+			}
+			c.Release = append(c.Release, q) // it has its copy now
+			return true
+		})
 	}
 	if f.dict != nil {
 		f.box.Flags = f.dict.Encode()
 	}
 	c.Mailboxes = append(c.Mailboxes, f.box)
 	f.mu.Unlock()
-	if _, err := p.write(ctx, c); err != nil {
-		return err
+	a, err := p.write(ctx, c)
+	if err != nil {
+		return a, err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.pairs != nil {
 		f.pairs.stored()
 	}
-	return nil
+	return a, nil
 }
 
 // load reads the pairs and flags of a folder, unless they are there.

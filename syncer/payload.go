@@ -32,6 +32,15 @@ func encodeItems(items []item) []byte {
 	return b
 }
 
+// encodeUIDs is encodeItems of UIDs alone.
+func encodeUIDs(uids []uint32) []byte {
+	items := make([]item, len(uids))
+	for i, u := range uids {
+		items[i].uid = u
+	}
+	return encodeItems(items)
+}
+
 func decodeItems(b []byte) ([]item, error) {
 	if len(b) == 0 || b[0] != 1 {
 		return nil, errPayload

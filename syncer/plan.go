@@ -42,11 +42,11 @@ type Folder struct {
 	Known      int64 // ID of the stored mailbox, 0 for none
 	MaybeFrom  int64 // ActionCreate: ID of a stored mailbox that is gone on the side where this one appeared and held as many messages; 0 for none. Its content tells whether it was renamed there
 	Action     Action
-	Side       config.Side // where Action is done
-	// From is the raw name on Side before ActionRename; renames are done in the plan's order, so it may be the outcome of an
-	// earlier one. With any other action it is the name under which the folder is listed until a rename of its parent on
-	// Side carries it along; "" when none does.
-	From       string
+	Side       config.Side // where Action is done; Old where nothing is
+	// Listed are the raw names that it is listed by now, "" where it is not. They differ from Name where ActionRename, or
+	// one of a folder above, gives it another.
+	Listed     [2]string
+	From       string    // ActionRename: raw name on Side when its turn comes; renames are done in the plan's order, so it may be the outcome of an earlier one
 	Use        string    // special use, "" for none
 	Subscribed [2]bool   // as it is
 	Subscribe  bool      // as it should be on both sides
@@ -55,14 +55,14 @@ type Folder struct {
 	Why        string // in plain words
 }
 
-// Plan is shown before the first write.
+// Plan is shown before the first write. Its form in JSON is planJSON.
 type Plan struct {
-	User      string      `json:"user"`
-	Authority config.Side `json:"-"` // in JSON as "authority": "old" or "new"
-	Prefix    [2]string   `json:"prefix"`
-	Separator [2]byte     `json:"-"`       // in JSON as "separator", text
-	Folders   []Folder    `json:"folders"` // renames first, in the order in which they are done; then parents before children
-	Notes     []string    `json:"notes,omitempty"`
+	User      string
+	Authority config.Side
+	Prefix    [2]string
+	Separator [2]byte
+	Folders   []Folder // renames first, in the order in which they are done; then parents before children
+	Notes     []string
 }
 
 // Refused lists the folders with ActionRefuse.

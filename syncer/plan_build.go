@@ -108,7 +108,7 @@ func (p *planner) folder(e [2]*entry) Folder {
 			continue
 		}
 		e.done = true
-		f.Name[side] = e.raw
+		f.Name[side], f.Listed[side] = e.raw, e.raw
 		f.Exists[side], f.Selectable[side] = e.selectable, e.selectable
 		f.Subscribed[side] = p.subs[side][p.key(config.Side(side), e.raw)]
 		f.Use = cmp.Or(f.Use, e.use)
@@ -311,6 +311,9 @@ func (p *planner) finish() *Plan {
 	}
 	for i := range p.plan.Folders {
 		f := &p.plan.Folders[i]
+		if f.Action == ActionPair || f.Action == ActionSkip {
+			f.Side = config.Old
+		}
 		for side := range f.Name {
 			f.Shown[side] = p.names[side].shown(f.Name[side])
 		}

@@ -41,6 +41,7 @@ func (p *planner) knownFolders() {
 		p.findRenames(side, list)
 	}
 	p.ruleLinks(p.rules)
+	p.answerLost(list)
 	for _, s := range list {
 		if s.at[0] != nil && s.at[1] != nil && !s.moved[0] && !s.moved[1] {
 			p.links = append(p.links, link{rank: rankKnown, at: [2]path{s.at[0].path, s.at[1].path}})
@@ -51,6 +52,24 @@ func (p *planner) knownFolders() {
 	p.carryRenames(list, lines)
 	for i, s := range list {
 		p.addKnown(s, lines[i])
+	}
+}
+
+// answerLost finds folders that one side has renamed and the other has under the new name already, as another mailbox: the rename was
+// repeated there, the pass ended before that was written down, and the server gives what it renames a new identity. They are paired
+// again by their content.
+func (p *planner) answerLost(list []*seen) {
+	for _, s := range list {
+		for _, side := range config.Sides {
+			other := side.Other()
+			if s.at[side] != nil || s.at[other] == nil || !s.moved[other] || s.box.Name[side] == "" {
+				continue
+			}
+			raw, trouble := p.names[side].render(p.mapped(other, s.at[other].path))
+			if e := p.byKey[side][p.key(side, raw)]; trouble == "" && e != nil && e.own && e.selectable && e.known == 0 {
+				s.at[side], s.moved[side], e.known = e, true, s.box.ID
+			}
+		}
 	}
 }
 
@@ -76,15 +95,7 @@ func (p *planner) carried(f *Folder) {
 		if !f.Exists[side] {
 			continue
 		}
-		if to := p.after(side, f.Name[side]); to != f.Name[side] {
-			if f.From == "" {
-				f.From = f.Name[side]
-			}
-			f.Name[side] = to
-			if f.Action == ActionPair {
-				f.Side = side
-			}
-		}
+		f.Name[side] = p.after(side, f.Name[side])
 	}
 }
 
@@ -131,7 +142,6 @@ func (p *planner) carryRenames(list []*seen, lines []*Folder) {
 		case p.key(on, cur) == p.key(on, to):
 			f.Action, f.Name[on] = ActionPair, cur
 			if cur != s.at[on].raw {
-				f.Side, f.From = on, s.at[on].raw
 				f.Why = "It moves along with the folder above it."
 			}
 		case e != nil && e.selectable && e != s.at[on] && p.after(on, e.raw) == e.raw:

@@ -3,6 +3,7 @@ package syncer
 import (
 	"cmp"
 	"slices"
+	"strings"
 
 	"mailgate/config"
 )
@@ -65,10 +66,32 @@ func (p *planner) findRenames(side config.Side, list []*seen) {
 	match(all, func(l likeness) bool { return l.s.at[side] != nil || l.e.known != 0 }, func(l likeness) {
 		l.s.at[side], l.s.moved[side], l.e.known = l.e, true, l.s.box.ID
 	})
+	p.followParents(side, gone, fresh)
 	offered := map[*seen]bool{}
 	match(maybe, func(l likeness) bool { return l.s.at[side] != nil || l.e.known != 0 || l.e.maybe != 0 || offered[l.s] }, func(l likeness) {
 		l.e.maybe, offered[l.s] = l.s.box.ID, true
 	})
+}
+
+// followParents finds those that went with a folder above them, however much was deleted in them since: name and UIDVALIDITY say so.
+func (p *planner) followParents(side config.Side, gone []*seen, fresh []*entry) {
+	sep := string(p.names[side].separator)
+	for _, parent := range gone {
+		if !parent.moved[side] || p.names[side].separator == 0 {
+			continue
+		}
+		for _, s := range gone {
+			rest, below := strings.CutPrefix(s.box.Name[side], parent.box.Name[side]+sep)
+			if !below || s.at[side] != nil {
+				continue
+			}
+			for _, e := range fresh {
+				if e.known == 0 && e.raw == parent.at[side].raw+sep+rest && e.status.Validity == s.box.Validity[side] {
+					s.at[side], s.moved[side], e.known = e, true, s.box.ID
+				}
+			}
+		}
+	}
 }
 
 // plausible tells whether a folder with so many messages may be what the stored one has become: less than half of them

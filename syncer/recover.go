@@ -3,6 +3,7 @@ package syncer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -11,6 +12,9 @@ import (
 	"mailgate/imapwire"
 	"mailgate/syncer/merge"
 )
+
+// errReset is a mailbox that began anew while it was worked on.
+var errReset = errors.New("the mailbox was reset meanwhile")
 
 // suspectTime is how long an append of unknown outcome may still come true.
 const suspectTime = 24 * time.Hour
@@ -41,14 +45,19 @@ func (p *pass) recover(ctx context.Context) error {
 
 func (p *pass) settleIntent(ctx context.Context, f *folder, in Intent) error {
 	st := f.status[in.Side]
-	stale := st == nil || st.Validity != in.Validity
+	stale := st != nil && st.Validity != in.Validity
 	switch {
-	case in.Kind == IntentSuspect && (stale || p.s.o.Now().Sub(in.Created) > suspectTime), stale && in.Kind != IntentSuspect:
+	case st == nil, in.Kind == IntentSuspect && p.s.o.Now().Sub(in.Created) > suspectTime, stale && (in.Kind == IntentExpunge || in.Kind == IntentRestore):
 		_, err := p.write(ctx, Change{DropIntents: []int64{in.ID}})
 		return err
+	case stale: // renumbered, by a rename of ours perhaps: what is there is paired by its content; what came twice, or still comes, is a twin
+		in.Kind, in.Validity, in.UIDNext = IntentSuspect, st.Validity, 1
+		return p.suspect(ctx, in, in.Payload)
 	case in.Kind == IntentSuspect:
 		p.intents = append(p.intents, in)
 		return nil
+	case in.Kind == IntentExpunge:
+		return p.expungeAgain(ctx, f, in)
 	case in.Kind == IntentRestore:
 		return p.restore(ctx, f, in)
 	}
@@ -62,6 +71,21 @@ func (p *pass) settleIntent(ctx context.Context, f *folder, in Intent) error {
 	return p.both(ctx, in.Side, func(src, dst *backend.Client) error { return p.lookFor(ctx, src, dst, f, in, items) })
 }
 
+// suspect replaces an intent by one that says of items that they may still arrive, or have arrived twice.
+func (p *pass) suspect(ctx context.Context, in Intent, items []byte) error {
+	next := in
+	next.ID, next.Kind, next.Payload = 0, IntentSuspect, items
+	a, err := p.write(ctx, Change{DropIntents: []int64{in.ID}, AddIntents: []Intent{next}})
+	if err != nil {
+		return err
+	}
+	next.ID = a.Intents[0]
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.intents = append(p.intents, next)
+	return nil
+}
+
 // both runs f with connections to the other side and to a side, and again on others when one fails.
 func (p *pass) both(ctx context.Context, to config.Side, f func(src, dst *backend.Client) error) error {
 	return p.on(ctx, to, func(dst *backend.Client) error {
@@ -70,7 +94,7 @@ func (p *pass) both(ctx context.Context, to config.Side, f func(src, dst *backen
 			return err
 		}
 		err = f(src, dst)
-		if err != nil && !refused(err) && !isStore(err) {
+		if err != nil && !refused(err) && !isStore(err) && !errors.Is(err, errReset) {
 			p.pools[to.Other()].drop(src)
 			if dst.Err() == nil { // it was the other one: both begin anew
 				_ = dst.Close()
@@ -127,14 +151,20 @@ func (p *pass) lookFor(ctx context.Context, src, dst *backend.Client, f *folder,
 			missing = append(missing, it)
 		}
 	}
-	if len(missing) > 0 && in.Kind == IntentAppend {
+	if len(missing) > 0 {
 		suspect := in
 		suspect.ID, suspect.Kind, suspect.Payload, suspect.Created = 0, IntentSuspect, encodeItems(missing), p.s.o.Now()
 		c.AddIntents = append(c.AddIntents, suspect)
-		p.intents = append(p.intents, suspect)
 	}
-	if err := p.save(ctx, f, c); err != nil {
+	a, err := p.save(ctx, f, c)
+	if err != nil {
 		return err
+	}
+	p.mu.Lock() // several folders may be looked through at once
+	defer p.mu.Unlock()
+	for i, id := range a.Intents {
+		c.AddIntents[i].ID = id
+		p.intents = append(p.intents, c.AddIntents[i])
 	}
 	p.s.o.Log.Info("went on where a pass had ended", "user", p.user, "folder", f.name(), "found", len(found), "of", len(items))
 	return nil
@@ -159,7 +189,9 @@ func (p *pass) put(f *folder, to config.Side, it item, e merge.Entry) {
 func (p *pass) look(ctx context.Context, src, dst *backend.Client, f *folder, to config.Side, from uint32, items []item) (map[int]merge.Entry, error) {
 	opened := [2]*backend.SelectCommand{}
 	opened[to] = dst.Select(f.Name[to], backend.SelectOptions{ReadOnly: true})
-	opened[to.Other()] = src.Select(f.Name[to.Other()], backend.SelectOptions{ReadOnly: true})
+	if f.Exists[to.Other()] { // otherwise all originals are gone
+		opened[to.Other()] = src.Select(f.Name[to.Other()], backend.SelectOptions{ReadOnly: true})
+	}
 	var there []uint32
 	flags := map[uint32]merge.Flags{}
 	fetch := dst.Fetch(openRange(max(from, 1)), backend.FetchOptions{Items: []string{"FLAGS"}, Message: func(m *backend.Message) error {
@@ -172,14 +204,17 @@ func (p *pass) look(ctx context.Context, src, dst *backend.Client, f *folder, to
 	}})
 	var exists uint32
 	for side, s := range opened {
+		if s == nil {
+			continue
+		}
 		sel, err := s.Result(ctx)
 		if err != nil {
 			return nil, err
 		}
 		if config.Side(side) == to {
 			exists = sel.Exists
-			if f.box.Validity[to] != 0 && sel.Validity != f.box.Validity[to] {
-				return nil, errors.New("the mailbox was reset meanwhile")
+			if st := f.status[to]; st != nil && sel.Validity != st.Validity {
+				return nil, errReset
 			}
 		}
 	}
@@ -203,9 +238,12 @@ func (p *pass) look(ctx context.Context, src, dst *backend.Client, f *folder, to
 	for i, it := range items {
 		uids[i], index[it.uid] = it.uid, i
 	}
-	a, err := digests(ctx, src, uids)
-	if err != nil {
-		return nil, err
+	var a []digest
+	var err error
+	if opened[to.Other()] != nil {
+		if a, err = digests(ctx, src, uids); err != nil {
+			return nil, err
+		}
 	}
 	b, err := digests(ctx, dst, there)
 	if err != nil {
@@ -220,11 +258,35 @@ func (p *pass) look(ctx context.Context, src, dst *backend.Client, f *folder, to
 		found[index[a[x[0]].uid]] = merge.Entry{UID: b[x[1]].uid}
 		taken[b[x[1]].uid] = true
 	}
+	rewritten(index, a, b, found, taken)
 	orphans(items, a, b, found, taken)
 	for i, e := range found {
 		found[i] = merge.Entry{UID: e.UID, Flags: flags[e.UID]}
 	}
 	return found, nil
+}
+
+// rewritten finds the copies that a server has changed while it stored them: they arrived since, and have the Message-ID and the date
+// that was asked for.
+func rewritten(index map[uint32]int, originals, there []digest, found map[int]merge.Entry, taken map[uint32]bool) {
+	type key struct {
+		date int64
+		id   [12]byte
+	}
+	left := map[key][]uint32{}
+	for _, d := range there {
+		if !d.weak && !taken[d.uid] {
+			left[key{d.date, d.id}] = append(left[key{d.date, d.id}], d.uid)
+		}
+	}
+	for _, d := range originals {
+		i, k := index[d.uid], key{d.date, d.id}
+		if _, ok := found[i]; ok || d.weak || len(left[k]) == 0 {
+			continue
+		}
+		found[i], taken[left[k][0]] = merge.Entry{UID: left[k][0]}, true
+		left[k] = left[k][1:]
+	}
 }
 
 // orphans finds the copies of messages whose originals have been deleted since: those of the same date that stand in the
@@ -270,6 +332,33 @@ func openRange(n uint32) string {
 	return string(append(imapwire.AppendUIDs(nil, []uint32{n}), ":*"...))
 }
 
+// expungeAgain carries to its end what was decided: the partners of these messages are gone for good, for UIDs do not come back.
+func (p *pass) expungeAgain(ctx context.Context, f *folder, in Intent) error {
+	items, err := decodeItems(in.Payload)
+	if err != nil {
+		return err
+	}
+	uids := make([]uint32, len(items))
+	for i, it := range items {
+		uids[i] = it.uid
+	}
+	ids := []int64{in.ID}
+	err = p.on(ctx, in.Side, func(c *backend.Client) error {
+		sel, err := c.Select(f.Name[in.Side], backend.SelectOptions{}).Result(ctx)
+		if err != nil || sel.Validity != in.Validity {
+			return err
+		}
+		more, err := p.remove(ctx, c, f, in.Side, uids)
+		ids = append(ids, more...)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	_, err = p.write(ctx, Change{DropIntents: ids})
+	return err
+}
+
 // restore sets \Deleted again on mail of others from which it was taken for a plain EXPUNGE.
 func (p *pass) restore(ctx context.Context, f *folder, in Intent) error {
 	items, err := decodeItems(in.Payload)
@@ -281,8 +370,12 @@ func (p *pass) restore(ctx context.Context, f *folder, in Intent) error {
 		uids[i] = it.uid
 	}
 	err = p.on(ctx, in.Side, func(c *backend.Client) error {
-		if _, err := c.Select(f.Name[in.Side], backend.SelectOptions{}).Result(ctx); err != nil {
+		sel, err := c.Select(f.Name[in.Side], backend.SelectOptions{}).Result(ctx)
+		if err != nil {
 			return err
+		}
+		if sel.Validity != in.Validity {
+			return fmt.Errorf("the mailbox was reset on %s", in.Side)
 		}
 		return storeAll(ctx, c, uids, backend.StoreOptions{Add: []string{`\Deleted`}})
 	})

@@ -21,9 +21,11 @@ type fault struct {
 
 // relay stands before a server, and fails on command.
 type relay struct {
-	l      net.Listener
-	target string
-	wg     sync.WaitGroup
+	l       net.Listener
+	target  string
+	hide    []string  // words of the server that do not come through as they are; set before the first connection
+	rewrite [2]string // a word of what is sent to the server, and what it keeps in its place; of equal length
+	wg      sync.WaitGroup
 
 	mu       sync.Mutex
 	fault    fault
@@ -128,6 +130,9 @@ func (r *relay) serve(c net.Conn) {
 		buf := make([]byte, 32<<10)
 		for {
 			n, err := c.Read(buf)
+			if r.rewrite[0] != "" {
+				copy(buf, bytes.ReplaceAll(buf[:n], []byte(r.rewrite[0]), []byte(r.rewrite[1])))
+			}
 			k, cut, late := r.pass(true, n)
 			if d := r.found(&r.fault.lateAt, buf[:n]); d {
 				slow = late0(r)
@@ -147,6 +152,9 @@ func (r *relay) serve(c net.Conn) {
 		buf := make([]byte, 32<<10)
 		for {
 			n, err := s.Read(buf)
+			for _, word := range r.hide { // written in one piece, as short answers are
+				copy(buf, bytes.ReplaceAll(buf[:n], []byte(word), append([]byte("X"), word[1:]...)))
+			}
 			k, cut, _ := r.pass(false, n)
 			if r.found(&r.fault.lose, buf[:n]) {
 				k, cut = 0, true

@@ -48,12 +48,20 @@ func (p *pass) modeOf(f *folder, side config.Side) mode {
 	st, cur := f.status[side], f.box.Cursor[side]
 	switch {
 	case st == nil || !st.HasHighestModSeq || st.HighestModSeq == 0 || cur.HighestModSeq == 0,
-		st.Validity != f.box.Validity[side], p.s.o.Now().Sub(cur.Scanned) > fullEvery:
+		st.Validity != f.box.Validity[side], p.s.o.Now().Sub(cur.Scanned) > fullEvery,
+		st.HighestModSeq < cur.HighestModSeq, f.turnedBack(side): // an index was lost, or a backup restored: its count begins anew
 		return scanFull
 	case st.HighestModSeq == cur.HighestModSeq && st.UIDNext == cur.UIDNext && st.Messages == cur.Messages && !p.due(f, side):
 		return scanNone
 	}
 	return scanDelta
+}
+
+// turnedBack tells that UIDs of a side that were given out will be given out again, under the same UIDVALIDITY: a backup was
+// restored. A pair's UID may be that of other mail then.
+func (f *folder) turnedBack(side config.Side) bool {
+	st := f.status[side]
+	return st != nil && st.Validity == f.box.Validity[side] && st.UIDNext != 0 && st.UIDNext < f.box.Cursor[side].UIDNext
 }
 
 // due tells whether mail in quarantine is to be tried again.
@@ -63,7 +71,7 @@ func (p *pass) due(f *folder, side config.Side) bool {
 
 // retry tells whether a message in quarantine is tried again in this pass: less and less often.
 func (p *pass) retry(q Quarantined) bool {
-	if q.Decision != "" || q.Reason == reasonReset {
+	if q.Decision != "" || q.Reason == reasonReset || q.Reason == reasonVanished {
 		return false
 	}
 	return p.s.o.Now().Sub(q.Last) >= min(time.Minute<<min(q.Tries, 12), 24*time.Hour)
@@ -100,7 +108,17 @@ func (p *pass) scan(ctx context.Context) error {
 		wg.Go(func() { errs[side] = p.scanSide(ctx, side, list) })
 	}
 	wg.Wait()
-	return errors.Join(errs[:]...)
+	if err := errors.Join(errs[:]...); err != nil {
+		return err
+	}
+	for _, f := range list { // not before: the other side may still have been at it
+		if err := errors.Join(f.scanErr[:]...); err != nil {
+			if err := p.fail(ctx, f, err); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // scanAhead is how many folders are asked for before the first has answered.
@@ -109,18 +127,12 @@ const scanAhead = 8
 // attempts is how often something is begun anew on a fresh connection while it makes no headway.
 const attempts = 3
 
-// scanSide looks at one side of folders, one behind the other without waiting. A connection that breaks is replaced.
+// scanSide looks at one side of folders, one behind the other without waiting. A connection that breaks is replaced. What
+// the server says about one folder goes to its scanErr.
 func (p *pass) scanSide(ctx context.Context, side config.Side, list []*folder) error {
 	list = slices.DeleteFunc(slices.Clone(list), func(f *folder) bool { return !f.Exists[side] || f.snap[side].mode == scanNone })
 	for tries := 0; len(list) > 0; {
 		done, err := p.scanSome(ctx, side, list)
-		for _, f := range list[:done] {
-			if f.err != nil {
-				if err := p.fail(ctx, f, f.err); err != nil {
-					return err
-				}
-			}
-		}
 		list = list[done:]
 		if done > 0 {
 			tries = 0
@@ -156,8 +168,7 @@ func refused(err error) bool {
 	return errors.As(err, &s) && s.Status != "BYE"
 }
 
-// scanSome scans folders in order until all are done or the connection fails, and tells how many are done. What the
-// server says about one folder goes to its err.
+// scanSome scans folders in order until all are done or the connection fails, and tells how many are done.
 func (p *pass) scanSome(ctx context.Context, side config.Side, list []*folder) (done int, err error) {
 	c, err := p.pools[side].get(ctx, "")
 	if err != nil {
@@ -186,7 +197,7 @@ func (p *pass) scanSome(ctx context.Context, side config.Side, list []*folder) (
 			if !refused(err) && !errors.Is(err, errVoid) {
 				return done, err
 			}
-			s.f.err = fmt.Errorf("%s: %w", side, err)
+			s.f.scanErr[side] = fmt.Errorf("%s: %w", side, err)
 		}
 		done++
 	}
@@ -293,7 +304,7 @@ func (s *scanning) take(ctx context.Context, p *pass, expunged *atomic.Uint32) e
 	}
 	f, snap := s.f, s.f.snap[s.side]
 	f.opened[s.side] = sel
-	if f.pairs.len() > 0 && sel.Validity != f.box.Validity[s.side] {
+	if f.pairs.len() > 0 && (sel.Validity != f.box.Validity[s.side] || f.turnedBack(s.side)) {
 		f.reset[s.side] = true
 		if snap.mode == scanDelta { // what was asked for was about another mailbox
 			*snap = snapshot{mode: scanFull}

@@ -20,8 +20,9 @@ var (
 // concurrent use, each is one transaction, durable when it returns nil, and wraps op.ErrUnavailable when the cause is the
 // disk, a lock or the database's connection. Names and flags are raw bytes.
 type Store interface {
-	// Acquire makes owner the one who may write for user until ttl has passed, and returns his token; each one is larger
-	// than all before. ErrFenced while somebody else's time is not over. The same owner may renew.
+	// Acquire makes owner the one who may write for user until ttl has passed, and returns his token: each one is larger
+	// than all before, by one when nobody has acquired or released since. ErrFenced while somebody else's time is not over. The
+	// same owner may renew.
 	Acquire(ctx context.Context, user, owner string, ttl time.Duration) (token int64, err error)
 	// Release gives it up.
 	Release(ctx context.Context, user string, token int64) error
@@ -85,6 +86,7 @@ type IntentKind string
 const (
 	IntentAppend  IntentKind = "append"  // messages to be appended to Mailbox on Side
 	IntentMove    IntentKind = "move"    // messages to be copied or moved into Mailbox on Side
+	IntentExpunge IntentKind = "expunge" // messages to be expunged from Mailbox on Side: \Deleted that stands on them is ours
 	IntentRestore IntentKind = "restore" // \Deleted to be set again: it was taken off mail of others for a plain EXPUNGE
 	IntentSuspect IntentKind = "suspect" // an append of unknown outcome that was done again: what still arrives is a twin
 )

@@ -97,6 +97,8 @@ type FolderError struct {
 var (
 	// ErrBusy means that a pass over this user is under way in this process.
 	ErrBusy = errors.New("a pass over this user is under way")
+	// ErrMoved means that another side decides since the pass began. The next one goes on where it was.
+	ErrMoved = errors.New("the user was moved while a pass was under way")
 )
 
 // RefusedError is a plan that cannot be carried out as it is: nothing was written anywhere.

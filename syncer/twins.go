@@ -53,6 +53,7 @@ func (p *pass) twinsOf(ctx context.Context, f *folder, snap *[2][]merge.Entry, i
 	if len(fresh) == 0 {
 		return nil
 	}
+	var intents []int64
 	var twins []uint32
 	var left []item
 	err := p.on(ctx, side, func(c *backend.Client) error {
@@ -99,14 +100,16 @@ func (p *pass) twinsOf(ctx context.Context, f *folder, snap *[2][]merge.Entry, i
 			return nil
 		}
 		slices.Sort(twins)
-		return p.remove(ctx, c, f, side, twins)
+		ids, err := p.remove(ctx, c, f, side, twins)
+		intents = append(intents, ids...)
+		return err
 	})
 	if err != nil || len(twins) == 0 {
 		return err
 	}
 	snap[side] = slices.DeleteFunc(slices.Clone(snap[side]), func(e merge.Entry) bool { return slices.Contains(twins, e.UID) })
 	p.s.o.Log.Info("removed late copies of appends that were done again", "user", p.user, "folder", f.name(), "messages", len(twins))
-	c := Change{DropIntents: []int64{in.ID}}
+	c := Change{DropIntents: append(intents, in.ID)}
 	if len(left) > 0 {
 		next := *in
 		next.ID, next.Payload = 0, encodeItems(left)

@@ -1,0 +1,93 @@
+package syncer_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"mailgate/config"
+	"mailgate/mailtest/corpus"
+	"mailgate/mailtest/lab"
+	"mailgate/store"
+	"mailgate/syncer"
+)
+
+var errKilled = errors.New("killed") //nolint:gochecknoglobals // a constant
+
+// dying is a store that ends the pass before the outcome of an intent is written.
+type dying struct {
+	*store.SQLite
+	on bool
+}
+
+func (d *dying) Apply(ctx context.Context, c syncer.Change) (syncer.Applied, error) {
+	if d.on && len(c.DropIntents) > 0 {
+		return syncer.Applied{}, errKilled
+	}
+	return d.SQLite.Apply(ctx, c)
+}
+
+// TestParentRenamed kills a pass after it has appended to a folder; then a person renames the folder above and deletes the
+// original. What was under way in the folder is still known: the message is not taken for new mail of NEW.
+func TestParentRenamed(t *testing.T) {
+	l := lab.Start(t)
+	d := &dying{}
+	r := newRig(t, l.Old, l.New, 1, func(o *syncer.Options) {
+		d.SQLite = o.Store.(*store.SQLite)
+		o.Store = d
+	})
+	x := lab.Dial(t, l.Old, 1)
+	for _, name := range []string{"INBOX.Work", "INBOX.Work.Sub", "INBOX.Work.Sub.Deep"} {
+		x.Do(`CREATE "%s"`, name)
+		x.Append(name, "", letter(len(name)))
+	}
+	x.Do(`SUBSCRIBE "INBOX.Work.Sub"`)
+	r.pass(t)
+	x.Append("INBOX.Work.Sub", "", letter(100))
+	d.on = true
+	if _, err := r.Run(t.Context(), lab.User(1), syncer.RunOptions{}); !errors.Is(err, errKilled) {
+		t.Fatalf("the pass was to be killed: %v", err)
+	}
+	d.on = false
+	if open, err := r.store.Intents(t.Context(), lab.User(1)); err != nil || len(open) != 1 {
+		t.Fatalf("the kill was to leave an intent: %v %v", open, err)
+	}
+	x.Do(`SELECT "INBOX.Work.Sub"`)
+	uids := x.UIDs()
+	x.Do(`UID STORE %d +FLAGS (\Deleted)`, uids[len(uids)-1])
+	x.Do(`UID EXPUNGE %d`, uids[len(uids)-1])
+	x.Do(`RENAME "INBOX.Work" "INBOX.Arbeit"`)
+	x.Close()
+	want := r.snapshot(t, config.Old)
+
+	// Looking at it first changes nothing, and names everything by what it is called as yet.
+	rep, err := r.Run(t.Context(), lab.User(1), syncer.RunOptions{DryRun: true})
+	if err != nil || len(rep.Errors) > 0 || rep.Renamed != [2]int{0, 1} {
+		t.Errorf("dry run: %+v %v", rep, err)
+	}
+	v, err := r.Verify(t.Context(), lab.User(1), syncer.VerifyOptions{Deep: true})
+	if err != nil || v.Compared != 3 || v.Equal {
+		t.Errorf("verify: %+v %v", v, err)
+	}
+
+	if rep := r.pass(t); rep.Renamed != [2]int{0, 1} || rep.Copied != [2]int64{} || rep.Expunged != [2]int64{0, 1} {
+		t.Errorf("after the kill: %+v", rep)
+	}
+	r.same(t)
+	r.quiet(t)
+	for side, name := range []string{"OLD", "NEW"} {
+		for _, d := range corpus.Diff(want, r.snapshot(t, config.Side(side)), corpus.DiffOptions{NoSubscriptions: true,
+			OnlyB: func(_ corpus.Path, c *corpus.Contents) bool { return c.Count == 0 }}) {
+			t.Errorf("%s: %s", name, d)
+		}
+	}
+	plan, err := r.Plan(t.Context(), lab.User(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range plan.Folders {
+		if want := f.Name[config.New] == "Arbeit/Sub"; f.Subscribed != [2]bool{want, want} {
+			t.Errorf("subscription of %q: %v", f.Name, f.Subscribed)
+		}
+	}
+}
