@@ -130,7 +130,7 @@ func profileRows() []row {
 			if p.MasterProven {
 				return "proven with two users"
 			}
-			return "not proven"
+			return "not proven (a master_user needs it)"
 		}},
 	}
 }

@@ -222,18 +222,25 @@ func both(errs [2]error) error {
 	return fmt.Errorf("%w; %w", errs[0], errs[1])
 }
 
-// probeSide proves a master login before the first odd message is written with it.
-func (s *syncing) probeSide(ctx context.Context, y *syncer.Syncer, side config.Side, who []string) (*syncer.Profile, error) {
+// probeSide proves a master login before the first odd message is written with it, and probes each host that the user may come
+// to. The first one's profile is shown.
+func (s *syncing) probeSide(ctx context.Context, y *syncer.Syncer, side config.Side, who []string) (first *syncer.Profile, err error) {
 	began := time.Now()
 	if err := s.accounts.prove(ctx, y, side, who[0], who, true); err != nil {
 		return nil, err
 	}
-	for _, host := range s.accounts.hosts(s.g.conf.Load(), side, who[0]) { // the proof may have done it
-		if p, err := y.Profile(ctx, side, host); err == nil && p != nil && p.At.After(began) {
-			return p, nil
+	for _, host := range s.accounts.hosts(s.g.conf.Load(), side, who[0]) {
+		p, e := y.Profile(ctx, side, host)
+		if e == nil && (p == nil || p.At.Before(began)) { // else the proof has just done it
+			p, e = s.accounts.probe(ctx, side, host, who[0])
+		}
+		if e != nil {
+			err = errors.Join(err, e)
+		} else if first == nil {
+			first = p
 		}
 	}
-	return y.Probe(ctx, side, who[0])
+	return first, err
 }
 
 var _ admin.Syncing = (*syncing)(nil)

@@ -38,8 +38,13 @@ var errNoLogin = errors.New("nothing says how to log in for syncing")
 
 // open logs in at a side as a user of ours; with a master login only at a host where that is proven, see prove.
 func (a *accounts) open(ctx context.Context, side config.Side, user string) (*backend.Client, error) {
+	return a.openAt(ctx, side, user, a.g.routes.Load().For(user).Host[side])
+}
+
+// openAt does that at a host, "" for any of the side's.
+func (a *accounts) openAt(ctx context.Context, side config.Side, user, host string) (*backend.Client, error) {
 	conf := a.g.conf.Load()
-	c, err := a.login(ctx, conf, side, user, a.g.routes.Load().For(user).Host[side])
+	c, err := a.login(ctx, conf, side, user, host)
 	if err == nil && conf.Backends[side].Sync.MasterUser != "" && !a.believed(proofOf(conf, side, c.Host())) {
 		_ = c.Logout(ctx)
 		_ = c.Close()
@@ -48,7 +53,7 @@ func (a *accounts) open(ctx context.Context, side config.Side, user string) (*ba
 	return c, err
 }
 
-// login logs in at a host, "" for any of the side's, without a thought of whose mailbox is opened.
+// login does that without a thought of whose mailbox is opened.
 func (a *accounts) login(ctx context.Context, conf *config.Config, side config.Side, user, host string) (*backend.Client, error) {
 	login, s := conf.LoginName(side, a.g.routes.Load().For(user)), conf.Backends[side].Sync
 	switch {

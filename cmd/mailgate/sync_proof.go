@@ -119,15 +119,21 @@ func (a *accounts) proveAt(ctx context.Context, conf *config.Config, y *syncer.S
 	}
 	a.believe(proof)
 	if profile == nil { // what else there is to know goes with it
-		if profile, err = y.Probe(ctx, side, user); err != nil {
+		if profile, err = a.probe(ctx, side, host, user); err != nil {
 			return err
-		}
-		if profile.Host != host { // the probe came to another host of the side; this one's proof stands until the program ends
-			return nil
 		}
 	}
 	profile.MasterProven, profile.MasterLogin = true, proof
 	return y.SaveProfile(ctx, side, profile)
+}
+
+// probe probes one host of a side with a user's account, which prove has been asked about.
+func (a *accounts) probe(ctx context.Context, side config.Side, host, user string) (*syncer.Profile, error) {
+	y := syncer.New(syncer.Options{Store: a.g.store, Log: a.g.log, Open: func(ctx context.Context, side config.Side, user string) (*backend.Client, error) {
+		return a.openAt(ctx, side, user, host)
+	}})
+	defer y.Close()
+	return y.Probe(ctx, side, user)
 }
 
 // second finds another user with a mailbox at the same host. That user's login must be at that very host: at another one he

@@ -80,6 +80,16 @@ func TestProofNeedsTheSameHost(t *testing.T) {
 		t.Errorf("proven at a, asked for at b: %d %s", code, errOut)
 	}
 	g.mustVerb("sync", "plan", three)
+
+	// Who is bound to none may come to either, so both are proven, and kept.
+	g.write(g.routes, one+" old\n"+two+" old\n")
+	if code, _, errOut := g.verb("sync", "plan", one); code != exitRefused || !strings.Contains(errOut, "at b is not proven") {
+		t.Errorf("proven at a, may come to b: %d %s", code, errOut)
+	}
+	g.mustVerb("probe", "backends")
+	for range 3 {
+		g.mustVerb("sync", "plan", one)
+	}
 }
 
 // TestWrongMailbox: every login of the master opens one and the same mailbox, as where a server does not heed the name in
