@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -83,11 +84,15 @@ func (a *API) Handler() http.Handler {
 	handle("POST /rollback", moving(a.rollback))
 	handle("POST /unpin", moving(a.unpin))
 	handle("GET /ops", func(r *http.Request) (any, error) {
-		return a.live(a.Store.Operations(r.Context(), op.Filter{Open: r.FormValue("all") == "", Limit: number(r, "limit", 200)}))
+		list, err := a.Store.Operations(r.Context(), op.Filter{Open: r.FormValue("all") == "", Limit: number(r, "limit", 200)})
+		return a.live(r.Context(), list, err)
 	})
 	handle("GET /op", func(r *http.Request) (any, error) {
 		o, err := a.Store.Operation(r.Context(), r.FormValue("id"))
-		return a.Manager.Live(o), err
+		if err != nil {
+			return nil, err
+		}
+		return a.Live(r.Context(), o), nil
 	})
 	handle("POST /op/wait", a.wait)
 	handle("POST /op/cancel", moving(a.cancel))
@@ -118,22 +123,42 @@ func (a *API) history(r *http.Request) (any, error) {
 	return append([]op.Event{}, list...), err
 }
 
-// live adds to operations what they wait for.
-func (a *API) live(list []op.Operation, err error) ([]op.Operation, error) {
+// live adds to operations what the store does not know of them.
+func (a *API) live(ctx context.Context, list []op.Operation, err error) ([]op.Operation, error) {
 	out := make([]op.Operation, 0, len(list))
 	for _, o := range list {
-		out = append(out, a.Manager.Live(o))
+		out = append(out, a.Live(ctx, o))
 	}
 	return out, err
+}
+
+// Live adds what a flip waits for, and how far a pass is. A pass that nobody is at has ended: the record of that may have
+// come meanwhile, or never when its process was killed.
+func (a *API) Live(ctx context.Context, o op.Operation) op.Operation {
+	if o.Kind != op.Sync || o.Status.Final() {
+		return a.Manager.Live(o)
+	}
+	if a.Syncing != nil {
+		if x, ok := a.Syncing.Live(o); ok {
+			return x
+		}
+	}
+	if x, err := a.Store.Operation(ctx, o.ID); err == nil && x.Status.Final() {
+		return x
+	}
+	o.Status, o.Reason = op.Interrupted, op.GoesOn
+	return o
 }
 
 // cancelTime is how long cancel waits to see what became of the operation.
 const cancelTime = 10 * time.Second
 
 func (a *API) cancel(r *http.Request) (any, error) {
-	id := r.FormValue("id")
-	if err := a.Manager.Cancel(r.Context(), id, r.FormValue("by")); err != nil {
-		return nil, err
+	id, by := r.FormValue("id"), r.FormValue("by")
+	if a.Syncing == nil || !a.Syncing.Cancel(id, by) {
+		if err := a.Manager.Cancel(r.Context(), id, by); err != nil {
+			return nil, err
+		}
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), cancelTime)
 	defer cancel()
@@ -340,7 +365,8 @@ func (a *API) stored(ctx context.Context, u *UserStatus) error {
 			u.Pin = &pins[i]
 		}
 	}
-	u.Open, err = a.live(a.Store.Operations(ctx, op.Filter{Open: true, User: u.User}))
+	list, err := a.Store.Operations(ctx, op.Filter{Open: true, User: u.User})
+	u.Open, err = a.live(ctx, list, err)
 	return err
 }
 
@@ -349,9 +375,10 @@ const storeTime = 2 * time.Second
 
 // explain puts into words why the user is where he is.
 func (u *UserStatus) explain() {
+	flips := slices.DeleteFunc(slices.Clone(u.Open), func(o op.Operation) bool { return o.Kind != op.Flip })
 	switch {
-	case len(u.Open) > 0:
-		o := u.Open[len(u.Open)-1] // the oldest: it runs first
+	case len(flips) > 0:
+		o := flips[len(flips)-1] // the oldest: it runs first
 		u.Why = "on " + u.Side.String() + "; " + o.ID + " is to move him to " + o.Target.String()
 		if o.Step != "" {
 			u.Why += ", " + o.Step

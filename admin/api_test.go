@@ -44,6 +44,7 @@ type rig struct {
 	r      *router.Router
 	store  *store.SQLite
 	client Client
+	api    *API
 }
 
 func newRig(t *testing.T, routes string) *rig {
@@ -63,6 +64,7 @@ func newRig(t *testing.T, routes string) *rig {
 	l, err := net.Listen("unix", filepath.Join(dir, "s"))
 	must(t, err)
 	api := &API{Gateway: g, Router: g.r, Manager: g.m, Store: g.store}
+	g.api = api
 	srv := &http.Server{Handler: api.Handler()}
 	done := make(chan struct{})
 	go func() { defer close(done); _ = srv.Serve(l) }()

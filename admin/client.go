@@ -23,6 +23,20 @@ type Client struct {
 	Local  http.Handler // instead of the socket
 }
 
+// ErrNotAllowed means that the control socket is somebody else's.
+var ErrNotAllowed = errors.New("this user may not ask mailgate serve: run it as the user that serve runs as, or with sudo")
+
+// trouble words why the gateway cannot be asked.
+func (c Client) trouble(err error) error {
+	switch {
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("%w (nobody answers at %s)", ErrNotRunning, c.Socket)
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("%w (%s: permission denied)", ErrNotAllowed, c.Socket)
+	}
+	return fmt.Errorf("control socket: %w", err)
+}
+
 // CallError is a refusal of the gateway, with the exit code that fits.
 type CallError struct{ Failure }
 
@@ -52,11 +66,8 @@ func (c Client) Call(ctx context.Context, method, path string, form url.Values, 
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	res, err := h.Do(req)
-	switch {
-	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("%w (nobody answers at %s)", ErrNotRunning, c.Socket)
-	case err != nil:
-		return fmt.Errorf("control socket: %w", err)
+	if err != nil {
+		return c.trouble(err)
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {

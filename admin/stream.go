@@ -10,16 +10,25 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"syscall"
+
+	"mailgate/op"
 )
 
-// Syncing is what runs passes over mailboxes; cmd/mailgate implements it. progress may be called from any goroutine, one at
-// a time; what it is given is encoded as JSON. The end of ctx ends the call, cleanly.
+// Syncing is what runs passes over mailboxes; cmd/mailgate implements it.
 type Syncing interface {
+	// Sync does what a verb asks for. progress may be called from any goroutine, one at a time; what it is given is encoded
+	// as JSON. The end of ctx ends the call, cleanly.
 	Sync(ctx context.Context, verb string, form url.Values, progress func(any)) (any, error)
+	// Cancel tells a pass to end, by its operation; false when no such pass is under way.
+	Cancel(id, by string) bool
+	// Live adds to an operation how far its pass is; false when no such pass is under way.
+	Live(o op.Operation) (op.Operation, bool)
 }
+
+// ErrEnded means that the gateway ended, or was killed, before it had answered.
+var ErrEnded = errors.New("mailgate serve ended before this was done; nothing is lost, ask again when it runs")
 
 // streamed is one line of an answer that takes its time: progress any number of times, then a result or a failure.
 type streamed struct {
@@ -77,10 +86,12 @@ func (c Client) Stream(ctx context.Context, path string, form url.Values, progre
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	res, err := h.Do(req)
 	switch {
-	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("%w (nobody answers at %s)", ErrNotRunning, c.Socket)
+	case ctx.Err() != nil && err != nil:
+		return context.Cause(ctx)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
+		return fmt.Errorf("%w (%w)", ErrEnded, err)
 	case err != nil:
-		return fmt.Errorf("control socket: %w", err)
+		return c.trouble(err)
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
@@ -91,7 +102,10 @@ func (c Client) Stream(ctx context.Context, path string, form url.Values, progre
 	for {
 		var s streamed
 		if err := lines.Decode(&s); err != nil {
-			return fmt.Errorf("control socket: the answer ends early: %w", err)
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			return fmt.Errorf("%w (%w)", ErrEnded, err)
 		}
 		if s.Progress != nil {
 			progress(s.Progress)

@@ -17,7 +17,10 @@ import (
 func (c *Client) Namespace(ctx context.Context) (Namespaces, error) {
 	if !c.Has("NAMESPACE") && !c.Has("IMAP4REV2") {
 		var sep byte
-		x := &Command{name: "LIST", list: func(e ListEntry) { sep = e.Separator }}
+		x := &Command{name: "LIST", list: func(e ListEntry) error {
+			sep = e.Separator
+			return nil
+		}}
 		err := c.start(x, `LIST "" ""`).Wait(ctx)
 		return Namespaces{Personal: []Namespace{{Separator: sep}}}, err
 	}
@@ -35,9 +38,10 @@ func (c *Client) Namespace(ctx context.Context) (Namespaces, error) {
 				return true, err
 			}
 		}
-		return true, c.skipLine()
+		return true, c.r.SkipLine()
 	}
-	return got, c.start(x, "NAMESPACE").Wait(ctx)
+	err := c.start(x, "NAMESPACE").Wait(ctx)
+	return got, err
 }
 
 // namespaces takes NIL, or a list of (prefix separator extensions).
@@ -49,18 +53,22 @@ func (c *Client) namespaces(out *[]Namespace) error {
 		return err
 	}
 	for {
-		b, err := c.r.Next()
+		b, err := c.r.Peek()
 		if err != nil {
 			return err
 		}
+		if b != ')' && b != ' ' && b != '(' {
+			return fmt.Errorf("%w: %q in NAMESPACE", imapwire.ErrGrammar, b)
+		}
+		_, _ = c.r.Next()
 		switch b {
 		case ')':
 			return nil
 		case ' ':
 			continue
-		case '(':
-		default:
-			return fmt.Errorf("%w: %q in NAMESPACE", imapwire.ErrGrammar, b)
+		}
+		if len(*out) == maxList {
+			return tooMany("namespaces", maxList)
 		}
 		var n Namespace
 		if n.Prefix, err = c.astring(); err != nil {
@@ -69,7 +77,7 @@ func (c *Client) namespaces(out *[]Namespace) error {
 		if err := c.r.Expect(' '); err != nil {
 			return err
 		}
-		sep, err := c.value(0, 8)
+		sep, err := c.value(8)
 		if err != nil {
 			return err
 		}
@@ -90,7 +98,7 @@ func (c *Client) namespaces(out *[]Namespace) error {
 				_, _ = c.r.Next()
 				continue
 			}
-			if _, err := c.value(0, 1024); err != nil {
+			if _, err := c.value(1024); err != nil {
 				return err
 			}
 		}
@@ -125,12 +133,12 @@ func (c *Client) ID(ctx context.Context, pairs ...string) (map[string]string, er
 			}
 			switch b {
 			case ')':
-				return true, c.skipLine()
+				return true, c.r.SkipLine()
 			case ' ':
 				_, _ = c.r.Next()
 				continue
 			}
-			v, err := c.value(0, 1024)
+			v, err := c.value(1024)
 			if err != nil {
 				return true, err
 			}
@@ -142,7 +150,8 @@ func (c *Client) ID(ctx context.Context, pairs ...string) (map[string]string, er
 		}
 	}
 	if len(pairs) == 0 {
-		return got, c.start(x, "ID NIL").Wait(ctx)
+		err := c.start(x, "ID NIL").Wait(ctx)
+		return got, err
 	}
 	args := make([]string, len(pairs))
 	for i, p := range pairs {
@@ -177,7 +186,7 @@ func (c *Client) Quota(ctx context.Context, name string) (Quota, bool, error) {
 		if err := c.r.Expect(' '); err != nil {
 			return true, err
 		}
-		v, err := c.value(0, 4096)
+		v, err := c.value(4096)
 		if err != nil {
 			return true, err
 		}
@@ -198,7 +207,7 @@ func (c *Client) Quota(ctx context.Context, name string) (Quota, bool, error) {
 				found = true
 			}
 		}
-		return true, c.skipLine()
+		return true, c.r.SkipLine()
 	}
 	err := c.start(x, "GETQUOTAROOT", str(name)).Wait(ctx)
 	return q, found, err
@@ -212,6 +221,9 @@ func (c *Client) Notify(ctx context.Context, spec string) error {
 	if !c.Has("NOTIFY") {
 		return ErrNoNotify
 	}
+	c.mu.Lock()
+	c.notify = true // after "NONE" too: what it has said before may still come
+	c.mu.Unlock()
 	return c.send("NOTIFY", "NOTIFY", spec).Wait(ctx)
 }
 

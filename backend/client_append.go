@@ -167,7 +167,7 @@ func (x *AppendCommand) Result(ctx context.Context) (Appended, error) {
 			return a, nil
 		}
 		_, _ = fmt.Sscan(f[0], &a.Validity)
-		uids, err := expand(f[1])
+		uids, err := expand(f[1], maxExpand)
 		if err != nil {
 			return a, fmt.Errorf("APPENDUID %s: %w", printable(code.Args), err)
 		}

@@ -23,6 +23,13 @@ const (
 	appendSilence = 10 * time.Minute
 )
 
+// While a handler of ours runs nothing is read, and a server that cannot write may not read either: so many times the silence
+// may it then take nothing.
+const handlerPatience = 12
+
+// lastWords is how long what the server has said before it stopped taking anything is waited for: a BYE, most of all.
+const lastWords = time.Second
+
 // Client is an IMAP connection that is logged in, for the syncer and other programs of ours (not for splicing).
 //
 // Commands are pipelined: each method that returns a command has written it when it returns, and Wait gives its outcome.
@@ -48,8 +55,12 @@ type Client struct {
 	outstanding []*Command // in the order in which they were sent
 	untagged    Untagged
 	err         error
-	appends     int    // outstanding
-	mailbox     string // selected by the last SELECT or EXAMINE that has ended
+	unsent      error     // why nothing more can be written
+	lastWords   time.Time // with unsent: until when is read
+	handling    bool      // the reader is at a handler, not at the connection
+	notify      bool      // NOTIFY is on
+	appends     int       // outstanding
+	mailbox     string    // selected by the last SELECT or EXAMINE that has ended
 
 	r  *imapwire.Scanner // the reader's
 	rs readState
@@ -86,12 +97,21 @@ func newClient(c *IMAPConn) *Client {
 type progressReader struct{ c *Client }
 
 func (p progressReader) Read(b []byte) (int, error) {
-	p.c.progress() // whoever took what came last may have been slow; that is not the server's silence
+	p.c.reading(true) // whoever took what came last may have been slow; that is not the server's silence
 	n, err := p.c.conn.Read(b)
-	if n > 0 {
-		p.c.progress()
+	if err != nil {
+		p.c.rs.ended = true
 	}
+	p.c.reading(false)
 	return n, err
+}
+
+// reading says where the reader is, and sets the deadlines for it.
+func (c *Client) reading(now bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.handling = !now
+	c.deadline()
 }
 
 type progressWriter struct{ c *Client }
@@ -114,22 +134,27 @@ func (c *Client) progress() {
 
 // deadline sets it. The caller holds mu.
 func (c *Client) deadline() {
-	var t time.Time
+	silence := clientSilence
 	switch {
-	case len(c.outstanding) == 0:
-	case slices.ContainsFunc(c.outstanding, func(x *Command) bool { return x.patient }):
 	case c.silence > 0:
-		t = time.Now().Add(c.silence)
+		silence = c.silence
 	case c.appends > 0:
-		t = time.Now().Add(appendSilence)
+		silence = appendSilence
+	}
+	now := time.Now()
+	var read time.Time
+	switch {
+	case c.unsent != nil:
+		read = c.lastWords
+	case len(c.outstanding) == 0 || slices.ContainsFunc(c.outstanding, func(x *Command) bool { return x.patient }):
 	default:
-		t = time.Now().Add(clientSilence)
+		read = now.Add(silence)
 	}
-	_ = c.conn.SetReadDeadline(t)
-	if t.IsZero() {
-		t = time.Now().Add(clientSilence)
+	_ = c.conn.SetReadDeadline(read)
+	if c.handling {
+		silence *= handlerPatience
 	}
-	_ = c.conn.SetWriteDeadline(t)
+	_ = c.conn.SetWriteDeadline(now.Add(silence))
 }
 
 // Close ends the connection at once, and waits for the reader.
@@ -236,9 +261,11 @@ type Command struct {
 	search   func(Range)
 	vanished func(Range)
 	selected *Selected
-	mailbox  string // to be selected
-	list     func(ListEntry)
-	status   func(Status)
+	mailbox  string // to be selected, or what STATUS is asked of
+	futile   bool   // it is sent to be refused
+	list     func(ListEntry) error
+	status   func(Status)                    // of mailbox; of any where list is set too
+	answered bool                            // by a STATUS of that name
 	other    func(word string) (bool, error) // takes a response of another kind, from behind its name
 	copied   func(Code)
 	modified func(Range)
@@ -402,9 +429,14 @@ func (c *Client) flush() {
 	if err == nil && c.z != nil {
 		err = c.z.Flush()
 	}
-	if err != nil {
-		_ = c.fail(err)
-		_ = c.conn.Close()
+	if err == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.unsent == nil { // the reader ends soon, and says why: the server may have
+		c.unsent, c.lastWords = err, time.Now().Add(lastWords)
+		c.deadline()
 	}
 }
 

@@ -2,11 +2,12 @@ package backend
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
+	"sort"
 	"strings"
 	"time"
 
@@ -16,11 +17,28 @@ import (
 // fetching is what an outstanding UID FETCH takes.
 type fetching struct {
 	FetchOptions
-	uids []Range // what was asked for, ascending; Last 0 means "*"
+	uids []Range // what was asked for, ascending and apart; Last 0 means "*", and with First 0 any message
 }
 
 func (f *fetching) has(uid uint32) bool {
-	return slices.ContainsFunc(f.uids, func(r Range) bool { return uid >= r.First && (r.Last == 0 || uid <= r.Last) || r.First == 0 })
+	i := sort.Search(len(f.uids), func(i int) bool { return f.uids[i].Last == 0 || f.uids[i].Last >= uid })
+	return i < len(f.uids) && f.uids[i].First <= uid
+}
+
+// order sorts the ranges and joins those that touch, for has.
+func (f *fetching) order() {
+	slices.SortFunc(f.uids, func(a, b Range) int { return cmp.Compare(a.First, b.First) })
+	out := f.uids[:0]
+	for _, r := range f.uids {
+		n := len(out)
+		switch {
+		case n == 0 || out[n-1].Last != 0 && out[n-1].Last < r.First-min(r.First, 1):
+			out = append(out, r)
+		case out[n-1].Last != 0 && (r.Last == 0 || r.Last > out[n-1].Last):
+			out[n-1].Last = r.Last
+		}
+	}
+	f.uids = out
 }
 
 // Fetch is UID FETCH. An error of a handler ends the connection (the rest of the response cannot be un-asked for) and
@@ -28,18 +46,13 @@ func (f *fetching) has(uid uint32) bool {
 func (c *Client) Fetch(uids string, o FetchOptions) *Command {
 	x := &Command{name: "UID FETCH", fetch: &fetching{FetchOptions: o}}
 	err := imapwire.ParseSet([]byte(uids), func(first, last uint32) error {
-		switch {
-		case last == 0:
-			last = 0
-		case first == 0: // "*:n" and "*" name the last message
-			first, last = last, 0
-		}
 		x.fetch.uids = append(x.fetch.uids, Range{first, last})
 		return nil
 	})
 	if err != nil {
 		return failed(x.name, err)
 	}
+	x.fetch.order()
 	items := "(UID"
 	for _, i := range o.Items {
 		items += " " + i
@@ -56,23 +69,6 @@ func (c *Client) Fetch(uids string, o FetchOptions) *Command {
 	return c.start(x, args...)
 }
 
-// spoolMemory is how much of a body is held in memory whose message is not known yet.
-const spoolMemory = 64 << 10
-
-// spooled is a body that came before the UID.
-type spooled struct {
-	section string
-	size    int64
-	data    []byte
-	file    *os.File // already removed
-}
-
-func (s *spooled) close() {
-	if s.file != nil {
-		_ = s.file.Close()
-	}
-}
-
 // fetchResponse takes a FETCH from behind its name.
 func (c *Client) fetchResponse(seq uint32) (err error) {
 	if err := c.r.Expect(' '); err != nil {
@@ -83,13 +79,10 @@ func (c *Client) fetchResponse(seq uint32) (err error) {
 	}
 	m := &c.rs.message
 	*m = Message{Seq: seq, Flags: m.Flags[:0]}
+	c.rs.other = 0
 	var x *Command // known with the UID
-	var spool []spooled
-	defer func() {
-		for i := range spool {
-			spool[i].close()
-		}
-	}()
+	var early spool
+	defer early.close()
 	for first := true; ; first = false {
 		b, err := c.r.Peek()
 		if err != nil {
@@ -104,7 +97,7 @@ func (c *Client) fetchResponse(seq uint32) (err error) {
 			continue
 		}
 		known := m.UID
-		if err := c.fetchItem(x, m, &spool); err != nil {
+		if err := c.fetchItem(x, m, &early); err != nil {
 			return err
 		}
 		if known == 0 && m.UID != 0 {
@@ -115,7 +108,7 @@ func (c *Client) fetchResponse(seq uint32) (err error) {
 		return err
 	}
 	if x == nil {
-		if len(spool) > 0 && m.UID == 0 {
+		if len(early.list) > 0 && m.UID == 0 {
 			return errors.New("a body came without the UID of its message")
 		}
 		if f := c.handlers().Fetch; f != nil {
@@ -123,19 +116,15 @@ func (c *Client) fetchResponse(seq uint32) (err error) {
 		}
 		return nil
 	}
-	for _, s := range spool {
-		if x.fetch.Body == nil {
-			continue
-		}
-		var r io.Reader = bytes.NewReader(s.data)
-		if s.file != nil {
-			if _, err := s.file.Seek(0, io.SeekStart); err != nil {
+	if x.fetch.Body != nil {
+		for _, s := range early.list {
+			r, err := s.reader()
+			if err != nil {
 				return err
 			}
-			r = io.MultiReader(r, s.file)
-		}
-		if err := x.tell(x.fetch.Body(m, s.section, s.size, r)); err != nil {
-			return err
+			if err := x.tell(x.fetch.Body(m, s.section, s.size, r)); err != nil {
+				return err
+			}
 		}
 	}
 	if x.fetch.Message != nil {
@@ -160,29 +149,38 @@ func (x *Command) tell(err error) error {
 	return err
 }
 
-// maxItem bounds the text of an item that is only kept.
-const maxItem = 64 << 10
-
-// fetchItem takes one item with its value.
-func (c *Client) fetchItem(x *Command, m *Message, spool *[]spooled) error {
+// fetchItem takes one item with its value. What comes with every message is taken without allocating.
+func (c *Client) fetchItem(x *Command, m *Message, early *spool) error {
 	w, err := c.r.Name()
 	if err != nil {
 		return err
 	}
-	var name string
-	switch { // without allocation for what comes with every message
-	case bytes.EqualFold(w, []byte("FLAGS")):
+	is := func(name string) bool { return len(w) == len(name) && strings.EqualFold(string(w), name) }
+	switch {
+	case is("FLAGS"):
 		return c.fetchFlags(m)
-	case bytes.EqualFold(w, []byte("UID")):
+	case is("UID"):
 		if err := c.r.Expect(' '); err != nil {
 			return err
 		}
 		m.UID, err = c.r.Number32()
 		return err
+	case is("MODSEQ"):
+		return c.fetchModSeq(m)
+	case is("RFC822.SIZE"):
+		n, err := c.number()
+		m.Size = int64(n)
+		return err
+	case is("INTERNALDATE"):
+		return c.fetchDate(m)
 	case len(w) == 0:
 		return fmt.Errorf("%w: a FETCH item is missing", imapwire.ErrGrammar)
-	default:
-		name = strings.ToUpper(string(w))
+	}
+	c.rs.name = append(c.rs.name[:0], w...)
+	for i, b := range c.rs.name {
+		if 'a' <= b && b <= 'z' {
+			c.rs.name[i] = b - 'a' + 'A'
+		}
 	}
 	b, err := c.r.Peek()
 	if err != nil {
@@ -194,35 +192,23 @@ func (c *Client) fetchItem(x *Command, m *Message, spool *[]spooled) error {
 		if err != nil {
 			return err
 		}
-		name += "[" + string(s) + "]"
+		c.rs.name = append(append(append(c.rs.name, '['), s...), ']')
 		rest, err := c.r.Word() // "<0>"
 		if err != nil {
 			return err
 		}
-		name += string(rest)
+		c.rs.name = append(c.rs.name, rest...)
 	}
 	if err := c.r.Expect(' '); err != nil {
 		return err
 	}
+	if string(c.rs.name) != c.rs.last { // most often it is what the message before had
+		c.rs.last = string(c.rs.name)
+	}
+	name := c.rs.last
 	switch {
-	case name == "INTERNALDATE":
-		q, err := c.r.Quoted()
-		if err != nil {
-			return err
-		}
-		m.DateText = string(q)
-		m.InternalDate = parseDate(m.DateText)
-		return nil
-	case name == "RFC822.SIZE":
-		n, err := c.r.Number()
-		m.Size = int64(n)
-		return err
-	case name == "MODSEQ":
-		v, err := c.value(0, 64)
-		_, _ = fmt.Sscanf(v, "(%d)", &m.ModSeq)
-		return err
 	case name == "EMAILID" || name == "THREADID":
-		v, err := c.value(0, 1024)
+		v, err := c.value(1024)
 		v = strings.Trim(v, "()")
 		if name == "EMAILID" {
 			m.EmailID = v
@@ -231,11 +217,14 @@ func (c *Client) fetchItem(x *Command, m *Message, spool *[]spooled) error {
 		}
 		return err
 	case strings.HasPrefix(name, "BODY[") || strings.HasPrefix(name, "BINARY[") || name == "RFC822" || name == "RFC822.HEADER" || name == "RFC822.TEXT":
-		return c.fetchBody(x, m, name, spool)
+		return c.fetchBody(x, m, name, early)
 	}
-	v, err := c.value(0, maxItem)
+	v, err := c.value(maxItem)
 	if err != nil {
 		return err
+	}
+	if c.rs.other += len(name) + len(v) + 64; c.rs.other > maxOther { // 64 for what is around the texts
+		return tooMany("bytes of other items", maxOther)
 	}
 	if m.Other == nil {
 		m.Other = map[string]string{}
@@ -244,21 +233,83 @@ func (c *Client) fetchItem(x *Command, m *Message, spool *[]spooled) error {
 	return nil
 }
 
+// number takes a space and a number; what is none, such as NIL, is 0.
+func (c *Client) number() (uint64, error) {
+	if err := c.r.Expect(' '); err != nil {
+		return 0, err
+	}
+	b, err := c.r.Peek()
+	if err != nil {
+		return 0, err
+	}
+	if b < '0' || b > '9' {
+		_, err := c.value(64)
+		return 0, err
+	}
+	return c.r.Number()
+}
+
+// fetchModSeq takes "(n)".
+func (c *Client) fetchModSeq(m *Message) error {
+	if err := c.r.Expect(' '); err != nil {
+		return err
+	}
+	if ok, err := c.r.Take('('); err != nil {
+		return err
+	} else if !ok {
+		_, err := c.value(64)
+		return err
+	}
+	n, err := c.r.Number()
+	if err != nil {
+		return err
+	}
+	m.ModSeq = n
+	return c.r.Expect(')')
+}
+
+// fetchDate takes INTERNALDATE. NIL is none.
+func (c *Client) fetchDate(m *Message) error {
+	if err := c.r.Expect(' '); err != nil {
+		return err
+	}
+	b, err := c.r.Peek()
+	if err != nil {
+		return err
+	}
+	text, err := c.value(maxItem)
+	if err != nil {
+		return err
+	}
+	if b == '"' || !strings.EqualFold(text, "NIL") {
+		m.DateText = text
+		m.InternalDate = parseDate(text)
+	}
+	return nil
+}
+
 func (c *Client) fetchFlags(m *Message) error {
 	if err := c.r.Expect(' '); err != nil {
 		return err
 	}
-	if err := c.r.Expect('('); err != nil {
+	if ok, err := c.r.Take('('); err != nil {
+		return err
+	} else if !ok {
+		text, err := c.value(16)
+		if err == nil && !strings.EqualFold(text, "NIL") {
+			err = fmt.Errorf("%w: FLAGS %s", imapwire.ErrGrammar, printable(text))
+		}
 		return err
 	}
 	m.HasFlags = true
+	m.Flags = m.Flags[:0] // the last one holds
 	for {
 		w, err := c.r.Word()
 		if err != nil {
 			return err
 		}
 		if len(m.Flags)+len(w) > maxItem {
-			return imapwire.ErrToken
+			return tooMany("bytes of flags", maxItem)
 		}
 		m.Flags = append(m.Flags, w...)
 		b, err := c.r.Next()
@@ -277,7 +328,7 @@ func (c *Client) fetchFlags(m *Message) error {
 }
 
 // fetchBody hands a section to who asked for it, while it streams in.
-func (c *Client) fetchBody(x *Command, m *Message, section string, spool *[]spooled) error {
+func (c *Client) fetchBody(x *Command, m *Message, section string, early *spool) error {
 	b, err := c.r.Peek()
 	if err != nil {
 		return err
@@ -299,16 +350,19 @@ func (c *Client) fetchBody(x *Command, m *Message, section string, spool *[]spoo
 		lit = c.r.Literal(size)
 		r = lit
 	default: // NIL
-		_, err := c.value(0, 16)
+		text, err := c.value(16)
+		if err == nil && !strings.EqualFold(text, "NIL") {
+			err = fmt.Errorf("%w: %q for a body", imapwire.ErrGrammar, printable(text))
+		}
 		return err
 	}
 	switch {
 	case m.UID == 0:
-		s := spooled{section: section, size: size}
-		if err := s.take(r); err != nil {
-			return err
+		if c.oldest(func(x *Command) bool { return x.fetch != nil && x.fetch.Body != nil }) != nil {
+			if err := early.take(section, size, r); err != nil {
+				return err
+			}
 		}
-		*spool = append(*spool, s)
 	case x != nil && x.fetch.Body != nil:
 		if err := x.tell(x.fetch.Body(m, section, size, r)); err != nil {
 			return err
@@ -318,20 +372,6 @@ func (c *Client) fetchBody(x *Command, m *Message, section string, spool *[]spoo
 		return lit.Rest()
 	}
 	return nil
-}
-
-func (s *spooled) take(r io.Reader) (err error) {
-	if s.data, err = io.ReadAll(io.LimitReader(r, spoolMemory)); err != nil || s.size <= spoolMemory {
-		return err
-	}
-	if s.file, err = os.CreateTemp("", "mailgate-body-"); err != nil {
-		return err
-	}
-	if err := os.Remove(s.file.Name()); err != nil {
-		return err
-	}
-	_, err = io.Copy(s.file, r)
-	return err
 }
 
 // dateLayouts are INTERNALDATE (RFC 9051, section 9) and what some servers make of it.

@@ -56,7 +56,7 @@ func (c *Client) listResponse() error {
 		return err
 	}
 	if x := c.oldest(func(x *Command) bool { return x.list != nil }); x != nil {
-		x.list(e)
+		return x.tell(x.list(e))
 	} else if f := c.handlers().List; f != nil {
 		f(e)
 	}
@@ -67,7 +67,7 @@ func (c *Client) listEntry() (e ListEntry, err error) {
 	if err := c.r.Expect(' '); err != nil {
 		return e, err
 	}
-	attrs, err := c.value(0, maxItem)
+	attrs, err := c.value(maxItem)
 	if err != nil {
 		return e, err
 	}
@@ -93,34 +93,22 @@ func (c *Client) listEntry() (e ListEntry, err error) {
 	if err := c.r.Expect(' '); err != nil {
 		return e, err
 	}
-	if e.Name, err = c.astring(); err != nil {
+	if e.Name, err = c.mailboxName(); err != nil {
 		return e, err
 	}
-	for { // extended data, and whatever an atom should not have held
+	for { // extended data
 		b, err := c.r.Peek()
 		if err != nil {
 			return e, err
 		}
-		if b == '\r' || b == '\n' {
+		switch b {
+		case '\r', '\n':
 			return e, c.r.EndOfLine()
-		}
-		if b != ' ' { // a name with parentheses, sent as an atom
-			more, err := c.r.Next()
-			if err != nil {
-				return e, err
-			}
-			rest, err := c.r.Word()
-			if err != nil {
-				return e, err
-			}
-			e.Name += string(more) + string(rest)
-			if len(e.Name) > maxName {
-				return e, imapwire.ErrToken
-			}
+		case ' ':
+			_, _ = c.r.Next()
 			continue
 		}
-		_, _ = c.r.Next()
-		v, err := c.value(0, maxItem)
+		v, err := c.value(maxItem)
 		if err != nil {
 			return e, err
 		}
@@ -138,10 +126,21 @@ func (c *Client) List(ctx context.Context, o ListOptions, f func(ListEntry) erro
 	}
 	var list []ListEntry
 	status := map[string]*Status{}
-	take := func(e ListEntry) {
-		if !slices.ContainsFunc(list, func(x ListEntry) bool { return x.Name == e.Name }) {
-			list = append(list, e)
+	known := map[string]bool{}
+	held := 0
+	hold := func(n int) error {
+		if held += n + 200; held > maxMailboxes { // 200 for what is around the texts
+			return tooMany("bytes of mailboxes", maxMailboxes)
 		}
+		return nil
+	}
+	take := func(e ListEntry) error {
+		if known[e.Name] {
+			return nil
+		}
+		known[e.Name] = true
+		list = append(list, e)
+		return hold(len(e.Name) + len(e.OldName) + 32*len(e.Attributes) + len(strings.Join(e.Attributes, "")))
 	}
 	extended := c.Has("LIST-EXTENDED") || c.Has("IMAP4REV2")
 	// MAILBOXID is not asked for along with LIST: see objectID. In the worst case it holds a line's end.
@@ -161,7 +160,12 @@ func (c *Client) List(ctx context.Context, o ListOptions, f func(ListEntry) erro
 		}
 		if inList {
 			ret = append(ret, "STATUS ("+strings.Join(items, " ")+")")
-			x.status = func(s Status) { status[s.Name] = &s }
+			x.status = func(s Status) {
+				if status[s.Name] == nil {
+					_ = x.tell(hold(len(s.Name)))
+				}
+				status[s.Name] = &s
+			}
 		}
 		args := []string{"LIST", str(o.Reference), str(pattern)}
 		if len(ret) > 0 {
@@ -188,22 +192,22 @@ func (c *Client) List(ctx context.Context, o ListOptions, f func(ListEntry) erro
 
 // statusOfAll asks for each mailbox that can be opened, without waiting in between. One that refuses has no status.
 func (c *Client) statusOfAll(ctx context.Context, list []ListEntry, items []string, out map[string]*Status) error {
-	commands := map[string]*StatusCommand{}
+	var commands []*StatusCommand
 	for _, e := range list {
 		if !slices.ContainsFunc(e.Attributes, func(a string) bool {
 			return strings.EqualFold(a, `\Noselect`) || strings.EqualFold(a, `\NonExistent`)
 		}) {
-			commands[e.Name] = c.Status(e.Name, items...)
+			commands = append(commands, c.Status(e.Name, items...))
 		}
 	}
-	for name, x := range commands {
+	for _, x := range commands {
 		s, err := x.Result(ctx)
 		var refused *StatusError
 		if err != nil && !(errors.As(err, &refused) && refused.Status != "BYE") {
 			return err
 		}
 		if err == nil {
-			out[name] = &s
+			out[x.mailbox] = &s
 		}
 	}
 	return nil
@@ -231,12 +235,8 @@ type StatusCommand struct {
 // Status is STATUS; items that the server does not know are left out.
 func (c *Client) Status(name string, items ...string) *StatusCommand {
 	items = slices.DeleteFunc(slices.Clone(items), func(item string) bool { return !c.knows(item) })
-	s := &StatusCommand{Command: &Command{name: "STATUS"}}
-	s.status = func(got Status) {
-		if s.got == nil {
-			s.got = &got
-		}
-	}
+	s := &StatusCommand{Command: &Command{name: "STATUS", mailbox: name}}
+	s.status = func(got Status) { s.got = &got }
 	c.start(s.Command, "STATUS", str(name), "("+strings.Join(items, " ")+")")
 	return s
 }
@@ -257,37 +257,19 @@ func (c *Client) statusResponse() error {
 	var s Status
 	err := c.r.Expect(' ')
 	if err == nil {
-		s.Name, err = c.astring()
+		s.Name, err = c.mailboxName()
+	}
+	if err == nil {
+		err = c.r.Expect(' ')
 	}
 	if err != nil {
 		return err
 	}
-	for { // spaces, or the rest of a name with parentheses
-		if ok, err := c.r.Take(' '); err != nil {
-			return err
-		} else if ok {
-			break
-		}
-		b, err := c.r.Next()
-		if err != nil {
-			return err
-		}
-		if b == '\r' || b == '\n' {
-			return fmt.Errorf("%w: STATUS without a list", imapwire.ErrGrammar)
-		}
-		rest, err := c.r.Word()
-		if err != nil {
-			return err
-		}
-		if s.Name += string(b) + string(rest); len(s.Name) > maxName {
-			return imapwire.ErrToken
-		}
-	}
-	text, err := c.value(0, maxItem)
+	text, err := c.value(maxItem)
 	if err != nil {
 		return err
 	}
-	if err := c.skipLine(); err != nil {
+	if err := c.r.SkipLine(); err != nil {
 		return err
 	}
 	f := strings.Fields(strings.TrimSuffix(strings.TrimPrefix(text, "("), ")"))
@@ -310,12 +292,57 @@ func (c *Client) statusResponse() error {
 			s.MailboxID = objectID(f[i+1])
 		}
 	}
-	if x := c.oldest(func(x *Command) bool { return x.status != nil }); x != nil {
+	if x := c.statusFor(s.Name); x != nil {
 		x.status(s)
+		return x.told
 	} else if f := c.handlers().Status; f != nil {
 		f(s)
 	}
 	return nil
+}
+
+// statusFor finds who asked for the status of a mailbox. Some servers answer by another name than they were asked: then it is
+// for the oldest STATUS without an answer, unless others may come unasked.
+func (c *Client) statusFor(name string) *Command {
+	if x := c.oldest(func(x *Command) bool {
+		return x.status != nil && (x.list != nil || !x.answered && sameMailbox(x.mailbox, name))
+	}); x != nil {
+		x.answered = true
+		return x
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var pending []*Command
+	for _, x := range c.outstanding {
+		if x.status != nil && !x.answered {
+			pending = append(pending, x)
+		}
+	}
+	if len(pending) == 0 || c.notify {
+		return nil
+	}
+	for _, x := range pending {
+		if strings.EqualFold(reading(x.mailbox), reading(name)) {
+			c.rs.respells = true
+			return x
+		}
+	}
+	if len(pending) == 1 || c.rs.respells {
+		c.rs.respells = true
+		return pending[0]
+	}
+	return nil
+}
+
+// reading is a name as people read it, for comparing.
+func reading(raw string) string {
+	text, _ := imapwire.DecodeName(raw)
+	return text
+}
+
+// sameMailbox compares raw names; INBOX is one in any letter case (RFC 9051, section 5.1).
+func sameMailbox(a, b string) bool {
+	return a == b || strings.EqualFold(a, "INBOX") && strings.EqualFold(b, "INBOX")
 }
 
 // Select opens a mailbox, read-only by EXAMINE. What was selected before is left without expunging.
@@ -370,18 +397,7 @@ func (c *Client) Unselect() *Command {
 	if c.Has("UNSELECT") || c.Has("IMAP4REV2") {
 		return c.send("UNSELECT", "UNSELECT")
 	}
-	x := c.start(&Command{name: "EXAMINE", selected: &Selected{}}, "EXAMINE", str("mailgate-no-such-mailbox"))
-	y := &Command{name: "EXAMINE", done: make(chan struct{})}
-	go func() { // ends with x, which ends with the connection
-		<-x.done
-		var s *StatusError
-		if errors.As(x.err, &s) && s.Status != "BYE" {
-			y.finish(nil)
-			return
-		}
-		y.finish(x.err)
-	}()
-	return y
+	return c.start(&Command{name: "EXAMINE", selected: &Selected{}, futile: true}, "EXAMINE", str("mailgate-no-such-mailbox"))
 }
 
 // objectID is an identifier of RFC 8474, section 7, "" for what cannot be one: a Cyrus of 2022 answers LIST with STATUS with

@@ -43,9 +43,11 @@ func (c *Client) searchResponse() error {
 			if err != nil {
 				return err
 			}
-			f(Range{n, n})
+			if n != 0 { // no message has it
+				f(Range{n, n})
+			}
 		default: // the end, or (MODSEQ n)
-			return c.skipLine()
+			return c.r.SkipLine()
 		}
 	}
 }
@@ -65,7 +67,7 @@ func (c *Client) esearchResponse() error {
 		case '\r', '\n':
 			return c.r.EndOfLine()
 		case '(':
-			if _, err := c.value(0, 1024); err != nil {
+			if _, err := c.value(1024); err != nil {
 				return err
 			}
 			continue
@@ -87,17 +89,26 @@ func (c *Client) esearchResponse() error {
 			if err := c.r.Expect(' '); err != nil {
 				return err
 			}
-			if _, err := c.value(0, 1024); err != nil {
+			if _, err := c.value(1024); err != nil {
 				return err
 			}
 		}
 	}
 }
 
+// uid takes a number that is not 0, which would mean "*" in a Range.
+func (c *Client) uid() (uint32, error) {
+	n, err := c.r.Number32()
+	if err == nil && n == 0 {
+		err = fmt.Errorf("%w: 0 among numbers of messages", imapwire.ErrGrammar)
+	}
+	return n, err
+}
+
 // set takes a set of numbers, range by range.
 func (c *Client) set(f func(Range)) error {
 	for {
-		a, err := c.r.Number32()
+		a, err := c.uid()
 		if err != nil {
 			return err
 		}
@@ -105,7 +116,7 @@ func (c *Client) set(f func(Range)) error {
 		if ok, err := c.r.Take(':'); err != nil {
 			return err
 		} else if ok {
-			if r.Last, err = c.r.Number32(); err != nil {
+			if r.Last, err = c.uid(); err != nil {
 				return err
 			}
 			if r.First > r.Last {
@@ -130,7 +141,7 @@ func (c *Client) vanishedResponse() error {
 		return err
 	}
 	if b == '(' {
-		if _, err := c.value(0, 64); err != nil {
+		if _, err := c.value(64); err != nil {
 			return err
 		}
 		if err := c.r.Expect(' '); err != nil {
@@ -147,7 +158,7 @@ func (c *Client) vanishedResponse() error {
 	if err := c.set(f); err != nil {
 		return err
 	}
-	return c.skipLine()
+	return c.r.SkipLine()
 }
 
 // Store is UID STORE +FLAGS.SILENT or -FLAGS.SILENT.
@@ -182,15 +193,21 @@ func (c *Client) copyOrMove(name, uids, to string) *CopyCommand {
 	x := &CopyCommand{Command: &Command{name: name}}
 	x.copied = func(code Code) {
 		f := strings.Fields(code.Args)
-		if len(f) != 3 {
+		if len(f) != 3 || x.err != nil {
 			return
 		}
 		var validity uint32
 		_, _ = fmt.Sscan(f[0], &validity)
-		from, err := expand(f[1])
-		to, err2 := expand(f[2])
-		if err := errors.Join(err, err2); err != nil || len(from) != len(to) {
-			x.err = fmt.Errorf("%s: COPYUID %s cannot be understood", name, printable(code.Args))
+		from, err := expand(f[1], maxExpand-len(x.got.From))
+		to, err2 := expand(f[2], maxExpand-len(x.got.From))
+		err = errors.Join(err, err2)
+		switch {
+		case err != nil:
+			x.err = fmt.Errorf("%s: COPYUID %s: %w", name, printable(code.Args), err)
+		case len(from) != len(to):
+			x.err = fmt.Errorf("%s: COPYUID %s pairs %d UIDs with %d", name, printable(code.Args), len(from), len(to))
+		}
+		if x.err != nil {
 			return
 		}
 		x.got.Validity = validity
@@ -208,14 +225,14 @@ func (x *CopyCommand) Result(ctx context.Context) (Copied, error) {
 	return x.got, x.err
 }
 
-// maxExpand bounds the numbers of one COPYUID or APPENDUID.
-const maxExpand = 1 << 20
-
-// expand writes a set out, in its order.
-func expand(set string) (out []uint32, err error) {
+// expand writes a set out, in its order, at most max numbers.
+func expand(set string, max int) (out []uint32, err error) {
 	err = imapwire.ParseSet([]byte(set), func(first, last uint32) error {
-		if first == 0 || last < first || int64(last)-int64(first) >= int64(maxExpand-len(out)) {
-			return errors.New("set too large")
+		switch {
+		case first == 0 || last == 0:
+			return errors.New("a star among UIDs")
+		case int64(last)-int64(first) >= int64(max-len(out)):
+			return tooMany("UIDs", maxExpand)
 		}
 		for u := first; ; u++ {
 			out = append(out, u)

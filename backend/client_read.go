@@ -2,9 +2,9 @@ package backend
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -17,8 +17,13 @@ type readState struct {
 	// server keep the one before, what it says to the commands behind is about the wrong one.
 	closed *StatusError
 
-	message Message // reused
-	bye     *StatusError
+	message  Message // reused
+	bye      *StatusError
+	name     []byte // of a FETCH item
+	last     string // the same, of the item before
+	other    int    // bytes of Message.Other
+	ended    bool   // nothing more can be read
+	respells bool   // it answers STATUS by other names than it was asked
 }
 
 // read takes what the server says until the connection ends.
@@ -26,14 +31,27 @@ func (c *Client) read() {
 	defer close(c.end)
 	for {
 		if err := c.response(); err != nil {
-			if bye := c.rs.bye; bye != nil && errors.Is(err, io.ErrUnexpectedEOF) {
-				err = bye
-			}
-			_ = c.fail(err)
+			_ = c.fail(c.reason(err))
 			_ = c.conn.Close()
 			return
 		}
 	}
+}
+
+// reason is why the connection has ended: what the server said last, or what it did not take, rather than how reading failed.
+func (c *Client) reason(err error) error {
+	if !c.rs.ended && !tolerable(err) { // a limit, or a handler
+		return err
+	}
+	if c.rs.bye != nil {
+		return c.rs.bye
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.unsent != nil {
+		return c.unsent
+	}
+	return err
 }
 
 // response takes one.
@@ -55,17 +73,42 @@ func (c *Client) response() error {
 			return err
 		}
 		return c.continuation(strings.TrimPrefix(string(line[1:]), " "))
+	case '\r', '\n': // an empty line
+		return c.r.SkipLine()
 	}
 	tag, err := c.r.Word()
 	if err != nil {
 		return err
 	}
-	t := string(tag)
-	line, err := c.r.Line()
-	if err != nil {
-		return err
+	return c.tagged(string(tag))
+}
+
+// statusText takes what follows OK, NO, BAD or BYE: a response code, whole, and the text.
+func (c *Client) statusText() (code Code, text string, err error) {
+	if _, err := c.r.Take(' '); err != nil {
+		return code, "", err
 	}
-	return c.tagged(t, strings.TrimPrefix(string(line), " "))
+	b, err := c.r.Peek()
+	if err != nil {
+		return code, "", err
+	}
+	if b == '[' {
+		inside, ok, err := c.r.Code(maxCode)
+		if err != nil {
+			return code, "", err
+		}
+		if ok {
+			name, args, _ := bytes.Cut(inside, []byte(" "))
+			code = Code{Name: strings.ToUpper(string(name)), Args: string(args)}
+			if _, err := c.r.Take(' '); err != nil {
+				return code, "", err
+			}
+		} else {
+			text = string(inside[:min(len(inside), imapwire.MaxToken)])
+		}
+	}
+	line, err := c.r.Line()
+	return code, text + string(line), err
 }
 
 func (c *Client) continuation(text string) error {
@@ -87,13 +130,22 @@ func (c *Client) continuation(text string) error {
 
 // tagged ends a command. A tag that nobody knows is passed over: Courier and Cyrus answer the end of a command that they
 // have refused already.
-func (c *Client) tagged(tag, line string) error {
-	status, text := cutWord(line)
-	status = strings.ToUpper(status)
-	if status != "OK" && status != "NO" && status != "BAD" {
-		return fmt.Errorf("%w: no status in %q", imapwire.ErrGrammar, printable(line))
+func (c *Client) tagged(tag string) error {
+	if _, err := c.r.Take(' '); err != nil {
+		return err
 	}
-	code, text := splitCode(text)
+	word, err := c.r.Word()
+	if err != nil {
+		return err
+	}
+	status := strings.ToUpper(string(word))
+	if status != "OK" && status != "NO" && status != "BAD" {
+		return fmt.Errorf("%w: no status in %q", imapwire.ErrGrammar, printable(tag+" "+status))
+	}
+	code, text, err := c.statusText()
+	if err != nil {
+		return err
+	}
 	x := c.ended(tag)
 	if x == nil {
 		return nil
@@ -129,7 +181,7 @@ func (c *Client) tagged(tag, line string) error {
 	switch {
 	case x.told != nil:
 		x.finish(x.told)
-	case status == "OK":
+	case status == "OK" || x.futile:
 		x.finish(nil)
 	default:
 		x.finish(&StatusError{Command: x.name, Status: status, Code: code, Text: printable(text)})
@@ -140,26 +192,6 @@ func (c *Client) tagged(tag, line string) error {
 // inMailbox tells whether a command is about the mailbox that is open.
 func (x *Command) inMailbox() bool {
 	return x.fetch != nil && x.selected == nil || strings.HasPrefix(x.name, "UID ") || x.name == "EXPUNGE"
-}
-
-// splitCode takes "[CODE args]" off a status text.
-func splitCode(s string) (Code, string) {
-	if !strings.HasPrefix(s, "[") {
-		return Code{}, s
-	}
-	quoted := false
-	for i := 1; i < len(s); i++ {
-		switch {
-		case quoted && s[i] == '\\':
-			i++
-		case s[i] == '"':
-			quoted = !quoted
-		case s[i] == ']' && !quoted:
-			name, args, _ := strings.Cut(s[1:i], " ")
-			return Code{Name: strings.ToUpper(name), Args: args}, strings.TrimPrefix(s[i+1:], " ")
-		}
-	}
-	return Code{}, s
 }
 
 // oldest finds the first outstanding command for which f holds.
@@ -241,11 +273,10 @@ func (c *Client) untaggedResponse() error {
 	}
 	switch kind := strings.ToUpper(string(word)); kind {
 	case "OK", "NO", "BAD", "BYE", "PREAUTH":
-		line, err := c.r.Line()
+		code, text, err := c.statusText()
 		if err != nil {
 			return err
 		}
-		code, text := splitCode(strings.TrimPrefix(string(line), " "))
 		if kind == "BYE" {
 			c.rs.bye = &StatusError{Command: "connection", Status: "BYE", Code: code, Text: printable(text)}
 		}
@@ -258,11 +289,13 @@ func (c *Client) untaggedResponse() error {
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			for _, s := range list {
-				c.enabled[strings.ToUpper(s)] = true
+				if len(c.enabled) < maxList {
+					c.enabled[strings.ToUpper(s)] = true
+				}
 			}
 		})
 	case "FLAGS":
-		line, err := c.r.Line()
+		line, err := c.r.WholeLine(maxItem)
 		if err != nil {
 			return err
 		}
@@ -279,7 +312,7 @@ func (c *Client) untaggedResponse() error {
 	case "LIST", "LSUB", "XLIST":
 		return c.listResponse()
 	case "STATUS":
-		return c.statusResponse()
+		return c.passable(c.statusResponse())
 	default:
 		return c.otherResponse(kind)
 	}
@@ -287,7 +320,7 @@ func (c *Client) untaggedResponse() error {
 
 // words takes the words up to the end of the line.
 func (c *Client) words(f func([]string)) error {
-	line, err := c.r.Line()
+	line, err := c.r.WholeLine(maxItem)
 	if err != nil {
 		return err
 	}
@@ -295,48 +328,28 @@ func (c *Client) words(f func([]string)) error {
 	return nil
 }
 
-// otherResponse gives a response to the command that asked for such, or passes over it.
+// otherResponse gives a response to the command that asked for such, or passes over it. One that cannot be understood fails
+// the command that wants it, not the connection.
 func (c *Client) otherResponse(kind string) error {
 	x := c.oldest(func(x *Command) bool { return x.other != nil })
 	if x != nil {
 		taken, err := x.other(kind)
+		if tolerable(err) {
+			_ = x.tell(err)
+		}
 		if taken || err != nil {
-			return err
+			return c.passable(err)
 		}
 	}
-	return c.skipLine()
+	return c.r.SkipLine()
 }
 
-// skipLine passes over the rest of a response, with the literals in it.
-func (c *Client) skipLine() error {
-	for {
-		b, err := c.r.Peek()
-		if err != nil {
-			return err
-		}
-		switch b {
-		case '\r', '\n':
-			return c.r.EndOfLine()
-		case '"':
-			if _, err := c.r.Quoted(); err != nil {
-				return err
-			}
-		case '{':
-			n, err := c.r.LiteralSize()
-			if errors.Is(err, imapwire.ErrGrammar) { // a brace in a text
-				_, err := c.r.Line()
-				return err
-			}
-			if err != nil {
-				return err
-			}
-			if err := c.r.Literal(n).Rest(); err != nil {
-				return err
-			}
-		default:
-			_, _ = c.r.Next()
-		}
+// passable passes over the rest of a response that nobody will miss and that could not be understood.
+func (c *Client) passable(err error) error {
+	if tolerable(err) {
+		return c.r.SkipLine()
 	}
+	return err
 }
 
 // numbered takes EXISTS, RECENT, EXPUNGE and FETCH.
@@ -366,75 +379,74 @@ func (c *Client) numbered() error {
 			f(n)
 		}
 	}
-	return c.skipLine()
+	return c.r.SkipLine()
 }
 
-// value takes one value of whatever form and gives its text, at most max bytes of it.
-func (c *Client) value(depth, max int) (string, error) {
-	if depth > imapwire.MaxDepth {
-		return "", imapwire.ErrDepth
-	}
-	b, err := c.r.Peek()
-	if err != nil {
-		return "", err
-	}
-	switch b {
-	case '"':
-		q, err := c.r.Quoted()
-		return string(q[:min(len(q), max)]), err
-	case '{', '~':
-		n, atom, err := c.literalOrAtom()
-		if err != nil || n < 0 {
-			return atom[:min(len(atom), max)], err
-		}
-		l := c.r.Literal(n)
-		text, err := io.ReadAll(io.LimitReader(l, int64(max)))
+// value takes one value of whatever form and gives its text, cut to max bytes.
+func (c *Client) value(max int) (string, error) {
+	var out []byte
+	keep := func(b ...byte) { out = append(out, b[:min(len(b), max-len(out))]...) }
+	for depth := 0; ; {
+		b, err := c.r.Peek()
 		if err != nil {
 			return "", err
 		}
-		return string(text), l.Rest()
-	case '(':
-		_, _ = c.r.Next()
-		var out strings.Builder
-		_ = out.WriteByte('(')
-		for {
-			b, err := c.r.Peek()
-			if err != nil {
-				return "", err
+		switch b {
+		case '(':
+			_, _ = c.r.Next()
+			if depth++; depth > imapwire.MaxDepth {
+				return "", tooMany("parentheses in one another", imapwire.MaxDepth)
 			}
-			if b == ')' {
-				_, _ = c.r.Next()
-				_ = out.WriteByte(')')
-				return out.String(), nil
+			keep(b)
+			continue
+		case ')', ' ':
+			if depth == 0 {
+				return "", fmt.Errorf("%w: a value is missing", imapwire.ErrGrammar)
 			}
+			_, _ = c.r.Next()
+			keep(b)
 			if b == ' ' {
-				_, _ = c.r.Next()
-				if out.Len() < max {
-					_ = out.WriteByte(' ')
-				}
 				continue
 			}
-			s, err := c.value(depth+1, max-min(out.Len(), max))
+			depth--
+		case '\r', '\n':
+			return "", fmt.Errorf("%w: a value is missing", imapwire.ErrGrammar)
+		case '"':
+			q, err := c.r.Quoted()
 			if err != nil {
 				return "", err
 			}
-			_, _ = out.WriteString(s)
+			keep(q...)
+		case '{', '~':
+			n, atom, err := c.literalOrAtom()
+			if err != nil {
+				return "", err
+			}
+			if n < 0 {
+				keep([]byte(atom)...)
+				break
+			}
+			l := c.r.Literal(n)
+			at, room := len(out), int(min(n, int64(max-len(out))))
+			out = slices.Grow(out, room)[:at+room]
+			if _, err := io.ReadFull(l, out[at:]); err != nil {
+				return "", err
+			}
+			if err := l.Rest(); err != nil {
+				return "", err
+			}
+		default:
+			w, err := c.r.Word()
+			if err != nil {
+				return "", err
+			}
+			keep(w...)
 		}
-	case '\r', '\n', ')':
-		return "", fmt.Errorf("%w: a value is missing", imapwire.ErrGrammar)
+		if depth == 0 {
+			return string(out), nil
+		}
 	}
-	w, err := c.r.Word()
-	if err != nil {
-		return "", err
-	}
-	if len(w) == 0 {
-		return "", fmt.Errorf("%w: %q where a value was expected", imapwire.ErrGrammar, b)
-	}
-	return string(w[:min(len(w), max)]), nil
 }
-
-// maxName bounds the name of a mailbox.
-const maxName = 16 << 10
 
 // astring takes a string of any form.
 func (c *Client) astring() (string, error) {
@@ -452,14 +464,37 @@ func (c *Client) astring() (string, error) {
 			return atom, err
 		}
 		if n > maxName {
-			return "", imapwire.ErrToken
+			return "", tooMany("bytes of a mailbox name", maxName)
 		}
 		text, err := io.ReadAll(c.r.Literal(n))
 		return string(text), err
 	}
-	// Some servers send names with parentheses as atoms.
 	w, err := c.r.Word()
 	return string(w), err
+}
+
+// mailboxName takes the name of a mailbox, up to the space or the end of the line behind it: some servers send names with
+// parentheses as atoms.
+func (c *Client) mailboxName() (string, error) {
+	name, err := c.astring()
+	if err != nil {
+		return "", err
+	}
+	b, err := c.r.Peek()
+	if err != nil || b == ' ' || b == '\r' || b == '\n' {
+		return name, err
+	}
+	whole := []byte(name)
+	for ; b != ' ' && b != '\r' && b != '\n'; b, err = c.r.Peek() {
+		if err != nil {
+			return "", err
+		}
+		if whole = append(whole, b); len(whole) > maxName {
+			return "", tooMany("bytes of a mailbox name", maxName)
+		}
+		_, _ = c.r.Next()
+	}
+	return string(whole), err
 }
 
 // literalOrAtom takes the head of a literal or literal8; or an atom that begins with a tilde, and then the size is -1.

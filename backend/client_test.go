@@ -73,7 +73,7 @@ func (p *peer) say(format string, args ...any) {
 	_, _ = fmt.Fprintf(p.conn, strings.ReplaceAll(format, "\n", "\r\n"), args...)
 }
 
-func ctx(t *testing.T) context.Context {
+func ctx(t testing.TB) context.Context {
 	c, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	t.Cleanup(cancel)
 	return c
@@ -445,33 +445,4 @@ func TestStatusOfMany(t *testing.T) {
 	if err != nil || err2 != nil || s.Messages != 1 || u.Messages != 2 || u.UIDNext != 9 || u.Name != "b c" {
 		t.Errorf("%+v %v %+v %v", s, err, u, err2)
 	}
-}
-
-// FuzzClient lets a server say anything while all kinds of commands are outstanding: no panic, no hang.
-func FuzzClient(f *testing.F) {
-	for _, s := range []string{"* 1 FETCH (UID 1 FLAGS (\\Seen) BODY[] {3}\r\nabc)\r\ns1 OK\r\n", "* LIST () \"/\" {3}\r\nabc\r\n* STATUS x (MESSAGES 1)\r\n", "+ go\r\ns2 NO [X \"]\"] y\r\n",
-		"* ESEARCH (TAG \"s3\") UID ALL 1:3,7\r\n* SEARCH 1 2\r\n* VANISHED (EARLIER) 1:9\r\n", "* OK [COPYUID 1 1:2 3:4]\r\n* 1 FETCH (BODY[] {2}\r\nab UID 1)\r\n",
-		"* NAMESPACE NIL NIL NIL\r\n* ID (\"a\" NIL)\r\n* QUOTA \"\" (STORAGE 1 2)\r\n* BYE x\r\n", "* 1 FETCH ((((((((((", "s1 OK [UIDVALIDITY 99999999999999999999]\r\n"} {
-		f.Add([]byte(s))
-	}
-	f.Fuzz(func(t *testing.T, b []byte) {
-		client, server := net.Pipe()
-		go func() { _, _ = io.Copy(io.Discard, server) }()
-		c := newClient(&IMAPConn{Conn: client, Capabilities: strings.Fields("IMAP4rev1 LITERAL+ ESEARCH NAMESPACE ID QUOTA QRESYNC CONDSTORE MOVE UIDPLUS")})
-		c.silence = 200 * time.Millisecond
-		c.Fetch("1:*", FetchOptions{Items: []string{"FLAGS"}, ChangedSince: 1, Vanished: func(Range) {}, Message: func(*Message) error { return nil },
-			Body: func(_ *Message, _ string, _ int64, r io.Reader) error {
-				_, err := io.Copy(io.Discard, io.LimitReader(r, 10))
-				return err
-			}})
-		c.Select("x", SelectOptions{})
-		c.Search("ALL", func(Range) {})
-		c.Copy("1", "x")
-		c.Status("x", "MESSAGES")
-		c.Store("1", StoreOptions{Add: []string{"a"}, Modified: func(Range) {}})
-		_, _ = server.Write(b)
-		_ = server.Close()
-		<-c.Done()
-		_ = c.Close()
-	})
 }

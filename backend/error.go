@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -13,6 +14,9 @@ const (
 	AuthFailed             // the backend refused the credentials, and only that
 	Refused                // the backend cannot be used as it is configured; the client sees a temporary failure
 )
+
+// ErrNotOffered means that the server does not offer the mechanism that was asked for: no credentials were sent.
+var ErrNotOffered = errors.New("does not offer")
 
 // Step names where a login stood, as logs show it.
 type Step string

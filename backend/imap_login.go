@@ -3,6 +3,7 @@ package backend
 import (
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -58,7 +59,7 @@ func (c *imapConn) authenticate(who LoginIMAP) (string, error) {
 	switch {
 	case cr.OAuth():
 		if !c.has("AUTH=" + cr.Mechanism) {
-			return "", c.fail(StepLogin, Refused, strings.Join(c.caps, " "), errors.New("does not offer "+cr.Mechanism))
+			return "", c.fail(StepLogin, Refused, strings.Join(c.caps, " "), fmt.Errorf("%w %s", ErrNotOffered, cr.Mechanism))
 		}
 		return c.sasl(cr.Mechanism, auth.ClientResponse(cr.Mechanism, cr, who.LoginName))
 	case c.has("AUTH=PLAIN"):

@@ -23,17 +23,22 @@ type flipping struct {
 	row   op.Row // as the store has it
 	start time.Time
 	asked bool // nodes were asked to fence
+	alone bool // nothing else works in the user's mailboxes
 }
 
 // flip moves one user, from the request to its end. Every step is durable before the next begins.
 func (m *Manager) flip(ctx context.Context, t *task) {
-	f := &flipping{m: m, t: t, op: t.op}
-	if m.still != nil {
-		limit, cancel := context.WithTimeout(ctx, m.set.Load().flip.Deadline)
-		m.still(limit, t.op.User)
-		cancel()
+	f := &flipping{m: m, t: t, op: t.op, row: op.Row{State: op.Settled}, alone: m.still == nil}
+	err := f.begin(ctx)
+	if errors.Is(err, errNotAlone) {
+		var resume func()
+		if resume, err = f.still(ctx); err == nil {
+			defer resume()
+			f.alone = true
+			err = f.begin(ctx)
+		}
 	}
-	switch err := f.begin(ctx); {
+	switch {
 	case errors.Is(err, errDone):
 		return
 	case err != nil:
@@ -42,7 +47,7 @@ func (m *Manager) flip(ctx context.Context, t *task) {
 	}
 	ctx, cancel := context.WithDeadlineCause(ctx, f.op.Deadline, ErrDeadline)
 	defer cancel()
-	err := f.drain(ctx)
+	err = f.drain(ctx)
 	if err == nil {
 		err = f.commit(ctx)
 	}
@@ -59,9 +64,30 @@ func (m *Manager) flip(ctx context.Context, t *task) {
 var (
 	// errDone means that there is nothing to do, and that the store says so.
 	errDone = errors.New("nothing to do")
+	// errNotAlone means that there is a fence to be put up, and that nobody has seen yet that nothing else is at work.
+	errNotAlone = errors.New("something else may be at work in the user's mailboxes")
+	// errAtWork means that what else is at work in the user's mailboxes has not ended in time.
+	errAtWork = errors.New("a sync pass over his mailboxes has not ended")
 	// errUnknown means that it could not be learned whether a commit happened: the fence must stay.
 	errUnknown = errors.New("outcome of the commit is unknown")
 )
+
+// still lets nothing else work in the user's mailboxes until resume is called.
+func (f *flipping) still(ctx context.Context) (resume func(), err error) {
+	f.m.note(f.t, op.Settled, "waits for the end of a sync pass over his mailboxes")
+	limit, cancel := context.WithTimeout(ctx, f.m.set.Load().flip.Deadline)
+	defer cancel()
+	resume, err = f.m.still(limit, f.op.User)
+	switch {
+	case err == nil:
+		f.m.note(f.t, op.Settled, "")
+	case ctx.Err() != nil:
+		err = context.Cause(ctx)
+	default:
+		err = fmt.Errorf("%w: %w", errAtWork, err)
+	}
+	return resume, err
+}
 
 // begin records FENCE. While the store does not answer it waits: nothing has begun, so nothing has to be called off.
 func (f *flipping) begin(ctx context.Context) error {
@@ -119,6 +145,9 @@ func (f *flipping) fence(ctx context.Context) error {
 			return err
 		}
 		return errDone
+	}
+	if !f.alone {
+		return errNotAlone
 	}
 	f.start = time.Now()
 	f.op.Deadline = f.start.Add(m.set.Load().flip.Deadline)
@@ -290,6 +319,8 @@ func (m *Manager) pinFor(o op.Operation) *op.Pin {
 // plain words an error for a person.
 func plain(err error) string {
 	switch {
+	case errors.Is(err, errAtWork):
+		return oneLine(err) + "; nothing was changed, ask again"
 	case errors.Is(err, ErrDeadline), errors.Is(err, context.DeadlineExceeded):
 		return "the deadline passed before all sessions could end (" + oneLine(err) + "); nothing was changed, ask again"
 	case errors.Is(err, op.ErrUnavailable):

@@ -34,8 +34,10 @@ type Options struct {
 	Routes   config.Routes
 	Log      *slog.Logger
 	Recorder Recorder
-	// Quiesce ends what else is at work in a user's mailboxes and waits for its end, before the fence; nil when nothing is.
-	Quiesce func(ctx context.Context, user string)
+	// Quiesce ends what else is at work in a user's mailboxes, waits for its end, and lets nothing of the kind begin until
+	// resume is called, behind the flip's release or abort. After an error there is nothing to resume, and the flip is
+	// refused. nil when nothing else is ever at work.
+	Quiesce func(ctx context.Context, user string) (resume func(), err error)
 }
 
 // Manager runs operations. Its methods are safe for concurrent use.
@@ -45,7 +47,7 @@ type Manager struct {
 	nodes  []Node
 	log    *slog.Logger
 	rec    Recorder
-	still  func(ctx context.Context, user string)
+	still  func(ctx context.Context, user string) (resume func(), err error)
 	set    atomic.Pointer[settings]
 	rules  atomic.Pointer[op.Rules] // for names without a row
 

@@ -7,21 +7,28 @@ import (
 	"io"
 )
 
-// Limits of what a Scanner holds at once. What is longer is an error, or is handed out in pieces.
+// Limits of what a Scanner holds at once. What is longer is a *LimitError, or is handed out in pieces.
 const (
-	ScanWindow = 64 << 10 // bytes read ahead
-	MaxToken   = 16 << 10 // an atom, a number, a section, a line of text that is kept
-	MaxQuoted  = 64 << 10 // a quoted string
-	MaxDepth   = 100      // parentheses in one another
-	MaxLiteral = 1 << 40  // what a literal may claim to be
+	ScanWindow = 64 << 10  // bytes read ahead
+	MaxToken   = 16 << 10  // an atom, a number, a section, a line of text that is kept
+	MaxQuoted  = 64 << 10  // a quoted string
+	MaxDepth   = 100       // parentheses in one another
+	MaxLiteral = 1<<32 - 1 // what a literal may claim to be (RFC 3501, section 9: number)
 )
 
-// Errors of a Scanner. The stream is lost after each of them.
-var (
-	ErrToken   = errors.New("token too long")
-	ErrDepth   = errors.New("parentheses too deep")
-	ErrGrammar = errors.New("not IMAP")
-)
+// ErrGrammar means that what came is not what was asked for. The Scanner stands in front of what it could not take, never
+// behind the end of the line: SkipLine may pass over the rest.
+var ErrGrammar = errors.New("not IMAP")
+
+// LimitError means that the other end has sent more than is held or taken. The stream is lost.
+type LimitError struct {
+	What string // in the plural, such as "bytes of an atom"
+	Max  int64
+}
+
+func (e *LimitError) Error() string { return fmt.Sprintf("more than %d %s", e.Max, e.What) }
+
+func tooLong(what string, max int) error { return &LimitError{"bytes of " + what, int64(max)} }
 
 // Scanner takes what a server says apart, token by token (RFC 9051, section 9). Lines may be of any length; nothing but the
 // token at hand is held. It is not safe for concurrent use. Slices that it returns are valid until the next call.
@@ -119,7 +126,7 @@ func (s *Scanner) until(max int, stop func(byte) bool) ([]byte, error) {
 			if stop(c) {
 				s.pos += i
 				if len(s.hold)+i > max {
-					return nil, ErrToken
+					return nil, tooLong("a token", max)
 				}
 				if len(s.hold) == 0 {
 					return w[:i], nil
@@ -129,7 +136,7 @@ func (s *Scanner) until(max int, stop func(byte) bool) ([]byte, error) {
 			}
 		}
 		if len(s.hold)+len(w) > max {
-			return nil, ErrToken
+			return nil, tooLong("a token", max)
 		}
 		s.hold = append(s.hold, w...)
 		s.pos = s.end
@@ -149,28 +156,120 @@ func (s *Scanner) Name() ([]byte, error) {
 }
 
 // Section takes what stands up to the bracket that ends a section, and the bracket. Header lists may hold quoted strings
-// with brackets; literals in them are not understood.
+// with brackets; a literal among them is given as a quoted string.
 func (s *Scanner) Section() ([]byte, error) {
-	quoted, escaped := false, false
-	b, err := s.until(MaxToken, func(c byte) bool {
+	var whole []byte // when there are literals
+	for {
+		quoted := false
+		b, err := s.bracketed(MaxToken, &quoted)
+		if err != nil {
+			return nil, err
+		}
+		if s.buf[s.pos] == ']' {
+			s.pos++
+			if whole == nil {
+				return b, nil
+			}
+			return append(whole, b...), nil
+		}
+		size, _, ok := parseLiteral(b)
+		if quoted || !ok {
+			return nil, fmt.Errorf("%w: a line ends in a section", ErrGrammar)
+		}
+		whole = append(whole, b[:bytes.LastIndexByte(b, '{')]...)
+		if size > uint64(MaxToken-min(len(whole), MaxToken)) {
+			return nil, tooLong("a section", MaxToken)
+		}
+		if err := s.EndOfLine(); err != nil {
+			return nil, err
+		}
+		text := make([]byte, size)
+		if _, err := io.ReadFull(s.Literal(int64(size)), text); err != nil {
+			return nil, err
+		}
+		whole = append(whole, '"')
+		for _, c := range text {
+			if c == '"' || c == '\\' {
+				whole = append(whole, '\\')
+			}
+			whole = append(whole, c)
+		}
+		whole = append(whole, '"')
+	}
+}
+
+// bracketed takes bytes up to a bracket outside quotes, or the end of the line.
+func (s *Scanner) bracketed(max int, quoted *bool) ([]byte, error) {
+	escaped := false
+	return s.until(max, func(c byte) bool {
 		switch {
 		case c == '\r' || c == '\n':
 			return true
 		case escaped:
 			escaped = false
-		case quoted && c == '\\':
+		case *quoted && c == '\\':
 			escaped = true
 		case c == '"':
-			quoted = !quoted
-		case c == ']' && !quoted:
+			*quoted = !*quoted
+		case c == ']' && !*quoted:
 			return true
 		}
 		return false
 	})
-	if err != nil {
-		return nil, err
+}
+
+// Code takes a response code, "[NAME arguments]" (RFC 9051, section 7.1), of at most max bytes. Without a bracket that
+// closes it, ok is false and b is the line as it stands.
+func (s *Scanner) Code(max int) (b []byte, ok bool, err error) {
+	if err := s.Expect('['); err != nil {
+		return nil, false, err
 	}
-	return b, s.Expect(']')
+	quoted := false
+	if b, err = s.bracketed(max, &quoted); err != nil {
+		return nil, false, err
+	}
+	if cap(s.hold) > MaxQuoted {
+		s.hold = nil // nobody else needs so much
+	}
+	if s.buf[s.pos] != ']' {
+		return append([]byte("["), b...), false, nil
+	}
+	s.pos++
+	return b, true, nil
+}
+
+// SkipLine passes over the rest of a response, with the literals in it and the end of its last line. A quote that nothing
+// closes, and a brace that is no literal, are text.
+func (s *Scanner) SkipLine() error {
+	quoted := false
+	for {
+		c, err := s.Next()
+		if err != nil {
+			return err
+		}
+		switch {
+		case c == '\n':
+			return nil
+		case quoted && c == '\\':
+			if c, err = s.Peek(); err != nil {
+				return err
+			}
+			if c != '\r' && c != '\n' {
+				s.pos++
+			}
+		case c == '"':
+			quoted = !quoted
+		case c == '{' && !quoted:
+			s.pos-- // Next has just taken it out of the window
+			n, err := s.LiteralSize()
+			if err == nil {
+				err = s.Literal(n).Rest()
+			}
+			if err != nil && !errors.Is(err, ErrGrammar) { // no literal: the brace has been passed over
+				return err
+			}
+		}
+	}
 }
 
 // Line takes the rest of the line and its end. Bytes beyond MaxToken are passed over.
@@ -201,6 +300,16 @@ func (s *Scanner) Line() ([]byte, error) {
 	}
 }
 
+// WholeLine takes the rest of the line and its end, at most max bytes.
+func (s *Scanner) WholeLine(max int) ([]byte, error) {
+	b, err := s.until(max, func(c byte) bool { return c == '\n' })
+	if err != nil {
+		return nil, err
+	}
+	s.pos++
+	return bytes.TrimSuffix(b, []byte("\r")), nil
+}
+
 // EndOfLine takes CRLF; a lone LF will do.
 func (s *Scanner) EndOfLine() error {
 	if _, err := s.Take('\r'); err != nil {
@@ -224,7 +333,7 @@ func (s *Scanner) Number() (uint64, error) {
 			return n, nil
 		}
 		if digits == 19 {
-			return 0, fmt.Errorf("%w: number too large", ErrGrammar)
+			return 0, &LimitError{"digits of a number", 19}
 		}
 		n = n*10 + uint64(c-'0')
 		s.pos++
@@ -246,23 +355,27 @@ func (s *Scanner) Quoted() ([]byte, error) {
 		return nil, err
 	}
 	s.hold = s.hold[:0]
-	for {
-		c, err := s.Next()
+	for escaped := false; ; {
+		c, err := s.Peek()
 		if err != nil {
 			return nil, err
 		}
-		switch c {
-		case '"':
-			return s.hold, nil
-		case '\r', '\n':
+		if c == '\r' || c == '\n' {
 			return nil, fmt.Errorf("%w: line ends in a quoted string", ErrGrammar)
-		case '\\':
-			if c, err = s.Next(); err != nil {
-				return nil, err
+		}
+		s.pos++
+		if !escaped {
+			if c == '"' {
+				return s.hold, nil
+			}
+			if c == '\\' {
+				escaped = true
+				continue
 			}
 		}
+		escaped = false
 		if len(s.hold) >= MaxQuoted {
-			return nil, ErrToken
+			return nil, tooLong("a quoted string", MaxQuoted)
 		}
 		s.hold = append(s.hold, c)
 	}
@@ -281,7 +394,7 @@ func (s *Scanner) LiteralSize() (int64, error) {
 		return 0, err
 	}
 	if n > MaxLiteral {
-		return 0, fmt.Errorf("%w: literal of %d bytes", ErrGrammar, n)
+		return 0, &LimitError{"bytes of a literal", MaxLiteral}
 	}
 	if _, err := s.Take('+'); err != nil {
 		return 0, err

@@ -14,22 +14,29 @@ const (
 	Flip    Kind = "flip"    // move one user to Target
 	Import  Kind = "import"  // take over a changed routes file that needs approval
 	Default Kind = "default" // a changed side of users never seen
+	Sync    Kind = "sync"    // one pass over a user's mailboxes; Target means nothing
 )
 
 // Status is where an operation stands.
 type Status string
 
 const (
-	Accepted  Status = "accepted"  // recorded, not begun
-	Waiting   Status = "waiting"   // for Reason
-	Running   Status = "running"   // in Step
-	Done      Status = "done"      //
-	Failed    Status = "failed"    // Reason says why; nothing is different but the history
-	Cancelled Status = "cancelled" // by a person
+	Accepted    Status = "accepted"    // recorded, not begun
+	Waiting     Status = "waiting"     // for Reason
+	Running     Status = "running"     // in Step
+	Done        Status = "done"        // a pass: Reason says what was left
+	Failed      Status = "failed"      // Reason says why; of a flip nothing is different but the history
+	Cancelled   Status = "cancelled"   // by a person, a pass also by a flip
+	Interrupted Status = "interrupted" // a pass whose process ended; the next one goes on where it was
 )
 
+// GoesOn is the reason of an operation that is Interrupted by the death of its process.
+const GoesOn = "mailgate was ended meanwhile; the next pass goes on where this one was"
+
 // Final tells whether the operation will not change any more.
-func (s Status) Final() bool { return s == Done || s == Failed || s == Cancelled }
+func (s Status) Final() bool {
+	return s == Done || s == Failed || s == Cancelled || s == Interrupted
+}
 
 // Operation is one request and what became of it.
 type Operation struct {
@@ -38,7 +45,7 @@ type Operation struct {
 	User     string        `json:"user,omitempty"` // canonical address
 	Target   config.Side   `json:"target"`
 	Status   Status        `json:"status"`
-	Step     string        `json:"step,omitempty"`   // state of the flip machine, such as DRAIN
+	Step     string        `json:"step,omitempty"`   // state of the flip machine, such as DRAIN; phase of a pass
 	Reason   string        `json:"reason,omitempty"` // why it waits or failed, in plain words
 	By       string        `json:"by"`               // "routes file SERIAL", "cli:uid=0", ...
 	Pin      bool          `json:"pin,omitempty"`    // on success leave a pin: the decision was not the file's

@@ -506,15 +506,15 @@ func (it item) when() time.Time {
 	return time.Unix(it.date, 0).In(time.FixedZone("", int(it.zone)*60))
 }
 
-// keep tells which flags of an item the target takes.
+// keep tells which flags of an item the target takes. A run that is read asks while the one before is concluded.
 func (j *job) keep(it item) flagSet {
 	id := merge.Flags(it.flags)
-	if s, ok := j.flags[id]; ok {
-		return s
-	}
 	f := j.f
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if s, ok := j.flags[id]; ok {
+		return s
+	}
 	var s flagSet
 	for _, flag := range f.dict.List(id) {
 		if sel := f.opened[j.to]; sel == nil || sel.CanKeep(flag) {

@@ -130,8 +130,8 @@ func stragglers(t testing.TB, x *lab.Talk, h lab.Host) {
 }
 
 // compare looks at both accounts with another reader. What a product does to mail that it is given is known; nothing else may
-// differ.
-func (r *rig) compare(t testing.TB) {
+// differ. What was read is given back.
+func (r *rig) compare(t testing.TB) [2]corpus.Account {
 	t.Helper()
 	plan, err := r.Plan(t.Context(), lab.User(r.n))
 	if err != nil {
@@ -145,7 +145,8 @@ func (r *rig) compare(t testing.TB) {
 		to[path(f, config.Old)] = path(f, config.New)
 	}
 	known := []string{`"CR at the end"`, `missing: "", UID`, `"bare CR"`, `"NUL"`, `"bare LF`, `subscribed`}
-	for _, d := range corpus.Diff(r.snapshot(t, config.Old), r.snapshot(t, config.New), corpus.DiffOptions{Limit: 50,
+	a := r.snapshots(t)
+	for _, d := range corpus.Diff(a[config.Old], a[config.New], corpus.DiffOptions{Limit: 50,
 		Map: func(p corpus.Path) (corpus.Path, bool) {
 			if q, ok := to[p]; ok {
 				return q, true
@@ -157,4 +158,5 @@ func (r *rig) compare(t testing.TB) {
 			t.Error(d)
 		}
 	}
+	return a
 }

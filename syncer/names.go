@@ -21,12 +21,21 @@ type path struct {
 
 const inboxName = "INBOX"
 
-// key tells paths apart.
+// key tells paths apart. Components are UTF-8, whatever servers give, so that no component holds what stands between them.
 func (p path) key() string {
 	if p.inbox {
 		return inboxName
 	}
-	return "\x00" + strings.Join(p.parts, "\x00")
+	return "\xFF" + strings.Join(p.parts, "\xFF")
+}
+
+// foldedKey tells paths apart but for letter case.
+func (p path) foldedKey() string {
+	lower := path{inbox: p.inbox, parts: make([]string, len(p.parts))}
+	for i, part := range p.parts {
+		lower.parts[i] = strings.ToLower(part)
+	}
+	return lower.key()
 }
 
 // under tells whether p is q or below it, and gives the rest.

@@ -11,7 +11,8 @@ import (
 // empty component as "=00". So that this can be read back without doubt, text that looks like such a code already gets the
 // mark's own code in between: the name "a=2Fb" is written "a=3D2Fb" where a slash must be escaped, and stays as it is where
 // none must be. In detail: with m the code of the mark and c a code of something that is escaped here, "=" m^n c is written
-// "=" m^(n+1) c. It is a bijection from all text to the text that the side can hold.
+// "=" m^(n+1) c. It is a bijection from all text but a lone NUL to the text that the side can hold. A character that cannot be
+// the first one is escaped there only, and its code means something there only.
 //
 // Bytes that are no UTF-8 travel within this package as the runes from rawByte up, and are escaped on every side.
 type escaper struct {
@@ -34,31 +35,34 @@ func newEscaper(separator byte, bad, first string) escaper {
 	}
 	e.bad[0x7F] = true
 	for _, c := range []byte(bad) {
-		switch {
-		case c < 0x80 && !('0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'):
+		if c < 0x80 && !alphanumeric(c) {
 			e.bad[c] = true
 		}
 	}
 	for _, c := range []byte(first) {
-		if c < 0x80 && c > ' ' {
+		if c < 0x80 && !alphanumeric(c) {
 			e.first[c] = true
 		}
 	}
 	if separator < 0x80 && separator != 0 {
 		e.bad[separator] = true
 	}
-	for _, m := range []byte("=~_-+") {
+	for _, m := range []byte("=~_-+,;:!#$()@^[]<>|'`?.&{}/\\\"%*z") { // every side can hold a letter
 		if !e.bad[m] && !e.first[m] {
 			e.mark = m
 			break
 		}
 	}
-	e.bad[e.mark] = false
 	return e
 }
 
-// code reads two digits at the beginning of s; ok when they stand for something that this side escapes.
-func (e *escaper) code(s string) (c byte, ok bool) {
+func alphanumeric(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+}
+
+// code reads two digits at the beginning of s; ok when they stand for something that this side escapes, at the beginning of a
+// component or within.
+func (e *escaper) code(s string, begins bool) (c byte, ok bool) {
 	if len(s) < 2 {
 		return 0, false
 	}
@@ -67,13 +71,14 @@ func (e *escaper) code(s string) (c byte, ok bool) {
 		return 0, false
 	}
 	c = byte(hi<<4 | lo)
-	return c, c >= 0x80 || e.bad[c] || e.first[c]
+	return c, c >= 0x80 || e.bad[c] || begins && e.first[c]
 }
 
 // escaped tells whether an escape begins at the mark in front of s, with how many codes of the mark, and how long it is.
-func (e *escaper) escaped(s string) (c byte, marks, length int, ok bool) {
+// The mark itself begins the component or does not.
+func (e *escaper) escaped(s string, begins bool) (c byte, marks, length int, ok bool) {
 	for length = 0; ; length += 2 {
-		if c, ok = e.code(s[length:]); ok {
+		if c, ok = e.code(s[length:], begins); ok {
 			return c, marks, length + 2, true
 		}
 		if len(s) < length+2 || s[length] != hexDigits[e.mark>>4] || s[length+1] != hexDigits[e.mark&15] {
@@ -100,7 +105,7 @@ func (e *escaper) escape(s string) string {
 		switch {
 		case r == rune(e.mark):
 			b.WriteByte(e.mark)
-			if _, _, _, ok := e.escaped(s[i+1:]); ok {
+			if _, _, _, ok := e.escaped(s[i+1:], i == 0); ok {
 				b.WriteByte(hexDigits[e.mark>>4])
 				b.WriteByte(hexDigits[e.mark&15])
 			}
@@ -124,7 +129,7 @@ func (e *escaper) unescape(s string) string {
 			b.WriteByte(s[i])
 			continue
 		}
-		c, marks, n, ok := e.escaped(s[i+1:])
+		c, marks, n, ok := e.escaped(s[i+1:], i == 0)
 		switch {
 		case !ok:
 			b.WriteByte(e.mark)

@@ -30,6 +30,7 @@ type planner struct {
 	names     [2]*naming
 	entries   [2][]entry
 	byKey     [2]map[string]*entry
+	byFinal   [2]map[string]*entry // by the name after the plan's renames
 	folds     [2]bool
 	subs      [2]map[string]bool
 	known     []Mailbox
@@ -37,6 +38,7 @@ type planner struct {
 	links     []link
 	wished    map[string]string // special use -> key of the operator's path on NEW
 	moves     [2][]move
+	renamed   [2][]link         // by side, from the stored names there
 	taken     [2]map[string]int // key -> line
 	order     map[int64]int     // stored mailbox -> which rename it is, from 1
 	lines     []planned
@@ -86,7 +88,7 @@ func (p *planner) list(side config.Side, s SideFolders) {
 			raw: e.Name, shown: n.shown(e.Name), path: at, own: own && ok, selectable: selectable(e) && ok,
 			virtual: virtual(e.Attributes), use: useOf(e.Attributes), status: e.Status,
 		})
-		k := strings.ToLower(at.key())
+		k := at.foldedKey()
 		clash = clash || lower[k]
 		lower[k] = true
 	}
@@ -123,13 +125,17 @@ func (p *planner) folder(e [2]*entry) Folder {
 // add puts a line into the plan, unless a folder of the plan has one of its names already: then it is refused.
 func (p *planner) add(f Folder, at path) {
 	for _, side := range config.Sides {
-		if f.Name[side] == "" || f.Action == ActionRefuse || f.Action == ActionSkip {
+		if f.Name[side] == "" || f.Action == ActionRefuse || f.Action == ActionSkip || f.Action == ActionGone && !f.Exists[side] {
 			continue
 		}
 		if i, ok := p.taken[side][p.key(side, f.Name[side])]; ok {
 			other := p.lines[i].Folder
 			f.Why = fmt.Sprintf("%s would hold it as %s, and so it would %s. Write a rename rule that gives one of them another name there.",
 				sideName(side), p.names[side].shown(f.Name[side]), p.names[side.Other()].shown(other.Name[side.Other()]))
+			f.Action = ActionRefuse
+		} else if o := p.byFinal[side][p.key(side, f.Name[side])]; o != nil && o.selectable && !f.Exists[side] {
+			f.Why = fmt.Sprintf("%s has another folder %s, which is left out. Write a rename rule that gives one of them another name there.",
+				sideName(side), p.names[side].shown(f.Name[side]))
 			f.Action = ActionRefuse
 		}
 	}
@@ -138,7 +144,7 @@ func (p *planner) add(f Folder, at path) {
 		return
 	}
 	for _, side := range config.Sides {
-		if f.Name[side] != "" {
+		if f.Name[side] != "" && (f.Action != ActionGone || f.Exists[side]) {
 			p.taken[side][p.key(side, f.Name[side])] = len(p.lines) - 1
 		}
 	}
@@ -196,12 +202,12 @@ func (p *planner) newFolders(side config.Side) {
 		if i, ok := p.taken[other][p.key(other, raw)]; ok {
 			raw = p.exchange(side, e, raw, p.lines[i].Folder)
 		}
-		if o := p.byKey[other][p.key(other, raw)]; o != nil && !o.done && !o.virtual {
+		if o := p.byFinal[other][p.key(other, raw)]; o != nil && !o.done && !o.virtual {
 			pair[other] = o
 			f = p.folder(pair)
 			f.Side = other
 		}
-		f.Name[other] = cmp.Or(f.Name[other], raw)
+		f.Name[other] = cmp.Or(p.after(other, f.Name[other]), raw)
 		f.Action = ActionPair
 		if !f.Exists[other] {
 			f.Action, f.MaybeFrom = ActionCreate, e.maybe
@@ -216,7 +222,24 @@ func (p *planner) newFolders(side config.Side) {
 		}
 		p.carried(&f)
 		p.add(f, e.path)
+		p.linkNew(f)
 	}
+}
+
+// linkNew has what lies below a new folder follow it, as it will once it is known.
+func (p *planner) linkNew(f Folder) {
+	l := link{rank: rankKnown}
+	for side := range l.at {
+		to, ok := p.names[side].parse(f.Name[side])
+		at, listed := p.names[side].parse(f.Listed[side])
+		if !ok || to.inbox {
+			return
+		}
+		if l.at[side], l.to[side] = at, to; !listed {
+			l.at[side] = to
+		}
+	}
+	p.links = append(p.links, l)
 }
 
 // hollow tells whether a folder of the follower says nothing: it is empty, and the side that decides has none there. Servers make
@@ -226,7 +249,7 @@ func (p *planner) hollow(side config.Side, e *entry) bool {
 		return false
 	}
 	o := p.find(side.Other(), p.mapped(side, e.path))
-	return o == nil || !o.selectable
+	return o == nil || !o.selectable || o.done // what is of that name there is another folder's, by letter case or by a rule
 }
 
 func createWhy(f Folder, from config.Side) string {
@@ -259,6 +282,7 @@ func (p *planner) exchange(side config.Side, e *entry, raw string, holder Folder
 	to, _ := p.names[other].parse(free)
 	l := link{rank: rankKnown}
 	l.at[side], l.at[other] = e.path, to
+	l.to = l.at
 	p.links = append(p.links, l)
 	return free
 }

@@ -1,27 +1,15 @@
-package syncer_test
+package syncer
 
 import (
 	"encoding/json"
-	"flag"
 	"reflect"
 	"testing"
 	"time"
 
 	"mailgate/config"
-	"mailgate/syncer"
 
 	"pgregory.net/rapid"
 )
-
-// checks makes rapid try n cases, whatever the command line says.
-func checks(t *testing.T, n string) {
-	t.Helper()
-	before := flag.Lookup("rapid.checks").Value.String()
-	if err := flag.Set("rapid.checks", n); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = flag.Set("rapid.checks", before) })
-}
 
 // pairOf draws a value for each side.
 func pairOf[T any](g *rapid.Generator[T]) *rapid.Generator[[2]T] {
@@ -34,19 +22,19 @@ func rawNames() *rapid.Generator[string] {
 		rapid.SampledFrom([]string{"", "INBOX", "INBOX.Entw&APw-rfe", "caf\xe9", `{"base64":"AAAA"}`, "<b>&amp;", "\u2028"}))
 }
 
-func folders() *rapid.Generator[syncer.Folder] {
-	return rapid.Custom(func(t *rapid.T) syncer.Folder {
-		f := syncer.Folder{
+func anyFolder() *rapid.Generator[Folder] {
+	return rapid.Custom(func(t *rapid.T) Folder {
+		f := Folder{
 			Name: pairOf(rawNames()).Draw(t, "name"), Shown: pairOf(rapid.String()).Draw(t, "shown"), Listed: pairOf(rawNames()).Draw(t, "listed"),
 			Exists: pairOf(rapid.Bool()).Draw(t, "exists"), Selectable: pairOf(rapid.Bool()).Draw(t, "selectable"),
 			Known: rapid.Int64().Draw(t, "known"), MaybeFrom: rapid.Int64().Draw(t, "maybe"),
-			Action: rapid.SampledFrom([]syncer.Action{syncer.ActionPair, syncer.ActionCreate, syncer.ActionRename, syncer.ActionGone, syncer.ActionSkip,
-				syncer.ActionRefuse}).Draw(t, "action"),
+			Action: rapid.SampledFrom([]Action{ActionPair, ActionCreate, ActionRename, ActionGone, ActionSkip,
+				ActionRefuse}).Draw(t, "action"),
 			From: rawNames().Draw(t, "from"), Use: rapid.SampledFrom([]string{"", `\Sent`}).Draw(t, "use"),
 			Subscribed: pairOf(rapid.Bool()).Draw(t, "subscribed"), Subscribe: rapid.Bool().Draw(t, "subscribe"),
 			Messages: pairOf(rapid.Uint32()).Draw(t, "messages"), Size: pairOf(rapid.Int64()).Draw(t, "size"), Why: rapid.String().Draw(t, "why"),
 		}
-		if f.Action != syncer.ActionPair && f.Action != syncer.ActionSkip {
+		if f.Action != ActionPair && f.Action != ActionSkip {
 			f.Side = rapid.SampledFrom(config.Sides[:]).Draw(t, "side")
 		}
 		return f
@@ -57,17 +45,17 @@ func folders() *rapid.Generator[syncer.Folder] {
 func TestPlanRoundTrip(t *testing.T) {
 	checks(t, "3000")
 	rapid.Check(t, func(t *rapid.T) {
-		p := &syncer.Plan{
+		p := &Plan{
 			User: rapid.String().Draw(t, "user"), Authority: rapid.SampledFrom(config.Sides[:]).Draw(t, "authority"),
 			Prefix: pairOf(rawNames()).Draw(t, "prefix"), Separator: pairOf(rapid.Byte()).Draw(t, "separator"),
-			Folders: rapid.SliceOfN(folders(), 1, 4).Draw(t, "folders"), Notes: rapid.SliceOfN(rapid.String(), 1, 3).Draw(t, "notes"),
+			Folders: rapid.SliceOfN(anyFolder(), 1, 4).Draw(t, "folders"), Notes: rapid.SliceOfN(rapid.String(), 1, 3).Draw(t, "notes"),
 		}
 		sameInJSON(t, p)
 		sameInJSON(t, *p)
 	})
 	for _, text := range []string{`{"authority":"both"}`, `{"authority":"old","separator":["//",""]}`, `{"authority":"new","separator":["\u4e00",""]}`,
 		`{"authority":"old","folders":[{"side":"north"}]}`, `{"authority":"old","prefix":[{"base64":"?"},""]}`, `[]`} {
-		if err := json.Unmarshal([]byte(text), new(syncer.Plan)); err == nil {
+		if err := json.Unmarshal([]byte(text), new(Plan)); err == nil {
 			t.Errorf("%s is taken for a plan", text)
 		}
 	}
@@ -91,17 +79,17 @@ func sameInJSON[T any](t *rapid.T, v T) {
 // TestVerificationRoundTrip does the same to what verify found.
 func TestVerificationRoundTrip(t *testing.T) {
 	checks(t, "1000")
-	difference := rapid.Custom(func(t *rapid.T) syncer.Difference {
-		return syncer.Difference{Kind: rapid.String().Draw(t, "kind"), UID: pairOf(rapid.Uint32()).Draw(t, "uid"), Subject: rapid.String().Draw(t, "subject"),
+	difference := rapid.Custom(func(t *rapid.T) Difference {
+		return Difference{Kind: rapid.String().Draw(t, "kind"), UID: pairOf(rapid.Uint32()).Draw(t, "uid"), Subject: rapid.String().Draw(t, "subject"),
 			MessageID: rapid.String().Draw(t, "id"), Old: rapid.String().Draw(t, "old"), New: rapid.String().Draw(t, "new"), Why: rapid.String().Draw(t, "why")}
 	})
-	folder := rapid.Custom(func(t *rapid.T) syncer.FolderVerification {
-		return syncer.FolderVerification{Name: pairOf(rapid.String()).Draw(t, "name"), Messages: pairOf(rapid.Int64()).Draw(t, "messages"),
+	folder := rapid.Custom(func(t *rapid.T) FolderVerification {
+		return FolderVerification{Name: pairOf(rapid.String()).Draw(t, "name"), Messages: pairOf(rapid.Int64()).Draw(t, "messages"),
 			Hashed: rapid.Int64().Draw(t, "hashed"), Found: rapid.Int64().Draw(t, "found"),
 			Differences: rapid.SliceOfN(difference, 1, 3).Draw(t, "differences"), Explained: rapid.SliceOfN(difference, 1, 3).Draw(t, "explained")}
 	})
 	rapid.Check(t, func(t *rapid.T) {
-		sameInJSON(t, &syncer.Verification{User: rapid.String().Draw(t, "user"), At: time.Unix(rapid.Int64Range(0, 1<<33).Draw(t, "at"), 5).UTC(),
+		sameInJSON(t, &Verification{User: rapid.String().Draw(t, "user"), At: time.Unix(rapid.Int64Range(0, 1<<33).Draw(t, "at"), 5).UTC(),
 			Took: time.Duration(rapid.Int64().Draw(t, "took")), Deep: rapid.Bool().Draw(t, "deep"), Authority: rapid.String().Draw(t, "authority"),
 			Folders: rapid.SliceOfN(folder, 1, 3).Draw(t, "folders"), Messages: pairOf(rapid.Int64()).Draw(t, "messages"),
 			Compared: rapid.Int64().Draw(t, "compared"), Hashed: rapid.Int64().Draw(t, "hashed"), Equal: rapid.Bool().Draw(t, "equal")})

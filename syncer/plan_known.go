@@ -2,10 +2,10 @@ package syncer
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"strings"
 
+	"mailgate/backend"
 	"mailgate/config"
 )
 
@@ -20,36 +20,19 @@ type seen struct {
 func (p *planner) knownFolders() {
 	list := make([]*seen, len(p.known))
 	for i, box := range p.known {
-		s := &seen{box: box}
-		list[i] = s
-		for _, side := range config.Sides {
-			if box.Name[side] == "" {
-				continue
-			}
-			e := p.byKey[side][p.key(side, box.Name[side])]
-			if e != nil && e.raw != box.Name[side] { // another spelling of it may be listed as well
-				if i := slices.IndexFunc(p.entries[side], func(e entry) bool { return e.raw == box.Name[side] }); i >= 0 {
-					e = &p.entries[side][i]
-				}
-			}
-			if e != nil && e.selectable && e.known == 0 {
-				e.known, s.at[side] = box.ID, e
-			}
-		}
+		list[i] = &seen{box: box}
 	}
+	p.byName(list, true)
 	for _, side := range config.Sides {
 		p.findRenames(side, list)
 	}
+	p.byName(list, false)
 	p.ruleLinks(p.rules)
 	p.answerLost(list)
-	for _, s := range list {
-		if s.at[0] != nil && s.at[1] != nil && !s.moved[0] && !s.moved[1] {
-			p.links = append(p.links, link{rank: rankKnown, at: [2]path{s.at[0].path, s.at[1].path}})
-		}
-	}
 	p.useLinks(p.rules)
 	lines := make([]*Folder, len(list))
-	p.carryRenames(list, lines)
+	p.mergeNames(list, lines)
+	p.settled()
 	for i, s := range list {
 		p.addKnown(s, lines[i])
 	}
@@ -68,6 +51,53 @@ func (p *planner) answerLost(list []*seen) {
 			raw, trouble := p.names[side].render(p.mapped(other, s.at[other].path))
 			if e := p.byKey[side][p.key(side, raw)]; trouble == "" && e != nil && e.own && e.selectable && e.known == 0 {
 				s.at[side], s.moved[side], e.known = e, true, s.box.ID
+			}
+		}
+	}
+}
+
+// byName finds stored mailboxes by their names. At first those of the UIDVALIDITY that is known: where two folders have changed
+// names each is found by what it is. The rest, when nothing else was found for it, has begun anew under its name.
+func (p *planner) byName(list []*seen, same bool) {
+	for _, s := range list {
+		for _, side := range config.Sides {
+			name := s.box.Name[side]
+			if name == "" || s.at[side] != nil {
+				continue
+			}
+			e := p.byKey[side][p.key(side, name)]
+			if e != nil && e.raw != name { // another spelling of it may be listed as well
+				if i := slices.IndexFunc(p.entries[side], func(e entry) bool { return e.raw == name }); i >= 0 {
+					e = &p.entries[side][i]
+				}
+			}
+			if e == nil || !e.selectable || e.known != 0 || same && !e.path.inbox && another(s.box, side, e.status) {
+				continue
+			}
+			e.known, s.at[side] = s.box.ID, e
+		}
+	}
+}
+
+// another tells whether a mailbox under the name of a stored one is not that one, or has begun anew.
+func another(box Mailbox, side config.Side, st *backend.Status) bool {
+	if st == nil {
+		return false
+	}
+	if id := box.MailboxID[side]; id != "" && st.MailboxID != "" {
+		return id != st.MailboxID
+	}
+	return box.Validity[side] != 0 && st.Validity != 0 && box.Validity[side] != st.Validity
+}
+
+// settled looks at what both sides list by the names that it will have.
+func (p *planner) settled() {
+	for _, side := range config.Sides {
+		p.byFinal[side] = map[string]*entry{}
+		for i := range p.entries[side] {
+			e := &p.entries[side][i]
+			if k := p.key(side, p.after(side, e.raw)); e.own && p.byFinal[side][k] == nil {
+				p.byFinal[side][k] = e
 			}
 		}
 	}
@@ -99,69 +129,6 @@ func (p *planner) carried(f *Folder) {
 	}
 }
 
-// carryRenames repeats the renames of one side on the other, parents first: what lies below moves along.
-func (p *planner) carryRenames(list []*seen, lines []*Folder) {
-	order := make([]int, 0, len(list))
-	for i, s := range list {
-		if s.at[0] != nil && s.at[1] != nil {
-			order = append(order, i)
-		}
-	}
-	newer := func(s *seen) config.Side { // the side whose name counts
-		if s.moved[p.authority] || !s.moved[p.authority.Other()] {
-			return p.authority
-		}
-		return p.authority.Other()
-	}
-	slices.SortStableFunc(order, func(a, b int) int {
-		return comparePaths(list[a].at[newer(list[a])].path, list[b].at[newer(list[b])].path)
-	})
-	for _, i := range order {
-		s := list[i]
-		from := newer(s)
-		on := from.Other()
-		cur := p.after(on, s.at[on].raw)
-		if s.at[on].path.inbox || s.at[from].path.inbox || !s.moved[0] && !s.moved[1] && cur == s.at[on].raw {
-			continue
-		}
-		if p.excluded(s.at[config.Old].path) {
-			continue
-		}
-		to := s.at[on].raw // a child that stayed goes back to where it was
-		if s.moved[0] || s.moved[1] {
-			raw, trouble := p.names[on].render(p.mapped(from, s.at[from].path))
-			if trouble != "" {
-				p.note("%s was renamed to %s on %s; %s keeps %s: %s.", p.names[from].shown(s.box.Name[from]), s.at[from].shown, sideName(from), sideName(on), s.at[on].shown, trouble)
-				continue
-			}
-			to = raw
-		}
-		f := p.folder(s.at)
-		f.Known = s.box.ID
-		switch e := p.byKey[on][p.key(on, to)]; {
-		case p.key(on, cur) == p.key(on, to):
-			f.Action, f.Name[on] = ActionPair, cur
-			if cur != s.at[on].raw {
-				f.Why = "It moves along with the folder above it."
-			}
-		case e != nil && e.selectable && e != s.at[on] && p.after(on, e.raw) == e.raw:
-			p.note("%s was renamed to %s on %s, but %s has another folder of that name: it keeps %s.",
-				p.names[from].shown(s.box.Name[from]), s.at[from].shown, sideName(from), sideName(on), s.at[on].shown)
-			f.Action, f.Name[on] = ActionPair, cur
-		default:
-			f.Action, f.Side, f.From, f.Name[on] = ActionRename, on, cur, to
-			f.Why = fmt.Sprintf("It was %s on %s when last seen.", p.names[from].shown(s.box.Name[from]), sideName(from))
-			p.moves[on] = append(p.moves[on], move{cur, to})
-			p.order[s.box.ID] = len(p.order) + 1
-		}
-		l := link{rank: rankKnown}
-		l.at[from] = s.at[from].path
-		l.at[on], _ = p.names[on].parse(f.Name[on])
-		p.links = append(p.links, l)
-		lines[i] = &f
-	}
-}
-
 // addKnown adds the line of a stored mailbox; f is what was decided already, or nil.
 func (p *planner) addKnown(s *seen, f *Folder) {
 	at := path{}
@@ -188,13 +155,9 @@ func (p *planner) addKnown(s *seen, f *Folder) {
 	if f.Subscribe = f.Subscribed[0] || f.Subscribed[1]; s.box.Subscribed && f.Exists[0] && f.Exists[1] {
 		f.Subscribe = f.Subscribed[0] && f.Subscribed[1]
 	}
-	old, _ := p.names[config.Old].parse(f.Name[config.Old])
+	old, _ := p.names[config.Old].parse(cmp.Or(f.Listed[config.Old], f.Name[config.Old])) // what it is to be called counts the next time
 	if f.Name[config.Old] != "" && p.excluded(old) {
 		f.Action, f.Why = ActionSkip, "A rule leaves it out."
-	}
-	if f.Action == ActionRename {
-		p.claim(*f, at)
-		return
 	}
 	p.add(*f, at)
 }
@@ -213,13 +176,20 @@ func (p *planner) settle(s *seen, f *Folder) {
 		lacks = config.New
 	}
 	has := lacks.Other()
-	raw := s.box.Name[lacks]
-	if raw == "" {
+	raw := p.lastName(lacks, s.box.Name[lacks])
+	if raw == "" || s.moved[has] && lacks != p.authority {
 		to, trouble := p.names[lacks].render(p.mapped(has, s.at[has].path))
 		if raw = to; trouble != "" {
 			f.Action, f.Name[lacks], f.Why = ActionRefuse, raw, p.trouble(has, s.at[has], trouble)
 			return
 		}
+	}
+	if o := p.byFinal[lacks][p.key(lacks, raw)]; o != nil && o.selectable && !o.done && o.known == 0 {
+		o.known, s.at[lacks] = s.box.ID, o // it begins anew under the name that it has on the other side now
+		*f = p.folder(s.at)
+		f.Known, f.Action = s.box.ID, ActionPair
+		p.carried(f)
+		return
 	}
 	f.Name[lacks], f.Side = raw, lacks
 	if s.box.Name[lacks] == "" || lacks != p.authority {
@@ -233,10 +203,20 @@ func (p *planner) settle(s *seen, f *Folder) {
 	p.carried(f)
 }
 
-// claim takes the names of a rename. It cannot collide: carryRenames has looked.
-func (p *planner) claim(f Folder, at path) {
-	p.lines = append(p.lines, planned{f, at})
-	for _, side := range config.Sides {
-		p.taken[side][p.key(side, f.Name[side])] = len(p.lines) - 1
+// lastName is a stored name of a mailbox that is gone from a side, after the folders above it were renamed.
+func (p *planner) lastName(side config.Side, raw string) string {
+	at, ok := p.names[side].parse(raw)
+	if !ok || at.inbox {
+		return raw
 	}
+	best, to := 0, at
+	for _, l := range p.renamed[side] {
+		if rest, ok := at.under(l.at[side]); ok && len(l.at[side].parts) > best {
+			best, to = len(l.at[side].parts), l.to[side].join(rest)
+		}
+	}
+	if now, trouble := p.names[side].render(to); trouble == "" && p.pathKey(side, to) != p.pathKey(side, at) {
+		return now
+	}
+	return raw
 }

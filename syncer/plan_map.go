@@ -11,8 +11,9 @@ import (
 
 // link says that a path on OLD and one on NEW are the same folder, and so what is below them.
 type link struct {
-	at   [2]path
-	rank int // of links for equally long names the one with the higher rank counts
+	at   [2]path // as they are listed
+	to   [2]path // as they will be called
+	rank int     // of links for equally long names the one with the higher rank counts
 }
 
 const (
@@ -26,17 +27,26 @@ func (p *planner) mapped(from config.Side, at path) path {
 	if at.inbox {
 		return at
 	}
-	best, rank, out := -1, -1, at
+	l, ok := p.nearest(from, at)
+	if !ok {
+		return at
+	}
+	rest, _ := at.under(l.at[from])
+	return l.to[from.Other()].join(rest)
+}
+
+// nearest is the link that counts for a path.
+func (p *planner) nearest(from config.Side, at path) (best link, found bool) {
 	for _, l := range p.links {
 		if l.at[0].inbox || l.at[1].inbox {
 			continue
 		}
-		rest, ok := at.under(l.at[from])
-		if n := len(l.at[from].parts); ok && (n > best || n == best && l.rank > rank) {
-			best, rank, out = n, l.rank, l.at[from.Other()].join(rest)
+		n, most := len(l.at[from].parts), len(best.at[from].parts)
+		if _, ok := at.under(l.at[from]); ok && (!found || n > most || n == most && l.rank > best.rank) {
+			best, found = l, true
 		}
 	}
-	return out
+	return best, found
 }
 
 // ruleLinks are the operator's renames.
@@ -47,6 +57,7 @@ func (p *planner) ruleLinks(rules Rules) {
 			p.note("The rename rule %q is not followed: INBOX is INBOX on both sides.", old)
 			continue
 		}
+		l.to = l.at
 		p.links = append(p.links, l)
 	}
 }
@@ -86,15 +97,24 @@ func (p *planner) useLinks(rules Rules) {
 		if slices.ContainsFunc(p.links, func(l link) bool { return l.rank == rankRename && l.at[0].key() == at[0].key() }) {
 			continue
 		}
+		here := [2]*entry{p.find(config.Old, at[0]), p.find(config.New, at[1])}
+		if slices.ContainsFunc(here[:], func(e *entry) bool { return e != nil && e.known != 0 }) {
+			continue // what it is paired with is known
+		}
 		if wish == "" {
 			other := [2]*entry{p.find(config.Old, at[1]), p.find(config.New, at[0])}
+			for side, e := range other {
+				if e != nil && e == here[side] {
+					other[side] = nil // the letter case differs, which means nothing there
+				}
+			}
 			if side := slices.IndexFunc(other[:], func(e *entry) bool { return e != nil && e.selectable && e.known == 0 }); side >= 0 {
 				p.note("%s is %s on OLD and %s on NEW, but %s has a folder %s too, so folders go by their names. A rename rule or a rule for %s decides otherwise.",
 					s.use, p.showPath(config.Old, at[0]), p.showPath(config.New, at[1]), sideName(config.Side(side)), other[side].shown, s.use)
 				continue
 			}
 		}
-		p.links = append(p.links, link{rank: rankUse, at: at})
+		p.links = append(p.links, link{rank: rankUse, at: at, to: at})
 	}
 }
 
@@ -103,9 +123,12 @@ func (p *planner) showPath(side config.Side, at path) string {
 	return p.names[side].shown(raw)
 }
 
-// find gives what a side lists at a path.
+// find gives what a side lists at a path, or will have there when the renames of known folders are planned.
 func (p *planner) find(side config.Side, at path) *entry {
 	raw, _ := p.names[side].render(at)
+	if p.byFinal[side] != nil {
+		return p.byFinal[side][p.key(side, raw)]
+	}
 	return p.byKey[side][p.key(side, raw)]
 }
 
@@ -115,8 +138,12 @@ func (p *planner) key(side config.Side, raw string) string {
 	if !ok {
 		return raw
 	}
+	return p.pathKey(side, at)
+}
+
+func (p *planner) pathKey(side config.Side, at path) string {
 	if p.folds[side] {
-		return strings.ToLower(at.key())
+		return at.foldedKey()
 	}
 	return at.key()
 }

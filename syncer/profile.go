@@ -30,5 +30,6 @@ type Profile struct {
 	MaxName      int               `json:"max_name,omitempty"`       // bytes of one level that were accepted, of 100, 200 and 250; 0 when none was
 	CaseFolds    bool              `json:"case_folds"`               // names that differ in letter case only are one folder
 	MasterProven bool              `json:"master_proven"`            // master login opens the user's mailbox, seen for two users
+	MasterLogin  string            `json:"master_login,omitempty"`   // whose, and how: what MasterProven holds for; it is void with any other
 	Notes        []string          `json:"notes,omitempty"`          // in plain words
 }

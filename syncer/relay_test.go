@@ -16,6 +16,8 @@ type fault struct {
 	late time.Duration // bytes to the server are under way for so long, and arrive also when the connection is cut
 
 	lose   string // cut before an answer that holds this
+	verb   string // cut before the answer to a command, "STORE" also for UID STORE:
+	nth    int    // the nth of its kind
 	lateAt string // from a command on that holds this bytes are late, and moments later the connection is cut
 }
 
@@ -29,10 +31,12 @@ type relay struct {
 	before  map[string]func() // done before words go to the server, once; set before the first connection
 	wg      sync.WaitGroup
 
-	mu       sync.Mutex
-	fault    fault
-	up, down int
-	conns    map[net.Conn]bool
+	mu        sync.Mutex
+	fault     fault
+	up, down  int
+	verbs     map[string]int // commands since set
+	swallowed bool           // the answer that verb asks for was lost
+	conns     map[net.Conn]bool
 }
 
 func newRelay(t testing.TB, target string) *relay {
@@ -41,7 +45,7 @@ func newRelay(t testing.TB, target string) *relay {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &relay{l: l, target: target, conns: map[net.Conn]bool{}}
+	r := &relay{l: l, target: target, conns: map[net.Conn]bool{}, verbs: map[string]int{}}
 	r.wg.Go(func() {
 		for {
 			c, err := l.Accept()
@@ -65,7 +69,7 @@ func (r *relay) port() int { return r.l.Addr().(*net.TCPAddr).Port }
 func (r *relay) set(f fault) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.fault, r.up, r.down = f, 0, 0
+	r.fault, r.up, r.down, r.verbs, r.swallowed = f, 0, 0, map[string]int{}, false
 }
 
 // counts are the bytes that went each way since set.
@@ -116,6 +120,7 @@ func (r *relay) serve(c net.Conn) {
 		at time.Time
 	}
 	queue := make(chan chunk, 1<<16)
+	talk := &dialogue{r: r}
 	var wg sync.WaitGroup
 	wg.Go(func() { // to the server, as late as is asked for
 		defer s.Close()
@@ -140,6 +145,7 @@ func (r *relay) serve(c net.Conn) {
 			if r.rewrite[0] != "" {
 				copy(buf, bytes.ReplaceAll(buf[:n], []byte(r.rewrite[0]), []byte(r.rewrite[1])))
 			}
+			talk.up(buf[:n])
 			k, cut, late := r.pass(true, n)
 			if d := r.found(&r.fault.lateAt, buf[:n]); d {
 				slow = late0(r)
@@ -168,6 +174,9 @@ func (r *relay) serve(c net.Conn) {
 			k, cut, _ := r.pass(false, n)
 			if r.found(&r.fault.lose, buf[:n]) {
 				k, cut = 0, true
+			}
+			if i, lost := talk.down(buf[:n]); lost {
+				k, cut = min(k, i), true
 			}
 			if k > 0 {
 				if _, werr := c.Write(buf[:k]); werr != nil && err == nil {

@@ -2,9 +2,11 @@ package syncer_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -84,6 +86,21 @@ func (r *rig) snapshot(t testing.TB, side config.Side) corpus.Account {
 	t.Helper()
 	a, err := corpus.Snapshot(lab.Addr(r.hosts[side].IMAP), lab.User(r.n), lab.Password(r.n))
 	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// snapshots reads both sides at once.
+func (r *rig) snapshots(t testing.TB) (a [2]corpus.Account) {
+	t.Helper()
+	var wg sync.WaitGroup
+	var errs [2]error
+	for side, h := range r.hosts {
+		wg.Go(func() { a[side], errs[side] = corpus.Snapshot(lab.Addr(h.IMAP), lab.User(r.n), lab.Password(r.n)) })
+	}
+	wg.Wait()
+	if err := errors.Join(errs[:]...); err != nil {
 		t.Fatal(err)
 	}
 	return a

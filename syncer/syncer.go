@@ -231,7 +231,9 @@ func (s *Syncer) Probe(ctx context.Context, side config.Side, user string) (*Pro
 	if err != nil {
 		return nil, err
 	}
-	p.MasterProven = before != nil && before.MasterProven
+	if before != nil {
+		p.MasterProven, p.MasterLogin = before.MasterProven, before.MasterLogin
+	}
 	return p, s.SaveProfile(ctx, side, p)
 }
 

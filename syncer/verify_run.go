@@ -1,11 +1,13 @@
 package syncer
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"slices"
 	"strings"
@@ -441,7 +443,7 @@ func hashBodies(ctx context.Context, c *backend.Client, uids []uint32) (map[uint
 	for _, set := range imapwire.SplitUIDs(uids, lineLength) {
 		list = append(list, c.Fetch(set, backend.FetchOptions{Items: []string{"BODY.PEEK[]"},
 			Body: func(m *backend.Message, _ string, _ int64, r io.Reader) error {
-				exact, n := sha256.New(), &loose{normal{h: sha256.New()}}
+				exact, n := sha256.New(), &loose{h: sha256.New()}
 				if _, err := io.Copy(io.MultiWriter(exact, n), r); err != nil {
 					return err
 				}
@@ -453,22 +455,37 @@ func hashBodies(ctx context.Context, c *backend.Client, uids []uint32) (map[uint
 	return out, waitAll(ctx, list)
 }
 
-// loose is normal without CRs anywhere, and with NULs as Dovecot keeps them.
-type loose struct{ normal }
+// loose hashes a message without CRs anywhere, with NULs as Dovecot keeps them, and with a line end at the end.
+type loose struct {
+	h    hash.Hash
+	last byte
+	text []byte // between two writes only its memory is kept
+}
 
 func (l *loose) Write(p []byte) (int, error) {
-	q := make([]byte, 0, len(p))
-	for _, c := range p {
-		switch c {
-		case '\r':
-		case 0:
-			q = append(q, 0x80)
-		default:
-			q = append(q, c)
-		}
+	l.text = l.text[:0]
+	for rest := p; len(rest) > 0; {
+		part, behind, _ := bytes.Cut(rest, []byte{'\r'})
+		l.text, rest = append(l.text, part...), behind
 	}
-	_, err := l.normal.Write(q)
-	return len(p), err
+	for q := l.text; ; {
+		i := bytes.IndexByte(q, 0)
+		if i < 0 {
+			break
+		}
+		q[i], q = 0x80, q[i+1:]
+	}
+	if n := len(l.text); n > 0 {
+		l.last = l.text[n-1]
+	}
+	l.h.Write(l.text)
+	return len(p), nil
+}
+
+func (l *loose) end() {
+	if l.last != '\n' {
+		l.h.Write([]byte{'\n'})
+	}
 }
 
 // name adds Subject and Message-ID to what differs, so that people find it.

@@ -12,10 +12,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/big"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,6 +30,7 @@ import (
 
 	"mailgate/config"
 	"mailgate/mailtest"
+	"mailgate/syncer"
 )
 
 func (p *program) demoCommand() *cobra.Command {
@@ -85,8 +89,13 @@ func (p *program) demo(ctx context.Context, tourOnly bool) error {
 		return errors.Join(err, errors.New("the gateway ended early"))
 	}
 	if err == nil && !tourOnly {
-		fmt.Fprintf(p.out, "\nThe gateway keeps running; end it with Ctrl-C. Now it is your turn, in another terminal:\n\n"+
-			"  %s flip bob@example.com new\n  %s status\n  edit %s/routes, and save\n", verb0(dir), verb0(dir), dir)
+		fmt.Fprintln(p.out, "\nThe gateway keeps running; end it with Ctrl-C. Now it is your turn, in another terminal:")
+		fmt.Fprintln(p.out)
+		for _, verb := range []string{"sync plan bob@example.com", "sync run bob@example.com", "verify bob@example.com --deep",
+			"flip bob@example.com new", "status"} {
+			fmt.Fprintf(p.out, "  %s %s\n", verb0(dir), verb)
+		}
+		fmt.Fprintf(p.out, "  edit %s/routes, and save\n", dir)
 		select {
 		case <-ctx.Done():
 		case err = <-served:
@@ -119,7 +128,15 @@ func writeDemo(dir string, hosts [2]*mailtest.Memory) error {
 		"\"submissions://127.0.0.1:0\", \"submission+starttls://127.0.0.1:0\"]\n" +
 		"tls:\n  certificates:\n    - {cert: cert.pem, key: key.pem}\nbackends:\n"
 	for _, side := range config.Sides {
-		yaml += fmt.Sprintf("  %s:\n    imap: imap://%s\n    submission: submission://%s\n", side, hosts[side].IMAP, hosts[side].Submission)
+		yaml += fmt.Sprintf("  %s:\n    imap: imap://%s\n    submission: submission://%s\n    sync: {secrets: secrets}\n", side, hosts[side].IMAP,
+			hosts[side].Submission)
+	}
+	secrets := "# address and password: how the sync verbs log in on both sides\n"
+	for _, user := range slices.Sorted(maps.Keys(demoUsers())) {
+		secrets += user + " " + demoUsers()[user] + "\n"
+	}
+	if err := os.WriteFile(filepath.Join(dir, "secrets"), []byte(secrets), 0o600); err != nil {
+		return err
 	}
 	routes := "# address            side  options\ndefault old\n"
 	for _, user := range []string{"alice@example.com", "bob@example.com", "carol@example.com"} {
@@ -197,23 +214,27 @@ func (t *tourist) tour(ctx context.Context) error {
 	if err := t.read(ctx, "a message from Bob"); err != nil {
 		return err
 	}
+	t.say("The admin brings Alice's mailboxes on OLD and NEW together: mailgate sync run alice@example.com")
+	if err := t.sync(ctx); err != nil {
+		return err
+	}
 	t.say("The admin edits the routes file: alice@example.com goes from old to new. The gateway sees the change by itself.")
 	if err := t.flip(ctx, config.New); err != nil {
 		return err
 	}
-	t.say("Alice logs in again: same name, same port, same password.")
-	if err := t.read(ctx, "NEW"); err != nil {
+	t.say("Alice logs in again: same name, same port, same password, same mail.")
+	if err := t.read(ctx, "a message from Bob"); err != nil {
 		return err
 	}
 	t.say("The admin changes the line back.")
 	if err := t.flip(ctx, config.Old); err != nil {
 		return err
 	}
-	t.say("Alice is on OLD again, with Bob's message where it was.")
+	t.say("Alice is on OLD again.")
 	if err := t.read(ctx, "a message from Bob"); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintln(t.p.out, "\nThe tour is over. Mail itself is brought together by mailgate sync run; flips and rollbacks are what you saw.")
+	_, err := fmt.Fprintln(t.p.out, "\nThe tour is over.")
 	return err
 }
 
@@ -251,6 +272,16 @@ func (t *tourist) read(_ context.Context, want string) error {
 		return fmt.Errorf("no message about %q in the INBOX", want)
 	}
 	return c.Logout().Wait()
+}
+
+// sync makes one pass over Alice's mailboxes.
+func (t *tourist) sync(ctx context.Context) error {
+	v, err := t.g.syncing.Sync(ctx, "run", url.Values{"user": {"alice@example.com"}, "by": {"demo"}}, func(any) {})
+	if r, ok := v.(*syncer.Report); ok && r != nil {
+		fmt.Fprintf(t.p.out, "   %d messages copied to NEW, %d to OLD: both hold %d now; %.1f s\n", r.Copied[config.New], r.Copied[config.Old],
+			r.Pairs, r.Took.Seconds())
+	}
+	return err
 }
 
 func (t *tourist) send() error {

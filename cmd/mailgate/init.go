@@ -86,6 +86,7 @@ backends:
     submission: %s
     login: "{address}"        # login name there: {address}, {local}, {domain}
     client_address: false     # true when this host trusts us: IMAP ID, XCLIENT
+    # sync: {secrets: secrets}  # for mailgate sync: a file with address and password on each line, mode 0600; or a master, or tokens
 `, side, imap, submission)
 	}
 	b.WriteString(`routes:

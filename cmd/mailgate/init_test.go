@@ -30,7 +30,8 @@ func TestInitWritesWhatCheckTakes(t *testing.T) {
 	if err := selfSigned(filepath.Join(dir, "c.pem"), filepath.Join(dir, "c.key")); err != nil {
 		t.Fatal(err)
 	}
-	text := strings.NewReplacer("/etc/mailgate/tls/mail.example.com.pem", "c.pem", "/etc/mailgate/tls/mail.example.com.key", "c.key").Replace(string(b))
+	text := strings.NewReplacer("/etc/mailgate/tls/mail.example.com.pem", "c.pem", "/etc/mailgate/tls/mail.example.com.key", "c.key",
+		"    # sync:", "    sync:").Replace(string(b)) // and with what it proposes for later
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +40,8 @@ func TestInitWritesWhatCheckTakes(t *testing.T) {
 		t.Errorf("exit %d, %s%s", code, out.String(), errOut.String())
 	}
 	c, err := config.Load(file, nil)
-	if err != nil || c.Backends[config.Old].Hosts[0].IMAP.URL != "imaps://old.invalid:993" || c.Backends[config.New].Hosts[0].Submission.Mode != config.Implicit {
+	if err != nil || c.Backends[config.Old].Hosts[0].IMAP.URL != "imaps://old.invalid:993" || c.Backends[config.New].Hosts[0].Submission.Mode != config.Implicit ||
+		c.Backends[config.Old].Sync.Secrets != filepath.Join(dir, "secrets") || c.Backends[config.New].Sync.Secrets == "" {
 		t.Errorf("%v %+v", err, c)
 	}
 }

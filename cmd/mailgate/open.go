@@ -41,15 +41,17 @@ func (p *program) open(ctx context.Context, newLog func(config.Log) *slog.Logger
 	if g.store, err = openStore(ctx, conf, wait); err != nil {
 		return nil, err
 	}
+	g.endInterrupted(ctx)
 	g.router = router.New(routerOptions(conf), func(user string) config.Side { return g.manager.Side(user) },
 		func(user string, place router.Place) { g.manager.Seen(user, place) })
 	g.metrics = admin.NewMetrics(version, revision(), g.sources())
 	node := &cutover.LocalNode{ID: nodeName(conf), Router: g.router}
 	g.manager = cutover.New(cutover.Options{Store: g.store, Router: g.router, Nodes: []cutover.Node{node}, Flip: conf.Flip,
-		Routes: conf.Routes, Log: g.log, Recorder: g.metrics, Quiesce: func(ctx context.Context, user string) {
-			if g.syncing != nil {
-				g.syncing.Quiesce(ctx, user)
+		Routes: conf.Routes, Log: g.log, Recorder: g.metrics, Quiesce: func(ctx context.Context, user string) (func(), error) {
+			if g.syncing == nil { // a verb that moves, while nothing runs: the store is ours alone
+				return func() {}, nil
 			}
+			return g.syncing.Quiesce(ctx, user)
 		}})
 	return g, nil
 }
@@ -66,6 +68,9 @@ func openStore(ctx context.Context, conf *config.Config, wait time.Duration) (st
 		st, err := open()
 		if err == nil {
 			return st, nil
+		}
+		if errors.Is(err, os.ErrPermission) {
+			return nil, exitError{exitRefused, fmt.Errorf("%w; run it as the user that mailgate serve runs as, or with sudo", err)}
 		}
 		if !errors.Is(err, op.ErrInUse) || time.Now().After(end) {
 			return nil, err
@@ -113,6 +118,12 @@ func (g *gateway) api() *admin.API {
 	return a
 }
 
+// inUse says what it may mean that somebody has the store and nobody answers.
+func (p *program) inUse(conf *config.Config, err error) error {
+	return fmt.Errorf("nobody answers at %s, and yet the store is in use: mailgate serve is starting or ending, "+
+		"or another verb is at work; try again: %w", conf.Control.Socket, err)
+}
+
 // openLocal opens the store for a verb, because nothing runs: to look only, or also to work off what is asked for.
 func (p *program) openLocal(ctx context.Context, work bool) (*gateway, error) {
 	conf, err := p.load()
@@ -128,8 +139,7 @@ func (p *program) openLocal(ctx context.Context, work bool) (*gateway, error) {
 	g, err := p.open(ctx, onlyErrors, localWait)
 	switch {
 	case errors.Is(err, op.ErrInUse):
-		return nil, exitError{exitUnknown, fmt.Errorf("nobody answers at %s, and yet the store is in use: mailgate serve is starting or ending, "+
-			"or another verb is at work; try again: %w", conf.Control.Socket, err)}
+		return nil, exitError{exitUnknown, p.inUse(conf, err)}
 	case err != nil:
 		return nil, err
 	case !work:
@@ -164,8 +174,14 @@ func (p *program) closeLocal(ctx context.Context, wait bool) error {
 // sources are what metrics are read from.
 func (g *gateway) sources() admin.Sources {
 	return admin.Sources{Router: g.router, Wave: g.wave, Waves: g.waves,
-		Steps:      func() map[string]op.State { return g.manager.Steps() },
-		Operations: func() map[op.Kind]map[op.Status]int { return g.manager.Counts() },
+		Steps: func() map[string]op.State { return g.manager.Steps() },
+		Operations: func() map[op.Kind]map[op.Status]int {
+			n := g.manager.Counts()
+			if g.syncing != nil {
+				n[op.Sync] = map[op.Status]int{op.Running: g.syncing.running()}
+			}
+			return n
+		},
 		Connections: func() (out []admin.Connection) {
 			for _, c := range g.proxy.Connections() {
 				out = append(out, admin.Connection{Protocol: c.Protocol, Listener: c.URL, Mode: c.Mode, N: c.N})

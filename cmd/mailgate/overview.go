@@ -46,9 +46,10 @@ func (g *gateway) Overview(ctx context.Context) admin.Overview {
 	if err != nil {
 		o.Store = err.Error()
 	}
+	api := g.api()
 	o.Open = []op.Operation{}
 	for _, x := range open {
-		o.Open = append(o.Open, g.manager.Live(x))
+		o.Open = append(o.Open, api.Live(ctx, x))
 	}
 	if o.Drift, err = g.manager.Drift(ctx); err != nil {
 		o.Store = err.Error()

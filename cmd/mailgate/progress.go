@@ -113,9 +113,13 @@ func (p *progress) draw(now time.Time) {
 	}
 }
 
-// line is a pass in a line: what, how far, how fast, how long still.
+// line is a pass in a line: whose, what, how far, how fast, how long still.
 func line(user string, g syncer.Progress, now time.Time) string {
-	s := user + ": " + g.Phase
+	return user + ": " + g.Phase + far(g, now)
+}
+
+// far is how far a pass is, how fast, and how long still: each behind a comma.
+func far(g syncer.Progress, now time.Time) (s string) {
 	took := now.Sub(g.Began)
 	if g.Folders[1] > 0 {
 		s += fmt.Sprintf(", folders %d/%d", g.Folders[0], g.Folders[1])

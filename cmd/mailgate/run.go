@@ -94,7 +94,7 @@ func exitCode(err error) int {
 		return c.Exit
 	case errors.Is(err, op.ErrNotFound):
 		return exitDifference
-	case config.IsErrors(err):
+	case config.IsErrors(err), errors.Is(err, admin.ErrNotAllowed):
 		return exitRefused
 	}
 	return exitFailed
@@ -122,14 +122,25 @@ func (p *program) root() *cobra.Command {
 	root.AddCommand(p.serveCommand(), p.demoCommand(), p.initCommand(), p.configCommand(), p.doctorCommand(),
 		p.statusCommand(), p.sessionsCommand(), p.kickCommand(), p.reloadCommand(), p.flipCommand(), p.rollbackCommand(),
 		p.unpinCommand(), p.syncCommand(), p.verifyCommand(), p.probeCommand(), p.opCommand(), p.historyCommand(), p.storeCommand(), p.versionCommand())
-	root.Args = func(_ *cobra.Command, args []string) error {
-		if len(args) > 0 {
-			return exitError{exitUsage, fmt.Errorf("unknown verb %q; mailgate --help lists them", args[0])}
+	for _, c := range append(root.Commands(), root) {
+		if c.HasSubCommands() {
+			c.Args, c.RunE = noVerb, func(c *cobra.Command, _ []string) error { return c.Help() }
 		}
+	}
+	return root
+}
+
+// noVerb is for a command that has verbs below it and was given something else.
+func noVerb(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
 		return nil
 	}
-	root.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
-	return root
+	hint := c.CommandPath() + " --help lists them"
+	c.SuggestionsMinimumDistance = 2
+	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+		hint = "did you mean " + strings.Join(near, " or ") + "? " + hint
+	}
+	return exitError{exitUsage, fmt.Errorf("unknown verb %q; %s", args[0], hint)}
 }
 
 func (p *program) versionCommand() *cobra.Command {

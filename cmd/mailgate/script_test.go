@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -24,10 +25,22 @@ import (
 //	serve, stop            run mailgate serve before two hosts in memory, and end it
 //	busy USER              a session in the middle of an APPEND, which no flip may cut, until idle
 //	login USER             a session that waits between commands
+//	deliver SIDE USER N    puts N messages into an INBOX
+//	block, unblock         what OLD says stands still, and goes on
+//	start NAME ARGS...     runs a verb as a process of its own
+//	interrupt NAME         sends it SIGINT
+//	sigkill NAME           sends it SIGKILL
+//	end NAME EXIT          waits for its end, which must be with EXIT (-1 when it was killed)
+//	until REGEXP ARGS...   runs a verb again and again until what it prints fits
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{Dir: "testdata", Setup: scriptSetup, Cmds: map[string]func(*testscript.TestScript, bool, []string){
 		"mailgate": scriptMailgate, "serve": scriptServe, "stop": func(ts *testscript.TestScript, _ bool, _ []string) { scriptOf(ts).stop() },
 		"busy": scriptBusy, "idle": scriptIdle, "login": scriptLogin,
+		"deliver": scriptDeliver, "block": func(ts *testscript.TestScript, _ bool, _ []string) { scriptOf(ts).relay.block() },
+		"unblock": func(ts *testscript.TestScript, _ bool, _ []string) { scriptOf(ts).relay.unblock() },
+		"start":   scriptStart, "end": scriptEnd, "until": scriptUntil,
+		"interrupt": func(ts *testscript.TestScript, _ bool, args []string) { scriptSignal(ts, args[0], syscall.SIGINT) },
+		"sigkill":   func(ts *testscript.TestScript, _ bool, args []string) { scriptSignal(ts, args[0], syscall.SIGKILL) },
 	}})
 }
 
@@ -37,6 +50,8 @@ type script struct {
 	hosts     [2]*mailtest.Memory
 	end       func()
 	conns     []net.Conn
+	relay     *gatedRelay // before OLD's IMAP
+	children  map[string]*child
 }
 
 type scriptKey struct{}
@@ -44,7 +59,7 @@ type scriptKey struct{}
 func scriptOf(ts *testscript.TestScript) *script { return ts.Value(scriptKey{}).(*script) }
 
 func scriptSetup(e *testscript.Env) error {
-	s := &script{dir: e.WorkDir}
+	s := &script{dir: e.WorkDir, children: map[string]*child{}}
 	e.Values[scriptKey{}] = s
 	users := map[string]string{"alice@example.com": "a", "bob@example.com": "b"}
 	for i, name := range []string{"old", "new"} {
@@ -54,6 +69,11 @@ func scriptSetup(e *testscript.Env) error {
 		}
 		e.Defer(s.hosts[i].Close)
 	}
+	var err error
+	if s.relay, err = newGatedRelay(s.hosts[0].IMAP); err != nil {
+		return err
+	}
+	e.Defer(s.relay.close)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -64,19 +84,27 @@ func scriptSetup(e *testscript.Env) error {
 		for _, c := range s.conns {
 			c.Close()
 		}
+		for _, c := range s.children {
+			_ = c.cmd.Process.Kill()
+			<-c.done
+		}
 		s.stop()
 	})
 	yaml := fmt.Sprintf(`hostname: mail.example.com
 listen: ["imap://%s"]
 backends:
-  old: {imap: 'imap://%s'}
-  new: {imap: 'imap://%s'}
+  old: {imap: 'imap://%s', sync: {secrets: secrets}}
+  new: {imap: 'imap://%s', sync: {secrets: secrets}}
 routes: {file: routes, watch: 0s, approve_min: 1}
 store: {path: state.db}
 control: {socket: control.sock}
 flip: {deadline: 1s, hold: 2s}
 shutdown: 1s
-`, s.imap, s.hosts[0].IMAP, s.hosts[1].IMAP)
+sync: {settle: 50ms}
+`, s.imap, s.relay.addr(), s.hosts[1].IMAP)
+	if err := os.WriteFile(filepath.Join(s.dir, "secrets"), []byte("alice@example.com a\nbob@example.com b\n"), 0o600); err != nil {
+		return err
+	}
 	if err := os.WriteFile(filepath.Join(s.dir, "routes"), []byte("alice@example.com old wave=pilot\nbob@example.com new\n"), 0o600); err != nil {
 		return err
 	}

@@ -24,19 +24,14 @@ type syncing struct {
 	accounts *accounts
 
 	mu      sync.Mutex
-	passes  map[string]context.CancelCauseFunc // by user, those under way
+	passes  map[string]*underway // by user
+	moving  map[string]int       // by user: flips that keep passes out
 	closing bool
 	wg      sync.WaitGroup
 }
 
-// Causes why a pass ends early.
-var (
-	errClosing = errors.New("mailgate is ending; the next pass goes on where this one was")
-	errFlip    = errors.New("the user is being moved; the next pass goes on where this one was")
-)
-
 func newSyncing(g *gateway, d *backend.Dialer) *syncing {
-	return &syncing{g: g, accounts: &accounts{g: g, dialer: d}, passes: map[string]context.CancelCauseFunc{}}
+	return &syncing{g: g, accounts: &accounts{g: g, dialer: d}, passes: map[string]*underway{}, moving: map[string]int{}}
 }
 
 // syncer is made for each call: the configuration may have changed since the last one. The node owns the accounts: whoever has
@@ -70,117 +65,93 @@ func (s *syncing) route(ctx context.Context, user string) (config.Side, int64, e
 	case err != nil:
 		return 0, 0, err
 	case r.State != op.Settled:
-		return 0, 0, fmt.Errorf("%s is being moved right now; try again in a moment", user)
+		return 0, 0, errMoving(user)
 	}
 	return r.Side, r.Epoch, nil
 }
 
-// enter notes a pass over a user, so that a flip and the end of the program can end it.
-func (s *syncing) enter(ctx context.Context, user string) (context.Context, func(), error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closing {
-		return nil, nil, errClosing
-	}
-	if s.passes[user] != nil {
-		return nil, nil, exitError{exitRefused, fmt.Errorf("%s: %w", user, syncer.ErrBusy)}
-	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	s.passes[user] = cancel
-	s.wg.Add(1)
-	return ctx, func() {
-		cancel(nil)
-		s.mu.Lock()
-		delete(s.passes, user)
-		s.mu.Unlock()
-		s.wg.Done()
-	}, nil
-}
-
-// Quiesce ends the pass over a user, if there is one, and waits for its end: a flip begins.
-func (s *syncing) Quiesce(ctx context.Context, user string) {
-	for {
-		s.mu.Lock()
-		cancel := s.passes[user]
-		s.mu.Unlock()
-		if cancel == nil || ctx.Err() != nil {
-			return
-		}
-		cancel(errFlip)
-		time.Sleep(5 * time.Millisecond) // a pass ends within moments; the flip's deadline bounds it
-	}
-}
-
-// close ends all passes and waits for them.
-func (s *syncing) close() {
-	s.mu.Lock()
-	s.closing = true
-	for _, cancel := range s.passes {
-		cancel(errClosing)
-	}
-	s.mu.Unlock()
-	s.wg.Wait()
-}
-
-// Sync implements admin.Gateway: verb is "plan", "run", "verify" or "probe". progress is called often.
+// Sync implements admin.Syncing: verb is "plan", "run", "verify" or "probe". progress is called often.
 func (s *syncing) Sync(ctx context.Context, verb string, form url.Values, progress func(any)) (any, error) {
-	tell := func(p syncer.Progress) { progress(p) }
 	y := s.syncer()
 	defer y.Close()
-	if verb == "probe" {
+	switch verb {
+	case "probe":
 		return s.probe(ctx, y, form["user"])
+	case "plan", "run", "verify":
+	default:
+		return nil, exitError{exitUsage, fmt.Errorf("unknown sync verb %q", verb)}
 	}
 	user, _, _, err := s.g.Resolve(form.Get("user"))
 	if err != nil {
 		return nil, exitError{exitUsage, err}
 	}
-	ctx, leave, err := s.enter(ctx, user)
+	u, leave, err := s.enter(ctx, user)
 	if err != nil {
 		return nil, err
 	}
 	defer leave()
-	if err := s.accounts.prove(ctx, y, user, slices.Sorted(maps.Keys(s.g.routes.Load().Users))); err != nil {
-		return nil, ending(ctx, err)
+	tell := func(p syncer.Progress) {
+		s.mu.Lock()
+		u.progress = p
+		s.mu.Unlock()
+		progress(p)
 	}
+	on := func(key string) bool {
+		b, _ := strconv.ParseBool(form.Get(key))
+		return b
+	}
+	writes := verb == "run" && !on("dry-run")
 	var out any
-	switch verb {
-	case "plan":
-		out, err = y.Plan(ctx, user)
-	case "verify":
-		deep, _ := strconv.ParseBool(form.Get("deep"))
-		out, err = y.Verify(ctx, user, syncer.VerifyOptions{Deep: deep, Progress: tell})
-	case "run":
-		o := syncer.RunOptions{Progress: tell}
-		o.DryRun, _ = strconv.ParseBool(form.Get("dry-run"))
-		o.Deletes, _ = strconv.ParseBool(form.Get("deletes"))
-		var r *syncer.Report
-		r, err = y.Run(ctx, user, o)
-		out = r
-		if err == nil && !o.DryRun {
-			s.note(ctx, r, form.Get("by"))
+	if err = s.proveBoth(u.ctx, y, user, writes); err == nil {
+		switch verb {
+		case "plan":
+			out, err = y.Plan(u.ctx, user)
+		case "verify":
+			out, err = y.Verify(u.ctx, user, syncer.VerifyOptions{Deep: on("deep"), Progress: tell})
+		default:
+			o := syncer.RunOptions{Progress: tell, DryRun: !writes, Deletes: on("deletes")}
+			out, err = s.pass(u, y, user, o, form.Get("by"))
 		}
-	default:
-		return nil, exitError{exitUsage, fmt.Errorf("unknown sync verb %q", verb)}
 	}
-	return out, ending(ctx, err)
+	return out, ending(u.ctx, writes, err)
 }
 
-// note writes a pass that did something to the history.
-func (s *syncing) note(ctx context.Context, r *syncer.Report, by string) {
-	did := fmt.Sprintf("%d copied, %d flags, %d moved, %d expunged, %d in quarantine, %d held back", r.Copied[0]+r.Copied[1], r.Flags[0]+r.Flags[1],
-		r.Moved[0]+r.Moved[1], r.Expunged[0]+r.Expunged[1], len(r.Quarantine), len(r.Held))
-	if err := s.g.store.AddEvents(ctx, op.Event{User: r.User, What: "sync pass", By: by, Detail: did}); err != nil {
-		s.g.log.Warn("the pass is not in the history", "user", r.User, "err", err)
+// proveBoth proves the master logins of both sides, see accounts.prove.
+func (s *syncing) proveBoth(ctx context.Context, y *syncer.Syncer, user string, write bool) error {
+	listed := slices.Sorted(maps.Keys(s.g.routes.Load().Users))
+	for _, side := range config.Sides {
+		if err := s.accounts.prove(ctx, y, side, user, listed, write); err != nil {
+			return err
+		}
 	}
+	return nil
 }
 
-// ending gives an error its exit code. Where ctx was ended for a reason, that is the error.
-func ending(ctx context.Context, err error) error {
+// pass makes one pass; one that writes is an operation.
+func (s *syncing) pass(u *underway, y *syncer.Syncer, user string, o syncer.RunOptions, by string) (*syncer.Report, error) {
+	if o.DryRun {
+		return y.Run(u.ctx, user, o)
+	}
+	end, err := s.record(u, user, by)
+	if err != nil {
+		return nil, err
+	}
+	r, err := y.Run(u.ctx, user, o)
+	end(r, err)
+	return r, err
+}
+
+// ending gives an error its exit code. Where ctx was ended for a reason, that is the error: what wrote is partly done then,
+// and a question is not answered.
+func ending(ctx context.Context, wrote bool, err error) error {
 	if err == nil {
 		return nil
 	}
-	if cause := context.Cause(ctx); cause != nil && ctx.Err() != nil {
-		return exitError{exitFailed, fmt.Errorf("ended early: %w", cause)}
+	if cause := context.Cause(ctx); cause != nil {
+		if wrote {
+			return exitError{exitPartly, fmt.Errorf("ended early: %w; the next pass goes on where this one was", cause)}
+		}
+		return exitError{exitUnknown, fmt.Errorf("ended early: %w; ask again", cause)}
 	}
 	var refused *syncer.RefusedError
 	var side *syncer.SideError
@@ -216,37 +187,53 @@ func (s *syncing) probe(ctx context.Context, y *syncer.Syncer, users []string) (
 	if who = append(who, listed...); len(who) == 0 {
 		return nil, exitError{exitUsage, errors.New("no user to probe with: add --user ADDRESS")}
 	}
-	ctx, leave, err := s.enter(ctx, who[0])
+	u, leave, err := s.enter(ctx, who[0])
 	if err != nil {
 		return nil, err
 	}
 	defer leave()
 	var out Probed
+	var errs [2]error
 	var wg sync.WaitGroup
 	for _, side := range config.Sides {
 		wg.Go(func() {
-			p, err := y.Probe(ctx, side, who[0])
-			if out.Profiles[side] = p; err != nil {
-				out.Errors[side] = err.Error()
+			out.Profiles[side], errs[side] = s.probeSide(u.ctx, y, side, who)
+			if errs[side] != nil {
+				out.Errors[side] = errs[side].Error()
 			}
 		})
 	}
 	wg.Wait()
-	if err := s.accounts.prove(ctx, y, who[0], who); err != nil {
-		for side, p := range out.Profiles {
-			if p != nil && s.g.conf.Load().Backends[side].Sync.MasterUser != "" && !p.MasterProven {
-				out.Errors[side] = err.Error()
-			}
+	return out, ending(u.ctx, false, both(errs))
+}
+
+// both is the error of two sides: the one that somebody must do something about comes first, and gives the exit code.
+func both(errs [2]error) error {
+	var refused exitError
+	if errs[1] != nil && errors.As(errs[1], &refused) {
+		errs[0], errs[1] = errs[1], errs[0]
+	}
+	switch {
+	case errs[0] == nil:
+		return errs[1]
+	case errs[1] == nil:
+		return errs[0]
+	}
+	return fmt.Errorf("%w; %w", errs[0], errs[1])
+}
+
+// probeSide proves a master login before the first odd message is written with it.
+func (s *syncing) probeSide(ctx context.Context, y *syncer.Syncer, side config.Side, who []string) (*syncer.Profile, error) {
+	began := time.Now()
+	if err := s.accounts.prove(ctx, y, side, who[0], who, true); err != nil {
+		return nil, err
+	}
+	for _, host := range s.accounts.hosts(s.g.conf.Load(), side, who[0]) { // the proof may have done it
+		if p, err := y.Profile(ctx, side, host); err == nil && p != nil && p.At.After(began) {
+			return p, nil
 		}
 	}
-	for side, p := range out.Profiles {
-		if p != nil {
-			if now, err := y.Profile(ctx, config.Side(side), p.Host); err == nil && now != nil {
-				out.Profiles[side] = now
-			}
-		}
-	}
-	return out, nil
+	return y.Probe(ctx, side, who[0])
 }
 
 var _ admin.Syncing = (*syncing)(nil)

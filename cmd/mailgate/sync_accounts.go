@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,7 +13,6 @@ import (
 	"mailgate/auth"
 	"mailgate/backend"
 	"mailgate/config"
-	"mailgate/syncer"
 )
 
 // accounts logs the syncer in as a user at a side, the way the configuration says. It is safe for concurrent use.
@@ -24,6 +22,7 @@ type accounts struct {
 
 	mu     sync.Mutex
 	tokens map[string]token // by side and user
+	proven map[string]bool  // by proofOf: master logins that are known to open the right mailbox
 }
 
 type token struct {
@@ -37,16 +36,26 @@ const tokenLife = 5 * time.Minute
 // errNoLogin means that nothing says how a side is logged in at for syncing.
 var errNoLogin = errors.New("nothing says how to log in for syncing")
 
-// open logs in at a side as a user of ours.
+// open logs in at a side as a user of ours; with a master login only at a host where that is proven, see prove.
 func (a *accounts) open(ctx context.Context, side config.Side, user string) (*backend.Client, error) {
 	conf := a.g.conf.Load()
-	route := a.g.routes.Load().For(user)
-	login, s := conf.LoginName(side, route), conf.Backends[side].Sync
+	c, err := a.login(ctx, conf, side, user, a.g.routes.Load().For(user).Host[side])
+	if err == nil && conf.Backends[side].Sync.MasterUser != "" && !a.believed(proofOf(conf, side, c.Host())) {
+		_ = c.Logout(ctx)
+		_ = c.Close()
+		return nil, unproven(side, c.Host())
+	}
+	return c, err
+}
+
+// login logs in at a host, "" for any of the side's, without a thought of whose mailbox is opened.
+func (a *accounts) login(ctx context.Context, conf *config.Config, side config.Side, user, host string) (*backend.Client, error) {
+	login, s := conf.LoginName(side, a.g.routes.Load().For(user)), conf.Backends[side].Sync
 	switch {
 	case s.MasterUser != "":
 		password, err := auth.ReadSecretFile(s.MasterPassword)
 		if err != nil {
-			return nil, err
+			return nil, exitError{exitRefused, fmt.Errorf("backends.%s.sync.master_password: %w", side, err)}
 		}
 		who := backend.Account{LoginName: s.MasterUser, Authzid: login}
 		if s.MasterLogin != "authzid" {
@@ -55,9 +64,9 @@ func (a *accounts) open(ctx context.Context, side config.Side, user string) (*ba
 		if who.Credentials, err = auth.Password("PLAIN", who.LoginName, password.Reveal()); err != nil {
 			return nil, err
 		}
-		return a.dialer.DialClient(ctx, side, route.Host[side], who)
+		return a.dialer.DialClient(ctx, side, host, who)
 	case s.Secrets != "":
-		password, err := a.secret(conf, s.Secrets, user)
+		password, err := a.secret(conf, side, s.Secrets, user)
 		if err != nil {
 			return nil, err
 		}
@@ -65,18 +74,18 @@ func (a *accounts) open(ctx context.Context, side config.Side, user string) (*ba
 		if err != nil {
 			return nil, err
 		}
-		return a.dialer.DialClient(ctx, side, route.Host[side], backend.Account{LoginName: login, Credentials: c})
+		return a.dialer.DialClient(ctx, side, host, backend.Account{LoginName: login, Credentials: c})
 	case len(s.TokenCommand) > 0:
-		return a.byToken(ctx, side, user, login, route.Host[side], s.TokenCommand)
+		return a.byToken(ctx, side, user, login, host, s.TokenCommand)
 	}
-	return nil, fmt.Errorf("%w at %s: write backends.%s.sync.secrets, .master_user or .token_command into mailgate.yaml", errNoLogin, side, side)
+	return nil, fmt.Errorf("%w: write backends.%s.sync.secrets, .master_user or .token_command into mailgate.yaml", errNoLogin, side)
 }
 
 // secret finds a user's password in a file that is read anew each time: passwords change.
-func (a *accounts) secret(conf *config.Config, file, user string) (config.Secret, error) {
+func (a *accounts) secret(conf *config.Config, side config.Side, file, user string) (config.Secret, error) {
 	all, err := auth.ReadSecrets(file)
 	if err != nil {
-		return "", err
+		return "", exitError{exitRefused, fmt.Errorf("backends.%s.sync.secrets: %w", side, err)}
 	}
 	if s, ok := all[user]; ok {
 		return s, nil
@@ -87,7 +96,11 @@ func (a *accounts) secret(conf *config.Config, file, user string) (config.Secret
 			return s, nil
 		}
 	}
-	return "", fmt.Errorf("%w as %s: he stands in no line of %s", errNoLogin, user, file)
+	hint := ""
+	if a.g.routes.Load().Users[user] == nil {
+		hint = ", and in none of the routes file: is the address spelt right?"
+	}
+	return "", fmt.Errorf("%w as %s: he stands in no line of %s%s", errNoLogin, user, file, hint)
 }
 
 // byToken logs in with an access token; the mechanism is the one that the server offers.
@@ -103,9 +116,8 @@ func (a *accounts) byToken(ctx context.Context, side config.Side, user, login, h
 		if client, last = a.dialer.DialClient(ctx, side, host, backend.Account{LoginName: login, Credentials: c}); last == nil {
 			return client, nil
 		}
-		var e *backend.Error
-		if !errors.As(last, &e) || e.Kind != backend.Refused {
-			break
+		if !errors.Is(last, backend.ErrNotOffered) {
+			break // it was asked, and a token that is refused in one form is in the other
 		}
 	}
 	a.mu.Lock()
@@ -130,12 +142,16 @@ func (a *accounts) token(ctx context.Context, side config.Side, user string, arg
 	c := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	c.Env = append(os.Environ(), "MAILGATE_USER="+user, "MAILGATE_SIDE="+side.String())
 	c.WaitDelay = time.Second
-	var said bytes.Buffer
-	c.Stderr = &said
 	out, err := c.Output()
-	if err != nil {
-		text := strings.TrimSpace(said.String())
-		return "", fmt.Errorf("backends.%s.sync.token_command: %w: %s", side, err, text[:min(len(text), 300)])
+	var status *exec.ExitError
+	switch {
+	case errors.As(err, &status): // what it said on standard error may hold a secret
+		return "", fmt.Errorf("backends.%s.sync.token_command: %w; to see what it says, run it by hand as the user of mailgate, with "+
+			"MAILGATE_USER=%s and MAILGATE_SIDE=%s in its environment", side, err, user, side)
+	case errors.Is(err, exec.ErrNotFound), errors.Is(err, os.ErrNotExist), errors.Is(err, os.ErrPermission):
+		return "", exitError{exitRefused, fmt.Errorf("backends.%s.sync.token_command: %w", side, err)}
+	case err != nil:
+		return "", fmt.Errorf("backends.%s.sync.token_command: %w", side, err)
 	}
 	value := strings.TrimSpace(string(out))
 	if value == "" || strings.ContainsAny(value, "\r\n\x00\x01") {
@@ -148,57 +164,4 @@ func (a *accounts) token(ctx context.Context, side config.Side, user string, arg
 	}
 	a.tokens[key] = token{config.Secret(value), time.Now().Add(tokenLife)}
 	return config.Secret(value), nil
-}
-
-// prove makes sure, before anything is read or written with a master login, that it opens the mailbox of the user and not
-// another one: some servers let the master in and ignore whom he asked for. Once proven it is believed of the host.
-func (a *accounts) prove(ctx context.Context, s *syncer.Syncer, user string, others []string) error {
-	conf := a.g.conf.Load()
-	for _, side := range config.Sides {
-		if conf.Backends[side].Sync.MasterUser == "" {
-			continue
-		}
-		c, err := a.open(ctx, side, user)
-		if err != nil {
-			return &syncer.SideError{Side: side, Err: err}
-		}
-		host := c.Host()
-		_ = c.Close()
-		profile, err := s.Profile(ctx, side, host)
-		if err != nil {
-			return err
-		}
-		if profile != nil && profile.MasterProven {
-			continue
-		}
-		other := ""
-		for _, o := range others {
-			if o != user {
-				other = o
-				break
-			}
-		}
-		if other == "" {
-			return exitError{exitRefused, fmt.Errorf("%s: the master login is not proven to open the right mailbox yet, and two users are needed for that: "+
-				"run mailgate probe backends --user %s --user ANOTHER", side, user)}
-		}
-		err = syncer.ProveMaster(ctx, func(ctx context.Context, user string) (*backend.Client, error) { return a.open(ctx, side, user) }, user, other)
-		var wrong *syncer.WrongMailboxError
-		switch {
-		case errors.As(err, &wrong):
-			return exitError{exitRefused, fmt.Errorf("%s: the master login cannot be used: %w; write backends.%s.sync.secrets instead", side, err, side)}
-		case err != nil:
-			return &syncer.SideError{Side: side, Err: fmt.Errorf("proof of the master login with %s and %s: %w", user, other, err)}
-		}
-		if profile == nil { // the rest of it is left to mailgate probe backends
-			if profile, err = s.Probe(ctx, side, user); err != nil {
-				return err
-			}
-		}
-		profile.MasterProven = true
-		if err := s.SaveProfile(ctx, side, profile); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -149,6 +149,9 @@ func TestSyncVerbs(t *testing.T) {
 func TestKillWhileSyncing(t *testing.T) {
 	l := lab.Start(t)
 	g := syncGate(t, l, "")
+	// On a machine that is busy with other tests an APPEND of a killed pass may come true long after: a pass that looks too soon
+	// does it again, and rightly sets aside what comes late.
+	g.write(g.file, strings.Replace(mustRead(t, g.file), "settle: 100ms", "settle: 500ms", 1))
 	const n = 1
 	corpus.Load(t, l.Old, n, corpus.Mailbox(3000, 12, 7, corpus.Options{Mean: 4000, Plain: true}))
 	rnd := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 1))
@@ -167,7 +170,7 @@ func TestKillWhileSyncing(t *testing.T) {
 			if err != nil {
 				t.Fatalf("round %d: %v\n%s", round, err, said.String())
 			}
-		case <-time.After(time.Duration(50+rnd.IntN(700)) * time.Millisecond):
+		case <-time.After(time.Duration(50+rnd.IntN(1200)) * time.Millisecond):
 			_ = c.Process.Signal(syscall.SIGKILL)
 			<-ended
 			kills++
@@ -210,50 +213,4 @@ func meddle(t *testing.T, l *lab.Lab, n, round int, rnd *rand.Rand) {
 	c.Do("UID EXPUNGE %s", gone)
 	moved := pick(5)
 	c.Do(`UID MOVE %s "INBOX.Sent"`, moved)
-}
-
-// TestMasterLogins syncs with a master login in both forms, which is proven first; and refuses one that opens the wrong mailbox.
-func TestMasterLogins(t *testing.T) {
-	l := lab.Start(t)
-	corpus.Load(t, l.Old, 1, corpus.Mailbox(50, 3, 1, corpus.Options{Mean: 1000, Plain: true}))
-	g := syncGate(t, l, "")
-	g.write(filepath.Join(g.dir, "master"), lab.MasterPassword+"\n")
-	text := mustRead(t, g.file)
-	master := "sync: {master_user: " + lab.MasterUser + ", master_password: master%s}}"
-	parts := strings.SplitN(text, "sync: {secrets: secrets}}", 3)
-	g.write(g.file, parts[0]+fmt.Sprintf(master, "")+parts[1]+fmt.Sprintf(master, `, master_login: "{login}*{master}"`)+parts[2])
-	g.mustVerb("sync", "run", lab.User(1), "--yes")
-	sameOnBothSides(t, l, 1)
-	g.mustVerb("verify", lab.User(1), "--deep")
-
-	// Somebody's own password under a name that is always the same: each login opens his mailbox.
-	g.write(filepath.Join(g.dir, "master"), lab.Password(5)+"\n")
-	h := syncGate(t, l, "")
-	h.write(filepath.Join(h.dir, "master"), lab.Password(5)+"\n")
-	text = mustRead(t, h.file)
-	wrong := strings.Replace(text, "sync: {secrets: secrets}}", "sync: {master_user: "+lab.User(5)+", master_password: master, master_login: \"{master}\"}}", 1)
-	h.write(h.file, wrong)
-	if code, _, errOut := h.verb("sync", "run", lab.User(1), "--yes"); code != exitRefused || !strings.Contains(errOut, "names no user") {
-		t.Errorf("a login that names no user: %d %s", code, errOut)
-	}
-}
-
-// TestTokenCommand: the command is asked for each user, and what it says is a token; here the hosts offer no such login.
-func TestTokenCommand(t *testing.T) {
-	l := lab.Start(t)
-	g := syncGate(t, l, "")
-	script := filepath.Join(g.dir, "token")
-	g.write(script, "#!/bin/sh\necho \"$MAILGATE_USER\" >>"+g.dir+"/asked\necho secret-token\n")
-	if err := os.Chmod(script, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	text := mustRead(t, g.file)
-	g.write(g.file, strings.Replace(text, "sync: {secrets: secrets}}", "sync: {token_command: ["+script+"]}}", 1))
-	code, _, errOut := g.verb("sync", "run", lab.User(1), "--yes")
-	if code != exitUnknown || !strings.Contains(errOut, "does not offer") || strings.Contains(errOut, "secret-token") {
-		t.Errorf("%d %s", code, errOut)
-	}
-	if got := mustRead(t, filepath.Join(g.dir, "asked")); !strings.HasPrefix(got, lab.User(1)) {
-		t.Errorf("asked for %q", got)
-	}
 }

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,9 +11,9 @@ import (
 	"maps"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -23,25 +23,29 @@ import (
 	"mailgate/admin"
 	"mailgate/backend"
 	"mailgate/config"
+	"mailgate/op"
 	"mailgate/syncer"
 )
 
 const whoHelp = `
-USER is an address, several of them, @FILE with an address on each line, or --all for the users of the routes file.`
+USER is an address, a wave of the routes file, @FILE with an address on each line, several of these, or --all for the users of
+the routes file. With -o json a single address is answered by an object, everything else by an array; a user who failed is an
+object with "user", "error" and "exit" in it.`
 
 func (p *program) syncCommand() *cobra.Command {
 	c := &cobra.Command{Use: "sync", Short: "Bring a user's mailboxes on OLD and NEW together"}
 	plan := &cobra.Command{Use: "plan USER...", Short: "Show which folder becomes which, before anything is written",
 		Long: "Show which folder becomes which on the other side, and what will be done about it. Nothing is written anywhere.\n" +
-			"Exit codes: 0 shown, 3 something in it is refused (it says what to write), 6 a side could not be reached." + whoHelp,
+			"Exit codes: 0 shown, 3 something in it is refused (it says what to write), 6 a side could not be reached, 64 usage." + whoHelp,
 		Example: "  mailgate sync plan alice@example.com", RunE: p.syncPlan}
 	run := &cobra.Command{Use: "run USER...", Short: "Make one pass: afterwards both sides are equal",
 		Long: "Make one pass over a user's mailboxes. The first pass copies everything: every message byte for byte with its date and flags,\n" +
 			"and subscriptions. Every further pass carries what has changed since: new mail, flags, moves, deletes, renamed folders. The side\n" +
 			"that the user is routed to decides. A pass that is interrupted, or killed, loses and doubles nothing; the next one goes on.\n\n" +
 			"Deletes that look like an accident (an emptied folder, a fifth of one) are held back and named; --deletes lets them through.\n" +
-			"Exit codes: 0 done, 4 done but for what is named, 3 the folder plan is refused and nothing was written, 6 a side could not be\n" +
-			"reached, 1 failed." + whoHelp,
+			"Exit codes: 0 done; 4 done but for what is named, or ended early; 3 refused, and nothing was written: by the folder plan, for\n" +
+			"want of a login, or because another pass or a flip of the user is under way; 6 a side could not be reached; 1 failed, or\n" +
+			"interrupted by Ctrl-C; 64 usage." + whoHelp,
 		Example: "  mailgate sync run alice@example.com --dry-run\n  mailgate sync run alice@example.com --yes\n  mailgate sync run --all --jobs 4 --yes --progress lines",
 		RunE:    p.syncRun}
 	run.Flags().Bool("once", false, "one pass (that is what this verb does; it is there for scripts that say so)")
@@ -65,7 +69,8 @@ func (p *program) verifyCommand() *cobra.Command {
 	c := &cobra.Command{Use: "verify USER...", Short: "Compare both sides, message by message",
 		Long: "Compare a user's mailboxes on both sides: every message's presence, flags, size and date; the contents of a sample, or of all\n" +
 			"with --deep, byte for byte. Each difference is named. Nothing is written.\n" +
-			"Exit codes: 0 equal, 2 there are differences, 6 could not compare." + whoHelp,
+			"Exit codes: 0 equal, 2 there are differences, 6 could not compare, 3 refused: for want of a login, or because a pass or a flip\n" +
+			"of the user is under way, 64 usage." + whoHelp,
 		Example: "  mailgate verify alice@example.com --deep --html alice.html", RunE: p.verify}
 	c.Flags().Bool("deep", false, "compare the contents of every message")
 	c.Flags().String("html", "", "write a report for people to this file (one user only)")
@@ -78,10 +83,10 @@ func (p *program) probeCommand() *cobra.Command {
 	b := &cobra.Command{Use: "backends", Short: "Try odd messages, flags and names in a scratch folder on both sides", Args: none,
 		Long: "Store odd messages, flags and folder names in a scratch folder of a user on both sides, read them back, and keep what was seen\n" +
 			"as the profile of the product: folder plans and passes heed it. The scratch folder is removed. With a master login, two users are\n" +
-			"needed to prove that it opens the mailbox that was asked for.\nExit codes: 0 done, 6 a side could not be probed.",
+			"needed to prove that it opens the mailbox that was asked for; the scratch folder is the first one's.\n" +
+			"Exit codes: 0 done, 3 a login is refused (it says what to write), 6 a side could not be reached.",
 		Example: "  mailgate probe backends --user test1@example.com --user test2@example.com", RunE: p.probeBackends}
 	b.Flags().StringArray("user", nil, "whose account to use, the first ones of the routes file by default")
-	b.Flags().String("progress", "none", "auto, bar, lines or none")
 	c.AddCommand(b)
 	return c
 }
@@ -108,6 +113,9 @@ func (p *program) stream(ctx context.Context, verb string, form url.Values, prog
 			return bad
 		}
 		if g, err = p.localSyncing(ctx); err != nil {
+			if errors.Is(err, op.ErrInUse) && verb == "run" {
+				return exitError{exitRefused, err}
+			}
 			return err
 		}
 	}
@@ -136,7 +144,10 @@ func (p *program) localSyncing(ctx context.Context) (*gateway, error) {
 	g, err := p.open(ctx, func(config.Log) *slog.Logger {
 		return slog.New(slog.NewTextHandler(p.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	}, localWait)
-	if err != nil {
+	switch {
+	case errors.Is(err, op.ErrInUse):
+		return nil, exitError{exitUnknown, p.inUse(conf, err)}
+	case err != nil:
 		return nil, err
 	}
 	if err := g.manager.Load(ctx); err != nil {
@@ -150,93 +161,14 @@ func (p *program) localSyncing(ctx context.Context) (*gateway, error) {
 	return g, nil
 }
 
-// users are those that a verb was given.
-func (p *program) users(c *cobra.Command, args []string) (out []string, err error) {
-	all, _ := c.Flags().GetBool("all")
-	if all == (len(args) > 0) {
-		return nil, exitError{exitUsage, fmt.Errorf("usage: %s: addresses, @FILE, or --all", c.UseLine())}
-	}
-	if all {
-		conf, err := p.load()
-		if err != nil {
-			return nil, err
-		}
-		routes, err := config.LoadRoutes(conf)
-		if err != nil {
-			return nil, err
-		}
-		return slices.Sorted(maps.Keys(routes.Users)), nil
-	}
-	for _, a := range args {
-		file, ok := strings.CutPrefix(a, "@")
-		if !ok {
-			out = append(out, a)
-			continue
-		}
-		b, err := os.ReadFile(file)
-		if err != nil {
-			return nil, exitError{exitUsage, err}
-		}
-		for line := range strings.Lines(string(b)) {
-			line, _, _ = strings.Cut(line, "#")
-			if f := strings.Fields(line); len(f) > 0 {
-				out = append(out, f[0])
-			}
-		}
-	}
-	return out, nil
-}
-
-// each does something for each user, several at once, and gives the exit code that fits all: the one of a single failure,
-// exitPartly when some went well.
-func (p *program) each(c *cobra.Command, users []string, do func(ctx context.Context, user string, show *progress) error) error {
-	jobs, _ := c.Flags().GetInt("jobs")
-	mode, _ := c.Flags().GetString("progress")
-	show, err := newProgress(p.err, mode)
-	if err != nil {
-		return err
-	}
-	defer show.end()
-	queue := make(chan string, len(users))
-	for _, u := range users {
-		queue <- u
-	}
-	close(queue)
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	var errs []error
-	for range min(max(jobs, 1), len(users)) {
-		wg.Go(func() {
-			for u := range queue {
-				if c.Context().Err() != nil {
-					return
-				}
-				if err := do(c.Context(), u, show); err != nil {
-					mu.Lock()
-					errs = append(errs, err)
-					mu.Unlock()
-					if len(users) > 1 {
-						show.print(func(w io.Writer) { fmt.Fprintf(w, "%s: %v\n", u, err) })
-					}
-				}
-			}
+// answered keeps a user's failure in the JSON array, where his answer would stand.
+func answered(show *progress, out *shown, user string, err error) error {
+	if err != nil && !out.one {
+		show.print(func(io.Writer) {
+			err = errors.Join(err, out.add(failed{user, err.Error(), exitCode(err)}, func(io.Writer) error { return nil }))
 		})
 	}
-	wg.Wait()
-	if c.Context().Err() != nil {
-		return exitError{exitFailed, errors.New("interrupted; the next pass goes on where this one was")}
-	}
-	switch {
-	case len(errs) == 0:
-		return nil
-	case len(users) == 1:
-		return errs[0]
-	}
-	code := exitCode(errs[0])
-	if len(errs) < len(users) && code != exitDifference {
-		code = exitPartly
-	}
-	return exitError{code, fmt.Errorf("%d of %d users: see above", len(errs), len(users))}
+	return err
 }
 
 func (p *program) syncPlan(c *cobra.Command, args []string) error {
@@ -244,25 +176,18 @@ func (p *program) syncPlan(c *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	return p.each(c, users, func(ctx context.Context, user string, show *progress) error {
+	return p.each(c, users, true, func(ctx context.Context, user string, show *progress, out *shown) error {
 		var plan syncer.Plan
-		err := p.stream(ctx, "plan", url.Values{"user": {user}}, func(syncer.Progress) {}, &plan)
-		if err != nil {
-			return err
+		if err := p.stream(ctx, "plan", url.Values{"user": {user}}, func(syncer.Progress) {}, &plan); err != nil {
+			return answered(show, out, user, err)
 		}
-		show.print(func(io.Writer) { err = p.printPlan(&plan) })
+		var err error
+		show.print(func(io.Writer) { err = out.add(&plan, plan.WriteTable) })
 		if n := len(plan.Refused()); err == nil && n > 0 {
 			return exitError{exitRefused, fmt.Errorf("%d folders are refused; nothing would be written", n)}
 		}
 		return err
 	})
-}
-
-func (p *program) printPlan(plan *syncer.Plan) error {
-	if p.output == "json" {
-		return p.print(plan, nil)
-	}
-	return plan.WriteTable(p.out)
 }
 
 func (p *program) syncRun(c *cobra.Command, args []string) error {
@@ -272,20 +197,20 @@ func (p *program) syncRun(c *cobra.Command, args []string) error {
 	}
 	dry, _ := c.Flags().GetBool("dry-run")
 	deletes, _ := c.Flags().GetBool("deletes")
-	if yes, _ := c.Flags().GetBool("yes"); !yes && !dry {
-		if err := p.agree(c, users); err != nil {
+	if yes, _ := c.Flags().GetBool("yes"); !yes && !dry && len(users.list) > 0 {
+		if err := p.agree(c, users.list); err != nil {
 			return err
 		}
 	}
-	return p.each(c, users, func(ctx context.Context, user string, show *progress) error {
+	return p.each(c, users, dry, func(ctx context.Context, user string, show *progress, out *shown) error {
 		var r syncer.Report
 		form := url.Values{"user": {user}, "dry-run": {fmt.Sprint(dry)}, "deletes": {fmt.Sprint(deletes)}}
 		err := p.stream(ctx, "run", form, func(g syncer.Progress) { show.at(user, g) }, &r)
 		show.done(user)
 		if err != nil {
-			return err
+			return answered(show, out, user, err)
 		}
-		show.print(func(io.Writer) { err = p.print(&r, func(w io.Writer) { printReport(w, &r) }) })
+		show.print(func(io.Writer) { err = out.add(&r, p.text(func(w io.Writer) { printReport(w, &r) })) })
 		if left := len(r.Quarantine) + len(r.Errors) + len(r.Held); err == nil && left > 0 {
 			return exitError{exitPartly, errors.New("done but for what is named above")}
 		}
@@ -293,13 +218,17 @@ func (p *program) syncRun(c *cobra.Command, args []string) error {
 	})
 }
 
+// text is a table in columns.
+func (p *program) text(f func(w io.Writer)) func(io.Writer) error {
+	return func(io.Writer) error { return p.print(nil, f) }
+}
+
 // agree shows the plan of a single user, and asks.
 func (p *program) agree(c *cobra.Command, users []string) error {
-	f, ok := p.in.(*os.File)
-	if !ok || !isatty.IsTerminal(f.Fd()) {
-		return exitError{exitUsage, errors.New("not on a terminal: add --yes (or --dry-run)")}
-	}
-	if len(users) == 1 {
+	whom := users[0]
+	if len(users) > 1 {
+		whom = fmt.Sprintf("%d users", len(users))
+	} else if f, ok := p.in.(*os.File); ok && isatty.IsTerminal(f.Fd()) {
 		var plan syncer.Plan
 		if err := p.stream(c.Context(), "plan", url.Values{"user": users}, func(syncer.Progress) {}, &plan); err != nil {
 			return err
@@ -308,12 +237,7 @@ func (p *program) agree(c *cobra.Command, users []string) error {
 			return err
 		}
 	}
-	fmt.Fprintf(p.err, "Bring both sides together for %d users? [y/N] ", len(users))
-	line, _ := bufio.NewReader(p.in).ReadString('\n')
-	if a := strings.ToLower(strings.TrimSpace(line)); a == "y" || a == "yes" {
-		return nil
-	}
-	return exitError{exitRefused, errors.New("not confirmed; nothing was changed")}
+	return p.agreed(c.Context(), "Bring both sides together for "+whom+"?")
 }
 
 // printReport says what a pass did.
@@ -352,10 +276,12 @@ func (p *program) verify(c *cobra.Command, args []string) error {
 	}
 	deep, _ := c.Flags().GetBool("deep")
 	page, _ := c.Flags().GetString("html")
-	if page != "" && len(users) > 1 {
-		return exitError{exitUsage, errors.New("--html takes one user: each has a report of his own")}
+	if page != "" {
+		if err := pageFits(page, users); err != nil {
+			return exitError{exitUsage, err}
+		}
 	}
-	return p.each(c, users, func(ctx context.Context, user string, show *progress) error {
+	return p.each(c, users, true, func(ctx context.Context, user string, show *progress, out *shown) error {
 		var v syncer.Verification
 		err := p.stream(ctx, "verify", url.Values{"user": {user}, "deep": {fmt.Sprint(deep)}}, func(g syncer.Progress) { show.at(user, g) }, &v)
 		show.done(user)
@@ -363,15 +289,9 @@ func (p *program) verify(c *cobra.Command, args []string) error {
 			if exitCode(err) == exitFailed {
 				err = exitError{exitUnknown, err}
 			}
-			return err
+			return answered(show, out, user, err)
 		}
-		show.print(func(io.Writer) {
-			if p.output == "json" {
-				err = p.print(&v, nil)
-			} else {
-				err = v.WriteTable(p.out)
-			}
-		})
+		show.print(func(io.Writer) { err = out.add(&v, v.WriteTable) })
 		if err == nil && page != "" {
 			err = writePage(page, &v)
 		}
@@ -380,6 +300,20 @@ func (p *program) verify(c *cobra.Command, args []string) error {
 		}
 		return err
 	})
+}
+
+// pageFits looks before hours go into a report that could not be written.
+func pageFits(page string, users chosen) error {
+	if !users.one {
+		return errors.New("--html takes one address: each user has a report of his own")
+	}
+	if st, err := os.Stat(page); err == nil && st.IsDir() {
+		return fmt.Errorf("--html %s is a folder: name a file in it", page)
+	}
+	if _, err := os.Stat(filepath.Dir(page)); err != nil {
+		return fmt.Errorf("--html: %w", err)
+	}
+	return nil
 }
 
 // writePage writes the report whole, or leaves the file as it was.
@@ -398,24 +332,17 @@ func writePage(file string, v *syncer.Verification) error {
 func (p *program) probeBackends(c *cobra.Command, _ []string) error {
 	users, _ := c.Flags().GetStringArray("user")
 	var out Probed
-	if err := p.stream(c.Context(), "probe", url.Values{"user": users}, func(syncer.Progress) {}, &out); err != nil {
+	err := p.stream(c.Context(), "probe", url.Values{"user": users}, func(syncer.Progress) {}, &out)
+	if c.Context().Err() != nil {
+		return exitError{exitFailed, errors.New("interrupted")}
+	}
+	if out.Profiles == [2]*syncer.Profile{} && (p.output != "json" || out.Errors == [2]string{}) {
 		return err
 	}
 	if p.output == "json" {
-		if err := p.print(out, nil); err != nil {
-			return err
-		}
-	} else if err := syncer.WriteProfiles(p.out, out.Profiles[0], out.Profiles[1]); err != nil {
-		return err
+		err = cmp.Or(p.print(out, nil), err)
+	} else {
+		err = cmp.Or(syncer.WriteProfiles(p.out, out.Profiles[0], out.Profiles[1]), err)
 	}
-	var errs []string
-	for _, side := range config.Sides {
-		if e := out.Errors[side]; e != "" {
-			errs = append(errs, e)
-		}
-	}
-	if len(errs) > 0 {
-		return exitError{exitUnknown, errors.New(strings.Join(errs, "; "))}
-	}
-	return nil
+	return err
 }

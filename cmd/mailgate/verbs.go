@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -9,13 +8,11 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
 
-	"github.com/mattn/go-isatty"
 	"github.com/spf13/cobra"
 
 	"mailgate/admin"
@@ -247,7 +244,10 @@ func printUser(w io.Writer, u admin.UserStatus) {
 func printOp(w io.Writer, o op.Operation) {
 	what := string(o.Kind)
 	if o.User != "" {
-		what += " " + o.User + " to " + o.Target.String()
+		what += " " + o.User
+	}
+	if o.Kind == op.Flip {
+		what += " to " + o.Target.String()
 	}
 	fmt.Fprintf(w, "%s\t%s\t%s %s\t%s\t%s\t%s\n", o.ID, what, o.Status, o.Step, stamp(o.Changed), o.By, o.Reason)
 }
@@ -272,15 +272,8 @@ func (p *program) confirm(c *cobra.Command, user string, to config.Side) (goOn b
 	if yes, _ := c.Flags().GetBool("yes"); yes {
 		return true, nil
 	}
-	if f, ok := p.in.(*os.File); ok && isatty.IsTerminal(f.Fd()) {
-		fmt.Fprint(p.err, "Go on? [y/N] ")
-		line, _ := bufio.NewReader(p.in).ReadString('\n')
-		if a := strings.ToLower(strings.TrimSpace(line)); a == "y" || a == "yes" {
-			return true, nil
-		}
-		return false, exitError{exitRefused, errors.New("not confirmed; nothing was changed")}
-	}
-	return false, exitError{exitUsage, errors.New("not on a terminal: add --yes (or --dry-run)")}
+	err = p.agreed(c.Context(), "Go on?")
+	return err == nil, err
 }
 
 func moving(c *cobra.Command) *cobra.Command {
@@ -334,7 +327,12 @@ func (p *program) follow(c *cobra.Command, o op.Operation) error {
 	if err := p.print(o, func(w io.Writer) { printOp(w, o) }); err != nil {
 		return err
 	}
-	if o.Status == op.Failed || o.Status == op.Cancelled {
+	switch {
+	case o.Kind == op.Sync && o.Status == op.Failed:
+		return exitError{exitFailed, errors.New(o.Reason)}
+	case o.Kind == op.Sync && o.Reason != "":
+		return exitError{exitPartly, errors.New(o.Reason)}
+	case o.Status == op.Failed || o.Status == op.Cancelled:
 		return exitError{exitRefused, errors.New(o.Reason)}
 	}
 	return nil

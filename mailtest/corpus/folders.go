@@ -1,6 +1,7 @@
 package corpus
 
 import (
+	"bytes"
 	"fmt"
 	"iter"
 	"math/rand/v2"
@@ -144,8 +145,9 @@ func generated(seed, folder uint64, first []Message, n, mean int) iter.Seq[Messa
 			pool = words(r, 1<<16)
 		}
 		date := ordinary.AddDate(-10, 0, 0)
+		step := min(10_000, int(ordinary.Sub(date)/time.Second)/max(1, n)) // none is of tomorrow: hosts take that for today
 		for i := len(first); i < n; i++ {
-			date = date.Add(time.Duration(r.IntN(10_000)) * time.Second)
+			date = date.Add(time.Duration(r.IntN(step)) * time.Second)
 			m := Message{Name: fmt.Sprintf("%d of folder %d", i, folder), Date: date, Flags: flags(r)}
 			m.Data = body(r, pool, folder, i, date, size(r, mean))
 			if !yield(m) {
@@ -205,19 +207,12 @@ func body(r *rand.Rand, pool []byte, folder uint64, i int, date time.Time, size 
 	for size > 0 && len(pool) > 0 {
 		at := r.IntN(len(pool))
 		n := min(size, len(pool)-at)
-		b, size = append(b, pool[at:at+n]...), size-n
+		b, size = append(b, whole(pool[at:at+n])...), size-n
 	}
-	return append(whole(b), "\r\n"...)
+	return append(b, "\r\n"...)
 }
 
-// whole takes off a CR that has lost its LF, and gives one to an LF that has lost its CR.
+// whole takes off the CR and LF of a line end that was cut in two.
 func whole(b []byte) []byte {
-	out := b[:0:len(b)]
-	for i, c := range b {
-		if c == '\r' && (i+1 == len(b) || b[i+1] != '\n') || c == '\n' && (i == 0 || b[i-1] != '\r') {
-			continue
-		}
-		out = append(out, c)
-	}
-	return out
+	return bytes.TrimSuffix(bytes.TrimPrefix(b, []byte("\n")), []byte("\r"))
 }

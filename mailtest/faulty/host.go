@@ -212,7 +212,13 @@ func (s *session) printf(format string, args ...any) { fmt.Fprintf(&s.out, forma
 func (s *session) run(c *command) error {
 	s.fault = fault{}
 	began := time.Now()
-	defer func() { s.h.note(began, c, s.fault, s.out.Bytes()) }()
+	defer func() {
+		if s.fault.kind == Late { // its answer is being made
+			s.h.note(began, c, s.fault, nil)
+			return
+		}
+		s.h.note(began, c, s.fault, s.out.Bytes())
+	}()
 	if s.authed && c.name != "LOGOUT" {
 		s.fault = s.h.roll(c.name)
 	}
