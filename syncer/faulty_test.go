@@ -373,7 +373,7 @@ func difference(a, b []string) (out []string) {
 	return out
 }
 
-// seeds are those to try: MAILGATE_SEED, or n from 1 on, ten times as many with MAILGATE_SOAK.
+// seeds are those to try: MAILGATE_SEED, or n (MAILGATE_SEEDS) from 1 on, ten times as many with MAILGATE_SOAK.
 func seeds(t testing.TB, n uint64) (out []uint64) {
 	if s := os.Getenv("MAILGATE_SEED"); s != "" {
 		one, err := strconv.ParseUint(s, 10, 64)
@@ -381,6 +381,9 @@ func seeds(t testing.TB, n uint64) (out []uint64) {
 			t.Fatal(err)
 		}
 		return []uint64{one}
+	}
+	if s, err := strconv.ParseUint(os.Getenv("MAILGATE_SEEDS"), 10, 64); err == nil {
+		n = s
 	}
 	if os.Getenv("MAILGATE_SOAK") != "" {
 		n *= 10
