@@ -91,3 +91,30 @@ func TestParentRenamed(t *testing.T) {
 		}
 	}
 }
+
+// TestBegunAnew has a folder begin anew on the side that decides, under its name and with less mail, while nothing has changed on the
+// other: what is not there any more is held for a person.
+func TestBegunAnew(t *testing.T) {
+	l := lab.Start(t)
+	r := newRig(t, l.Old, l.New, 1, nil)
+	x := lab.Dial(t, l.Old, 1)
+	x.Do(`CREATE "INBOX.Work"`)
+	for i := range 4 {
+		x.Append("INBOX.Work", "", letter(i))
+	}
+	r.pass(t)
+	r.quiet(t)
+	x.Do(`DELETE "INBOX.Work"`)
+	x.Do(`CREATE "INBOX.Work"`)
+	for i := range 3 {
+		x.Append("INBOX.Work", "", letter(i))
+	}
+	rep := r.pass(t)
+	if rep.Copied != [2]int64{} || rep.Expunged != [2]int64{} || len(rep.Held) != 1 || rep.Held[0].Messages != 1 || rep.Held[0].Side != "new" {
+		t.Errorf("%+v", rep)
+	}
+	rep = r.pass(t)
+	if rep.Copied != [2]int64{} || rep.Expunged != [2]int64{} || len(rep.Quarantine) != 1 || rep.Quarantine[0].Side != config.New {
+		t.Errorf("once more: %+v", rep)
+	}
+}

@@ -152,7 +152,7 @@ func (p *pass) anew(ctx context.Context, f *folder, snap [2][]merge.Entry) error
 		for _, q := range old {
 			if uid := q.UID[follower]; !paired[uid] && has(snap[follower], uid) {
 				n++
-				f.quar = append(f.quar, Quarantined{User: p.user, Mailbox: f.box.ID, Side: follower, Validity: f.opened[follower].Validity, UID: uid,
+				f.quar = append(f.quar, Quarantined{User: p.user, Mailbox: f.box.ID, Side: follower, Validity: f.validity(follower), UID: uid,
 					Reason: reasonReset, Detail: fmt.Sprintf("the mailbox began anew on %s, and has this message no more", p.authority), First: now, Last: now})
 			}
 		}
