@@ -23,7 +23,7 @@ type offer struct {
 // one is gone, which is right as well.
 func (p *pass) recognize(ctx context.Context, known []Mailbox) error {
 	pl := newPlanner(p.user, p.authority, p.sides, known, p.s.o.Rules)
-	pl.knownFolders()
+	pl.findKnown()
 	for _, o := range pl.offers {
 		if o.s.at[o.side] != nil || o.s.at[o.side.Other()] == nil {
 			continue // found, or nothing to compare with

@@ -36,11 +36,11 @@ func (p *planner) findRenames(side config.Side, list []*seen) {
 	}
 	var all, maybe []likeness
 	for _, s := range gone {
-		id, cursor := s.box.MailboxID[side], s.box.Cursor[side]
+		id, cursor, leaf := s.box.MailboxID[side], s.box.Cursor[side], p.leaf(side, s.box.Name[side])
 		for _, e := range fresh {
 			st := e.status
 			score := 0
-			if p.leaf(side, s.box.Name[side]) == e.path.parts[len(e.path.parts)-1] {
+			if leaf == e.path.parts[len(e.path.parts)-1] {
 				score += 4
 			}
 			if st.UIDNext == cursor.UIDNext {
