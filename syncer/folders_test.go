@@ -91,3 +91,75 @@ func TestParentRenamed(t *testing.T) {
 		}
 	}
 }
+
+// TestBegunAnew has a folder begin anew on the side that decides, under its name and with less mail, while nothing has changed on the
+// other: what is not there any more is held for a person.
+func TestBegunAnew(t *testing.T) {
+	l := lab.Start(t)
+	r := newRig(t, l.Old, l.New, 1, nil)
+	x := lab.Dial(t, l.Old, 1)
+	x.Do(`CREATE "INBOX.Work"`)
+	for i := range 4 {
+		x.Append("INBOX.Work", "", letter(i))
+	}
+	r.pass(t)
+	r.quiet(t)
+	x.Do(`DELETE "INBOX.Work"`)
+	x.Do(`CREATE "INBOX.Work"`)
+	for i := range 3 {
+		x.Append("INBOX.Work", "", letter(i))
+	}
+	rep := r.pass(t)
+	if rep.Copied != [2]int64{} || rep.Expunged != [2]int64{} || len(rep.Held) != 1 || rep.Held[0].Messages != 1 || rep.Held[0].Side != "new" {
+		t.Errorf("%+v", rep)
+	}
+	rep = r.pass(t)
+	if rep.Copied != [2]int64{} || rep.Expunged != [2]int64{} || len(rep.Quarantine) != 1 || rep.Quarantine[0].Side != config.New {
+		t.Errorf("once more: %+v", rep)
+	}
+}
+
+// TestBothSidesRename renames a folder on one side and the one above it on the other, with mail arriving in between.
+func TestBothSidesRename(t *testing.T) {
+	l := lab.Start(t)
+	r := newRig(t, l.Old, l.New, 1, nil)
+	x, y := lab.Dial(t, l.Old, 1), lab.Dial(t, l.New, 1)
+	for i, name := range []string{"A", "A.x", "A.x.z", "B", "B.x"} {
+		x.Do(`CREATE "INBOX.%s"`, name)
+		x.Do(`SUBSCRIBE "INBOX.%s"`, name)
+		for j := range i + 1 {
+			x.Append("INBOX."+name, "", letter(10*i+j))
+		}
+	}
+	r.pass(t)
+	x.Do(`RENAME "INBOX.A" "INBOX.C"`)
+	x.Append("INBOX.C.x", "", letter(100))
+	y.Do(`RENAME "A/x" "A/y"`)
+	y.Do(`RENAME "B" "A/D"`)
+	y.Append("A/D/x", "", letter(101))
+	x.Do(`CREATE "INBOX.B.new"`)
+	x.Append("INBOX.B.new", "", letter(102))
+	rep := r.pass(t)
+	if rep.Renamed != [2]int{2, 1} || rep.Created != [2]int{0, 1} || rep.Copied != [2]int64{1, 2} || rep.Deleted != [2]int{} || rep.Expunged != [2]int64{} {
+		t.Errorf("%+v", rep)
+	}
+	r.same(t)
+	r.quiet(t)
+	want := map[string]int{"INBOX": 0, "C": 1, "C/y": 3, "C/y/z": 3, "C/D": 4, "C/D/x": 6, "C/D/new": 1}
+	plan, err := r.Plan(t.Context(), lab.User(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range plan.Folders {
+		if n, ok := want[f.Shown[config.New]]; ok && (f.Messages != [2]uint32{uint32(n), uint32(n)} || n > 1 && f.Subscribed != [2]bool{true, true}) {
+			t.Errorf("%q holds %d, subscribed %v", f.Shown, f.Messages, f.Subscribed)
+		} else if ok {
+			delete(want, f.Shown[config.New])
+		} else if f.Messages != [2]uint32{} {
+			t.Errorf("%q is not expected", f.Shown)
+		}
+	}
+	if len(want) > 0 {
+		t.Errorf("missing: %v", want)
+	}
+}

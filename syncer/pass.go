@@ -218,6 +218,9 @@ func (p *pass) list(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := p.recognize(ctx, known); err != nil {
+		return err
+	}
 	p.plan = PlanFolders(p.user, p.authority, p.sides, known, p.s.o.Rules)
 	p.fill(known)
 	return nil

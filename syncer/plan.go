@@ -19,6 +19,7 @@ type SideFolders struct {
 	Subscribed map[string]bool     // raw names
 	Profile    *Profile            // nil where nothing was probed
 	UTF8       bool                // UTF8=ACCEPT is enabled: raw names are UTF-8
+	Renamed    map[string]int64    // raw names of folders whose content proves them to be a stored mailbox, by its ID
 }
 
 // Action is what the plan does with a folder.
@@ -40,7 +41,6 @@ type Folder struct {
 	Exists     [2]bool   // as a mailbox; a \Noselect name that becomes one counts as missing
 	Selectable [2]bool
 	Known      int64 // ID of the stored mailbox, 0 for none
-	MaybeFrom  int64 // ActionCreate: ID of a stored mailbox that is gone on the side where this one appeared and held as many messages; 0 for none. Its content tells whether it was renamed there
 	Action     Action
 	Side       config.Side // where Action is done; Old where nothing is
 	// Listed are the raw names that it is listed by now, "" where it is not. They differ from Name where ActionRename, or

@@ -21,7 +21,6 @@ type entry struct {
 	status     *backend.Status
 	known      int64 // ID of the stored mailbox
 	done       bool  // it has its line
-	maybe      int64
 }
 
 // planner is a plan in the making.
@@ -38,9 +37,11 @@ type planner struct {
 	links     []link
 	wished    map[string]string // special use -> key of the operator's path on NEW
 	moves     [2][]move
-	renamed   [2][]link         // by side, from the stored names there
-	taken     [2]map[string]int // key -> line
-	order     map[int64]int     // stored mailbox -> which rename it is, from 1
+	renamed   [2][]link           // by side, from the stored names there
+	taken     [2]map[string]int   // key -> line
+	proved    [2]map[string]int64 // SideFolders.Renamed
+	offers    []offer
+	order     map[int64]int // stored mailbox -> which rename it is, from 1
 	lines     []planned
 	plan      *Plan
 }
@@ -63,6 +64,7 @@ func newPlanner(user string, authority config.Side, sides [2]SideFolders, known 
 		p.names[side] = n
 		p.plan.Prefix[side], p.plan.Separator[side] = n.prefix, n.separator
 		p.taken[side] = map[string]int{}
+		p.proved[side] = sides[side].Renamed
 		p.subs[side] = map[string]bool{}
 		p.list(side, sides[side])
 		for raw, on := range sides[side].Subscribed {
@@ -210,7 +212,7 @@ func (p *planner) newFolders(side config.Side) {
 		f.Name[other] = cmp.Or(p.after(other, f.Name[other]), raw)
 		f.Action = ActionPair
 		if !f.Exists[other] {
-			f.Action, f.MaybeFrom = ActionCreate, e.maybe
+			f.Action = ActionCreate
 			f.Why = createWhy(f, side)
 		}
 		if f.Use == "" && p.wished != nil {

@@ -46,7 +46,6 @@ type folderJSON struct {
 	Exists     [2]bool    `json:"exists"`
 	Selectable [2]bool    `json:"selectable"`
 	Known      int64      `json:"known,omitempty"`
-	MaybeFrom  int64      `json:"maybe_from,omitempty"`
 	Action     Action     `json:"action"`
 	Side       string     `json:"side,omitempty"`
 	Listed     [2]rawName `json:"listed"`
@@ -62,7 +61,7 @@ type folderJSON struct {
 // MarshalJSON keeps raw names byte for byte. The side is left out where nothing is done.
 func (f Folder) MarshalJSON() ([]byte, error) {
 	j := folderJSON{
-		Shown: f.Shown, Exists: f.Exists, Selectable: f.Selectable, Known: f.Known, MaybeFrom: f.MaybeFrom, Action: f.Action, From: rawName(f.From),
+		Shown: f.Shown, Exists: f.Exists, Selectable: f.Selectable, Known: f.Known, Action: f.Action, From: rawName(f.From),
 		Use: f.Use, Subscribed: f.Subscribed, Subscribe: f.Subscribe, Messages: f.Messages, Size: f.Size, Why: f.Why,
 	}
 	j.Name = [2]rawName{rawName(f.Name[0]), rawName(f.Name[1])}
@@ -81,7 +80,7 @@ func (f *Folder) UnmarshalJSON(text []byte) error {
 	}
 	*f = Folder{
 		Name: [2]string{string(j.Name[0]), string(j.Name[1])}, Shown: j.Shown, Exists: j.Exists, Selectable: j.Selectable, Known: j.Known,
-		MaybeFrom: j.MaybeFrom, Action: j.Action, From: string(j.From), Use: j.Use, Subscribed: j.Subscribed, Subscribe: j.Subscribe,
+		Action: j.Action, From: string(j.From), Use: j.Use, Subscribed: j.Subscribed, Subscribe: j.Subscribe,
 		Listed: [2]string{string(j.Listed[0]), string(j.Listed[1])}, Messages: j.Messages, Size: j.Size, Why: j.Why,
 	}
 	var err error

@@ -27,7 +27,7 @@ func anyFolder() *rapid.Generator[Folder] {
 		f := Folder{
 			Name: pairOf(rawNames()).Draw(t, "name"), Shown: pairOf(rapid.String()).Draw(t, "shown"), Listed: pairOf(rawNames()).Draw(t, "listed"),
 			Exists: pairOf(rapid.Bool()).Draw(t, "exists"), Selectable: pairOf(rapid.Bool()).Draw(t, "selectable"),
-			Known: rapid.Int64().Draw(t, "known"), MaybeFrom: rapid.Int64().Draw(t, "maybe"),
+			Known: rapid.Int64().Draw(t, "known"),
 			Action: rapid.SampledFrom([]Action{ActionPair, ActionCreate, ActionRename, ActionGone, ActionSkip,
 				ActionRefuse}).Draw(t, "action"),
 			From: rawNames().Draw(t, "from"), Use: rapid.SampledFrom([]string{"", `\Sent`}).Draw(t, "use"),

@@ -16,8 +16,8 @@ type seen struct {
 	moved [2]bool   // under a new name
 }
 
-// knownFolders are the stored mailboxes.
-func (p *planner) knownFolders() {
+// findKnown finds the stored mailboxes on both sides.
+func (p *planner) findKnown() []*seen {
 	list := make([]*seen, len(p.known))
 	for i, box := range p.known {
 		list[i] = &seen{box: box}
@@ -27,6 +27,12 @@ func (p *planner) knownFolders() {
 		p.findRenames(side, list)
 	}
 	p.byName(list, false)
+	return list
+}
+
+// knownFolders are the stored mailboxes.
+func (p *planner) knownFolders() {
+	list := p.findKnown()
 	p.ruleLinks(p.rules)
 	p.answerLost(list)
 	p.useLinks(p.rules)

@@ -58,7 +58,7 @@ func (p *planner) mergeNames(list []*seen, lines []*Folder) {
 		}
 	}
 	for i, s := range list {
-		if slices.Contains(m.list, s) {
+		if _, ok := m.final[0][s]; ok {
 			lines[i] = m.line(s)
 		}
 	}

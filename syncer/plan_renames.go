@@ -18,7 +18,7 @@ type likeness struct {
 // findRenames looks for the new names of stored mailboxes that are gone on a side: equal MAILBOXID (RFC 8474) is proof; else
 // equal UIDVALIDITY, a UIDNEXT that did not fall and about as many messages. Since UIDVALIDITY is no more than a second of
 // time on some servers, what could be two folders is not taken for either. Where renames give new UIDs only the number of
-// messages is left: that is noted as a possibility.
+// messages is left: such a folder is offered, to be compared message by message.
 func (p *planner) findRenames(side config.Side, list []*seen) {
 	var gone []*seen
 	for _, s := range list {
@@ -37,11 +37,11 @@ func (p *planner) findRenames(side config.Side, list []*seen) {
 	}
 	var all, maybe []likeness
 	for _, s := range gone {
-		id, cursor := s.box.MailboxID[side], s.box.Cursor[side]
+		id, cursor, leaf := s.box.MailboxID[side], s.box.Cursor[side], p.leaf(side, s.box.Name[side])
 		for _, e := range fresh {
 			st := e.status
 			score := 0
-			if p.leaf(side, s.box.Name[side]) == e.path.parts[len(e.path.parts)-1] {
+			if leaf == e.path.parts[len(e.path.parts)-1] {
 				score += 4
 			}
 			if st.UIDNext == cursor.UIDNext {
@@ -51,6 +51,11 @@ func (p *planner) findRenames(side config.Side, list []*seen) {
 				score++
 			}
 			switch {
+			case p.proved[side][e.raw] != 0:
+				if p.proved[side][e.raw] == s.box.ID {
+					all = append(all, likeness{s, e, 200})
+				}
+				continue
 			case id != "" && st.MailboxID != "":
 				if id == st.MailboxID {
 					all = append(all, likeness{s, e, 100})
@@ -67,9 +72,10 @@ func (p *planner) findRenames(side config.Side, list []*seen) {
 		l.s.at[side], l.s.moved[side], l.e.known = l.e, true, l.s.box.ID
 	})
 	p.followParents(side, gone, fresh)
-	offered := map[*seen]bool{}
-	match(maybe, func(l likeness) bool { return l.s.at[side] != nil || l.e.known != 0 || l.e.maybe != 0 || offered[l.s] }, func(l likeness) {
-		l.e.maybe, offered[l.s] = l.s.box.ID, true
+	offered, taken := map[*seen]bool{}, map[*entry]bool{}
+	match(maybe, func(l likeness) bool { return l.s.at[side] != nil || l.e.known != 0 || taken[l.e] || offered[l.s] }, func(l likeness) {
+		p.offers = append(p.offers, offer{side, l.s, l.e})
+		taken[l.e], offered[l.s] = true, true
 	})
 }
 

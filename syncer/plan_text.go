@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"unicode/utf8"
+	"unicode"
 
 	"mailgate/config"
+
+	"golang.org/x/text/width"
 )
 
 // Text is the plan as a table; see WriteTable.
@@ -104,18 +106,32 @@ func whatText(f Folder) string {
 
 // writeRows writes columns two blanks apart, the last one ragged.
 func writeRows(w io.Writer, rows [][]string) {
-	width := make([]int, len(rows[0]))
+	widths := make([]int, len(rows[0]))
 	for _, row := range rows {
 		for i, cell := range row {
-			width[i] = max(width[i], utf8.RuneCountInString(cell))
+			widths[i] = max(widths[i], columns(cell))
 		}
 	}
 	for _, row := range rows {
 		var b strings.Builder
 		for i, cell := range row {
 			b.WriteString(cell)
-			b.WriteString(strings.Repeat(" ", width[i]-utf8.RuneCountInString(cell)+2))
+			b.WriteString(strings.Repeat(" ", widths[i]-columns(cell)+2))
 		}
 		fmt.Fprintln(w, strings.TrimRight(b.String(), " "))
 	}
+}
+
+// columns is how wide text stands on a terminal: ideographs take two columns, accents that are put on the letter before none.
+func columns(text string) (n int) {
+	for _, r := range text {
+		switch k := width.LookupRune(r).Kind(); {
+		case unicode.In(r, unicode.Mn, unicode.Me, unicode.Cf):
+		case k == width.EastAsianWide || k == width.EastAsianFullwidth:
+			n += 2
+		default:
+			n++
+		}
+	}
+	return n
 }

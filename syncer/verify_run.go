@@ -109,7 +109,7 @@ func (v *verifier) run(ctx context.Context) error {
 			if f.Action == ActionSkip {
 				r.Explained = append(r.Explained, d)
 			} else {
-				r.Differences = append(r.Differences, d)
+				r.add(d)
 				v.out.Equal = false
 			}
 			v.out.Folders = append(v.out.Folders, r)
@@ -124,14 +124,14 @@ func (v *verifier) folder(ctx context.Context, f *folder) (*FolderVerification, 
 	r := &FolderVerification{Name: f.Shown}
 	for side := range f.Exists {
 		if !f.Exists[side] {
-			r.Differences = append(r.Differences, Difference{Kind: "folder", Why: "the folder is not on " + config.Side(side).String()})
+			r.add(Difference{Kind: "folder", Why: "the folder is not on " + sideName(config.Side(side))})
 		}
 	}
 	if len(r.Differences) > 0 {
 		return r, nil
 	}
 	if f.Subscribed[0] != f.Subscribed[1] {
-		r.Differences = append(r.Differences, Difference{Kind: "subscription", Old: subscribed(f.Subscribed[0]), New: subscribed(f.Subscribed[1])})
+		r.add(Difference{Kind: "subscription", Old: subscribed(f.Subscribed[0]), New: subscribed(f.Subscribed[1])})
 	}
 	if err := v.load(ctx, f); err != nil {
 		return nil, err
@@ -147,7 +147,7 @@ func (v *verifier) folder(ctx context.Context, f *folder) (*FolderVerification, 
 		}
 	}
 	if refused(err) || errors.Is(err, errVoid) {
-		r.Differences = append(r.Differences, Difference{Kind: "folder", Why: err.Error()})
+		r.add(Difference{Kind: "folder", Why: err.Error()})
 		err = nil
 	}
 	return r, err
@@ -156,7 +156,7 @@ func (v *verifier) folder(ctx context.Context, f *folder) (*FolderVerification, 
 // reset takes back what an attempt has found whose connection broke.
 func (r *FolderVerification) reset() {
 	r.Differences = slices.DeleteFunc(r.Differences, func(d Difference) bool { return d.Kind != "subscription" })
-	r.Explained, r.Hashed, r.compared = nil, 0, 0
+	r.Explained, r.Hashed, r.compared, r.Found = nil, 0, 0, int64(len(r.Differences))
 }
 
 func subscribed(on bool) string {

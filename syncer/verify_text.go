@@ -9,7 +9,6 @@ import (
 	"io"
 	"mime"
 	"strings"
-	"text/tabwriter"
 	"time"
 	"unicode"
 )
@@ -66,33 +65,54 @@ func (v *Verification) Verdict() string {
 	if v.Equal {
 		return fmt.Sprintf("Everything is there: %d messages in %d folders are the same on both sides (%s).", v.Compared, len(v.Folders), how)
 	}
-	n := int64(0)
-	for _, f := range v.Folders {
-		n += max(f.Found, int64(len(f.Differences)))
-	}
-	return fmt.Sprintf("%d differences were found among %d messages in %d folders (%s).", n, v.Compared, len(v.Folders), how)
+	n := v.Different()
+	return fmt.Sprintf("%d differences were found in %d folders; %d messages are on both sides (%s).", n, len(v.Folders), v.Compared, how)
 }
+
+// Different is how many differences were found in all.
+func (v *Verification) Different() (n int64) {
+	for _, f := range v.Folders {
+		n += f.Count()
+	}
+	return n
+}
+
+// Explained is how many are known and accepted.
+func (v *Verification) Explained() (n int64) {
+	for _, f := range v.Folders {
+		n += int64(len(f.Explained))
+	}
+	return n
+}
+
+// Count is how many differences a folder has.
+func (f FolderVerification) Count() int64 { return max(f.Found, int64(len(f.Differences))) }
+
+// More is how many of them are not listed.
+func (f FolderVerification) More() int64 { return f.Count() - int64(len(f.Differences)) }
 
 // Sentence says what a difference is.
 func (d Difference) Sentence() string {
 	var s string
 	switch d.Kind {
 	case "missing-new":
-		s = "not on NEW"
+		s = "the message is not on NEW"
 	case "missing-old":
-		s = "not on OLD"
+		s = "the message is not on OLD"
 	case "body":
 		s = "the contents differ"
-	case "folder", "subscription":
-		s = d.Kind
+	case "flags":
+		s = "the marks differ"
+	case "folder":
+		s = "the folder was not compared"
 	default:
-		s = d.Kind + " differ"
+		s = "the " + d.Kind + " differs"
 	}
 	if d.Old != "" || d.New != "" {
-		s += fmt.Sprintf(": OLD %s, NEW %s", cmp.Or(d.Old, "none"), cmp.Or(d.New, "none"))
+		s += fmt.Sprintf(": OLD %s, NEW %s", cmp.Or(oneLine(d.Old, 300), "none"), cmp.Or(oneLine(d.New, 300), "none"))
 	}
 	if d.Why != "" {
-		s += " (" + oneLine(d.Why, 300) + ")"
+		s += " (" + strings.TrimSuffix(oneLine(d.Why, 300), ".") + ")"
 	}
 	return s
 }
@@ -102,9 +122,9 @@ func (d Difference) Message() string {
 	if d.UID == [2]uint32{} {
 		return ""
 	}
-	s := fmt.Sprintf("%q", cmp.Or(d.Subject, "(no subject)"))
+	s := cmp.Or(oneLine(d.Subject, 200), "(no subject)")
 	if d.MessageID != "" {
-		s += " " + d.MessageID
+		s += ", " + oneLine(d.MessageID, 200)
 	}
 	for side, name := range []string{"OLD", "NEW"} {
 		if d.UID[side] != 0 {
@@ -117,14 +137,12 @@ func (d Difference) Message() string {
 // WriteTable writes the verification for people.
 func (v *Verification) WriteTable(w io.Writer) error {
 	fmt.Fprintf(w, "%s: %s\n\n", oneLine(v.User, 200), v.Verdict())
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "FOLDER\tOLD\tNEW\tHASHED\tDIFFERENCES\tEXPLAINED")
+	rows := [][]string{{"FOLDER", "OLD", "NEW", "HASHED", "DIFFERENCES", "EXPLAINED"}}
 	for _, f := range v.Folders {
-		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%d\t%d\n", f.Title(), f.Messages[0], f.Messages[1], f.Hashed, max(f.Found, int64(len(f.Differences))), len(f.Explained))
+		rows = append(rows, []string{f.Title(), fmt.Sprint(f.Messages[0]), fmt.Sprint(f.Messages[1]), fmt.Sprint(f.Hashed), fmt.Sprint(f.Count()), fmt.Sprint(len(f.Explained))})
 	}
-	if err := t.Flush(); err != nil {
-		return err
-	}
+	rows = append(rows, []string{"all", fmt.Sprint(v.Messages[0]), fmt.Sprint(v.Messages[1]), fmt.Sprint(v.Hashed), fmt.Sprint(v.Different()), fmt.Sprint(v.Explained())})
+	writeRows(w, rows)
 	for _, f := range v.Folders {
 		for i, list := range [][]Difference{f.Differences, f.Explained} {
 			for _, d := range list {
@@ -138,6 +156,9 @@ func (v *Verification) WriteTable(w io.Writer) error {
 				}
 			}
 		}
+		if n := f.More(); n > 0 {
+			fmt.Fprintf(w, "\nDIFFERENT  %s: %d more, which are not listed", f.Title(), n)
+		}
 	}
 	_, err := fmt.Fprintf(w, "\n\nChecked %s in %s.\n", v.At.Format("2006-01-02 15:04:05 MST"), v.Took.Round(time.Millisecond))
 	return err
@@ -150,7 +171,8 @@ var verifyPage string
 func (v *Verification) WriteHTML(w io.Writer) error {
 	t, err := template.New("verify").Funcs(template.FuncMap{
 		"time":  func(t time.Time) string { return t.UTC().Format("2 January 2006, 15:04 MST") },
-		"count": func(f FolderVerification) int64 { return max(f.Found, int64(len(f.Differences))) },
+		"upper": strings.ToUpper,
+		"line":  func(s string) string { return oneLine(s, 200) },
 		"round": func(d time.Duration) string { return d.Round(time.Millisecond).String() },
 	}).Parse(verifyPage)
 	if err != nil {
