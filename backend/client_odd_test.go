@@ -132,8 +132,9 @@ func TestOddFetch(t *testing.T) {
 		"FLAGS (a) FLAGS (b c)": "b c 0 ''",
 	} {
 		c := played(t, "IMAP4rev1", func(p *peer) {
-			p.say("%s", "* 1 FETCH (UID 7 "+answer+")\n")
-			p.say("%s OK\n", strings.Split(p.line(), " ")[0])
+			tag := strings.Split(p.line(), " ")[0]
+			p.say("* 1 FETCH (UID 7 " + strings.ReplaceAll(answer, "%", "%%") + ")\n")
+			p.say("%s OK\n", tag)
 		})
 		got := ""
 		err := c.Fetch("7", FetchOptions{Items: []string{"FLAGS"}, Body: func(_ *Message, section string, _ int64, r io.Reader) error {
@@ -227,7 +228,7 @@ func TestSlowHandler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, server := net.Pipe()
 		c := newClient(&IMAPConn{Conn: client, Capabilities: []string{"IMAP4REV1"}})
-		c.silence = time.Second
+		c.hurry(time.Second)
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
