@@ -429,9 +429,13 @@ func (c *Client) flush() {
 	if err == nil && c.z != nil {
 		err = c.z.Flush()
 	}
-	if err == nil {
-		return
+	if err != nil {
+		c.cannotWrite(err)
 	}
+}
+
+// cannotWrite leaves it to the reader to end the connection, soon.
+func (c *Client) cannotWrite(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.unsent == nil { // the reader ends soon, and says why: the server may have
