@@ -179,3 +179,44 @@ func TestManyMailboxes(t *testing.T) {
 		t.Errorf("%d %v", seen, err)
 	}
 }
+
+// TestStatusWindow: where LIST has no status, STATUS is asked for some mailboxes ahead, not for all.
+func TestStatusWindow(t *testing.T) {
+	const n = statusWindow + 50
+	c := played(t, "IMAP4rev1", func(p *peer) {
+		tag := p.want(`LIST "" "*"`)
+		for i := range n {
+			p.say("* LIST () \"/\" f%d\n", i)
+		}
+		p.say("* LIST (\\Noselect) \"/\" none\n%s OK\n", tag)
+		tags := make([]string, n)
+		for i := range statusWindow {
+			tags[i] = p.want(fmt.Sprintf(`STATUS "f%d" (MESSAGES)`, i))
+		}
+		_ = p.conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+		if b, err := p.r.Peek(1); err == nil {
+			t.Errorf("more than %d at once: %q", statusWindow, b)
+		}
+		_ = p.conn.SetReadDeadline(time.Time{})
+		for i := range n {
+			if i >= statusWindow {
+				tags[i] = p.want(fmt.Sprintf(`STATUS "f%d" (MESSAGES)`, i))
+			}
+			if i == 7 {
+				p.say("%s NO no\n", tags[i])
+				continue
+			}
+			p.say("* STATUS f%d (MESSAGES %d)\n%s OK\n", i, i, tags[i])
+		}
+	})
+	i := 0
+	if err := c.List(ctx(t), ListOptions{Status: []string{"MESSAGES"}}, func(e ListEntry) error {
+		if wrong := e.Status == nil || e.Status.Messages != uint32(i); wrong != (i == 7 || i == n) {
+			t.Errorf("%s: %+v", e.Name, e.Status)
+		}
+		i++
+		return nil
+	}); err != nil || i != n+1 {
+		t.Errorf("%d %v", i, err)
+	}
+}

@@ -10,24 +10,40 @@ import (
 	"mailgate/imapwire"
 )
 
-// statusOfAll asks for each mailbox that can be opened, without waiting in between. One that refuses has no status.
+// statusWindow is how many STATUS commands are under way at once.
+const statusWindow = 200
+
+// statusOfAll asks for each mailbox that can be opened, a window ahead of the answers. One that refuses has no status.
 func (c *Client) statusOfAll(ctx context.Context, list []ListEntry, items []string, out map[string]*Status) error {
 	var commands []*StatusCommand
-	for _, e := range list {
-		if !slices.ContainsFunc(e.Attributes, func(a string) bool {
-			return strings.EqualFold(a, `\Noselect`) || strings.EqualFold(a, `\NonExistent`)
-		}) {
-			commands = append(commands, c.Status(e.Name, items...))
-		}
-	}
-	for _, x := range commands {
+	take := func(x *StatusCommand) error {
 		s, err := x.Result(ctx)
 		var refused *StatusError
-		if err != nil && !(errors.As(err, &refused) && refused.Status != "BYE") {
+		switch {
+		case err == nil:
+			out[x.mailbox] = &s
+		case !errors.As(err, &refused) || refused.Status == "BYE":
 			return err
 		}
-		if err == nil {
-			out[x.mailbox] = &s
+		return nil
+	}
+	for _, e := range list {
+		if slices.ContainsFunc(e.Attributes, func(a string) bool {
+			return strings.EqualFold(a, `\Noselect`) || strings.EqualFold(a, `\NonExistent`)
+		}) {
+			continue
+		}
+		if len(commands) == statusWindow {
+			if err := take(commands[0]); err != nil {
+				return err
+			}
+			commands = commands[1:]
+		}
+		commands = append(commands, c.Status(e.Name, items...))
+	}
+	for _, x := range commands {
+		if err := take(x); err != nil {
+			return err
 		}
 	}
 	return nil
