@@ -109,7 +109,23 @@ func (w *appendWriter) Write(p []byte) (int, error) {
 	}
 	n, err := w.c.w.Write(p)
 	w.left -= int64(n)
+	if err != nil {
+		err = w.c.lost(err)
+	}
 	return n, err
+}
+
+// lost waits until it is known why the connection could not be written to: what the server has said of it, or err.
+func (c *Client) lost(err error) error {
+	c.cannotWrite(err)
+	t := time.NewTimer(2 * lastWords)
+	defer t.Stop()
+	select {
+	case <-c.end:
+		return c.Err()
+	case <-t.C: // the reader is at a handler
+		return err
+	}
 }
 
 // ReadFrom implements io.ReaderFrom by what the source does best.
@@ -146,8 +162,15 @@ func (a *Append) Abandon(err error) {
 	}
 }
 
-// breakOff ends the connection. The caller holds wmu.
+// breakOff ends the connection; one that could not be written to any more the reader ends, who knows better why. The caller
+// holds wmu.
 func (c *Client) breakOff(err error) {
+	c.mu.Lock()
+	unsent := c.unsent
+	c.mu.Unlock()
+	if unsent != nil {
+		return
+	}
 	if err == nil {
 		err = net.ErrClosed
 	}

@@ -192,3 +192,55 @@ func BenchmarkAppend(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkFetchLoopback is FetchBodies over TCP, deadlines and all.
+func BenchmarkFetchLoopback(b *testing.B) {
+	const size, count = 100 << 10, 80
+	var all bytes.Buffer
+	body := bytes.Repeat([]byte("0123456789abcde\n"), size/16)
+	for i := range count {
+		fmt.Fprintf(&all, "* %d FETCH (UID %d BODY[] {%d}\r\n%s)\r\n", i+1, i+1, len(body), body)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		command := make([]byte, 1000)
+		for {
+			n, err := conn.Read(command)
+			if err != nil {
+				return
+			}
+			_, _ = conn.Write(all.Bytes())
+			_, _ = conn.Write(ok(command[:n], ""))
+		}
+	}()
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		b.Fatal(err)
+	}
+	l.Close()
+	c := newClient(&IMAPConn{Conn: conn})
+	defer func() {
+		_ = c.Close()
+		<-ended
+	}()
+	b.SetBytes(size * count)
+	b.ResetTimer()
+	for range b.N {
+		if err := c.Fetch("1:*", FetchOptions{Items: []string{"BODY.PEEK[]"}, Body: func(_ *Message, _ string, _ int64, r io.Reader) error {
+			_, err := io.Copy(io.Discard, r)
+			return err
+		}}).Wait(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -37,7 +37,9 @@ const lastWords = time.Second
 // reading, and so the server. Methods are safe for concurrent use; commands go out in the order of the calls.
 //
 // Deadlines are by progress: a connection that neither takes nor gives a byte for five minutes while something is outstanding
-// has failed. After an error of the connection every outstanding and every later command fails with it.
+// has failed; the time of a handler does not count. After an error of the connection every outstanding and every later command
+// fails with it: with what the server said in its BYE, if it did. A response that is not IMAP is passed over where nothing can
+// be missed for it; a server that says more than is held (client_limits.go) loses the connection with a *LimitError.
 type Client struct {
 	conn    net.Conn
 	host    string
@@ -429,9 +431,13 @@ func (c *Client) flush() {
 	if err == nil && c.z != nil {
 		err = c.z.Flush()
 	}
-	if err == nil {
-		return
+	if err != nil {
+		c.cannotWrite(err)
 	}
+}
+
+// cannotWrite leaves it to the reader to end the connection, soon.
+func (c *Client) cannotWrite(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.unsent == nil { // the reader ends soon, and says why: the server may have

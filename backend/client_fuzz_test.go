@@ -24,7 +24,7 @@ func allocated() uint64 {
 func assail(t testing.TB, answers []byte) {
 	client, server := net.Pipe()
 	c := newClient(&IMAPConn{Conn: client, Capabilities: strings.Fields("IMAP4rev1 LITERAL+ ESEARCH NAMESPACE ID QUOTA QRESYNC CONDSTORE MOVE UIDPLUS LIST-STATUS IDLE MULTIAPPEND")})
-	c.silence = 2 * time.Second
+	c.hurry(2 * time.Second)
 	c.SetUntagged(Untagged{Exists: func(uint32) {}, Expunge: func(uint32) {}, Vanished: func(Range) {}, Fetch: func(*Message) {}, Status: func(Status) {}, List: func(ListEntry) {}, Alert: func(string) {}})
 	var wg sync.WaitGroup
 	wg.Go(func() { _, _ = io.Copy(io.Discard, server) })

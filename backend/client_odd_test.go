@@ -132,8 +132,9 @@ func TestOddFetch(t *testing.T) {
 		"FLAGS (a) FLAGS (b c)": "b c 0 ''",
 	} {
 		c := played(t, "IMAP4rev1", func(p *peer) {
-			p.say("%s", "* 1 FETCH (UID 7 "+answer+")\n")
-			p.say("%s OK\n", strings.Split(p.line(), " ")[0])
+			tag := strings.Split(p.line(), " ")[0]
+			p.say("* 1 FETCH (UID 7 " + strings.ReplaceAll(answer, "%", "%%") + ")\n")
+			p.say("%s OK\n", tag)
 		})
 		got := ""
 		err := c.Fetch("7", FetchOptions{Items: []string{"FLAGS"}, Body: func(_ *Message, section string, _ int64, r io.Reader) error {
@@ -215,6 +216,39 @@ func TestByeBeforeWriting(t *testing.T) {
 	}
 }
 
+// TestByeAmidAppend: why a server hangs up in the middle of a message is what its writer is told, and who waits.
+func TestByeAmidAppend(t *testing.T) {
+	for _, abandon := range []bool{false, true} {
+		c := played(t, "IMAP4rev1 LITERAL+", func(p *peer) {
+			p.line()
+			p.say("* BYE [OVERQUOTA] no more\n")
+			time.Sleep(20 * time.Millisecond)
+			_ = p.conn.(*net.TCPConn).SetLinger(0)
+			_ = p.conn.Close()
+		})
+		bye := func(what string, err error) {
+			t.Helper()
+			var s *StatusError
+			if !errors.As(err, &s) || s.Status != "BYE" || s.Code.Name != "OVERQUOTA" {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		a := c.Append(ctx(t), "x")
+		w, err := a.Next(ctx(t), AppendMessage{Size: 1 << 40})
+		for piece := make([]byte, 1<<20); err == nil; {
+			_, err = w.Write(piece)
+		}
+		bye("Write", err)
+		if abandon {
+			a.Abandon(err)
+		} else {
+			_, err := a.Finish().Result(ctx(t))
+			bye("Finish", err)
+		}
+		bye("the next command", c.Noop().Wait(ctx(t)))
+	}
+}
+
 var errNoWrite = errors.New("cannot be written")
 
 type noWrite struct{ net.Conn }
@@ -227,7 +261,7 @@ func TestSlowHandler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, server := net.Pipe()
 		c := newClient(&IMAPConn{Conn: client, Capabilities: []string{"IMAP4REV1"}})
-		c.silence = time.Second
+		c.hurry(time.Second)
 		done := make(chan struct{})
 		go func() {
 			defer close(done)

@@ -42,7 +42,7 @@ func played(t *testing.T, capabilities string, server func(*peer)) *Client {
 		server(&peer{t, s, bufio.NewReader(s)})
 	}()
 	c := newClient(&IMAPConn{Conn: conn, Capabilities: strings.Fields(capabilities), Host: "played"})
-	c.silence = 5 * time.Second
+	c.hurry(5 * time.Second)
 	t.Cleanup(func() {
 		_ = c.Close()
 		_ = s.Close()
@@ -348,7 +348,7 @@ func TestEnd(t *testing.T) {
 		}
 	}
 	c := played(t, "IMAP4rev1", func(p *peer) { _, _ = io.Copy(io.Discard, p.conn) })
-	c.silence = 50 * time.Millisecond
+	c.hurry(50 * time.Millisecond)
 	var e net.Error
 	if err := c.Noop().Wait(ctx(t)); !errors.As(err, &e) || !e.Timeout() {
 		t.Errorf("silence: %v", err)
@@ -401,7 +401,7 @@ func TestIdle(t *testing.T) {
 		}
 		p.say("%s OK\n", tag)
 	})
-	c.silence = 30 * time.Millisecond // it does not count while idling
+	c.hurry(30 * time.Millisecond) // it does not count while idling
 	idle, stop := context.WithCancel(t.Context())
 	var heard []string
 	c.SetUntagged(Untagged{Exists: func(n uint32) { heard = append(heard, fmt.Sprint("exists ", n)) }, Expunge: func(n uint32) {
@@ -445,4 +445,12 @@ func TestStatusOfMany(t *testing.T) {
 	if err != nil || err2 != nil || s.Messages != 1 || u.Messages != 2 || u.UIDNext != 9 || u.Name != "b c" {
 		t.Errorf("%+v %v %+v %v", s, err, u, err2)
 	}
+}
+
+// hurry takes d for the silence that is put up with.
+func (c *Client) hurry(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.silence = d
+	c.deadline()
 }
