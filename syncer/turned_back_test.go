@@ -101,8 +101,8 @@ func TestRestored(t *testing.T) {
 	}
 }
 
-// TestBegunAnew has OLD make a mailbox anew, under another UIDVALIDITY, with most of its mail, while nothing has changed on NEW.
-func TestBegunAnewTwice(t *testing.T) {
+// TestMadeAnew has OLD make a mailbox anew, under another UIDVALIDITY, with most of its mail, while nothing has changed on NEW.
+func TestMadeAnew(t *testing.T) {
 	l := lab.Start(t)
 	r := newRig(t, l.Old, l.New, 1, nil)
 	settled(t, r, 12)
