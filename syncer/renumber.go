@@ -1,8 +1,8 @@
 package syncer
 
 import (
-	"cmp"
 	"context"
+	"encoding/binary"
 	"slices"
 
 	"mailgate/backend"
@@ -17,6 +17,7 @@ type numbered struct {
 	intent int64
 }
 
+// sizeOf is what a message is known by across a rename: size, date and header in one number.
 type sizeOf struct {
 	uid  uint32
 	size int64
@@ -126,14 +127,21 @@ func sizes(ctx context.Context, c *backend.Client, name string) (list []sizeOf, 
 	if sel.Exists == 0 {
 		return nil, sel.Validity, nil
 	}
-	err = c.Fetch("1:*", backend.FetchOptions{Items: []string{"RFC822.SIZE"}, Message: func(m *backend.Message) error {
-		if m.Size > 0 {
-			list = append(list, sizeOf{m.UID, m.Size})
+	var uids []uint32
+	err = c.Search("ALL", func(r backend.Range) {
+		for u := r.First; u <= r.Last; u++ {
+			uids = append(uids, u)
 		}
-		return nil
-	}}).Wait(ctx)
-	slices.SortFunc(list, func(a, b sizeOf) int { return cmp.Compare(a.uid, b.uid) })
-	return slices.CompactFunc(list, func(a, b sizeOf) bool { return a.uid == b.uid }), sel.Validity, err
+	}).Wait(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	slices.Sort(uids)
+	known, err := digests(ctx, c, slices.Compact(uids))
+	for _, d := range known { // a size alone is that of many: Courier does not keep the order of what came in one second
+		list = append(list, sizeOf{d.uid, d.size ^ d.date<<20 ^ int64(binary.LittleEndian.Uint64(d.header[:]))})
+	}
+	return list, sel.Validity, err
 }
 
 // renumber gives the pairs of mailboxes that were renamed their new UIDs: the order is the same, and new mail can only stand behind.
