@@ -3,7 +3,6 @@ package syncer_test
 import (
 	"context"
 	"errors"
-	"os"
 	"testing"
 
 	"mailgate/config"
@@ -122,9 +121,6 @@ func TestBegunAnew(t *testing.T) {
 
 // TestBothSidesRename renames a folder on one side and the one above it on the other, with mail arriving in between.
 func TestBothSidesRename(t *testing.T) {
-	if os.Getenv("MAILGATE_SOAK") == "" {
-		t.Skip("long: MAILGATE_SOAK=1 runs it")
-	}
 	l := lab.Start(t)
 	r := newRig(t, l.Old, l.New, 1, nil)
 	x, y := lab.Dial(t, l.Old, 1), lab.Dial(t, l.New, 1)

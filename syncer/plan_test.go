@@ -1,7 +1,6 @@
 package syncer
 
 import (
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -121,9 +120,6 @@ func (m *model) carry(t interface{ Fatalf(string, ...any) }) bool {
 // deleted folders on both sides: each folder has its line, no two become one, a folder stays what it is whatever it is called,
 // and a second plan has nothing to do.
 func TestPlanConverges(t *testing.T) {
-	if os.Getenv("MAILGATE_SOAK") == "" {
-		t.Skip("long: MAILGATE_SOAK=1 runs it")
-	}
 	checks(t, "3000")
 	refused, carried := 0, 0
 	rapid.Check(t, func(t *rapid.T) {

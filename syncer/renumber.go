@@ -102,7 +102,7 @@ func (p *pass) numbersOf(ctx context.Context, side config.Side) (out []numbered,
 	if len(list) == 0 {
 		return nil, nil
 	}
-	return out, p.on(ctx, side, func(c *backend.Client) error {
+	err = p.on(ctx, side, func(c *backend.Client) error {
 		out = nil
 		for _, f := range list {
 			n, validity, err := marks(ctx, c, f.Listed[side])
@@ -115,8 +115,12 @@ func (p *pass) numbersOf(ctx context.Context, side config.Side) (out []numbered,
 				return err
 			}
 		}
-		return nil
+		if c.Mailbox() == "" {
+			return nil
+		}
+		return c.Unselect().Wait(ctx) // Dovecot ends a connection whose mailbox is renamed under it
 	})
+	return out, err
 }
 
 // marks lists a mailbox, ascending.
