@@ -2,6 +2,7 @@ package syncer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -150,7 +151,7 @@ func (p *pass) change(ctx context.Context, c *backend.Client, f *folder, side co
 		if refusedOne { // one flag too many spoils all of them
 			for _, flag := range s.add {
 				err := storeSets(ctx, c, uidSets(s.pairs, side), backend.StoreOptions{Add: []string{flag}})
-				if err != nil && !refused(err) {
+				if err != nil && (!refused(err) || flag[0] == '\\' || passing(err)) { // it is not the flag: the next pass tries again
 					return err
 				}
 				if err != nil {
@@ -176,6 +177,12 @@ func (p *pass) change(ctx context.Context, c *backend.Client, f *folder, side co
 		p.count(func(r *Report) { r.Flags[side] += int64(len(s.pairs)) })
 	}
 	return nil
+}
+
+// passing tells a refusal that is about the server's own trouble of the moment (RFC 5530, section 3).
+func passing(err error) bool {
+	var s *backend.StatusError
+	return errors.As(err, &s) && slices.Contains([]string{"UNAVAILABLE", "SERVERBUG", "INUSE", "LIMIT", "CONTACTADMIN", "CORRUPTION"}, s.Code.Name)
 }
 
 // without is a set of flags less some: what a side was to get and did not take is not in its base, or it would look as if somebody

@@ -319,7 +319,7 @@ func suggested(err error) time.Duration {
 		ms, _ := strconv.ParseInt(m[1], 10, 64)
 		return min(time.Duration(ms)*time.Millisecond, time.Hour)
 	}
-	if s.Code.Name == "UNAVAILABLE" || s.Code.Name == "LIMIT" || s.Code.Name == "INUSE" {
+	if passing(err) {
 		return time.Minute
 	}
 	return 0
