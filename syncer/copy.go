@@ -272,6 +272,9 @@ func (l *line) work(ctx context.Context, jobs []*job, queue <-chan *job) (begun,
 		l.p.pools[l.to.Other()].put(l.src)
 		return jobs, nil, err
 	}
+	if l.dst.Mailbox() != "" { // Courier takes no mail for a mailbox that the connection has open read-only
+		l.dst.Unselect()
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	runs := make(chan *run, runsAhead)
 	fed := make(chan error, 1)

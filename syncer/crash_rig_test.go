@@ -236,8 +236,10 @@ func (c *crashRig) end(what string) {
 	c.nothingLost(what, c.snapshot(c.t, c.authority))
 	c.relay.set(fault{})
 	time.Sleep(5 * time.Millisecond)
+	var rep *syncer.Report
+	var err error
 	for good, tries := 0, 0; good < 2; tries++ {
-		rep, err := c.Run(c.t.Context(), lab.User(c.n), syncer.RunOptions{Deletes: true})
+		rep, err = c.Run(c.t.Context(), lab.User(c.n), syncer.RunOptions{Deletes: true})
 		if err == nil && len(rep.Errors) == 0 {
 			good++
 		} else if good = 0; tries > 5 {
@@ -246,7 +248,7 @@ func (c *crashRig) end(what string) {
 	}
 	for side, a := range c.snapshots(c.t) {
 		for _, d := range corpus.Diff(c.want, a, corpus.DiffOptions{}) {
-			c.t.Errorf("%s: %s: %s", what, config.Side(side), d)
+			c.t.Errorf("%s: %s: %s; set aside: %v", what, config.Side(side), d, rep.Quarantine)
 		}
 	}
 }

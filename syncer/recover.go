@@ -177,11 +177,8 @@ func (p *pass) lookFor(ctx context.Context, src, dst *backend.Client, f *folder,
 // put pairs an item with a copy that was found. What flags both had in common is not known any more: the follower's count
 // as such, so that what the other side has wins.
 func (p *pass) put(f *folder, to config.Side, it item, e merge.Entry) {
-	q := merge.Pair{}
+	q := merge.Pair{Base: [2]merge.Flags{e.Flags, e.Flags}}
 	q.UID[to], q.UID[to.Other()] = e.UID, it.uid
-	if to != p.authority {
-		q.Base = [2]merge.Flags{e.Flags, e.Flags}
-	}
 	if it.again != 0 {
 		f.pairs.remove(it.again)
 	}
@@ -189,7 +186,7 @@ func (p *pass) put(f *folder, to config.Side, it item, e merge.Entry) {
 }
 
 // look finds messages among what stands at or above a UID of a side and is in no pair. The result goes from the index of
-// an item to its copy.
+// an item to its copy, with the flags that the follower has of it.
 func (p *pass) look(ctx context.Context, src, dst *backend.Client, f *folder, to config.Side, from uint32, items []item) (map[int]merge.Entry, error) {
 	opened := [2]*backend.SelectCommand{}
 	opened[to] = dst.Select(f.Name[to], backend.SelectOptions{ReadOnly: true})
@@ -264,10 +261,38 @@ func (p *pass) look(ctx context.Context, src, dst *backend.Client, f *folder, to
 	}
 	rewritten(index, a, b, found, taken)
 	orphans(items, a, b, found, taken)
+	originals := map[uint32]merge.Flags{}
+	if to == p.authority && opened[to.Other()] != nil && len(found) > 0 {
+		if originals, err = f.flagsAt(ctx, src, uids); err != nil {
+			return nil, err
+		}
+	}
 	for i, e := range found {
-		found[i] = merge.Entry{UID: e.UID, Flags: flags[e.UID]}
+		e.Flags = flags[e.UID]
+		if to == p.authority {
+			e.Flags = originals[items[i].uid]
+		}
+		found[i] = e
 	}
 	return found, nil
+}
+
+// flagsAt reads the flags of messages in the mailbox that is open.
+func (f *folder) flagsAt(ctx context.Context, c *backend.Client, uids []uint32) (map[uint32]merge.Flags, error) {
+	out := make(map[uint32]merge.Flags, len(uids))
+	var list []*backend.Command
+	for _, set := range imapwire.SplitUIDs(uids, lineLength) {
+		list = append(list, c.Fetch(set, backend.FetchOptions{Items: []string{"FLAGS"}, Message: func(m *backend.Message) error {
+			if m.HasFlags {
+				f.mu.Lock()
+				defer f.mu.Unlock()
+				out[m.UID] = f.dict.ID(m.Flags)
+			}
+			return nil
+		}}))
+	}
+	err := waitAll(ctx, list)
+	return out, err
 }
 
 // rewritten finds the copies that a server has changed while it stored them: they arrived since, and have the Message-ID and the date
