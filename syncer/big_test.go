@@ -3,7 +3,6 @@ package syncer_test
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
@@ -23,9 +22,6 @@ const heapGate = 64 << 20
 
 // TestBig syncs accounts of the size that a company's largest users have.
 func TestBig(t *testing.T) {
-	if os.Getenv("MAILGATE_SOAK") == "" {
-		t.Skip("long: MAILGATE_SOAK=1 runs it")
-	}
 	l := lab.Start(t)
 	t.Run("20,000 messages in 40 folders", func(t *testing.T) { twentyThousand(t, l) })
 	t.Run("a folder of 100,000", func(t *testing.T) { hundredThousand(t, l) })
