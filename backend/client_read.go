@@ -3,6 +3,7 @@ package backend
 import (
 	"bytes"
 	"fmt"
+	"runtime/debug"
 	"strconv"
 	"strings"
 
@@ -28,12 +29,32 @@ type readState struct {
 func (c *Client) read() {
 	defer close(c.end)
 	for {
-		if err := c.response(); err != nil {
+		if err := c.safeResponse(); err != nil {
 			_ = c.fail(c.reason(err))
 			_ = c.conn.Close()
 			return
 		}
 	}
+}
+
+// DefectError is a defect of the program that ended a connection: a handler panicked, or the reader did.
+type DefectError struct {
+	Value any
+	Stack []byte // for the log
+}
+
+func (e *DefectError) Error() string {
+	return fmt.Sprintf("a defect of mailgate ended the connection: %v", e.Value)
+}
+
+// safeResponse is response where a defect, in a handler most likely, ends this connection and nothing else.
+func (c *Client) safeResponse() (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &DefectError{v, debug.Stack()}
+		}
+	}()
+	return c.response()
 }
 
 // reason is why the connection has ended: what the server said last, or what it did not take, rather than how reading failed.

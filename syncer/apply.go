@@ -31,11 +31,14 @@ func (p *pass) each(ctx context.Context, list []*folder, do func(context.Context
 				if ctx.Err() != nil {
 					return
 				}
-				err := do(ctx, f)
-				if err != nil {
-					err = p.fail(ctx, f, err)
-				}
-				f.unload()
+				err := safely(func() error {
+					err := do(ctx, f)
+					if err != nil {
+						err = p.fail(ctx, f, err)
+					}
+					f.unload()
+					return err
+				})
 				if err != nil {
 					mu.Lock()
 					if first == nil {

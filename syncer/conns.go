@@ -18,6 +18,7 @@ type pool struct {
 
 	mu   sync.Mutex
 	free []*backend.Client
+	used map[*backend.Client]bool
 	all  int // also those in use
 }
 
@@ -48,6 +49,7 @@ func (p *pool) get(ctx context.Context, mailbox string) (*backend.Client, error)
 	if best >= 0 {
 		c := p.free[best]
 		p.free = slices.Delete(p.free, best, best+1)
+		p.used[c] = true
 		p.mu.Unlock()
 		return c, nil
 	}
@@ -64,6 +66,9 @@ func (p *pool) get(ctx context.Context, mailbox string) (*backend.Client, error)
 	} else if c.Has("CONDSTORE") && c.Has("ENABLE") {
 		c.Enable("CONDSTORE")
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.used[c] = true
 	return c, nil
 }
 
@@ -77,7 +82,20 @@ func (p *pool) lost() {
 // drop ends a connection that was taken.
 func (p *pool) drop(c *backend.Client) {
 	_ = c.Close()
-	p.lost()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.used, c)
+	p.all--
+}
+
+// end closes those that nobody has given back: a defect ended who had them.
+func (p *pool) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.used {
+		_ = c.Close()
+	}
+	clear(p.used)
 }
 
 // put gives one back. One with something outstanding, or that has failed, has to be closed instead.
@@ -92,6 +110,7 @@ func (p *pool) put(c *backend.Client) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	delete(p.used, c)
 	p.free = append(p.free, c)
 }
 

@@ -85,7 +85,11 @@ func (p *pass) copy(ctx context.Context) error {
 	var errs []error
 	for range min(p.s.o.Connections, len(fast)) {
 		wg.Go(func() {
-			again, err := p.worker(ctx, lineOptions{to: p.authority.Other()}, nil, queue)
+			var again []*job
+			err := safely(func() (err error) {
+				again, err = p.worker(ctx, lineOptions{to: p.authority.Other()}, nil, queue)
+				return err
+			})
 			mu.Lock()
 			defer mu.Unlock()
 			slow = append(slow, again...)
@@ -282,10 +286,12 @@ func (l *line) work(ctx context.Context, jobs []*job, queue <-chan *job) (begun,
 	open := slices.Clone(jobs)
 	go func() { // ends with the queue or with ctx; waited for below
 		defer close(runs)
-		fed <- l.feed(ctx, jobs, queue, runs, func(j *job) {
-			mu.Lock()
-			defer mu.Unlock()
-			open = append(open, j)
+		fed <- safely(func() error {
+			return l.feed(ctx, jobs, queue, runs, func(j *job) {
+				mu.Lock()
+				defer mu.Unlock()
+				open = append(open, j)
+			})
 		})
 	}()
 	end := func(j *job) {

@@ -52,7 +52,7 @@ func (l *letterRecord) String() string {
 	return fmt.Sprintf("%s: %d (%s) %d %q", l.path, l.number, strings.Join(l.flags, " "), l.date, l.body[:min(len(l.body), 40)])
 }
 
-func newFaultyWorld(t testing.TB, old, new faulty.Product, seed uint64) *faultyWorld {
+func newFaultyWorld(t testing.TB, old, new faulty.Product, seed uint64, change ...func(*syncer.Options)) *faultyWorld {
 	t.Helper()
 	w := &faultyWorld{hosts: [2]*faulty.Host{faulty.Start(t, old), faulty.Start(t, new)}, rnd: rand.New(rand.NewPCG(seed, 5)), subs: map[string]bool{},
 		keywords: old.Keywords, used: map[string]bool{}}
@@ -73,7 +73,7 @@ func newFaultyWorld(t testing.TB, old, new faulty.Product, seed uint64) *faultyW
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.Syncer = syncer.New(syncer.Options{Store: st, Owner: "test", Log: log, Settle: 5 * time.Millisecond, Grace: -1, Batch: 1 + w.rnd.IntN(8), Connections: 1 + w.rnd.IntN(3),
+	o := syncer.Options{Store: st, Owner: "test", Log: log, Settle: 5 * time.Millisecond, Grace: -1, Batch: 1 + w.rnd.IntN(8), Connections: 1 + w.rnd.IntN(3),
 		Now: func() time.Time { return time.Now().Add(time.Duration(w.clock.Load())) },
 		Open: func(ctx context.Context, side config.Side, user string) (*backend.Client, error) {
 			c, err := auth.Password("PLAIN", user, faulty.Password)
@@ -82,7 +82,11 @@ func newFaultyWorld(t testing.TB, old, new faulty.Product, seed uint64) *faultyW
 			}
 			return d.DialClient(ctx, side, "", backend.Account{Credentials: c, LoginName: user})
 		},
-		Route: func(context.Context, string) (config.Side, int64, error) { return config.Old, 0, nil }})
+		Route: func(context.Context, string) (config.Side, int64, error) { return config.Old, 0, nil }}
+	for _, f := range change {
+		f(&o)
+	}
+	w.Syncer = syncer.New(o)
 	t.Cleanup(func() {
 		w.Close()
 		st.Close()

@@ -66,10 +66,14 @@ func (j *journal) apply(ctx context.Context, list []*pending) {
 		all.Release = append(all.Release, c.Release...)
 	}
 	// The write must not end half-known because one of those who asked has gone: it has its own time.
-	j.writing.Lock()
-	all.Token = j.token
-	got, err := j.store.Apply(context.WithoutCancel(ctx), all)
-	j.writing.Unlock()
+	var got Applied
+	err := safely(func() (err error) {
+		j.writing.Lock()
+		defer j.writing.Unlock()
+		all.Token = j.token
+		got, err = j.store.Apply(context.WithoutCancel(ctx), all)
+		return err
+	})
 	if err != nil && len(list) > 1 {
 		for _, e := range list {
 			j.apply(ctx, []*pending{e})

@@ -83,7 +83,7 @@ func (s *Syncer) newPass(ctx context.Context, user string, o RunOptions) (*pass,
 	p.prog = Progress{Phase: "plan", Began: p.report.Began}
 	kept := s.idle.take(user)
 	for _, side := range config.Sides {
-		p.pools[side] = &pool{side: side, limit: s.o.Connections, open: func(ctx context.Context) (*backend.Client, error) { return s.o.Open(ctx, side, user) }}
+		p.pools[side] = &pool{side: side, limit: s.o.Connections, used: map[*backend.Client]bool{}, open: func(ctx context.Context) (*backend.Client, error) { return s.o.Open(ctx, side, user) }}
 		if kept[side] != nil {
 			p.pools[side].all++
 			p.pools[side].put(kept[side])
@@ -102,6 +102,7 @@ func (p *pass) close() {
 			keep[side], list = list[0], list[1:]
 		}
 		rest = append(rest, list...)
+		pl.end()
 	}
 	if keep[0] != nil || keep[1] != nil {
 		p.s.idle.keep(p.user, keep, p.s.o.Keep)
@@ -206,7 +207,7 @@ func (p *pass) list(ctx context.Context) error {
 	var wg sync.WaitGroup
 	var errs [2]error
 	for _, side := range config.Sides {
-		wg.Go(func() { errs[side] = p.listSide(ctx, side) })
+		wg.Go(func() { errs[side] = safely(func() error { return p.listSide(ctx, side) }) })
 	}
 	known, err := p.s.o.Store.Mailboxes(ctx, p.user)
 	wg.Wait()
@@ -364,7 +365,8 @@ func (p *pass) fail(ctx context.Context, f *folder, err error) error {
 		return context.Cause(ctx)
 	}
 	var side *SideError
-	if errors.As(err, &side) || errors.Is(err, ErrFenced) || isStore(err) {
+	var defect *PanicError
+	if errors.As(err, &side) || errors.As(err, &defect) || errors.Is(err, ErrFenced) || isStore(err) {
 		return err
 	}
 	f.err = err

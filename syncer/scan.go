@@ -104,7 +104,7 @@ func (p *pass) scan(ctx context.Context) error {
 	var wg sync.WaitGroup
 	var errs [2]error
 	for _, side := range config.Sides {
-		wg.Go(func() { errs[side] = p.scanSide(ctx, side, list) })
+		wg.Go(func() { errs[side] = safely(func() error { return p.scanSide(ctx, side, list) }) })
 	}
 	wg.Wait()
 	if err := errors.Join(errs[:]...); err != nil {

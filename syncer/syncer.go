@@ -181,7 +181,7 @@ func (s *Syncer) Plan(ctx context.Context, user string) (*Plan, error) {
 		return nil, err
 	}
 	defer p.close()
-	if err := p.list(ctx); err != nil {
+	if err := safely(func() error { return p.list(ctx) }); err != nil {
 		return nil, err
 	}
 	return p.plan, nil
@@ -210,8 +210,26 @@ func (s *Syncer) Run(ctx context.Context, user string, o RunOptions) (*Report, e
 			return nil, err
 		}
 	}
-	err = p.run(ctx)
-	return p.finish(ctx, err)
+	err = safely(func() error { return p.run(ctx) })
+	s.logDefect(user, err)
+	var r *Report
+	err = safely(func() error {
+		r, err = p.finish(ctx, err)
+		return err
+	})
+	return r, err
+}
+
+// logDefect keeps what is needed to mend a defect.
+func (s *Syncer) logDefect(user string, err error) {
+	var here *PanicError
+	var there *backend.DefectError
+	switch {
+	case errors.As(err, &here):
+		s.o.Log.Error("a defect ended a pass", "user", user, "err", err, "stack", string(here.Stack))
+	case errors.As(err, &there):
+		s.o.Log.Error("a defect ended a pass", "user", user, "err", err, "stack", string(there.Stack))
+	}
 }
 
 // Probe finds out how a side treats odd messages, flags and names, with a scratch mailbox in user's account, and keeps the

@@ -72,7 +72,11 @@ func (v *verifier) run(ctx context.Context) error {
 	for range min(v.s.o.Connections, len(v.folders)) {
 		wg.Go(func() {
 			for i := range queue {
-				r, err := v.folder(ctx, v.folders[i])
+				var r *FolderVerification
+				err := safely(func() (err error) {
+					r, err = v.folder(ctx, v.folders[i])
+					return err
+				})
 				mu.Lock()
 				if results[i] = r; err != nil && first == nil {
 					first = fmt.Errorf("%s: %w", v.folders[i].name(), err)
@@ -197,7 +201,12 @@ func (v *verifier) compare(ctx context.Context, f *folder, r *FolderVerification
 	var errs [2]error
 	var wg sync.WaitGroup
 	for side, c := range conns {
-		wg.Go(func() { list[side], f.opened[side], errs[side] = v.look(ctx, f, config.Side(side), c) })
+		wg.Go(func() {
+			errs[side] = safely(func() (err error) {
+				list[side], f.opened[side], err = v.look(ctx, f, config.Side(side), c)
+				return err
+			})
+		})
 	}
 	wg.Wait()
 	if err := errors.Join(errs[:]...); err != nil {
