@@ -200,6 +200,7 @@ func (s *Syncer) Run(ctx context.Context, user string, o RunOptions) (*Report, e
 		return nil, err
 	}
 	defer p.close()
+	asked := ctx
 	if !o.DryRun {
 		stop, err := p.acquire(ctx)
 		if err != nil {
@@ -212,6 +213,9 @@ func (s *Syncer) Run(ctx context.Context, user string, o RunOptions) (*Report, e
 	}
 	err = safely(func() error { return p.run(ctx) })
 	s.logDefect(user, err)
+	if err != nil && asked.Err() != nil { // whatever it was that noticed first
+		err = context.Cause(asked)
+	}
 	var r *Report
 	err = safely(func() error {
 		r, err = p.finish(ctx, err)
