@@ -46,6 +46,7 @@ type Faults struct {
 	Rate  float64 // of commands, 0 to 1
 	Kinds []Kind
 	Wait  time.Duration // how late Late and Slow are, at most
+	Only  string        // the one command that fails, with its first argument, such as "SELECT Work"; "" means any
 
 	rnd *rand.Rand
 	Hit [kinds]int // how often each kind happened; read it when the host is Sound
@@ -79,10 +80,14 @@ func (f *Faults) hit() (Kind, bool) {
 }
 
 // roll decides about a command.
-func (h *Host) roll(name string) fault {
+func (h *Host) roll(c *command) fault {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	f := h.faults
+	name := c.name
+	if f != nil && f.Only != "" && (len(c.args) == 0 || f.Only != name+" "+c.args[0].s) {
+		return fault{}
+	}
 	kind, ok := f.hit()
 	if !ok || kind == Upload {
 		return fault{}
@@ -111,7 +116,7 @@ func (h *Host) cutLiteral(size int) (n int, cut bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	f := h.faults
-	if kind, ok := f.hit(); !ok || kind != Upload {
+	if kind, ok := f.hit(); !ok || kind != Upload || f.Only != "" {
 		return 0, false
 	}
 	f.Hit[Upload]++
@@ -123,7 +128,7 @@ func (h *Host) refusesLiteral() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	kind, ok := h.faults.hit()
-	if !ok || kind != Refuse {
+	if !ok || kind != Refuse || h.faults.Only != "" {
 		return false
 	}
 	h.faults.Hit[Refuse]++

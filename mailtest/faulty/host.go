@@ -220,7 +220,7 @@ func (s *session) run(c *command) error {
 		s.h.note(began, c, s.fault, s.out.Bytes())
 	}()
 	if s.authed && c.name != "LOGOUT" {
-		s.fault = s.h.roll(c.name)
+		s.fault = s.h.roll(c)
 	}
 	switch s.fault.kind {
 	case Cut:
