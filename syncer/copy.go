@@ -249,7 +249,9 @@ type run struct {
 	index  map[uint32]int // by UID of the original
 	fetch  []*backend.Command
 
-	// Written by the source's reader, and read when the fetch has ended.
+	// Written by the source's reader, and read when the fetch has ended; the APPEND that is under way is ended by whoever comes first.
+	mu      sync.Mutex
+	dropped bool
 	append  *backend.Append
 	current []int // items in it
 	bytes   int64
@@ -310,8 +312,9 @@ func (l *line) work(ctx context.Context, jobs []*job, queue <-chan *job) (begun,
 		}
 		if err = r.through(ctx); err != nil {
 			cancel(err)
-			_ = l.src.Close() // whoever waits for them ends
-			_ = l.dst.Close()
+			_ = l.dst.Close() // whoever waits for them ends
+			r.drop(err)       // before the source: its reader may stand at the next run, which cannot begin before this one's APPEND ends
+			_ = l.src.Close()
 		}
 	}
 	if ferr := <-fed; err == nil {
@@ -454,6 +457,11 @@ func (r *run) body(ctx context.Context, uid uint32, size int64, b io.Reader) err
 	if !ok {
 		return nil
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.dropped || ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	delete(r.index, uid) // once
 	l, it := r.l, r.items[i]
 	if r.append == nil {
@@ -477,7 +485,7 @@ func (r *run) body(ctx context.Context, uid uint32, size int64, b io.Reader) err
 			r.append = nil
 			return err
 		}
-		r.finish(err)
+		r.end(err)
 		return nil
 	}
 	if l.single {
@@ -498,13 +506,30 @@ func (r *run) body(ctx context.Context, uid uint32, size int64, b io.Reader) err
 	}
 	l.p.progress(func(g *Progress) { g.Bytes[0] += size; g.Messages[0]++ })
 	if l.single || !l.dst.MultiAppend() || len(r.current) >= l.p.s.o.Batch || r.bytes >= l.p.s.o.BatchBytes || len(r.index) == 0 {
-		r.finish(nil)
+		r.end(nil)
 	}
 	return nil
 }
 
-// finish ends the APPEND command.
+// drop gives up an APPEND that is under way, and takes no more of the run.
+func (r *run) drop(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.dropped = true; r.append != nil {
+		r.append.Abandon(err)
+		r.append = nil
+	}
+}
+
+// finish ends the APPEND command that is under way.
 func (r *run) finish(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.end(err)
+}
+
+// end is finish; mu is held.
+func (r *run) end(err error) {
 	if r.append == nil {
 		return
 	}

@@ -45,7 +45,7 @@ type Faults struct {
 	Seed  uint64
 	Rate  float64 // of commands, 0 to 1
 	Kinds []Kind
-	Wait  time.Duration // how late Late and Slow are, at most
+	Wait  time.Duration // how late Late and Slow are, at most; how late the answer of the one command of Only is that is Half
 	Only  string        // the one command that fails, with its first argument, such as "SELECT Work"; "" means any
 
 	rnd *rand.Rand
@@ -103,6 +103,9 @@ func (h *Host) roll(c *command) fault {
 			return fault{}
 		}
 		dice := rand.New(rand.NewPCG(f.rnd.Uint64(), 3))
+		if f.Only != "" {
+			x.wait = f.Wait
+		}
 		x.kind, x.lies, x.dice = Half, kind == Lies, func() bool { return dice.IntN(3) == 0 }
 	case Noise:
 		x.text = []string{"* OK still here\r\n", "* OK [ALERT] the disk is \"full\r\n", "* NO just so\r\n", "* XFOO (bar {3}\r\nabc) \"x\r\n", "* FLAGS (\\Seen X)\r\n"}[f.rnd.IntN(5)]

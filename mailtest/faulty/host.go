@@ -255,7 +255,7 @@ func (s *session) run(c *command) error {
 	case Inside:
 		_, _ = s.c.Write(s.out.Bytes()[:int(s.fault.part*float64(s.out.Len()))])
 		return errCut
-	case Slow:
+	case Slow, Half:
 		time.Sleep(s.fault.wait)
 	}
 	return err

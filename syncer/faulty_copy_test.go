@@ -1,0 +1,51 @@
+package syncer_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"mailgate/config"
+	"mailgate/mailtest/faulty"
+	"mailgate/syncer"
+)
+
+// TestHalfFetched has OLD leave bodies out of its answer and refuse in the end, while the next folder is under way on the same two
+// connections: the APPEND that stays half done is given up, and nobody waits for it.
+func TestHalfFetched(t *testing.T) {
+	for seed := range uint64(12) {
+		w := newFaultyWorld(t, faulty.Dovecot(), faulty.Dovecot(), seed, func(o *syncer.Options) { o.Connections, o.Batch = 1, 100 })
+		old := w.hosts[config.Old].Account
+		for i := range 6 {
+			name, n := fmt.Sprintf("Work %d", i), 3
+			if i == 0 {
+				n = 4 // the longest is copied first
+			}
+			old.Create(name)
+			for old.Count(name) < n {
+				w.deliver(config.Old, name)
+			}
+			for old.Count(name) > n { // a twin too many
+				m, _ := old.Expunge(name, n)
+				w.drop(name, m)
+			}
+		}
+		w.hosts[config.Old].Fail(&faulty.Faults{Seed: seed, Rate: 1, Kinds: []faulty.Kind{faulty.Half}, Only: "UID FETCH 1:4",
+			Wait: 20 * time.Millisecond})
+		_, _ = w.pass(t)
+		what := fmt.Sprintf("seed %d", seed)
+		w.settle(t, what)
+		w.check(t, what, true)
+	}
+}
+
+// drop forgets a message.
+func (w *faultyWorld) drop(path string, m faulty.Message) {
+	l := w.of(path, m, m.Flags)
+	for i, x := range w.want {
+		if x == l {
+			w.want = append(w.want[:i:i], w.want[i+1:]...)
+			return
+		}
+	}
+}
