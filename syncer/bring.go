@@ -146,6 +146,7 @@ func (p *pass) quarantine(ctx context.Context, j *job, rest []refusal) error {
 			}
 		}
 		q.Reason, q.Detail, q.Last, q.Tries = class(r.err), r.err.Error(), now, q.Tries+1
+		q.Decision = Undecided // it was tried, as somebody wished
 		list = append(list, q)
 	}
 	p.count(func(rep *Report) { rep.Quarantine = append(rep.Quarantine, list...) })
