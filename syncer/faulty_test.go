@@ -32,6 +32,7 @@ type faultyWorld struct {
 	want  []*letterRecord
 	subs  map[string]bool // by path
 	log   []string        // what people did
+	store *store.SQLite
 
 	keywords bool                  // OLD keeps them
 	doubt    [2]map[[2]uint32]bool // by side, UIDVALIDITY and UID of what waits for a person
@@ -73,6 +74,7 @@ func newFaultyWorld(t testing.TB, old, new faulty.Product, seed uint64) *faultyW
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.store = st
 	w.Syncer = syncer.New(syncer.Options{Store: st, Owner: "test", Log: log, Settle: 5 * time.Millisecond, Grace: -1, Batch: 1 + w.rnd.IntN(8), Connections: 1 + w.rnd.IntN(3),
 		Now: func() time.Time { return time.Now().Add(time.Duration(w.clock.Load())) },
 		Open: func(ctx context.Context, side config.Side, user string) (*backend.Client, error) {

@@ -117,7 +117,9 @@ func (p *pass) merge(f *folder, snap [2][]merge.Entry) merge.Result {
 			in.CanKeep[side] = sel.CanKeep
 		}
 	}
-	return merge.Mailbox(in)
+	res := merge.Mailbox(in)
+	f.noteMissing(res)
+	return res
 }
 
 // anew pairs a mailbox again after one side (or both) began it anew, under another UIDVALIDITY: by content. What is left

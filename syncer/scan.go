@@ -76,7 +76,7 @@ func (p *pass) retry(q Quarantined) bool {
 	case q.Decision == Waived, asks(q.Reason):
 		return false
 	}
-	return p.s.o.Now().Sub(q.Last) >= min(time.Minute<<min(q.Tries, 12), 24*time.Hour)
+	return !p.s.o.Now().Before(nextTry(q))
 }
 
 // scan looks at both sides of all folders in which anything may have changed.
