@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"mailgate/config"
-	"mailgate/syncer/merge"
 )
 
 // asks tells whether mail in quarantine for a reason waits for a person: no pass tries it by itself, for it may be there already, or
@@ -50,31 +49,4 @@ func (r *Report) aside(list ...Quarantined) {
 			r.Quarantine = append(r.Quarantine, q)
 		}
 	}
-}
-
-// noteMissing keeps which messages have lost their copies, by side: the UIDs of those copies. Their pairs stand until there are new
-// ones.
-func (f *folder) noteMissing(res merge.Result) {
-	f.missing = &[2]map[uint32]uint32{{}, {}}
-	pairs := f.pairs.all()
-	for to, list := range res.Recreate {
-		from := config.Side(to).Other()
-		for _, i := range list {
-			f.missing[from][pairs[i].UID[from]] = pairs[i].UID[to]
-		}
-	}
-}
-
-// carried tells whether a message in quarantine has its copy now: a pair that is about to be written, and is not that of a copy that
-// is gone. Before both sides were compared nobody knows, and then a waiver is not given up.
-func (f *folder) carried(q Quarantined) bool {
-	pair, ok := f.pairs.wrote(q.Side, q.UID)
-	switch {
-	case !ok:
-		return false
-	case f.missing == nil:
-		return q.Decision != Waived
-	}
-	gone, lost := f.missing[q.Side][q.UID]
-	return !lost || pair.UID[q.Side.Other()] != gone
 }

@@ -117,9 +117,7 @@ func (p *pass) merge(f *folder, snap [2][]merge.Entry) merge.Result {
 			in.CanKeep[side] = sel.CanKeep
 		}
 	}
-	res := merge.Mailbox(in)
-	f.noteMissing(res)
-	return res
+	return merge.Mailbox(in)
 }
 
 // anew pairs a mailbox again after one side (or both) began it anew, under another UIDVALIDITY: by content. What is left

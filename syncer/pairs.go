@@ -150,17 +150,11 @@ func (p *pairSet) changed(mailbox int64) (out []Chunk) {
 	return out
 }
 
-// wrote gives the pair of a message of a side, if it is among those to be written.
-func (p *pairSet) wrote(side config.Side, uid uint32) (merge.Pair, bool) {
-	for _, c := range p.chunks {
-		if !c.dirty {
-			continue
-		}
-		if i := slices.IndexFunc(c.pairs, func(q merge.Pair) bool { return q.UID[side] == uid }); i >= 0 {
-			return c.pairs[i], true
-		}
-	}
-	return merge.Pair{}, false
+// wrote tells whether a message of a side is in a pair of those to be written.
+func (p *pairSet) wrote(side config.Side, uid uint32) bool {
+	return slices.ContainsFunc(p.chunks, func(c pairChunk) bool {
+		return c.dirty && slices.ContainsFunc(c.pairs, func(q merge.Pair) bool { return q.UID[side] == uid })
+	})
 }
 
 // stored notes that what changed gave is durable.

@@ -59,10 +59,9 @@ type folder struct {
 	work  work
 	steps [2][]step // how the mail of work.create is brought in, by side
 
-	movedAway []merge.Pair          // moved to another folder on the follower: gone from here when that is done
-	quar      []Quarantined         // those of its messages
-	missing   *[2]map[uint32]uint32 // see noteMissing
-	reset     [2]bool               // UIDVALIDITY is another than that of the pairs
+	movedAway []merge.Pair  // moved to another folder on the follower: gone from here when that is done
+	quar      []Quarantined // those of its messages
+	reset     [2]bool       // UIDVALIDITY is another than that of the pairs
 }
 
 // name is what people call it.
@@ -391,7 +390,7 @@ func (p *pass) save(ctx context.Context, f *folder, c Change) (Applied, error) {
 		f.box.Pairs = int64(f.pairs.len())
 		c.Chunks = append(c.Chunks, f.pairs.changed(f.box.ID)...)
 		f.quar = slices.DeleteFunc(f.quar, func(q Quarantined) bool {
-			if q.Validity != f.validity(q.Side) || !f.carried(q) {
+			if q.Validity != f.validity(q.Side) || !f.pairs.wrote(q.Side, q.UID) {
 				return false
 			}
 			c.Release = append(c.Release, q) // it has its copy now
