@@ -199,6 +199,9 @@ func isQuota(err error) bool {
 	return s.Code.Name == "OVERQUOTA" || s.Code.Name == "" && strings.Contains(strings.ToLower(s.Text), "quota")
 }
 
+// errCopyUnknown means that the answer to a COPY was lost: done again it would double what it has copied.
+var errCopyUnknown = errors.New("the connection broke while messages were copied; the next pass looks what has become of them")
+
 // move brings messages in from another folder of the same side: MOVE, or COPY and a later EXPUNGE.
 func (p *pass) move(ctx context.Context, j *job, s step) error {
 	f, to := j.f, j.to
@@ -209,7 +212,7 @@ func (p *pass) move(ctx context.Context, j *job, s step) error {
 		return err
 	}
 	where := map[uint32]uint32{} // UID before -> after
-	var moves bool
+	var moves, copied bool
 	err = p.on(ctx, to, func(c *backend.Client) error {
 		sel, err := c.Select(s.from.Name[to], backend.SelectOptions{}).Result(ctx)
 		if err != nil {
@@ -219,6 +222,10 @@ func (p *pass) move(ctx context.Context, j *job, s step) error {
 			return fmt.Errorf("%s was reset on %s", s.from.name(), to)
 		}
 		moves = c.Has("MOVE")
+		if copied && !moves {
+			return errCopyUnknown
+		}
+		copied = true
 		// A command takes messages in the order of their UIDs; they are to arrive in the order of items.
 		var commands []*backend.CopyCommand
 		for i := 0; i < len(s.moved); {

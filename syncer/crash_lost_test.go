@@ -18,10 +18,10 @@ var answered = [...]string{"APPEND", "COPY", "MOVE", "STORE", "EXPUNGE", "CREATE
 // not done again.
 func TestAnswersLost(t *testing.T) {
 	var mu sync.Mutex
-	asked := map[string]int{}
+	asked, pairs := map[string]int{}, 0
 	t.Cleanup(func() { // behind all pairs
 		for _, verb := range answered {
-			if asked[verb] == 0 && !t.Failed() {
+			if asked[verb] == 0 && pairs == crashPairs { // not with -run of one of them
 				t.Errorf("no pass has sent %s: its answer was never lost", verb)
 			}
 		}
@@ -38,6 +38,7 @@ func TestAnswersLost(t *testing.T) {
 		sent := c.relay.sent()
 		c.end("without faults")
 		mu.Lock()
+		pairs++
 		for verb, n := range sent {
 			asked[verb] += n
 		}

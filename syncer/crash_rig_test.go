@@ -70,11 +70,14 @@ type crashRig struct {
 	want      corpus.Account // of both sides, in the end
 }
 
+// crashPairs is how many there are in everywhere.
+const crashPairs = 5
+
 // everywhere runs a test with each pair of hosts, and the relay before one and the other of them; all at once, each with a
 // user of its own.
 func (h *places) everywhere(t *testing.T, first int, test func(*crashRig)) {
 	seed := crashSeed(t)
-	for i, x := range []struct {
+	for i, x := range [crashPairs]struct {
 		old, new       place
 		authority, cut config.Side
 	}{

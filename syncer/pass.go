@@ -276,18 +276,30 @@ func (p *pass) listSide(ctx context.Context, side config.Side) (err error) {
 	return nil
 }
 
-// identify asks for MAILBOXID where that can tell a folder under a new name from a new one (RFC 8474).
+// identify asks for MAILBOXID where that can tell a folder under a new name from a new one, or from the one that had the name
+// before (RFC 8474).
 func (p *pass) identify(ctx context.Context, side config.Side, known []Mailbox) error {
-	listed, stored := map[string]bool{}, map[string]bool{}
+	listed := map[string]bool{}
 	for _, e := range p.sides[side].Folders {
 		listed[e.Name] = true
 	}
-	gone := false
+	stored, alike, gone := map[string]Mailbox{}, map[uint32]int{}, false
 	for _, m := range known {
-		stored[m.Name[side]] = true
+		stored[m.Name[side]] = m
+		alike[m.Validity[side]]++
 		gone = gone || m.Name[side] != "" && !listed[m.Name[side]]
 	}
-	if !gone {
+	// Folders that were made in the same second share a UIDVALIDITY on Cyrus: one under the name of another shows in nothing else.
+	doubtful := func(e backend.ListEntry) bool {
+		m, ok := stored[e.Name]
+		if e.Status == nil || !ok {
+			return e.Status != nil && gone
+		}
+		st, cur := e.Status, m.Cursor[side]
+		return m.MailboxID[side] != "" && alike[st.Validity] > 1 &&
+			(st.HighestModSeq != cur.HighestModSeq || st.UIDNext != cur.UIDNext || st.Messages != cur.Messages)
+	}
+	if !slices.ContainsFunc(p.sides[side].Folders, doubtful) {
 		return nil
 	}
 	return p.on(ctx, side, func(c *backend.Client) error {
@@ -296,7 +308,7 @@ func (p *pass) identify(ctx context.Context, side config.Side, known []Mailbox) 
 		}
 		asked := map[int]*backend.SelectCommand{} // a Cyrus of 2022 tells it rightly at EXAMINE only
 		for i, e := range p.sides[side].Folders {
-			if !stored[e.Name] && e.Status != nil {
+			if doubtful(e) {
 				asked[i] = c.Select(e.Name, backend.SelectOptions{ReadOnly: true})
 			}
 		}

@@ -1,8 +1,9 @@
 package syncer
 
 import (
-	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"slices"
 
 	"mailgate/backend"
@@ -13,13 +14,14 @@ import (
 type numbered struct {
 	f      *folder
 	side   config.Side
-	list   []sizeOf
+	list   []marked
 	intent int64
 }
 
-type sizeOf struct {
+// marked is a message with what it is known by: its size, date and header.
+type marked struct {
 	uid  uint32
-	size int64
+	mark int64
 }
 
 // numbers notes the UIDs of mailboxes that are about to be renamed where that may give them others (Courier does): by content alone
@@ -44,7 +46,7 @@ func (p *pass) numbers(ctx context.Context) ([]numbered, error) {
 		}
 		n := numbered{f: p.folders[i], side: in.Side, intent: in.ID}
 		for _, it := range items {
-			n.list = append(n.list, sizeOf{it.uid, it.date})
+			n.list = append(n.list, marked{it.uid, it.date})
 		}
 		out = append(out, n)
 	}
@@ -60,7 +62,7 @@ func (p *pass) numbers(ctx context.Context) ([]numbered, error) {
 		if n.intent == 0 {
 			items := make([]item, len(n.list))
 			for i, x := range n.list {
-				items[i] = item{uid: x.uid, date: x.size}
+				items[i] = item{uid: x.uid, date: x.mark}
 			}
 			c.AddIntents = append(c.AddIntents, Intent{User: p.user, Mailbox: n.f.box.ID, Side: n.side, Kind: IntentRename, Epoch: p.epoch,
 				Validity: n.f.box.Validity[n.side], Payload: encodeItems(items), Created: p.s.o.Now()})
@@ -103,7 +105,7 @@ func (p *pass) numbersOf(ctx context.Context, side config.Side) (out []numbered,
 	return out, p.on(ctx, side, func(c *backend.Client) error {
 		out = nil
 		for _, f := range list {
-			n, validity, err := sizes(ctx, c, f.Listed[side])
+			n, validity, err := marks(ctx, c, f.Listed[side])
 			if refused(err) {
 				err = p.fail(ctx, f, err)
 			} else if err == nil && validity == f.box.Validity[side] {
@@ -117,8 +119,8 @@ func (p *pass) numbersOf(ctx context.Context, side config.Side) (out []numbered,
 	})
 }
 
-// sizes lists a mailbox, ascending.
-func sizes(ctx context.Context, c *backend.Client, name string) (list []sizeOf, validity uint32, err error) {
+// marks lists a mailbox, ascending.
+func marks(ctx context.Context, c *backend.Client, name string) (list []marked, validity uint32, err error) {
 	sel, err := c.Select(name, backend.SelectOptions{ReadOnly: true}).Result(ctx)
 	if err != nil {
 		return nil, 0, err
@@ -126,18 +128,26 @@ func sizes(ctx context.Context, c *backend.Client, name string) (list []sizeOf, 
 	if sel.Exists == 0 {
 		return nil, sel.Validity, nil
 	}
-	err = c.Fetch("1:*", backend.FetchOptions{Items: []string{"RFC822.SIZE"}, Message: func(m *backend.Message) error {
-		if m.Size > 0 {
-			list = append(list, sizeOf{m.UID, m.Size})
-		}
+	var uids []uint32
+	err = c.Fetch("1:*", backend.FetchOptions{Message: func(m *backend.Message) error {
+		uids = append(uids, m.UID)
 		return nil
 	}}).Wait(ctx)
-	slices.SortFunc(list, func(a, b sizeOf) int { return cmp.Compare(a.uid, b.uid) })
-	return slices.CompactFunc(list, func(a, b sizeOf) bool { return a.uid == b.uid }), sel.Validity, err
+	if err != nil {
+		return nil, 0, err
+	}
+	slices.Sort(uids)
+	found, err := digests(ctx, c, slices.Compact(uids))
+	for _, d := range found {
+		b := binary.BigEndian.AppendUint64(d.header[:], uint64(d.size))
+		sum := sha256.Sum256(binary.BigEndian.AppendUint64(b, uint64(d.date)))
+		list = append(list, marked{d.uid, int64(binary.BigEndian.Uint64(sum[:]))})
+	}
+	return list, sel.Validity, err
 }
 
-// renumber gives the pairs of mailboxes that were renamed their new UIDs: the order is the same, and new mail can only stand behind.
-// Where that does not hold, the mailbox is paired anew by content.
+// renumber gives the pairs of mailboxes that were renamed their new UIDs. The order may be another: Courier sorts by the names of its
+// files, in which those of one second stand as they like. Where a message is missing the mailbox is paired anew by content.
 func (p *pass) renumber(ctx context.Context, before []numbered) error {
 	var done []int64
 	for _, n := range before {
@@ -148,9 +158,9 @@ func (p *pass) renumber(ctx context.Context, before []numbered) error {
 			done = append(done, n.intent)
 			continue
 		}
-		var after []sizeOf
+		var after []marked
 		err := p.on(ctx, n.side, func(c *backend.Client) (err error) {
-			after, _, err = sizes(ctx, c, n.f.Name[n.side])
+			after, _, err = marks(ctx, c, n.f.Name[n.side])
 			return err
 		})
 		if err != nil {
@@ -160,11 +170,12 @@ func (p *pass) renumber(ctx context.Context, before []numbered) error {
 			continue
 		}
 		done = append(done, n.intent)
-		if !sameOrder(n.list, after) {
+		to, whole := found(n.list, after)
+		if !whole {
 			p.s.o.Log.Warn("a mailbox was renumbered by a rename, and has changed meanwhile", "user", p.user, "folder", n.f.name(), "side", n.side)
 			continue
 		}
-		if err := p.numberAnew(ctx, n, after, n.f.status[n.side].Validity); err != nil {
+		if err := p.numberAnew(ctx, n, to, n.f.status[n.side].Validity); err != nil {
 			if err := p.fail(ctx, n.f, err); err != nil {
 				return err
 			}
@@ -177,18 +188,27 @@ func (p *pass) renumber(ctx context.Context, before []numbered) error {
 	return err
 }
 
-func sameOrder(before, after []sizeOf) bool {
-	return len(before) <= len(after) && slices.EqualFunc(before, after[:len(before)], func(a, b sizeOf) bool { return a.size == b.size })
+// found gives the UIDs that messages have now by those that they had; whole is false when one is missing. Those that look the same
+// keep their order.
+func found(before, after []marked) (to map[uint32]uint32, whole bool) {
+	now := make(map[int64][]uint32, len(after))
+	for _, x := range after {
+		now[x.mark] = append(now[x.mark], x.uid)
+	}
+	to = make(map[uint32]uint32, len(before))
+	for _, x := range before {
+		if len(now[x.mark]) == 0 {
+			return nil, false
+		}
+		to[x.uid], now[x.mark] = now[x.mark][0], now[x.mark][1:]
+	}
+	return to, true
 }
 
-func (p *pass) numberAnew(ctx context.Context, n numbered, after []sizeOf, validity uint32) error {
+func (p *pass) numberAnew(ctx context.Context, n numbered, to map[uint32]uint32, validity uint32) error {
 	f := n.f
 	if err := p.load(ctx, f); err != nil {
 		return err
-	}
-	to := make(map[uint32]uint32, len(n.list))
-	for i, x := range n.list {
-		to[x.uid] = after[i].uid
 	}
 	old := slices.Clone(f.pairs.all())
 	f.pairs.clear()
