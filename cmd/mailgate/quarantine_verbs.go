@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -13,7 +14,9 @@ import (
 )
 
 // quarantineReasons are those that --reason takes.
-const quarantineReasons = "quota, too-big, permission, nul, refused, unreadable, vanished, reset, suspect or unknown"
+func quarantineReasons() []string {
+	return []string{"quota", "too-big", "permission", "nul", "refused", "unreadable", "vanished", "reset", "suspect", "unknown"}
+}
 
 func (p *program) quarantineCommand() *cobra.Command {
 	c := &cobra.Command{Use: "quarantine", Short: "Messages that could not be carried: list them, try them again, waive them"}
@@ -47,7 +50,7 @@ func (p *program) quarantineCommand() *cobra.Command {
 		x.Flags().String("folder", "", "only those of this folder, by its name on either side")
 		x.Flags().String("side", "", "only those on old, or on new")
 		x.Flags().StringSlice("uid", nil, "only these: 7, or 10:12; may be repeated")
-		x.Flags().String("reason", "", "only those that wait for this reason: "+quarantineReasons)
+		x.Flags().String("reason", "", "only those that wait for this reason: "+strings.Join(quarantineReasons(), ", "))
 		x.Flags().Bool("dry-run", false, "say which are meant, and change nothing")
 	}
 	c.AddCommand(list, retry, waive)
@@ -127,8 +130,8 @@ func decideForm(c *cobra.Command, action string) (url.Values, error) {
 		form["uid"] = uids
 	}
 	form.Set("side", strings.ToLower(form.Get("side")))
-	if r := form.Get("reason"); r != "" && !strings.Contains(strings.NewReplacer(" or ", ", ").Replace(", "+quarantineReasons+", "), ", "+r+", ") {
-		return nil, exitError{exitUsage, fmt.Errorf("unknown reason %q; %s", r, quarantineReasons)}
+	if r := form.Get("reason"); r != "" && !slices.Contains(quarantineReasons(), r) {
+		return nil, exitError{exitUsage, fmt.Errorf("unknown reason %q; %s", r, strings.Join(quarantineReasons(), ", "))}
 	}
 	return form, sideFlag(form.Get("side"))
 }
