@@ -359,14 +359,17 @@ func (l *line) feedJob(ctx context.Context, j *job, runs chan<- *run) error {
 	// waits for what was asked of the folder before this one; its failure shows in the fetch. Within a folder a fetch waits for
 	// the one before: to open a large mailbox anew would take longer than the answer does.
 	barrier := func() { l.src.Select(f.Name[j.to.Other()], backend.SelectOptions{ReadOnly: true}) }
+	isOpen := func() bool { return l.src.Mailbox() == f.Name[j.to.Other()] } // and nothing is outstanding
 	if slices.ContainsFunc(j.items, func(it item) bool { return !it.dated }) {
-		barrier()
+		if !isOpen() {
+			barrier()
+		}
 		if err := l.date(ctx, j.items); err != nil {
 			return err
 		}
 	}
 	l.p.progress(func(g *Progress) { g.Folder = f.name() })
-	isOpen := l.src.Mailbox() == f.Name[j.to.Other()] // and nothing is outstanding
+	open := isOpen()
 	var last *backend.Command
 	for items := range slices.Chunk(j.items, runMessages) {
 		r := &run{l: l, j: j, items: items, index: make(map[uint32]int, len(items)), seen: make(map[uint32]bool), nul: map[uint32]bool{}}
@@ -387,7 +390,7 @@ func (l *line) feedJob(ctx context.Context, j *job, runs chan<- *run) error {
 				if err := last.Wait(ctx); err != nil {
 					return err
 				}
-			case !isOpen:
+			case !open:
 				barrier()
 			}
 			r.fetch = append(r.fetch, l.src.Fetch(set, backend.FetchOptions{Items: []string{"BODY.PEEK[]"},
