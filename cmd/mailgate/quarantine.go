@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
+	"mailgate/backend"
 	"mailgate/config"
 	"mailgate/syncer"
 )
@@ -27,7 +30,7 @@ func (s *syncing) quarantine(ctx context.Context, y *syncer.Syncer, form url.Val
 	decisions := map[string]syncer.Decision{"retry": syncer.Retry, "waive": syncer.Waived}
 	action := form.Get("action")
 	if action == "list" {
-		l, err := y.ListQuarantine(ctx, user)
+		l, err := s.prudent(y).ListQuarantine(ctx, user)
 		return l, ending(ctx, false, err)
 	}
 	d, ok := decisions[action]
@@ -47,6 +50,17 @@ func (s *syncing) quarantine(ctx context.Context, y *syncer.Syncer, form url.Val
 		err = exitError{exitUsage, err}
 	}
 	return out, ending(ctx, false, err)
+}
+
+// prudent is a Syncer that opens no mailbox with a master login that is not proven: it might be somebody else's.
+func (s *syncing) prudent(y *syncer.Syncer) *syncer.Syncer {
+	listed := slices.Sorted(maps.Keys(s.g.routes.Load().Users))
+	return syncer.New(syncer.Options{Store: s.g.store, Open: func(ctx context.Context, side config.Side, user string) (*backend.Client, error) {
+		if err := s.accounts.prove(ctx, y, side, user, listed, false); err != nil {
+			return nil, err
+		}
+		return s.accounts.open(ctx, side, user)
+	}})
 }
 
 // visit notes something short, other than a pass, that the end of the program has to end and wait for.
