@@ -30,8 +30,9 @@ type Memory struct {
 	wg    sync.WaitGroup
 	ls    []net.Listener
 
-	mu   sync.Mutex
-	sent []Sent
+	mu    sync.Mutex
+	sent  []Sent
+	limit int64
 }
 
 // Sent is a message that was submitted.
@@ -62,7 +63,7 @@ func StartMemory(name string, users map[string]string) (*Memory, error) {
 	}
 	m.imap = imapserver.New(&imapserver.Options{
 		NewSession: func(*imapserver.Conn) (imapserver.Session, *imapserver.GreetingData, error) {
-			return store.NewSession(), nil, nil
+			return &limited{store.NewSession().(imapserver.SessionIMAP4rev2), m}, nil, nil
 		},
 		Caps:         imap.CapSet{imap.CapIMAP4rev1: {}, imap.CapIMAP4rev2: {}},
 		InsecureAuth: true,
@@ -94,6 +95,33 @@ func (m *Memory) Close() {
 		_ = l.Close()
 	}
 	m.wg.Wait()
+}
+
+// Limit makes APPEND refuse messages of more bytes than that; 0 takes all. Deliveries are not bound by it.
+func (m *Memory) Limit(bytes int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.limit = bytes
+}
+
+// limited is an IMAP session that heeds Limit.
+type limited struct {
+	imapserver.SessionIMAP4rev2
+	m *Memory
+}
+
+// Append implements imapserver.Session.
+func (l *limited) Append(mailbox string, r imap.LiteralReader, options *imap.AppendOptions) (*imap.AppendData, error) {
+	l.m.mu.Lock()
+	limit := l.m.limit
+	l.m.mu.Unlock()
+	if limit > 0 && r.Size() > limit {
+		if _, err := io.Copy(io.Discard, r); err != nil {
+			return nil, err
+		}
+		return nil, &imap.Error{Type: imap.StatusResponseTypeNo, Code: imap.ResponseCodeTooBig, Text: "message too large"}
+	}
+	return l.SessionIMAP4rev2.Append(mailbox, r, options)
 }
 
 // Sent lists what was submitted here.

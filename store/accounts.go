@@ -87,14 +87,14 @@ func (d *database) Intents(ctx context.Context, user string) (out []syncer.Inten
 
 // Quarantine implements syncer.Store.
 func (d *database) Quarantine(ctx context.Context, user string) (out []syncer.Quarantined, err error) {
-	err = d.list(ctx, `SELECT q.mailbox, q.side, q.validity, q.uid, q.reason, q.detail, q.first, q.last, q.tries, q.decision
+	err = d.list(ctx, `SELECT q.mailbox, q.side, q.validity, q.uid, q.reason, q.detail, q.first, q.last, q.tries, q.decision, q.by, q.decided
 		FROM quarantine q JOIN mailboxes m ON m.id = q.mailbox JOIN accounts a ON a.id = m.account WHERE a.user = ?
 		ORDER BY q.mailbox, q.side, q.uid, q.validity`, []any{user}, func(s scanner) error {
 		q := syncer.Quarantined{User: user}
 		var detail []byte
-		var first, last int64
-		err := s.Scan(&q.Mailbox, &q.Side, &q.Validity, &q.UID, &q.Reason, &detail, &first, &last, &q.Tries, &q.Decision)
-		q.Detail, q.First, q.Last = string(detail), when(first), when(last)
+		var first, last, decided int64
+		err := s.Scan(&q.Mailbox, &q.Side, &q.Validity, &q.UID, &q.Reason, &detail, &first, &last, &q.Tries, &q.Decision, &q.By, &decided)
+		q.Detail, q.First, q.Last, q.Decided = string(detail), when(first), when(last), when(decided)
 		out = append(out, q)
 		return err
 	})

@@ -166,10 +166,13 @@ func (a *applying) quarantine(ctx context.Context, put, release []syncer.Quarant
 		if err != nil {
 			return err
 		}
-		_, err = a.exec(ctx, `INSERT INTO quarantine (mailbox, side, validity, uid, reason, detail, first, last, tries, decision)
-			VALUES (?,?,?,?,?,?,?,?,?,?) ON CONFLICT (mailbox, side, validity, uid) DO UPDATE SET reason = excluded.reason,
-			detail = excluded.detail, first = excluded.first, last = excluded.last, tries = excluded.tries, decision = excluded.decision`,
-			mailbox, q.Side, q.Validity, q.UID, q.Reason, blob(q.Detail), stamp(q.First), stamp(q.Last), q.Tries, q.Decision)
+		_, err = a.exec(ctx, `INSERT INTO quarantine (mailbox, side, validity, uid, reason, detail, first, last, tries, decision, by, decided)
+			VALUES (?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (mailbox, side, validity, uid) DO UPDATE SET reason = excluded.reason,
+			detail = excluded.detail, first = excluded.first, last = excluded.last, tries = excluded.tries,
+			decision = CASE WHEN quarantine.decided > excluded.decided THEN quarantine.decision ELSE excluded.decision END,
+			by = CASE WHEN quarantine.decided > excluded.decided THEN quarantine.by ELSE excluded.by END,
+			decided = CASE WHEN quarantine.decided > excluded.decided THEN quarantine.decided ELSE excluded.decided END`,
+			mailbox, q.Side, q.Validity, q.UID, q.Reason, blob(q.Detail), stamp(q.First), stamp(q.Last), q.Tries, q.Decision, q.By, stamp(q.Decided))
 		if err != nil {
 			return err
 		}

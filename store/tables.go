@@ -66,7 +66,7 @@ func tables() []table {
 			b("old_name", "new_name", "old_mailboxid", "new_mailboxid", "special_use", "flags")), "id", "", true},
 		{"chunks", cols(n("mailbox", "low", "generation"), b("data")), "mailbox, low", "", false},
 		{"intents", cols(n("id", "mailbox", "side", "epoch", "validity", "uidnext", "created"), t("kind"), b("payload")), "id", "", true},
-		{"quarantine", cols(n("mailbox", "side", "validity", "uid", "first", "last", "tries"), t("reason", "decision"), b("detail")),
+		{"quarantine", cols(n("mailbox", "side", "validity", "uid", "first", "last", "tries", "decided"), t("reason", "decision", "by"), b("detail")),
 			"mailbox, side, validity, uid", "", false},
 		{"runs", cols(n("id", "began", "ended"), t("user"), b("summary", "error")), "id", "", true},
 		{"profiles", cols(n("side"), t("host"), b("text")), "side, host", "", false},

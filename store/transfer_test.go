@@ -205,7 +205,7 @@ func TestCheck(t *testing.T) {
 		return f
 	}
 	f := check()
-	same(t, []any{f.Schema, f.Rows["users"], f.Rows["intents"], f.Rows["chunks"]}, []any{2, int64(1), int64(1), int64(3)})
+	same(t, []any{f.Schema, f.Rows["users"], f.Rows["intents"], f.Rows["chunks"]}, []any{3, int64(1), int64(1), int64(3)})
 	before := len(f.Problems)
 	c := raw(t, path)
 	exec1(t, c, "DELETE FROM mailboxes")

@@ -146,6 +146,7 @@ func (p *pass) quarantine(ctx context.Context, j *job, rest []refusal) error {
 			}
 		}
 		q.Reason, q.Detail, q.Last, q.Tries = class(r.err), r.err.Error(), now, q.Tries+1
+		q.Decision = Undecided // it was tried, as somebody wished
 		list = append(list, q)
 	}
 	p.count(func(rep *Report) { rep.Quarantine = append(rep.Quarantine, list...) })
@@ -154,7 +155,12 @@ func (p *pass) quarantine(ctx context.Context, j *job, rest []refusal) error {
 		f.quar = slices.DeleteFunc(f.quar, func(x Quarantined) bool { return x.Side == q.Side && x.UID == q.UID })
 	}
 	f.quar = append(f.quar, list...)
-	_, err := p.write(ctx, Change{Quarantine: list})
+	for _, r := range rest {
+		if r.again != 0 { // its copy is gone, and there is no other: the pair would say that there is one
+			f.pairs.remove(r.again)
+		}
+	}
+	_, err := p.save(ctx, f, Change{Quarantine: list})
 	return err
 }
 

@@ -32,8 +32,10 @@ type faultyWorld struct {
 	want  []*letterRecord
 	subs  map[string]bool // by path
 	log   []string        // what people did
+	store *store.SQLite
 
 	keywords bool                  // OLD keeps them
+	lost     map[string]bool       // keywords that a pass has reported as refused by a side
 	doubt    [2]map[[2]uint32]bool // by side, UIDVALIDITY and UID of what waits for a person
 	used     map[string]bool       // paths that are not to be used again: a new folder of that name would be the old one, reset
 }
@@ -55,7 +57,7 @@ func (l *letterRecord) String() string {
 func newFaultyWorld(t testing.TB, old, new faulty.Product, seed uint64, change ...func(*syncer.Options)) *faultyWorld {
 	t.Helper()
 	w := &faultyWorld{hosts: [2]*faulty.Host{faulty.Start(t, old), faulty.Start(t, new)}, rnd: rand.New(rand.NewPCG(seed, 5)), subs: map[string]bool{},
-		keywords: old.Keywords, used: map[string]bool{}}
+		keywords: old.Keywords, used: map[string]bool{}, lost: map[string]bool{}}
 	var b [2]config.Backend
 	for side, h := range w.hosts {
 		b[side] = config.Backend{Hosts: []config.Host{{Name: fmt.Sprintf("host%d", side), IMAP: config.Endpoint{Protocol: config.IMAP, Host: "127.0.0.1", Port: h.Port()}}},
@@ -73,6 +75,7 @@ func newFaultyWorld(t testing.TB, old, new faulty.Product, seed uint64, change .
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.store = st
 	o := syncer.Options{Store: st, Owner: "test", Log: log, Settle: 5 * time.Millisecond, Grace: -1, Batch: 1 + w.rnd.IntN(8), Connections: 1 + w.rnd.IntN(3),
 		Now: func() time.Time { return time.Now().Add(time.Duration(w.clock.Load())) },
 		Open: func(ctx context.Context, side config.Side, user string) (*backend.Client, error) {
@@ -277,7 +280,13 @@ func (w *faultyWorld) use(path string) {
 
 // pass runs one pass, whatever becomes of it.
 func (w *faultyWorld) pass(t testing.TB) (*syncer.Report, error) {
-	return w.Run(t.Context(), "user", syncer.RunOptions{Deletes: true})
+	rep, err := w.Run(t.Context(), "user", syncer.RunOptions{Deletes: true})
+	if rep != nil {
+		for flag := range rep.Lost {
+			w.lost[flag] = flag[0] != '\\'
+		}
+	}
+	return rep, err
 }
 
 // settle runs passes without faults until two have nothing to complain of.
@@ -313,18 +322,19 @@ func (w *faultyWorld) content(side config.Side, keywords bool) (out, unsure []st
 		for _, m := range list {
 			if w.doubt[side][[2]uint32{m.Validity, m.UID}] {
 				if side == config.Old {
-					unsure = append(unsure, line(w.path(side, name), m.Flags, m.Date.Unix(), string(m.Body), keywords))
+					unsure = append(unsure, w.line(w.path(side, name), m.Flags, m.Date.Unix(), string(m.Body), keywords))
 				}
 				continue
 			}
-			out = append(out, line(w.path(side, name), m.Flags, m.Date.Unix(), string(m.Body), keywords))
+			out = append(out, w.line(w.path(side, name), m.Flags, m.Date.Unix(), string(m.Body), keywords))
 		}
 	}
 	slices.Sort(out)
 	return out, unsure
 }
 
-func line(path string, flags []string, date int64, body string, keywords bool) string {
+func (w *faultyWorld) line(path string, flags []string, date int64, body string, keywords bool) string {
+	flags = slices.DeleteFunc(slices.Clone(flags), func(f string) bool { return w.lost[f] })
 	if !keywords {
 		flags = slices.DeleteFunc(slices.Clone(flags), func(f string) bool { return f[0] != '\\' })
 	}
@@ -336,7 +346,7 @@ func (w *faultyWorld) check(t testing.TB, what string, keywords bool) {
 	t.Helper()
 	var want []string
 	for _, l := range w.want {
-		want = append(want, line(l.path, l.flags, l.date, l.body, keywords))
+		want = append(want, w.line(l.path, l.flags, l.date, l.body, keywords))
 	}
 	slices.Sort(want)
 	bad := false

@@ -92,7 +92,7 @@ func verifications() map[string]*Verification {
 	equal := &Verification{User: "anna@example.com", At: at, Took: 1234567890, Deep: true, Authority: "old", Messages: [2]int64{1203, 1203}, Compared: 1203, Hashed: 1203, Equal: true,
 		Folders: []FolderVerification{{Name: [2]string{"INBOX", "INBOX"}, Messages: [2]int64{1200, 1200}, Hashed: 1200},
 			{Name: [2]string{"INBOX.Entwürfe", "Drafts"}, Messages: [2]int64{3, 3}, Hashed: 3}}}
-	different := &Verification{User: hostile, At: at, Took: 95 * time.Second, Authority: "new", Messages: [2]int64{130, 128}, Compared: 127, Hashed: 40,
+	different := &Verification{User: hostile, At: at, Took: 95 * time.Second, Authority: "new", Messages: [2]int64{130, 128}, Compared: 127, Hashed: 40, Open: 1, Waived: 1,
 		Folders: []FolderVerification{
 			{Name: [2]string{"INBOX", "INBOX"}, Messages: [2]int64{100, 99}, Hashed: 20, Found: 1205, Differences: []Difference{
 				{Kind: "missing-new", UID: [2]uint32{17, 0}, Subject: hostile, MessageID: "<1@example.com>"},
@@ -103,8 +103,9 @@ func verifications() map[string]*Verification {
 				{Kind: "body", UID: [2]uint32{9, 10}, Subject: "Contract", Old: "1200 bytes, SHA-256 0011223344556677", New: "1203 bytes, SHA-256 8899aabbccddeeff"},
 				{Kind: "subscription", Old: "subscribed", New: "not subscribed"}}},
 			{Name: [2]string{hostile + strings.Repeat(" long", 20), ""}, Messages: [2]int64{5, 0}, Found: 1, Differences: []Difference{{Kind: "folder", Why: "the folder is not on NEW"}}},
-			{Name: [2]string{"仕事", "仕事"}, Messages: [2]int64{25, 24}, Hashed: 20, Explained: []Difference{
-				{Kind: "missing-new", UID: [2]uint32{2, 0}, Subject: "A film", Why: "in quarantine (too-big): NO [TOOBIG] " + hostile},
+			{Name: [2]string{"仕事", "仕事"}, Messages: [2]int64{25, 24}, Hashed: 20, Waived: 1, Open: []Difference{
+				{Kind: "missing-new", UID: [2]uint32{2, 0}, Subject: "A film", Why: "in quarantine (too-big): NO [TOOBIG] " + hostile}}, Explained: []Difference{
+				{Kind: "missing-new", UID: [2]uint32{1, 0}, Subject: "A longer film", Why: aboutWaiver(Quarantined{Reason: "too-big", Detail: "NO [TOOBIG] " + hostile, By: "cli: " + hostile, Decided: at})},
 				{Kind: "flags", UID: [2]uint32{3, 4}, Subject: "Label", Old: `\Seen Label`, New: `\Seen`, Why: "the other side does not keep Label"}}},
 			{Name: [2]string{"INBOX.Private", ""}, Explained: []Difference{{Kind: "folder", Why: "A rule leaves it out."}}},
 		}}
@@ -149,7 +150,7 @@ func checkPage(t *testing.T, name string, page []byte) {
 			if len(open) > 0 {
 				t.Errorf("%s: %q are never closed", name, open)
 			}
-			for _, s := range []string{"alert(\"1\")", "SHA-256 0011223344556677", "Explained in 仕事", "1198 more, which are not listed"} {
+			for _, s := range []string{"alert(\"1\")", "SHA-256 0011223344556677", "Explained in 仕事", "1198 more, which are not listed", "Waiting for a decision in 仕事"} {
 				if strings.Contains(name, "different") && !strings.Contains(shown, s) {
 					t.Errorf("%s does not show %q", name, s)
 				}

@@ -325,7 +325,7 @@ func (p *pass) barred(f *folder, side config.Side, snap []merge.Entry) map[uint3
 		}
 		if !p.retry(q) {
 			out[q.UID] = true
-			p.report.Quarantine = append(p.report.Quarantine, q)
+			p.report.aside(q)
 		}
 		return false
 	})

@@ -480,7 +480,7 @@ func (p *pass) finish(ctx context.Context, err error) (*Report, error) {
 	for _, f := range p.folders {
 		p.report.Pairs += f.box.Pairs
 		if !f.work.merged { // nothing was looked at: what stood in quarantine still does
-			p.report.Quarantine = append(p.report.Quarantine, f.quar...)
+			p.report.aside(f.quar...)
 		}
 	}
 	slices.SortFunc(p.report.Errors, func(a, b FolderError) int { return strings.Compare(a.Folder, b.Folder) })

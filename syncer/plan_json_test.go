@@ -86,6 +86,7 @@ func TestVerificationRoundTrip(t *testing.T) {
 	folder := rapid.Custom(func(t *rapid.T) FolderVerification {
 		return FolderVerification{Name: pairOf(rapid.String()).Draw(t, "name"), Messages: pairOf(rapid.Int64()).Draw(t, "messages"),
 			Hashed: rapid.Int64().Draw(t, "hashed"), Found: rapid.Int64().Draw(t, "found"),
+			Open: rapid.SliceOfN(difference, 1, 3).Draw(t, "open"), Waived: rapid.Int64().Draw(t, "waived"),
 			Differences: rapid.SliceOfN(difference, 1, 3).Draw(t, "differences"), Explained: rapid.SliceOfN(difference, 1, 3).Draw(t, "explained")}
 	})
 	rapid.Check(t, func(t *rapid.T) {

@@ -226,8 +226,9 @@ func (p *pass) numberAnew(ctx context.Context, n numbered, to map[uint32]uint32,
 		q.UID[n.side] = uid
 		f.pairs.put(q)
 	}
+	c := f.requarantine(n.side, to, validity)
 	f.box.Validity[n.side], f.box.Cursor[n.side] = validity, Cursor{}
-	_, err := p.save(ctx, f, Change{})
+	_, err := p.save(ctx, f, c)
 	f.unload()
 	return err
 }

@@ -70,10 +70,13 @@ func (p *pass) due(f *folder, side config.Side) bool {
 
 // retry tells whether a message in quarantine is tried again in this pass: less and less often.
 func (p *pass) retry(q Quarantined) bool {
-	if q.Decision != "" || q.Reason == reasonReset || q.Reason == reasonVanished {
+	switch {
+	case q.Decision == Retry:
+		return true
+	case q.Decision == Waived, asks(q.Reason):
 		return false
 	}
-	return p.s.o.Now().Sub(q.Last) >= min(time.Minute<<min(q.Tries, 12), 24*time.Hour)
+	return !p.s.o.Now().Before(nextTry(q))
 }
 
 // scan looks at both sides of all folders in which anything may have changed.

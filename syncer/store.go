@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"mailgate/config"
+	"mailgate/op"
 )
 
 // Errors of a Store, besides those of the disk (op.ErrUnavailable).
@@ -35,6 +36,10 @@ type Store interface {
 	Intents(ctx context.Context, user string) ([]Intent, error)
 	// Quarantine lists a user's, by mailbox, side and UID.
 	Quarantine(ctx context.Context, user string) ([]Quarantined, error)
+	// Decide writes Decision, By and Decided of messages in quarantine, whoever owns the account, with the events of the history,
+	// all or nothing; those that are in quarantine no more are left out. It returns how many were there. A pass that has read
+	// the messages before does not undo it: Apply keeps a later decision than that of what it is given.
+	Decide(ctx context.Context, user string, list []Quarantined, events ...op.Event) (int, error)
 	// Apply writes a change, all or nothing. ErrFenced when the token is not the present one; ErrStale by Chunk.Generation.
 	// It returns the IDs given to new mailboxes and new intents, in order.
 	Apply(ctx context.Context, c Change) (Applied, error)
@@ -117,8 +122,19 @@ type Quarantined struct {
 	Detail      string // what the server said
 	First, Last time.Time
 	Tries       int
-	Decision    string // "", "waived"
+	Decision    Decision
+	By          string    // who decided last
+	Decided     time.Time // when; zero where nobody has
 }
+
+// Decision is what a person has said of a message in quarantine.
+type Decision string
+
+const (
+	Undecided Decision = ""       // it waits, and is tried again from time to time where its reason allows that
+	Retry     Decision = "retry"  // it is wanted: the next pass tries it, whatever its reason
+	Waived    Decision = "waived" // it need not be carried: no pass copies or deletes it
+)
 
 // Change is one write.
 type Change struct {

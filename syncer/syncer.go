@@ -75,6 +75,7 @@ type Report struct {
 	Held       []Held           `json:"held,omitempty"`       // deletes that wait for a person
 	Lost       map[string]int64 `json:"lost_flags,omitempty"` // flags that the other side cannot keep -> messages
 	Quarantine []Quarantined    `json:"quarantine,omitempty"`
+	Waived     []Quarantined    `json:"waived,omitempty"` // in quarantine too, and no obstacle: a person has said so
 	Errors     []FolderError    `json:"errors,omitempty"` // folders that could not be done; the others were
 }
 

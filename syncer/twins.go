@@ -46,7 +46,7 @@ func (p *pass) twinsOf(ctx context.Context, f *folder, snap *[2][]merge.Entry, i
 	}
 	var fresh []uint32
 	for _, e := range snap[side] {
-		if e.UID >= in.UIDNext && !paired[e.UID] {
+		if e.UID >= in.UIDNext && !paired[e.UID] && !f.decided(side, e.UID) {
 			fresh = append(fresh, e.UID)
 		}
 	}

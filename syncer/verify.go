@@ -20,7 +20,9 @@ type Verification struct {
 	Messages  [2]int64             `json:"messages"`
 	Compared  int64                `json:"compared"` // pairs
 	Hashed    int64                `json:"hashed"`
-	Equal     bool                 `json:"equal"`
+	Equal     bool                 `json:"equal"`  // no difference, and nothing open in quarantine
+	Open      int64                `json:"open"`   // in quarantine, and waiting for a person or the next try
+	Waived    int64                `json:"waived"` // in quarantine, and no obstacle: a person has said so
 }
 
 // FolderVerification is one folder of it.
@@ -30,7 +32,9 @@ type FolderVerification struct {
 	Hashed      int64        `json:"hashed"`
 	Found       int64        `json:"found"` // differences in all; no more than 1000 are listed
 	Differences []Difference `json:"differences,omitempty"`
-	Explained   []Difference `json:"explained,omitempty"` // known and accepted: quarantine, flags that a side cannot keep
+	Open        []Difference `json:"open,omitempty"`      // what waits in quarantine
+	Waived      int64        `json:"waived"`              // of Explained, what a person has waived
+	Explained   []Difference `json:"explained,omitempty"` // known and accepted: what is waived, flags that a side cannot keep
 
 	compared int64
 }

@@ -102,7 +102,9 @@ func (v *verifier) run(ctx context.Context) error {
 		}
 		v.out.Compared += r.compared
 		v.out.Hashed += r.Hashed
-		if len(r.Differences) > 0 {
+		v.out.Open += int64(len(r.Open))
+		v.out.Waived += r.Waived
+		if len(r.Differences)+len(r.Open) > 0 {
 			v.out.Equal = false
 		}
 	}
@@ -160,7 +162,7 @@ func (v *verifier) folder(ctx context.Context, f *folder) (*FolderVerification, 
 // reset takes back what an attempt has found whose connection broke.
 func (r *FolderVerification) reset() {
 	r.Differences = slices.DeleteFunc(r.Differences, func(d Difference) bool { return d.Kind != "subscription" })
-	r.Explained, r.Hashed, r.compared, r.Found = nil, 0, 0, int64(len(r.Differences))
+	r.Open, r.Waived, r.Explained, r.Hashed, r.compared, r.Found = nil, 0, nil, 0, 0, int64(len(r.Differences))
 }
 
 func subscribed(on bool) string {
@@ -314,8 +316,14 @@ func (r *FolderVerification) missing(f *folder, x [2]facts) {
 	}
 	for _, q := range f.quar {
 		if q.Side == config.Side(side) && q.UID == x[side].uid && q.Validity == f.opened[side].Validity {
+			if q.Decision == Waived {
+				d.Why = aboutWaiver(q)
+				r.Waived++
+				r.Explained = append(r.Explained, d)
+				return
+			}
 			d.Why = "in quarantine (" + q.Reason + "): " + q.Detail
-			r.Explained = append(r.Explained, d)
+			r.Open = append(r.Open, d)
 			return
 		}
 	}
@@ -501,7 +509,7 @@ func (l *loose) end() {
 func (v *verifier) name(ctx context.Context, r *FolderVerification, conns [2]*backend.Client) error {
 	for side, c := range conns {
 		at := map[uint32][]*Difference{}
-		for _, list := range [][]Difference{r.Differences, r.Explained} {
+		for _, list := range [][]Difference{r.Differences, r.Open, r.Explained} {
 			for i := range list {
 				d := &list[i]
 				if d.UID[side] != 0 && (side == 0 || d.UID[0] == 0) {

@@ -15,6 +15,23 @@ import (
 
 // subjectAndID reads two fields for people: decoded, in one line, without control characters.
 func subjectAndID(header []byte) (subject, id string) {
+	values := fieldsOf(header)
+	return decoded(values["subject"]), oneLine(values["message-id"], 200)
+}
+
+// fromOf reads the sender for people.
+func fromOf(header []byte) string { return decoded(fieldsOf(header)["from"]) }
+
+// decoded is a field's text as people read it (RFC 2047).
+func decoded(text string) string {
+	if s, err := new(mime.WordDecoder).DecodeHeader(text); err == nil {
+		text = s
+	}
+	return oneLine(text, 200)
+}
+
+// fieldsOf reads the fields of a header, unfolded, by their names in lower case; the first of several counts.
+func fieldsOf(header []byte) map[string]string {
 	var name string
 	values := map[string]string{}
 	for line := range bytes.Lines(header) {
@@ -30,11 +47,7 @@ func subjectAndID(header []byte) (subject, id string) {
 			values[name] = strings.TrimSpace(after)
 		}
 	}
-	subject = values["subject"]
-	if s, err := new(mime.WordDecoder).DecodeHeader(subject); err == nil {
-		subject = s
-	}
-	return oneLine(subject, 200), oneLine(values["message-id"], 200)
+	return values
 }
 
 // oneLine makes text safe to print.
@@ -63,10 +76,22 @@ func (v *Verification) Verdict() string {
 		how += ", a sample"
 	}
 	if v.Equal {
-		return fmt.Sprintf("Everything is there: %d messages in %d folders are the same on both sides (%s).", v.Compared, len(v.Folders), how)
+		but := ""
+		if v.Waived > 0 {
+			but = " but for what is waived (" + messageCount(int(v.Waived)) + ")"
+		}
+		return fmt.Sprintf("Everything is there%s: %d messages in %d folders are the same on both sides (%s).", but, v.Compared, len(v.Folders), how)
 	}
 	n := v.Different()
-	return fmt.Sprintf("%d differences were found in %d folders; %d messages are on both sides (%s).", n, len(v.Folders), v.Compared, how)
+	if n == 0 {
+		return fmt.Sprintf("%s in quarantine for a decision; else everything is there: %d messages in %d folders are the same on both sides (%s).",
+			messagesWait(int(v.Open)), v.Compared, len(v.Folders), how)
+	}
+	waits := ""
+	if v.Open > 0 {
+		waits = messagesWait(int(v.Open)) + " in quarantine; "
+	}
+	return fmt.Sprintf("%d differences were found in %d folders; %s%d messages are on both sides (%s).", n, len(v.Folders), waits, v.Compared, how)
 }
 
 // Different is how many differences were found in all.
@@ -137,19 +162,18 @@ func (d Difference) Message() string {
 // WriteTable writes the verification for people.
 func (v *Verification) WriteTable(w io.Writer) error {
 	fmt.Fprintf(w, "%s: %s\n\n", oneLine(v.User, 200), v.Verdict())
-	rows := [][]string{{"FOLDER", "OLD", "NEW", "HASHED", "DIFFERENCES", "EXPLAINED"}}
+	rows := [][]string{{"FOLDER", "OLD", "NEW", "HASHED", "DIFFERENCES", "OPEN", "WAIVED", "EXPLAINED"}}
 	for _, f := range v.Folders {
-		rows = append(rows, []string{f.Title(), fmt.Sprint(f.Messages[0]), fmt.Sprint(f.Messages[1]), fmt.Sprint(f.Hashed), fmt.Sprint(f.Count()), fmt.Sprint(len(f.Explained))})
+		rows = append(rows, []string{f.Title(), fmt.Sprint(f.Messages[0]), fmt.Sprint(f.Messages[1]), fmt.Sprint(f.Hashed), fmt.Sprint(f.Count()),
+			fmt.Sprint(len(f.Open)), fmt.Sprint(f.Waived), fmt.Sprint(len(f.Explained))})
 	}
-	rows = append(rows, []string{"all", fmt.Sprint(v.Messages[0]), fmt.Sprint(v.Messages[1]), fmt.Sprint(v.Hashed), fmt.Sprint(v.Different()), fmt.Sprint(v.Explained())})
+	rows = append(rows, []string{"all", fmt.Sprint(v.Messages[0]), fmt.Sprint(v.Messages[1]), fmt.Sprint(v.Hashed), fmt.Sprint(v.Different()),
+		fmt.Sprint(v.Open), fmt.Sprint(v.Waived), fmt.Sprint(v.Explained())})
 	writeRows(w, rows)
 	for _, f := range v.Folders {
-		for i, list := range [][]Difference{f.Differences, f.Explained} {
+		for i, list := range [][]Difference{f.Differences, f.Open, f.Explained} {
 			for _, d := range list {
-				what := "DIFFERENT"
-				if i == 1 {
-					what = "explained"
-				}
+				what := []string{"DIFFERENT", "OPEN     ", "explained"}[i]
 				fmt.Fprintf(w, "\n%s  %s: %s", what, f.Title(), d.Sentence())
 				if m := d.Message(); m != "" {
 					fmt.Fprintf(w, "\n           %s", m)
@@ -159,6 +183,9 @@ func (v *Verification) WriteTable(w io.Writer) error {
 		if n := f.More(); n > 0 {
 			fmt.Fprintf(w, "\nDIFFERENT  %s: %d more, which are not listed", f.Title(), n)
 		}
+	}
+	if v.Open > 0 {
+		fmt.Fprintf(w, "\n\nWhat is open waits in quarantine: mailgate quarantine list %s", oneLine(v.User, 200))
 	}
 	_, err := fmt.Fprintf(w, "\n\nChecked %s in %s.\n", v.At.Format("2006-01-02 15:04:05 MST"), v.Took.Round(time.Millisecond))
 	return err

@@ -35,6 +35,12 @@ func scriptDeliver(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
+func scriptLimit(ts *testscript.TestScript, _ bool, args []string) {
+	n, err := strconv.ParseInt(args[1], 10, 64)
+	ts.Check(err)
+	scriptOf(ts).hosts[map[string]int{"old": 0, "new": 1}[args[0]]].Limit(n)
+}
+
 func scriptStart(ts *testscript.TestScript, _ bool, args []string) {
 	c := &child{done: make(chan struct{})}
 	c.cmd = exec.Command(os.Args[0], append([]string{"-c", ts.MkAbs("mailgate.yaml")}, args[1:]...)...)

@@ -26,6 +26,7 @@ import (
 //	busy USER              a session in the middle of an APPEND, which no flip may cut, until idle
 //	login USER             a session that waits between commands
 //	deliver SIDE USER N    puts N messages into an INBOX
+//	limit SIDE N           makes a host refuse APPENDs of more bytes than N; 0 takes all
 //	block, unblock         what OLD says stands still, and goes on
 //	start NAME ARGS...     runs a verb as a process of its own
 //	interrupt NAME         sends it SIGINT
@@ -36,7 +37,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{Dir: "testdata", Setup: scriptSetup, Cmds: map[string]func(*testscript.TestScript, bool, []string){
 		"mailgate": scriptMailgate, "serve": scriptServe, "stop": func(ts *testscript.TestScript, _ bool, _ []string) { scriptOf(ts).stop() },
 		"busy": scriptBusy, "idle": scriptIdle, "login": scriptLogin,
-		"deliver": scriptDeliver, "block": func(ts *testscript.TestScript, _ bool, _ []string) { scriptOf(ts).relay.block() },
+		"deliver": scriptDeliver, "limit": scriptLimit, "block": func(ts *testscript.TestScript, _ bool, _ []string) { scriptOf(ts).relay.block() },
 		"unblock": func(ts *testscript.TestScript, _ bool, _ []string) { scriptOf(ts).relay.unblock() },
 		"start":   scriptStart, "end": scriptEnd, "until": scriptUntil,
 		"interrupt": func(ts *testscript.TestScript, _ bool, args []string) { scriptSignal(ts, args[0], syscall.SIGINT) },

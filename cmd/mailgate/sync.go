@@ -23,11 +23,12 @@ type syncing struct {
 	g        *gateway
 	accounts *accounts
 
-	mu      sync.Mutex
-	passes  map[string]*underway // by user
-	moving  map[string]int       // by user: flips that keep passes out
-	closing bool
-	wg      sync.WaitGroup
+	mu       sync.Mutex
+	passes   map[string]*underway // by user
+	moving   map[string]int       // by user: flips that keep passes out
+	closing  bool
+	visitors map[*visitor]bool
+	wg       sync.WaitGroup
 }
 
 func newSyncing(g *gateway, d *backend.Dialer) *syncing {
@@ -70,13 +71,15 @@ func (s *syncing) route(ctx context.Context, user string) (config.Side, int64, e
 	return r.Side, r.Epoch, nil
 }
 
-// Sync implements admin.Syncing: verb is "plan", "run", "verify" or "probe". progress is called often.
+// Sync implements admin.Syncing: verb is "plan", "run", "verify", "probe" or "quarantine". progress is called often.
 func (s *syncing) Sync(ctx context.Context, verb string, form url.Values, progress func(any)) (any, error) {
 	y := s.syncer()
 	defer y.Close()
 	switch verb {
 	case "probe":
 		return s.probe(ctx, y, form["user"])
+	case "quarantine":
+		return s.quarantine(ctx, y, form)
 	case "plan", "run", "verify":
 	default:
 		return nil, exitError{exitUsage, fmt.Errorf("unknown sync verb %q", verb)}

@@ -124,6 +124,9 @@ func (s *syncing) close() {
 	for _, u := range s.passes {
 		u.cancel(errClosing)
 	}
+	for v := range s.visitors {
+		v.cancel(errClosing)
+	}
 	s.mu.Unlock()
 	s.wg.Wait()
 }

@@ -69,6 +69,7 @@ func (p *program) verifyCommand() *cobra.Command {
 	c := &cobra.Command{Use: "verify USER...", Short: "Compare both sides, message by message",
 		Long: "Compare a user's mailboxes on both sides: every message's presence, flags, size and date; the contents of a sample, or of all\n" +
 			"with --deep, byte for byte. Each difference is named. Nothing is written.\n" +
+			"What waits in quarantine is a difference until somebody has waived it; what is waived is named as explained.\n" +
 			"Exit codes: 0 equal, 2 there are differences, 6 could not compare, 3 refused: for want of a login, or because a pass or a flip\n" +
 			"of the user is under way, 64 usage." + whoHelp,
 		Example: "  mailgate verify alice@example.com --deep --html alice.html", RunE: p.verify}
@@ -264,6 +265,12 @@ func printReport(w io.Writer, r *syncer.Report) {
 	for _, q := range r.Quarantine {
 		fmt.Fprintf(w, "SET ASIDE  UID %d on %s (%s): %s\n", q.UID, strings.ToUpper(q.Side.String()), q.Reason, q.Detail)
 	}
+	if len(r.Quarantine) > 0 {
+		fmt.Fprintf(w, "what is set aside, and what to do: mailgate quarantine list %s\n", r.User)
+	}
+	if n := len(r.Waived); n > 0 {
+		fmt.Fprintf(w, "not carried, as somebody has waived it: %d messages (mailgate quarantine list %s)\n", n, r.User)
+	}
 	for _, e := range r.Errors {
 		fmt.Fprintf(w, "NOT DONE   %s: %s\n", e.Folder, strings.ReplaceAll(e.Error, "\n", "; "))
 	}
@@ -295,7 +302,10 @@ func (p *program) verify(c *cobra.Command, args []string) error {
 		if err == nil && page != "" {
 			err = writePage(page, &v)
 		}
-		if err == nil && !v.Equal {
+		switch {
+		case err == nil && !v.Equal && v.Different() == 0:
+			return exitError{exitDifference, fmt.Errorf("%d messages wait in quarantine: mailgate quarantine list %s", v.Open, v.User)}
+		case err == nil && !v.Equal:
 			return exitError{exitDifference, errors.New("the sides differ")}
 		}
 		return err

@@ -53,6 +53,7 @@ type Account struct {
 	subs     map[string]bool
 	validity uint32
 	ids      int
+	limit    int           // bytes of the largest message that APPEND takes; 0 means any
 	changed  chan struct{} // closed at each change, for IDLE
 }
 
@@ -68,6 +69,13 @@ func (a *Account) Name(levels ...string) string {
 		return "INBOX"
 	}
 	return a.product.Prefix + strings.Join(levels, a.product.Separator)
+}
+
+// Limit makes APPEND refuse messages of more bytes than that; 0 takes all. Deliveries are not bound by it.
+func (a *Account) Limit(bytes int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.limit = bytes
 }
 
 // Renumbers tells whether RENAME gives a mailbox a new UIDVALIDITY.

@@ -46,6 +46,9 @@ func (s *session) append(c *command) answer {
 			return bad
 		}
 		x.body, rest = []byte(rest[0].s), rest[1:]
+		if s.a.limit > 0 && len(x.body) > s.a.limit {
+			return "NO [TOOBIG] message too large"
+		}
 		list = append(list, x)
 	}
 	if len(list) > 1 && !s.has("MULTIAPPEND") {

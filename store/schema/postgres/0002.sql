@@ -1,0 +1,3 @@
+-- Who decided about a message in quarantine, and when.
+ALTER TABLE quarantine ADD COLUMN decided BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE quarantine ADD COLUMN by TEXT COLLATE "C" NOT NULL DEFAULT '';
