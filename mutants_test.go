@@ -148,7 +148,7 @@ func (m mutant) overlay(t *testing.T) string {
 
 // goTest runs one test, built as this one is, so that all but what depends on the mutated file is built already.
 func goTest(overlay, pkg, name string) (string, error) {
-	args := []string{"test", "-count=1", "-failfast", "-vet=off", "-timeout=60s", "-overlay", overlay, "-run", "^" + strings.ReplaceAll(name, "/", "$/^") + "$"}
+	args := []string{"test", "-count=1", "-failfast", "-vet=off", "-timeout=5m", "-overlay", overlay, "-run", "^" + strings.ReplaceAll(name, "/", "$/^") + "$"}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {
 			if s.Key == "-race" && s.Value == "true" {
