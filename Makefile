@@ -12,7 +12,7 @@ setup: ## real mail servers and clients for the tests
 	scripts/setup.sh
 
 test: setup ## every test
-	MAILGATE_REQUIRE_LAB=1 $(GO) test -race -timeout 20m ./...
+	MAILGATE_REQUIRE_LAB=1 $(GO) test -race -timeout 30m ./...
 
 bench: build ## against nginx, Dovecot and a bare relay, ten minutes; ROUNDS=1 takes two
 	scripts/setup.sh bench

@@ -230,19 +230,29 @@ func (p *pass) list(ctx context.Context) error {
 // statusItems are what a change of a mailbox shows in.
 var statusItems = []string{"MESSAGES", "UIDNEXT", "UIDVALIDITY", "UNSEEN", "HIGHESTMODSEQ"} //nolint:gochecknoglobals // a constant
 
-func (p *pass) listSide(ctx context.Context, side config.Side) (err error) {
-	c, err := p.pools[side].get(ctx, "")
-	if err != nil {
-		return err
-	}
-	defer func() {
+// listSide learns what a side holds. A connection that breaks is replaced.
+func (p *pass) listSide(ctx context.Context, side config.Side) error {
+	for tries := 1; ; tries++ {
+		c, err := p.pools[side].get(ctx, "")
 		if err != nil {
-			p.pools[side].drop(c)
-			err = &SideError{side, err}
-			return
+			return err
 		}
-		p.pools[side].put(c)
-	}()
+		if err = p.listOn(ctx, side, c); err == nil {
+			p.pools[side].put(c)
+			return nil
+		}
+		broken := c.Err() != nil
+		p.pools[side].drop(c)
+		if !broken || tries >= attempts || ctx.Err() != nil {
+			return &SideError{side, err}
+		}
+		if err := pause(ctx, tries); err != nil {
+			return err
+		}
+	}
+}
+
+func (p *pass) listOn(ctx context.Context, side config.Side, c *backend.Client) (err error) {
 	out := SideFolders{Subscribed: map[string]bool{}}
 	var wg sync.WaitGroup
 	var nsErr, subErr error

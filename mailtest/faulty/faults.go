@@ -48,8 +48,11 @@ type Faults struct {
 	Wait  time.Duration // how late Late and Slow are, at most; how late the answer of the one command of Only is that is Half
 	Only  string        // the one command that fails, with its first argument, such as "SELECT Work"; "" means any
 
-	rnd *rand.Rand
-	Hit [kinds]int // how often each kind happened; read it when the host is Sound
+	Times int // how many, at most; 0 means without end
+
+	rnd  *rand.Rand
+	done int
+	Hit  [kinds]int // how often each kind happened; read it when the host is Sound
 }
 
 // fault is what happens to one command.
@@ -67,7 +70,7 @@ var writes = map[string]bool{"APPEND": true, "UID STORE": true, "STORE": true, "
 	"CREATE": true, "DELETE": true, "RENAME": true, "SUBSCRIBE": true, "UNSUBSCRIBE": true}
 
 func (f *Faults) hit() (Kind, bool) {
-	if f == nil || len(f.Kinds) == 0 {
+	if f == nil || len(f.Kinds) == 0 || f.Times > 0 && f.done >= f.Times {
 		return None, false
 	}
 	if f.rnd == nil {
@@ -76,6 +79,7 @@ func (f *Faults) hit() (Kind, bool) {
 	if f.rnd.Float64() >= f.Rate {
 		return None, false
 	}
+	f.done++
 	return f.Kinds[f.rnd.IntN(len(f.Kinds))], true
 }
 
