@@ -21,8 +21,10 @@ func (c *Client) Namespace(ctx context.Context) (Namespaces, error) {
 			sep = e.Separator
 			return nil
 		}}
-		err := c.start(x, `LIST "" ""`).Wait(ctx)
-		return Namespaces{Personal: []Namespace{{Separator: sep}}}, err
+		if err := c.start(x, `LIST "" ""`).Wait(ctx); err != nil { // the reader may still be writing what it found
+			return Namespaces{}, err
+		}
+		return Namespaces{Personal: []Namespace{{Separator: sep}}}, nil
 	}
 	var got Namespaces
 	x := &Command{name: "NAMESPACE"}
@@ -40,8 +42,10 @@ func (c *Client) Namespace(ctx context.Context) (Namespaces, error) {
 		}
 		return true, c.r.SkipLine()
 	}
-	err := c.start(x, "NAMESPACE").Wait(ctx)
-	return got, err
+	if err := c.start(x, "NAMESPACE").Wait(ctx); err != nil {
+		return Namespaces{}, err
+	}
+	return got, nil
 }
 
 // namespaces takes NIL, or a list of (prefix separator extensions).
@@ -150,8 +154,10 @@ func (c *Client) ID(ctx context.Context, pairs ...string) (map[string]string, er
 		}
 	}
 	if len(pairs) == 0 {
-		err := c.start(x, "ID NIL").Wait(ctx)
-		return got, err
+		if err := c.start(x, "ID NIL").Wait(ctx); err != nil {
+			return nil, err
+		}
+		return got, nil
 	}
 	args := make([]string, len(pairs))
 	for i, p := range pairs {
@@ -161,8 +167,10 @@ func (c *Client) ID(ctx context.Context, pairs ...string) (map[string]string, er
 		}
 		args[i] = q
 	}
-	err := c.start(x, "ID", "("+strings.Join(args, " ")+")").Wait(ctx)
-	return got, err
+	if err := c.start(x, "ID", "("+strings.Join(args, " ")+")").Wait(ctx); err != nil {
+		return nil, err
+	}
+	return got, nil
 }
 
 // Quota asks for the tightest limits of a mailbox (RFC 9208); false where the server has none.
@@ -209,8 +217,10 @@ func (c *Client) Quota(ctx context.Context, name string) (Quota, bool, error) {
 		}
 		return true, c.r.SkipLine()
 	}
-	err := c.start(x, "GETQUOTAROOT", str(name)).Wait(ctx)
-	return q, found, err
+	if err := c.start(x, "GETQUOTAROOT", str(name)).Wait(ctx); err != nil {
+		return Quota{}, false, err
+	}
+	return q, found, nil
 }
 
 // ErrNoNotify means that the server has no NOTIFY.

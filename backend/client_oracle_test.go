@@ -215,7 +215,7 @@ func TestOracleIdle(t *testing.T) {
 	if _, err := c.Select("INBOX", SelectOptions{}).Result(ctx(t)); err != nil {
 		t.Fatal(err)
 	}
-	heard := make(chan string, 10)
+	heard := make(chan string, 100)
 	c.SetUntagged(Untagged{Exists: func(n uint32) { heard <- fmt.Sprint("exists ", n) }, Expunge: func(n uint32) { heard <- fmt.Sprint("expunge ", n) },
 		Fetch: func(m *Message) { heard <- fmt.Sprintf("fetch %d %s", m.Seq, strings.ToLower(string(m.Flags))) }})
 	idle, stop := context.WithCancel(ctx(t))
@@ -223,16 +223,18 @@ func TestOracleIdle(t *testing.T) {
 	go func() { ended <- c.Idle(idle) }()
 	_, err := o.Select("INBOX", nil).Wait()
 	o.must(err)
-	for range 2 {
+	appended := func() {
 		a := o.Append("INBOX", 5, nil)
 		_, _ = io.WriteString(a, "a\r\n\r\n")
 		o.must(a.Close())
 		_, err := a.Wait()
 		o.must(err)
 	}
-	o.must(o.Store(imap.SeqSetNum(2), &imap.StoreFlags{Op: imap.StoreFlagsAdd, Flags: []imap.Flag{imap.FlagDeleted}, Silent: true}, nil).Close())
-	o.must(o.Expunge().Close())
-	for _, want := range []string{"exists 1", "exists 2", "fetch 2 \\deleted", "expunge 2"} {
+	marked := func(n uint32, flag imap.Flag) {
+		o.must(o.Store(imap.SeqSetNum(n), &imap.StoreFlags{Op: imap.StoreFlagsAdd, Flags: []imap.Flag{flag}, Silent: true}, nil).Close())
+	}
+	expect := func(want string) {
+		t.Helper()
 		select {
 		case got := <-heard:
 			if got != want {
@@ -241,6 +243,39 @@ func TestOracleIdle(t *testing.T) {
 		case <-time.After(5 * time.Second):
 			t.Fatalf("%q was not heard", want)
 		}
+	}
+	// The server tells nothing of what happened between its "+ idling" and its listening, until something more happens.
+	appended()
+	for awake := false; !awake; {
+		select {
+		case got := <-heard:
+			if awake = true; got != "exists 1" {
+				t.Errorf("%q, want \"exists 1\"", got)
+			}
+		case <-time.After(50 * time.Millisecond):
+			if idle.Err() != nil {
+				t.Fatal("nothing was heard")
+			}
+			marked(1, imap.FlagSeen)
+		}
+	}
+	marked(1, imap.FlagAnswered)
+	for got := ""; !strings.Contains(got, "answered"); {
+		select {
+		case got = <-heard:
+			if !strings.HasPrefix(got, "fetch 1 \\seen") && !strings.HasPrefix(got, "fetch 1 \\answered") {
+				t.Errorf("%q, want flags of message 1", got)
+			}
+		case <-time.After(5 * time.Second):
+			t.Fatal("flags of message 1 were not heard")
+		}
+	}
+	appended()
+	appended()
+	marked(3, imap.FlagDeleted)
+	o.must(o.Expunge().Close())
+	for _, want := range []string{"exists 2", "exists 3", "fetch 3 \\deleted", "expunge 3"} {
+		expect(want)
 	}
 	stop()
 	if err := <-ended; err != nil {

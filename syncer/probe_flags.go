@@ -2,7 +2,6 @@ package syncer
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -134,7 +133,8 @@ func (r *prober) keywordLimit(ctx context.Context, box string, uid uint32, store
 // a server that counts anew is found out even where both names have one UIDVALIDITY.
 func (r *prober) rename(ctx context.Context) error {
 	from, to := r.box+"-before", r.box+"-after"
-	look := func(c *backend.Client, name string) (validity uint32, uids []uint32, err error) {
+	look := func(c *backend.Client, name string) (uint32, []uint32, error) {
+		var uids []uint32
 		s, err := c.Select(name, backend.SelectOptions{ReadOnly: true}).Result(ctx)
 		if err != nil {
 			return 0, nil, err
@@ -143,8 +143,11 @@ func (r *prober) rename(ctx context.Context) error {
 			uids = append(uids, m.UID)
 			return nil
 		}}).Wait(ctx)
+		if err != nil {
+			return 0, nil, err
+		}
 		slices.Sort(uids)
-		return s.Validity, slices.Compact(uids), errors.Join(err, c.Unselect().Wait(ctx))
+		return s.Validity, slices.Compact(uids), c.Unselect().Wait(ctx)
 	}
 	same := false
 	refused, err := r.try(ctx, "RENAME", func(c *backend.Client) error {

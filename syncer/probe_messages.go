@@ -55,8 +55,9 @@ func append1(ctx context.Context, c *backend.Client, box string, m specimen) (ui
 }
 
 // fetch1 reads a message of the mailbox that is selected.
-func fetch1(ctx context.Context, c *backend.Client, uid uint32) (s sighting, err error) {
-	err = c.Fetch(strconv.FormatUint(uint64(uid), 10), backend.FetchOptions{
+func fetch1(ctx context.Context, c *backend.Client, uid uint32) (sighting, error) {
+	var s sighting
+	err := c.Fetch(strconv.FormatUint(uint64(uid), 10), backend.FetchOptions{
 		Items: []string{"FLAGS", "INTERNALDATE", "RFC822.SIZE", "BODY.PEEK[]"},
 		Message: func(m *backend.Message) error {
 			if m.UID != uid {
@@ -79,7 +80,10 @@ func fetch1(ctx context.Context, c *backend.Client, uid uint32) (s sighting, err
 			return err
 		},
 	}).Wait(ctx)
-	return s, err
+	if err != nil {
+		return sighting{}, err
+	}
+	return s, nil
 }
 
 // messages appends the corpus one by one and reads it back.

@@ -173,12 +173,12 @@ func subscribed(on bool) string {
 }
 
 // look reads a side of a folder.
-func (v *verifier) look(ctx context.Context, f *folder, side config.Side, c *backend.Client) (list []facts, sel *backend.Selected, err error) {
-	open := c.Select(f.Name[side], backend.SelectOptions{ReadOnly: true})
-	if sel, err = open.Result(ctx); err != nil || sel.Exists == 0 {
+func (v *verifier) look(ctx context.Context, f *folder, side config.Side, c *backend.Client) ([]facts, *backend.Selected, error) {
+	sel, err := c.Select(f.Name[side], backend.SelectOptions{ReadOnly: true}).Result(ctx)
+	if err != nil || sel.Exists == 0 {
 		return nil, sel, err
 	}
-	list = make([]facts, 0, sel.Exists)
+	list := make([]facts, 0, sel.Exists)
 	err = c.Fetch("1:*", backend.FetchOptions{Items: []string{"FLAGS", "INTERNALDATE", "RFC822.SIZE"}, Message: func(m *backend.Message) error {
 		if !m.HasFlags || m.DateText == "" {
 			return nil
@@ -190,9 +190,12 @@ func (v *verifier) look(ctx context.Context, f *folder, side config.Side, c *bac
 		list = append(list, facts{m.UID, id, d.date, m.Size})
 		return nil
 	}}).Wait(ctx)
+	if err != nil {
+		return nil, sel, err
+	}
 	slices.SortFunc(list, func(a, b facts) int { return cmp.Compare(a.uid, b.uid) })
 	list = slices.CompactFunc(list, func(a, b facts) bool { return a.uid == b.uid })
-	if err == nil && uint32(len(list)) < sel.Exists {
+	if uint32(len(list)) < sel.Exists {
 		err = fmt.Errorf("%w: %d of %d messages on %s", errVoid, len(list), sel.Exists, side)
 	}
 	return list, sel, err
