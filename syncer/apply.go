@@ -170,6 +170,9 @@ func (p *pass) change(ctx context.Context, c *backend.Client, f *folder, side co
 		}
 		f.mu.Lock()
 		kept := f.without(s.base[side], s.lost)
+		if slices.ContainsFunc(s.add, func(flag string) bool { return flag[0] != '\\' }) {
+			kept = f.dict.Unconfirmed(kept)
+		}
 		for _, q := range s.pairs {
 			if q, ok := f.pairs.find(q.UID[config.Old]); ok && q.Base[side] != kept {
 				q.Base[side] = kept

@@ -303,9 +303,12 @@ func (p *pass) move(ctx context.Context, j *job, s step) error {
 			f.pairs.remove(it.again)
 		}
 		f.pairs.put(q)
-		if now := merge.Flags(it.flags); now != q.Base[to] { // changed since, or while it was moved
-			f.work.change[to] = append(f.work.change[to], change{add: f.dict.Without(now, q.Base[to]), remove: f.dict.Without(q.Base[to], now),
-				pairs: []merge.Pair{q}, base: [2]merge.Flags{now, now}})
+		if now, sent := merge.Flags(it.flags), f.dict.Sent(q.Base[to]); now != sent { // changed since, or while it was moved
+			x := change{add: f.dict.Without(now, sent), remove: f.dict.Without(sent, now), pairs: []merge.Pair{q}, base: [2]merge.Flags{now, now}}
+			if sent != q.Base[to] {
+				x.base[to] = f.dict.Unconfirmed(now)
+			}
+			f.work.change[to] = append(f.work.change[to], x)
 		}
 	}
 	f.next[to] = max(f.next[to], top)

@@ -243,6 +243,7 @@ func (l *line) paired(j *job, it item, uid uint32) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	q.Base[to] = f.dict.Unconfirmed(q.Base[to])
 	if it.again != 0 {
 		f.pairs.remove(it.again)
 	}

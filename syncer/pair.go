@@ -120,8 +120,8 @@ func (p *pass) merge(f *folder, snap [2][]merge.Entry) merge.Result {
 	return merge.Mailbox(in)
 }
 
-// anew pairs a mailbox again after one side (or both) began it anew, under another UIDVALIDITY: by content. What is left
-// unmatched on the side that was not reset was perhaps deleted, perhaps lost: nothing of it is deleted.
+// anew pairs a mailbox again after one side (or both) began it anew, under another UIDVALIDITY: by content. What had a pair and
+// is left unmatched on one side was perhaps deleted, perhaps lost on the other: it is neither deleted nor brought back.
 func (p *pass) anew(ctx context.Context, f *folder, snap [2][]merge.Entry) error {
 	old := slices.Clone(f.pairs.all())
 	f.pairs.clear()
@@ -144,27 +144,52 @@ func (p *pass) anew(ctx context.Context, f *folder, snap [2][]merge.Entry) error
 			}
 		}
 	}
-	if f.reset[p.authority] && !f.reset[p.authority.Other()] {
-		follower := p.authority.Other()
-		paired := map[uint32]bool{}
-		for _, q := range f.pairs.all() {
-			paired[q.UID[follower]] = true
-		}
-		n := 0
-		now := p.s.o.Now()
-		for _, q := range old {
-			if uid := q.UID[follower]; !paired[uid] && has(snap[follower], uid) {
-				n++
-				f.quar = append(f.quar, Quarantined{User: p.user, Mailbox: f.box.ID, Side: follower, Validity: f.validity(follower), UID: uid,
-					Reason: reasonReset, Detail: fmt.Sprintf("the mailbox began anew on %s, and has this message no more", p.authority), First: now, Last: now})
-			}
-		}
-		if n > 0 {
-			p.hold(f, follower, n, len(old), fmt.Sprintf("the mailbox was reset on %s (another UIDVALIDITY, or an older state restored): these messages are not there any more; they stay on %s until a person decides", p.authority, follower))
-		}
+	if f.reset[0] != f.reset[1] {
+		p.inDoubt(f, snap, old)
 	}
 	p.s.o.Log.Warn("a mailbox began anew", "user", p.user, "folder", f.name(), "pairs_before", len(old), "pairs_now", f.pairs.len())
 	return p.saveAnew(ctx, f)
+}
+
+// inDoubt puts what may have been deleted on the side that decides into quarantine, on the follower. When it was that side that
+// began anew, this is what had a pair and has none now. When it was the follower, nobody knows its messages by their UIDs any
+// more: when the deciding side has deleted some meanwhile, any that it lacks may be of those.
+func (p *pass) inDoubt(f *folder, snap [2][]merge.Entry, old []merge.Pair) {
+	follower := p.authority.Other()
+	paired := map[uint32]bool{}
+	for _, q := range f.pairs.all() {
+		paired[q.UID[follower]] = true
+	}
+	var doubt []uint32
+	why := fmt.Sprintf("the mailbox was reset on %s (another UIDVALIDITY, or an older state restored): these messages are not there any more; they stay on %s until a person decides", p.authority, follower)
+	detail := fmt.Sprintf("the mailbox began anew on %s, and has this message no more", p.authority)
+	if f.reset[p.authority] {
+		for _, q := range old {
+			if uid := q.UID[follower]; !paired[uid] && has(snap[follower], uid) {
+				doubt = append(doubt, uid)
+			}
+		}
+	} else {
+		if !slices.ContainsFunc(old, func(q merge.Pair) bool { return !has(snap[p.authority], q.UID[p.authority]) }) {
+			return
+		}
+		why = fmt.Sprintf("the mailbox was reset on %s (another UIDVALIDITY, or an older state restored) after mail was deleted on %s: these messages are not on %s, and stay on %s until a person decides", follower, p.authority, p.authority, follower)
+		detail = fmt.Sprintf("the mailbox began anew on %s, and %s has deleted mail since the last pass: this message is not there", follower, p.authority)
+		for _, e := range snap[follower] {
+			if !paired[e.UID] {
+				doubt = append(doubt, e.UID)
+			}
+		}
+	}
+	if len(doubt) == 0 {
+		return
+	}
+	now := p.s.o.Now()
+	for _, uid := range doubt {
+		f.quar = append(f.quar, Quarantined{User: p.user, Mailbox: f.box.ID, Side: follower, Validity: f.validity(follower), UID: uid,
+			Reason: reasonReset, Detail: detail, First: now, Last: now})
+	}
+	p.hold(f, follower, len(doubt), len(old), why)
 }
 
 func (p *pass) saveAnew(ctx context.Context, f *folder) error {
@@ -267,7 +292,7 @@ func (p *pass) workOf(f *folder, snap [2][]merge.Entry, res merge.Result) {
 			if skip[q.UID[from]] {
 				continue
 			}
-			w.create[to] = append(w.create[to], item{uid: q.UID[from], flags: uint32(flagsOf(snap[from], q.UID[from])), again: q.UID[config.Old], gone: q.UID[to]})
+			w.create[to] = append(w.create[to], item{uid: q.UID[from], flags: uint32(f.dict.Sent(flagsOf(snap[from], q.UID[from]))), again: q.UID[config.Old], gone: q.UID[to]})
 		}
 		slices.SortFunc(w.create[to], func(a, b item) int { return cmp.Compare(a.uid, b.uid) })
 		dated := f.snap[from].dates

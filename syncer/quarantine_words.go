@@ -23,7 +23,7 @@ func wordsOf(q Quarantined) words {
 			"have the mailbox repaired on {there} (Dovecot: doveadm force-resync, Cyrus: reconstruct) and retry; or waive it"},
 		reasonVanished: {"{other} said that it took the message, and does not show it",
 			"look whether it stands there in another form: if it does, waive this one; if not, retry"},
-		reasonReset: {"the folder began anew on {other}, and has this message no more: deleted there or lost, nobody can tell",
+		reasonReset: {"the folder began anew on one side, and {other} does not have this message: deleted there or lost, nobody can tell",
 			"to keep it, retry: it is carried over as a new message; to let go of it, waive it: it stays where it is"},
 		reasonSuspect: {"it is perhaps a late copy of a message that was deleted meanwhile",
 			"if the user wants it, retry: it is carried over as a new message; else waive it: it stays where it is, and the user may delete it"},

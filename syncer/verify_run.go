@@ -376,7 +376,7 @@ func (v *verifier) kept(f *folder, x [2]facts) string {
 			}
 			// The stored base says that the other side was never seen with it, though this one was.
 			q, ok := f.pairs.find(x[0].uid)
-			if !ok || !hasFlag(f.dict, q.Base[side], flag) || hasFlag(f.dict, q.Base[other], flag) {
+			if !ok || !hasFlag(f.dict, q.Base[side], flag) || hasFlag(f.dict, f.dict.Settled(q.Base[other], x[other].flags), flag) {
 				return ""
 			}
 			lost = append(lost, flag)

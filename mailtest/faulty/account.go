@@ -105,7 +105,7 @@ func (a *Account) add(b *mailbox, flags []string, date time.Time, body []byte) u
 func (a *Account) keepable(flags []string) []string {
 	var out []string
 	for _, f := range flags {
-		if strings.EqualFold(f, `\Recent`) || f == "" || !a.product.Keywords && f[0] != '\\' {
+		if strings.EqualFold(f, `\Recent`) || f == "" || (!a.product.Keywords || a.product.Forgets) && f[0] != '\\' {
 			continue
 		}
 		out = append(out, f)

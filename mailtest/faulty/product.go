@@ -7,6 +7,7 @@ type Product struct {
 	Prefix         string // of the personal namespace, such as "INBOX."
 	Capabilities   string
 	Keywords       bool // the mailbox keeps keywords
+	Forgets        bool // it says that it keeps them, takes them with OK, and keeps none
 	RenameRenumber bool // RENAME gives the mailbox a new UIDVALIDITY
 	MailboxID      bool // mailboxes have an identity (RFC 8474)
 }

@@ -40,6 +40,7 @@ type flagKey struct{ baseO, baseN, o, n Flags }
 type flagResult struct {
 	base      [2]Flags // afterwards
 	add, take [2]Flags // to be set, and to be taken off, on each side
+	dropped   [2]Flags // keywords that a side was sent and has not kept
 	exclusive bool
 }
 
@@ -204,6 +205,9 @@ func (m *merger) flags(i int, p *Pair, o, n Flags) {
 		m.res.Rebase = append(m.res.Rebase, Rebase{i, r.base})
 	}
 	for side := range r.add {
+		for _, f := range m.in.Dict.List(r.dropped[side]) {
+			m.res.Lost[f]++
+		}
 		for _, f := range m.unkept(Side(side), r.base[side^1]) {
 			if !m.has(o, f) && side == int(Old) || !m.has(n, f) && side == int(New) {
 				m.res.Lost[f]++
@@ -212,8 +216,9 @@ func (m *merger) flags(i int, p *Pair, o, n Flags) {
 	}
 }
 
-// differ tells whether two sets differ in flags that travel.
+// differ tells whether the flags of a message differ from its base in flags that travel.
 func (m *merger) differ(a, b Flags) bool {
+	b = m.in.Dict.Settled(b, a)
 	if a == b || m.in.Ignore == nil {
 		return a != b
 	}
@@ -240,7 +245,8 @@ func (m *merger) mergeFlags(k flagKey) flagResult {
 		}
 		return out
 	}
-	base := [2]map[int]bool{in(k.baseO), in(k.baseN)}
+	settled := [2]Flags{d.Settled(k.baseO, k.o), d.Settled(k.baseN, k.n)}
+	base := [2]map[int]bool{in(settled[0]), in(settled[1])}
 	now := [2]map[int]bool{in(k.o), in(k.n)}
 	all := map[int]bool{}
 	for side := range now {
@@ -256,7 +262,7 @@ func (m *merger) mergeFlags(k flagKey) flagResult {
 	stays := map[int]bool{} // flags that do not travel: each side keeps its own
 	for n := range all {
 		flag := d.flags[n]
-		if m.in.Ignore != nil && m.in.Ignore(flag) {
+		if flag == unconfirmed || m.in.Ignore != nil && m.in.Ignore(flag) {
 			stays[n] = true
 			continue
 		}
@@ -271,6 +277,13 @@ func (m *merger) mergeFlags(k flagKey) flagResult {
 		}
 	}
 	var r flagResult
+	var dropped [2][]int
+	for side, sent := range [2]Flags{k.baseO, k.baseN} {
+		if sent != settled[side] {
+			dropped[side] = slices.DeleteFunc(slices.Clone(d.numbers(sent)), func(n int) bool { return d.flags[n] == unconfirmed || base[side][n] })
+			r.dropped[side] = d.set(slices.Clone(dropped[side]))
+		}
+	}
 	for _, x := range exclusive() {
 		a, okA := d.index[x[0]]
 		b, okB := d.index[x[1]]
@@ -294,7 +307,7 @@ func (m *merger) mergeFlags(k flagKey) flagResult {
 				if now[side][n] {
 					after = append(after, n)
 				}
-			case merged[n] && !now[side][n] && m.keeps(Side(side), flag):
+			case merged[n] && !now[side][n] && m.keeps(Side(side), flag) && !slices.Contains(dropped[side], n):
 				add, after = append(add, n), append(after, n)
 			case merged[n] && now[side][n]:
 				after = append(after, n)
