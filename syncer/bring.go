@@ -267,7 +267,7 @@ func (p *pass) move(ctx context.Context, j *job, s step) error {
 	if len(unknown) > 0 {
 		var found map[int]merge.Entry
 		err := p.both(ctx, to, func(src, dst *backend.Client) (err error) {
-			found, err = p.look(ctx, src, dst, f, to, in.UIDNext, unknown)
+			found, err = p.look(ctx, src, dst, f, to, in.UIDNext, unknown, in.Created)
 			return err
 		})
 		if err != nil {

@@ -212,7 +212,7 @@ func (l *line) date(ctx context.Context, items []item) error {
 // find looks for what was appended without learning its UIDs. It uses connections of its own: those of the line are busy.
 func (l *line) find(ctx context.Context, j *job, items []item) (found map[int]merge.Entry, err error) {
 	err = l.p.both(ctx, j.to, func(src, dst *backend.Client) error {
-		found, err = l.p.look(ctx, src, dst, j.f, j.to, j.f.nextUID(j.to), items)
+		found, err = l.p.look(ctx, src, dst, j.f, j.to, j.f.nextUID(j.to), items, l.p.s.o.Now())
 		return err
 	})
 	return found, err

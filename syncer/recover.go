@@ -142,7 +142,7 @@ func (p *pass) lookFor(ctx context.Context, src, dst *backend.Client, f *folder,
 	if err := p.settle(ctx, dst, f.Name[in.Side]); err != nil {
 		return err
 	}
-	found, err := p.look(ctx, src, dst, f, in.Side, in.UIDNext, items)
+	found, err := p.look(ctx, src, dst, f, in.Side, in.UIDNext, items, in.Created)
 	if err != nil {
 		return err
 	}
@@ -186,8 +186,8 @@ func (p *pass) put(f *folder, to config.Side, it item, e merge.Entry) {
 }
 
 // look finds messages among what stands at or above a UID of a side and is in no pair. The result goes from the index of
-// an item to its copy, with the flags that the follower has of it.
-func (p *pass) look(ctx context.Context, src, dst *backend.Client, f *folder, to config.Side, from uint32, items []item) (map[int]merge.Entry, error) {
+// an item to its copy, with the flags that the follower has of it. since is when their appends may have begun.
+func (p *pass) look(ctx context.Context, src, dst *backend.Client, f *folder, to config.Side, from uint32, items []item, since time.Time) (map[int]merge.Entry, error) {
 	opened := [2]*backend.SelectCommand{}
 	opened[to] = dst.Select(f.Name[to], backend.SelectOptions{ReadOnly: true})
 	if f.Exists[to.Other()] { // otherwise all originals are gone
@@ -260,7 +260,7 @@ func (p *pass) look(ctx context.Context, src, dst *backend.Client, f *folder, to
 		taken[b[x[1]].uid] = true
 	}
 	rewritten(index, a, b, found, taken)
-	orphans(items, a, b, found, taken)
+	orphans(items, a, b, found, taken, since.Add(-skew).Unix())
 	originals := map[uint32]merge.Flags{}
 	if to == p.authority && opened[to.Other()] != nil && len(found) > 0 {
 		if originals, err = f.flagsAt(ctx, src, uids); err != nil {
@@ -318,9 +318,13 @@ func rewritten(index map[uint32]int, originals, there []digest, found map[int]me
 	}
 }
 
+// skew is how far the clocks of hosts may be apart.
+const skew = 10 * time.Minute
+
 // orphans finds the copies of messages whose originals have been deleted since: those of the same date that stand in the
-// place, between the copies of the items before and behind, where theirs would stand.
-func orphans(items []item, alive, there []digest, found map[int]merge.Entry, taken map[uint32]bool) {
+// place, between the copies of the items before and behind, where theirs would stand. Mail dated after recent (in seconds since
+// 1970) may have been delivered in that very second: it stays a suspect.
+func orphans(items []item, alive, there []digest, found map[int]merge.Entry, taken map[uint32]bool, recent int64) {
 	living := map[uint32]bool{}
 	for _, d := range alive {
 		living[d.uid] = true
@@ -331,7 +335,7 @@ func orphans(items []item, alive, there []digest, found map[int]merge.Entry, tak
 			after = e.UID
 			continue
 		}
-		if living[it.uid] || !it.dated {
+		if living[it.uid] || !it.dated || it.date > recent {
 			continue
 		}
 		before := ^uint32(0)
