@@ -65,7 +65,7 @@ func mutants() []mutant {
 		{"a pair that cannot be proves nothing", "syncer/merge/merge_mailbox.go",
 			[]edit{{"|| uid == before {", "|| uid == before && false {"}}, "./syncer/merge", []string{"TestTable"}},
 		{"recovery looks before it appends again, and what it did again is known", "syncer/recover.go",
-			[]edit{{"\tfound := map[int]merge.Entry{}\n\tif len(there) == 0", "\tfound := map[int]merge.Entry{}\n\tif true || len(there) == 0"},
+			[]edit{{"found, err := p.look(ctx, src, dst, f, in.Side, in.UIDNext, items, in.Created)", "found, err := p.look(ctx, src, dst, f, in.Side, in.UIDNext, nil, in.Created)"},
 				{"if len(missing) > 0 {", "if false {"}},
 			"./syncer", []string{"TestAnswersLost/old_to_new,_old_decides,_new_fails", "TestFaults"}},
 		{"late twins are known", "syncer/recover.go",

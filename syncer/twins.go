@@ -58,6 +58,8 @@ func (p *pass) twinsOf(ctx context.Context, f *folder, snap *[2][]merge.Entry, i
 	var left []item
 	err := p.on(ctx, side, func(c *backend.Client) error {
 		twins, left = nil, nil
+		var away []digest
+		looked := false
 		if _, err := c.Select(f.Name[side], backend.SelectOptions{}).Result(ctx); err != nil {
 			return err
 		}
@@ -93,8 +95,20 @@ func (p *pass) twinsOf(ctx context.Context, f *folder, snap *[2][]merge.Entry, i
 				left = append(left, it)
 				continue
 			}
+			if !looked {
+				if away, err = p.away(ctx, side); err != nil {
+					return err
+				}
+				looked = true
+			}
+			at := slices.IndexFunc(list, func(x digest) bool { return x.uid == twin })
+			back := slices.IndexFunc(away, func(x digest) bool { return x.size == list[at].size && x.header == list[at].header })
+			byDate[it.date] = slices.Delete(slices.Clone(list), at, at+1)
+			if back >= 0 { // somebody has moved a message of this content away and back: this is it
+				left, away = append(left, it), slices.Delete(away, back, back+1)
+				continue
+			}
 			twins = append(twins, twin)
-			byDate[it.date] = slices.DeleteFunc(slices.Clone(list), func(x digest) bool { return x.uid == twin })
 		}
 		if len(twins) == 0 {
 			return nil
@@ -125,6 +139,64 @@ func (p *pass) twinsOf(ctx context.Context, f *folder, snap *[2][]merge.Entry, i
 		in.Mailbox = 0
 	}
 	return nil
+}
+
+// away are the messages of all folders whose copies on a side are gone, as the other side shows them.
+func (p *pass) away(ctx context.Context, side config.Side) (out []digest, err error) {
+	other := side.Other()
+	for _, f := range p.folders {
+		uids, err := p.partnersOfGone(ctx, f, side)
+		if err != nil {
+			return nil, err
+		}
+		if len(uids) == 0 {
+			continue
+		}
+		slices.Sort(uids)
+		err = p.on(ctx, other, func(c *backend.Client) error {
+			if _, err := c.Select(f.Name[other], backend.SelectOptions{ReadOnly: true}).Result(ctx); err != nil {
+				return err
+			}
+			list, err := digests(ctx, c, uids)
+			out = append(out, list...)
+			return err
+		})
+		if err != nil && !refused(err) {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// partnersOfGone are the UIDs on the other side of what a side has no more. Of a folder that is merged already its work tells.
+func (p *pass) partnersOfGone(ctx context.Context, f *folder, side config.Side) (uids []uint32, err error) {
+	other := side.Other()
+	switch {
+	case f.err != nil || f.snap[side] == nil || !f.Exists[other]:
+	case f.work.merged && side == p.authority:
+		for _, q := range f.work.expunge[other] {
+			uids = append(uids, q.UID[other])
+		}
+	case f.work.merged:
+		for _, it := range f.work.create[side] {
+			if it.again != 0 {
+				uids = append(uids, it.uid)
+			}
+		}
+	default:
+		if f.pairs == nil {
+			if err := p.load(ctx, f); err != nil {
+				return nil, err
+			}
+		}
+		snap := [2][]merge.Entry{f.whole(config.Old), f.whole(config.New)}
+		for _, q := range f.pairs.all() {
+			if !has(snap[side], q.UID[side]) && has(snap[other], q.UID[other]) {
+				uids = append(uids, q.UID[other])
+			}
+		}
+	}
+	return uids, nil
 }
 
 // sameAs finds the message of a list that equals another of the selected mailbox in everything; 0 when there is none.
