@@ -1,6 +1,7 @@
 package syncer_test
 
 import (
+	"slices"
 	"testing"
 
 	"mailgate/config"
@@ -26,4 +27,32 @@ func TestMoveRefused(t *testing.T) {
 	}
 	w.settle(t, "afterwards")
 	w.check(t, "afterwards", true)
+}
+
+// TestRenameRefused has NEW refuse to rename a folder, with one below it that NEW does not know yet: nothing is made in its place, and
+// the next pass renames it.
+func TestRenameRefused(t *testing.T) {
+	w := newFaultyWorld(t, faulty.DovecotPrefixed(), faulty.Dovecot(), 1)
+	old := w.hosts[config.Old].Account
+	old.Create(w.name(config.Old, "Work"))
+	for range 3 {
+		w.deliver(config.Old, "Work")
+	}
+	w.settle(t, "before")
+	old.Create(w.name(config.Old, "Work/2026"))
+	old.Rename(w.name(config.Old, "Work"), w.name(config.Old, "Box"))
+	for _, l := range w.want {
+		l.path = "Box"
+	}
+	w.deliver(config.Old, "Box/2026")
+	w.hosts[config.New].Fail(&faulty.Faults{Rate: 1, Kinds: []faulty.Kind{faulty.Refuse}, Only: "RENAME Work"})
+	rep, err := w.pass(t)
+	if err != nil || len(rep.Errors) != 2 {
+		t.Errorf("%v %+v", err, rep.Errors)
+	}
+	w.settle(t, "afterwards")
+	w.check(t, "afterwards", true)
+	if names := w.hosts[config.New].Account.Names(); !slices.Equal(names, []string{"Box", "Box/2026", "INBOX"}) {
+		t.Errorf("NEW has %q", names)
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"mailgate/backend"
 	"mailgate/config"
@@ -34,13 +35,18 @@ func (p *pass) prepare(ctx context.Context) error {
 	}
 	for _, f := range p.folders {
 		switch {
-		case f.err != nil:
-		case f.Action == ActionRename && p.opts.DryRun:
+		case f.err == nil && f.Action == ActionRename && p.opts.DryRun:
 			p.report.Renamed[f.Side]++
-		case f.Action == ActionRename:
-			if err := p.rename(ctx, f); err != nil {
+		case f.Action == ActionRename && !p.opts.DryRun:
+			if f.err == nil {
+				if err := p.rename(ctx, f); err != nil {
+					return err
+				}
+			}
+			if err := p.failBelow(ctx, f); err != nil {
 				return err
 			}
+		case f.err != nil:
 		case f.Action == ActionCreate && p.opts.DryRun:
 			p.report.Created[f.Side]++
 		}
@@ -93,6 +99,26 @@ func (p *pass) rename(ctx context.Context, f *folder) error {
 	p.report.Renamed[f.Side]++
 	return nil
 }
+
+// failBelow leaves alone what is to stand below a folder that could not be renamed: created there now, it would take the place of
+// that folder, for good.
+func (p *pass) failBelow(ctx context.Context, f *folder) error {
+	sep := p.plan.Separator[f.Side]
+	if f.err == nil || sep == 0 {
+		return nil
+	}
+	for _, g := range p.folders {
+		if g.err == nil && strings.HasPrefix(g.Name[f.Side], f.Name[f.Side]+string(rune(sep))) {
+			if err := p.fail(ctx, g, fmt.Errorf("%s: %w", f.name(), errAbove)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// errAbove is the trouble of the folders below one.
+var errAbove = errors.New("the folder above could not be renamed")
 
 // wasRenamed tells whether a rename that is refused has been carried out already: its answer was lost.
 func wasRenamed(ctx context.Context, c *backend.Client, from, to string) bool {
