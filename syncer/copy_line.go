@@ -186,22 +186,24 @@ func (f *folder) nextUID(side config.Side) uint32 {
 	return n
 }
 
-// date learns the dates of items that have none yet, in the mailbox that is selected at the source.
+// date learns the dates of items that have none yet, in the mailbox that is selected at the source, and the sizes of those that came
+// of late: see orphans.
 func (l *line) date(ctx context.Context, items []item) error {
 	var uids []uint32
 	at := map[uint32]int{}
+	recent := l.p.s.o.Now().Add(-2 * skew).Unix()
 	for i, it := range items {
-		if !it.dated {
+		if !it.dated || it.size == 0 && it.date > recent {
 			uids = append(uids, it.uid)
 			at[it.uid] = i
 		}
 	}
 	var list []*backend.Command
 	for _, set := range imapwire.SplitUIDs(uids, lineLength) {
-		list = append(list, l.src.Fetch(set, backend.FetchOptions{Items: []string{"INTERNALDATE"}, Message: func(m *backend.Message) error {
+		list = append(list, l.src.Fetch(set, backend.FetchOptions{Items: []string{"INTERNALDATE", "RFC822.SIZE"}, Message: func(m *backend.Message) error {
 			if i, ok := at[m.UID]; ok && m.DateText != "" {
 				d := dateOfMessage(m)
-				items[i].date, items[i].zone, items[i].dated = d.date, d.zone, true
+				items[i].date, items[i].zone, items[i].size, items[i].dated = d.date, d.zone, d.size, true
 			}
 			return nil
 		}}))

@@ -303,7 +303,7 @@ func (p *pass) workOf(f *folder, snap [2][]merge.Entry, res merge.Result) {
 				j++
 			}
 			if j < len(dated) && dated[j].uid == it.uid {
-				it.date, it.zone, it.dated = dated[j].date, dated[j].zone, true
+				it.date, it.zone, it.size, it.dated = dated[j].date, dated[j].zone, dated[j].size, true
 			}
 		}
 		for _, i := range res.Expunge[to] {

@@ -3,6 +3,7 @@ package syncer
 import (
 	"encoding/binary"
 	"errors"
+	"math"
 )
 
 // item is a message that is to be created on a side: what is known of its original on the other.
@@ -14,19 +15,21 @@ type item struct {
 	dated bool   // date is known
 	again uint32 // UID on OLD of the pair whose copy is gone, 0 for mail that has no pair
 	gone  uint32 // UID of that copy
+	size  int64  // RFC822.SIZE; 0 where it was not asked for
 }
 
 var errPayload = errors.New("an intent's payload cannot be read")
 
-// encodeItems writes what recovery needs of items: UIDs and dates.
+// encodeItems writes what recovery needs of items: UIDs, dates and sizes.
 func encodeItems(items []item) []byte {
-	b := []byte{1}
+	b := []byte{2}
 	b = binary.AppendUvarint(b, uint64(len(items)))
 	var uid, date int64
 	for _, it := range items {
 		b = binary.AppendVarint(b, int64(it.uid)-uid)
 		b = binary.AppendVarint(b, it.date-date)
 		b = binary.AppendUvarint(b, uint64(it.again))
+		b = binary.AppendUvarint(b, uint64(it.size))
 		uid, date = int64(it.uid), it.date
 	}
 	return b
@@ -42,9 +45,10 @@ func encodeUIDs(uids []uint32) []byte {
 }
 
 func decodeItems(b []byte) ([]item, error) {
-	if len(b) == 0 || b[0] != 1 {
+	if len(b) == 0 || b[0] != 1 && b[0] != 2 {
 		return nil, errPayload
 	}
+	sized := b[0] == 2 // the first edition had no sizes
 	b = b[1:]
 	n, k := binary.Uvarint(b)
 	if k <= 0 || n > uint64(len(b)) {
@@ -67,11 +71,18 @@ func decodeItems(b []byte) ([]item, error) {
 			return nil, errPayload
 		}
 		b = b[k:]
+		var size uint64
+		if sized {
+			if size, k = binary.Uvarint(b); k <= 0 || size > math.MaxInt64 {
+				return nil, errPayload
+			}
+			b = b[k:]
+		}
 		uid, date = uid+v[0], date+v[1]
 		if uid < 0 || uid > 1<<32-1 || again > 1<<32-1 {
 			return nil, errPayload
 		}
-		items = append(items, item{uid: uint32(uid), date: date, dated: true, again: uint32(again)})
+		items = append(items, item{uid: uint32(uid), date: date, dated: true, again: uint32(again), size: int64(size)})
 	}
 	return items, nil
 }

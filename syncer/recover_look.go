@@ -150,7 +150,7 @@ const skew = 10 * time.Minute
 
 // orphans finds the copies of messages whose originals have been deleted since: those of the same date that stand in the
 // place, between the copies of the items before and behind, where theirs would stand. Mail dated after recent (in seconds since
-// 1970) may have been delivered in that very second: it stays a suspect.
+// 1970) may have been delivered in that very second: it has to have the size too, or stays a suspect.
 func orphans(items []item, alive, there []digest, found map[int]merge.Entry, taken map[uint32]bool, recent int64) {
 	living := map[uint32]bool{}
 	for _, d := range alive {
@@ -162,8 +162,11 @@ func orphans(items []item, alive, there []digest, found map[int]merge.Entry, tak
 			after = e.UID
 			continue
 		}
-		if living[it.uid] || !it.dated || it.date > recent {
+		if living[it.uid] || !it.dated {
 			continue
+		}
+		like := func(d digest) bool {
+			return !taken[d.uid] && d.date == it.date && (it.date <= recent || d.size == it.size)
 		}
 		before := ^uint32(0)
 		for j := i + 1; j < len(items); j++ {
@@ -173,7 +176,7 @@ func orphans(items []item, alive, there []digest, found map[int]merge.Entry, tak
 			}
 		}
 		for _, d := range there {
-			if d.uid > after && d.uid < before && !taken[d.uid] && d.date == it.date {
+			if d.uid > after && d.uid < before && like(d) {
 				found[i], taken[d.uid], after = merge.Entry{UID: d.uid}, true, d.uid
 				break
 			}
@@ -182,7 +185,7 @@ func orphans(items []item, alive, there []digest, found map[int]merge.Entry, tak
 			continue
 		}
 		for _, d := range there { // a twin that lives may have been given its place: then the other copy is left over
-			if d.date == it.date && !taken[d.uid] && slices.ContainsFunc(there, func(x digest) bool {
+			if like(d) && slices.ContainsFunc(there, func(x digest) bool {
 				return taken[x.uid] && x.date == d.date && x.size == d.size && x.header == d.header
 			}) {
 				found[i], taken[d.uid] = merge.Entry{UID: d.uid}, true

@@ -37,6 +37,7 @@ type dateOf struct {
 	uid  uint32
 	zone int16
 	date int64
+	size int64 // 0 where it was not asked for
 }
 
 // fullEvery is how often every message is looked at, whatever the cursors say.
@@ -292,7 +293,7 @@ func (p *pass) fetchAll(c *backend.Client, side config.Side, f *folder) (list []
 		}
 		return append(list, c.Fetch("1:*", o))
 	}
-	o := backend.FetchOptions{Items: []string{"FLAGS", "INTERNALDATE"}, ChangedSince: f.box.Cursor[side].HighestModSeq, Message: take}
+	o := backend.FetchOptions{Items: []string{"FLAGS", "INTERNALDATE", "RFC822.SIZE"}, ChangedSince: f.box.Cursor[side].HighestModSeq, Message: take}
 	if c.Has("QRESYNC") {
 		o.Vanished = func(r backend.Range) { snap.gone = append(snap.gone, r) }
 		list = append(list, c.Fetch(everyUID, o))
@@ -323,7 +324,7 @@ func (p *pass) quarantined(f *folder, side config.Side) (uids []uint32) {
 }
 
 func dateOfMessage(m *backend.Message) dateOf {
-	d := dateOf{uid: m.UID}
+	d := dateOf{uid: m.UID, size: m.Size}
 	if !m.InternalDate.IsZero() {
 		_, off := m.InternalDate.Zone()
 		d.date, d.zone = m.InternalDate.Unix(), int16(off/60)

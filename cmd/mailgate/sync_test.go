@@ -147,14 +147,18 @@ func TestSyncVerbs(t *testing.T) {
 // TestKillWhileSyncing ends a pass with kill -9 at random instants, again and again, while mail changes on OLD: in the end
 // nothing is lost, doubled or back from the dead.
 func TestKillWhileSyncing(t *testing.T) {
-	t.Run("Dovecot to Dovecot", func(t *testing.T) { killWhileSyncing(t, lab.Start(t)) })
+	t.Run("Dovecot to Dovecot", func(t *testing.T) { killWhileSyncing(t, lab.Start(t), "") })
+	t.Run("Dovecot to Dovecot, PostgreSQL", func(t *testing.T) { killWhileSyncing(t, lab.Start(t), lab.StartPostgres(t)) })
 	t.Run("Courier to Cyrus", func(t *testing.T) {
-		killWhileSyncing(t, &lab.Lab{Old: lab.StartCourier(t).Host, New: lab.StartCyrus(t).Host})
+		killWhileSyncing(t, &lab.Lab{Old: lab.StartCourier(t).Host, New: lab.StartCyrus(t).Host}, "")
 	})
 }
 
-func killWhileSyncing(t *testing.T, l *lab.Lab) {
+func killWhileSyncing(t *testing.T, l *lab.Lab, database string) {
 	g := syncGate(t, l, "")
+	if database != "" {
+		g.write(g.file, mustRead(t, g.file)+"\nstore: {url: '"+database+"'}\n")
+	}
 	// On a machine that is busy with other tests an APPEND of a killed pass may come true long after: a pass that looks too soon
 	// does it again, and rightly sets aside what comes late.
 	g.write(g.file, strings.Replace(mustRead(t, g.file), "settle: 100ms", "settle: 500ms", 1))
@@ -163,7 +167,9 @@ func killWhileSyncing(t *testing.T, l *lab.Lab) {
 	openAll(t, l, n)
 	rnd := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 1))
 	kills := 0
+	span := 1200 * time.Millisecond // half as long again as the last pass that came to its end
 	for round := range 25 {
+		began := time.Now()
 		c := g.command("sync", "run", lab.User(n), "--yes", "--progress", "none")
 		var said bytes.Buffer
 		c.Stdout, c.Stderr = &said, &said
@@ -177,7 +183,8 @@ func killWhileSyncing(t *testing.T, l *lab.Lab) {
 			if err != nil {
 				t.Fatalf("round %d: %v\n%s", round, err, said.String())
 			}
-		case <-time.After(time.Duration(50+rnd.IntN(1200)) * time.Millisecond):
+			span = time.Since(began) * 3 / 2
+		case <-time.After(20*time.Millisecond + rand.N(span)):
 			_ = c.Process.Signal(syscall.SIGKILL)
 			<-ended
 			kills++
