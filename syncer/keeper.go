@@ -1,0 +1,334 @@
+package syncer
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"regexp"
+	"strconv"
+	"sync"
+	"time"
+
+	"mailgate/backend"
+)
+
+// KeeperOptions of a Keeper.
+type KeeperOptions struct {
+	// Pass makes one pass over a user's mailboxes. It is called for several users at once, never twice at once for one. changed tells
+	// that there was something to do, so that more may follow soon. ErrBusy means that somebody else is at them.
+	Pass   func(ctx context.Context, user string) (changed bool, err error)
+	Passes int           // at once; 0 means 4. First copies take half of them at most, so that those who are through stay so
+	Soon   time.Duration // from a hint to the pass: what comes together is done together; 0 means 500 ms
+	Busy   time.Duration // between two passes while there are changes; 0 means 5 s
+	Quiet  time.Duration // between two passes while there are none: it grows from Busy to this; 0 means 5 min
+	Retry  time.Duration // from a pass that failed to the next, doubled each time; 0 means 15 s
+	Late   time.Duration // the longest that grows to; 0 means 30 min
+}
+
+// Keeper keeps accounts converged: it decides when a pass over whom is due. Users do not wait for each other: one who fails is tried
+// again later and later, and takes nobody's turn. It is safe for concurrent use. Run makes the passes.
+type Keeper struct {
+	o    KeeperOptions
+	wake chan struct{}
+
+	mu     sync.Mutex
+	users  map[string]*kept
+	due    dueQueue // those that wait, by time; those under way are in none
+	fresh  dueQueue // the same, of those who never had a whole pass
+	copies int      // first copies under way
+	passes int      // under way, in all
+}
+
+// kept is a user.
+type kept struct {
+	user   string
+	at     time.Time // when a pass is due
+	place  int       // in its queue; -1 while in none
+	state  KeptState
+	every  time.Duration
+	retry  time.Duration
+	paused bool
+	gone   bool // not kept any more
+}
+
+// KeptState is how far a user is.
+type KeptState struct {
+	Phase  string        // "first copy", "converged", "failing", "paused"
+	Now    bool          // a pass is under way
+	Since  time.Time     // of the oldest change that is known of and not carried yet; zero when there is none
+	Last   time.Time     // when the last whole pass began; zero when there was none
+	Took   time.Duration // that pass
+	Next   time.Time     // when the next one is due; zero while one is under way, or paused
+	Tries  int           // that failed, one after the other
+	Err    error         // of the last pass
+	Passes int64
+}
+
+// NewKeeper makes a Keeper of nobody.
+func NewKeeper(o KeeperOptions) *Keeper {
+	set := func(d *time.Duration, to time.Duration) {
+		if *d <= 0 {
+			*d = to
+		}
+	}
+	set(&o.Soon, 500*time.Millisecond)
+	set(&o.Busy, 5*time.Second)
+	set(&o.Quiet, 5*time.Minute)
+	set(&o.Retry, 15*time.Second)
+	set(&o.Late, 30*time.Minute)
+	if o.Passes <= 0 {
+		o.Passes = 4
+	}
+	return &Keeper{o: o, wake: make(chan struct{}, 1), users: map[string]*kept{}}
+}
+
+// Keep says whose accounts are kept, and which of them are paused. Who is new is due at once, in the order of the list; who is left out
+// is forgotten: a pass that is under way ends by itself.
+func (k *Keeper) Keep(users []string, paused map[string]bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	now := time.Now()
+	want := make(map[string]bool, len(users))
+	for i, user := range users {
+		want[user] = true
+		u := k.users[user]
+		if u == nil {
+			u = &kept{user: user, place: -1, every: k.o.Busy, retry: k.o.Retry, at: now.Add(time.Duration(i))}
+			k.users[user] = u
+			k.queue(u)
+		}
+		k.pause(u, paused[user])
+	}
+	for user, u := range k.users {
+		if !want[user] {
+			u.gone = true
+			k.unqueue(u)
+			delete(k.users, user)
+		}
+	}
+	k.poke()
+}
+
+// Pause keeps passes from a user, or lets them on again. A pass that is under way ends by itself.
+func (k *Keeper) Pause(user string, paused bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if u := k.users[user]; u != nil {
+		k.pause(u, paused)
+		k.poke()
+	}
+}
+
+func (k *Keeper) pause(u *kept, paused bool) {
+	if u.paused == paused {
+		return
+	}
+	if u.paused = paused; paused {
+		k.unqueue(u)
+	} else if !u.state.Now {
+		u.at = time.Now()
+		k.queue(u)
+	}
+}
+
+// Hint says that something has changed in a user's mailboxes, on whichever side: a pass is due soon. While he fails, it is not due
+// sooner for that.
+func (k *Keeper) Hint(user string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	u := k.users[user]
+	if u == nil {
+		return
+	}
+	now := time.Now()
+	if u.state.Since.IsZero() {
+		u.state.Since = now
+	}
+	u.every = k.o.Busy
+	if at := now.Add(k.o.Soon); u.place >= 0 && u.state.Tries == 0 && at.Before(u.at) {
+		u.at = at
+		k.queue(u)
+		k.poke()
+	}
+}
+
+// State tells how far a user is; false means that he is not kept.
+func (k *Keeper) State(user string) (KeptState, bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	u := k.users[user]
+	if u == nil {
+		return KeptState{}, false
+	}
+	return k.stateOf(u), true
+}
+
+func (k *Keeper) stateOf(u *kept) KeptState {
+	s := u.state
+	switch {
+	case u.paused:
+		s.Phase = "paused"
+	case s.Tries > 0:
+		s.Phase = "failing"
+	case s.Last.IsZero():
+		s.Phase = "first copy"
+	default:
+		s.Phase = "converged"
+	}
+	if u.place >= 0 {
+		s.Next = u.at
+	}
+	return s
+}
+
+// Counts tells how many users are in each phase, and the oldest change that is known of and not carried yet (zero when there is none).
+func (k *Keeper) Counts() (phases map[string]int, oldest time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	phases = map[string]int{}
+	for _, u := range k.users {
+		s := k.stateOf(u)
+		phases[s.Phase]++
+		if !s.Since.IsZero() && !u.paused && (oldest.IsZero() || s.Since.Before(oldest)) {
+			oldest = s.Since
+		}
+	}
+	return phases, oldest
+}
+
+// Run makes passes until ctx ends, and waits for those under way.
+func (k *Keeper) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for {
+		u, wait := k.next()
+		if u != nil {
+			wg.Go(func() { k.pass(ctx, u) })
+			continue
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return
+		case <-k.wake:
+		case <-t.C:
+		}
+		t.Stop()
+		if ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// next takes the user whose pass is due, or tells how long there is none.
+func (k *Keeper) next() (*kept, time.Duration) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	const long = time.Hour
+	if k.passes >= k.o.Passes {
+		return nil, long
+	}
+	now := time.Now()
+	wait := long
+	for _, q := range []*dueQueue{&k.due, &k.fresh} {
+		if len(*q) == 0 || q == &k.fresh && k.copies >= max(1, k.o.Passes/2) {
+			continue
+		}
+		u := (*q)[0]
+		if d := u.at.Sub(now); d > 0 {
+			wait = min(wait, d)
+			continue
+		}
+		k.unqueue(u)
+		u.state.Now = true
+		k.passes++
+		if u.state.Last.IsZero() {
+			k.copies++
+		}
+		return u, 0
+	}
+	return nil, wait
+}
+
+// pass makes one, and decides when the next is due.
+func (k *Keeper) pass(ctx context.Context, u *kept) {
+	k.mu.Lock()
+	since, first := u.state.Since, u.state.Last.IsZero()
+	u.state.Since = time.Time{} // what changes from now on may be missed by this pass
+	k.mu.Unlock()
+	began := time.Now()
+	changed, err := k.o.Pass(ctx, u.user)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	defer k.poke()
+	now := time.Now()
+	u.state.Now = false
+	k.passes--
+	if first {
+		k.copies--
+	}
+	u.state.Passes++
+	s := &u.state
+	switch {
+	case errors.Is(err, ErrBusy) || ctx.Err() != nil: // neither good nor bad
+		s.Since = earlier(since, s.Since)
+		u.at = now.Add(k.o.Soon)
+	case err != nil:
+		s.Since = earlier(since, s.Since)
+		s.Err = err
+		s.Tries++
+		pause := max(u.retry, suggested(err))
+		u.at = now.Add(pause + rand.N(pause/4+1))
+		u.retry = min(u.retry*2, k.o.Late)
+	default:
+		s.Err, s.Tries, s.Last, s.Took = nil, 0, began, now.Sub(began)
+		u.retry = k.o.Retry
+		if changed || !since.IsZero() {
+			u.every = k.o.Busy
+		} else {
+			u.every = min(u.every*2, k.o.Quiet)
+		}
+		u.at = now.Add(u.every + rand.N(u.every/8+1)) // so that they do not all come at once, for ever
+		if !s.Since.IsZero() {
+			u.at = now.Add(k.o.Soon)
+		}
+	}
+	if !u.gone && !u.paused {
+		k.queue(u)
+	}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// backoffTime is Exchange's "Suggested Backoff Time: 299961", in milliseconds.
+var backoffTime = regexp.MustCompile(`(?i)backoff time:?\s*(\d{1,9})`) //nolint:gochecknoglobals // a constant
+
+// suggested is how long a server asks to be left alone; 0 when it says nothing of that.
+func suggested(err error) time.Duration {
+	var s *backend.StatusError
+	if !errors.As(err, &s) {
+		return 0
+	}
+	if m := backoffTime.FindStringSubmatch(s.Text); m != nil {
+		ms, _ := strconv.ParseInt(m[1], 10, 64)
+		return min(time.Duration(ms)*time.Millisecond, time.Hour)
+	}
+	if passing(err) {
+		return time.Minute
+	}
+	return 0
+}
+
+// poke wakes Run.
+func (k *Keeper) poke() {
+	select {
+	case k.wake <- struct{}{}:
+	default:
+	}
+}
