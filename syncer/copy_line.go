@@ -23,7 +23,8 @@ type line struct {
 	p *pass
 	lineOptions
 	src, dst *backend.Client
-	landed   int // messages paired
+	landed   int              // messages paired
+	asked    *backend.Command // the last fetch of mail, feed's
 }
 
 // work copies the jobs given and, when they are fed, further ones of the queue. It returns jobs that were begun and are not
@@ -130,18 +131,25 @@ func (l *line) feedJob(ctx context.Context, j *job, runs chan<- *run) error {
 	// the one before: to open a large mailbox anew would take longer than the answer does.
 	barrier := func() { l.src.Select(f.Name[j.to.Other()], backend.SelectOptions{ReadOnly: true}) }
 	isOpen := func() bool { return l.src.Mailbox() == f.Name[j.to.Other()] } // and nothing is outstanding
-	if slices.ContainsFunc(j.items, func(it item) bool { return !it.dated }) {
+	sizes := l.p.s.o.Limits.needSizes()
+	if slices.ContainsFunc(j.items, func(it item) bool { return !it.dated || sizes && it.size == 0 }) {
 		if !isOpen() {
 			barrier()
 		}
-		if err := l.date(ctx, j.items); err != nil {
+		if err := l.date(ctx, j.items, sizes); err != nil {
 			return err
 		}
 	}
 	l.p.progress(func(g *Progress) { g.Folder = f.name() })
 	open := isOpen()
 	var last *backend.Command
-	for items := range slices.Chunk(j.items, runMessages) {
+	for rest := j.items; len(rest) > 0; {
+		n, err := l.turn(ctx, rest)
+		if err != nil {
+			return err
+		}
+		items := rest[:n:n]
+		rest = rest[n:]
 		r := &run{l: l, j: j, items: items, index: make(map[uint32]int, len(items)), seen: make(map[uint32]bool), nul: map[uint32]bool{}}
 		uids := make([]uint32, len(items))
 		for i, it := range items {
@@ -167,12 +175,34 @@ func (l *line) feedJob(ctx context.Context, j *job, runs chan<- *run) error {
 				Body:    func(m *backend.Message, _ string, size int64, b io.Reader) error { return r.body(ctx, m.UID, size, b) },
 				Message: func(m *backend.Message) error { r.seen[m.UID] = true; return nil }}))
 			last = r.fetch[len(r.fetch)-1]
+			l.asked = last
 		}
 		if !send(ctx, runs, r) {
 			return context.Cause(ctx)
 		}
 	}
 	return nil
+}
+
+// turn tells how many of the messages may be copied next, when it is their turn.
+//
+// Here is where limits are waited for, and nowhere else: before the intent is written and before any body is asked for, with all that
+// was asked for before read to its end. So no server is kept in the middle of a literal while we wait: neither the source, which may be
+// cut off when nobody reads what it sends, nor the target, whose APPEND has ended with the last message of the run before. To wait
+// between the messages of a fetch would be smoother, and would do both.
+func (l *line) turn(ctx context.Context, items []item) (int, error) {
+	items = items[:min(len(items), runMessages)]
+	limits := l.p.s.o.Limits
+	if !limits.limited() {
+		return len(items), nil
+	}
+	if l.asked != nil {
+		if err := l.asked.Wait(ctx); err != nil && !refused(err) { // a refusal is the run's own affair
+			return 0, err
+		}
+	}
+	n, bytes := limits.part(items)
+	return n, limits.wait(ctx, l.p.user, n, bytes)
 }
 
 // nextUID is a UID at or above which everything stands that is appended from now on.
@@ -187,13 +217,13 @@ func (f *folder) nextUID(side config.Side) uint32 {
 }
 
 // date learns the dates of items that have none yet, in the mailbox that is selected at the source, and the sizes of those that came
-// of late: see orphans.
-func (l *line) date(ctx context.Context, items []item) error {
+// of late: see orphans. With sizes, those of all.
+func (l *line) date(ctx context.Context, items []item, sizes bool) error {
 	var uids []uint32
 	at := map[uint32]int{}
 	recent := l.p.s.o.Now().Add(-2 * skew).Unix()
 	for i, it := range items {
-		if !it.dated || it.size == 0 && it.date > recent {
+		if !it.dated || it.size == 0 && (sizes || it.date > recent) {
 			uids = append(uids, it.uid)
 			at[it.uid] = i
 		}

@@ -95,6 +95,7 @@ func (r *run) body(ctx context.Context, uid uint32, size int64, b io.Reader) err
 		r.append = nil
 		return err
 	}
+	l.p.s.o.Limits.count(size)
 	l.p.progress(func(g *Progress) { g.Bytes[0] += size; g.Messages[0]++ })
 	if l.single || !l.dst.MultiAppend() || len(r.current) >= l.p.s.o.Batch || r.bytes >= l.p.s.o.BatchBytes || len(r.index) == 0 {
 		r.end(nil)

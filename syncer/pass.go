@@ -32,6 +32,7 @@ type pass struct {
 
 	newQuarantine []Quarantined // not written yet
 	guarded       string        // why no deletes at all are carried in this pass, "" when they are
+	unlimit       func()        // the pass takes part in the user's limit no more
 	lostOwner     context.CancelCauseFunc
 
 	mu     sync.Mutex // guards what follows
@@ -81,6 +82,7 @@ func (s *Syncer) newPass(ctx context.Context, user string, o RunOptions) (*pass,
 	p.journal = journal{store: s.o.Store, user: user, owner: s.o.Owner}
 	p.report = Report{User: user, Authority: authority.String(), DryRun: o.DryRun, Began: s.o.Now(), Lost: map[string]int64{}}
 	p.prog = Progress{Phase: "plan", Began: p.report.Began}
+	p.unlimit = s.o.Limits.join(user)
 	kept := s.idle.take(user)
 	for _, side := range config.Sides {
 		p.pools[side] = &pool{side: side, limit: s.o.Connections, used: map[*backend.Client]bool{}, open: func(ctx context.Context) (*backend.Client, error) { return s.o.Open(ctx, side, user) }}
@@ -94,6 +96,7 @@ func (s *Syncer) newPass(ctx context.Context, user string, o RunOptions) (*pass,
 
 // close gives the connections back.
 func (p *pass) close() {
+	p.unlimit()
 	var keep [2]*backend.Client
 	var rest []*backend.Client
 	for side, pl := range p.pools {

@@ -29,6 +29,7 @@ type Options struct {
 	Settle      time.Duration // how long UIDNEXT must stand still before an append of unknown outcome is done again; 0 means 2 s
 	Grace       time.Duration // before a folder that is gone on one side is deleted on the other; 0 means 24 h, less means at once
 	Keep        time.Duration // how long a connection to each side is kept for the next pass over the same user; 0 means not at all
+	Limits      *Limits       // how fast mail is copied; nil means as fast as it goes
 	Owner       string        // names this process towards the store
 	Lease       time.Duration // how long an account stays with a process that has died; 0 means 90 s
 	Log         *slog.Logger

@@ -415,7 +415,21 @@ func (v *verifier) sameBodies(ctx context.Context, r *FolderVerification, both [
 		chosen = append(chosen, both[i])
 	}
 	slices.Reverse(chosen)
-	for part := range slices.Chunk(chosen, 4096) {
+	for rest := chosen; len(rest) > 0; {
+		n := min(len(rest), 4096)
+		if limits := v.s.o.Limits; limits.limited() {
+			items := make([]item, n)
+			for i, x := range rest[:n] {
+				items[i].size = max(x[0].size, x[1].size)
+			}
+			var bytes int64
+			n, bytes = limits.part(items)
+			if err := limits.wait(ctx, v.user, n, bytes); err != nil {
+				return err
+			}
+		}
+		part := rest[:n]
+		rest = rest[n:]
 		var sums [2]map[uint32][2][32]byte
 		var errs [2]error
 		var wg sync.WaitGroup
