@@ -121,7 +121,9 @@ func (c *imapConn) banner() error {
 	status, text := cutWord(rest)
 	switch {
 	case star == "*" && strings.EqualFold(status, "BYE"):
-		return c.fail(StepBanner, Temporary, line, errBye)
+		e := c.fail(StepBanner, Temporary, line, errBye)
+		e.Code, _ = cutCode(text)
+		return e
 	case star != "*" || !strings.EqualFold(status, "OK"):
 		return c.fail(StepBanner, Refused, line, errNotOK) // PREAUTH too: it would be anybody's mailbox
 	}

@@ -146,7 +146,11 @@ func (c *imapConn) loginCommand(who LoginIMAP) (string, error) {
 // verdict reads the answer to a login. Only a NO that is about the credentials is AuthFailed (RFC 5530).
 func (c *imapConn) verdict(status, text, code string, challenge []byte, err error) (string, error) {
 	if err != nil {
-		return "", c.fail(StepLogin, Temporary, text, err)
+		e := c.fail(StepLogin, Temporary, text, err)
+		if words, ok := strings.CutPrefix(text, "* BYE "); ok && errors.Is(err, errBye) {
+			e.Code, _ = cutCode(words)
+		}
+		return "", e
 	}
 	if status == "OK" {
 		return text, nil

@@ -2,6 +2,7 @@ package syncer
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -10,28 +11,88 @@ import (
 	"mailgate/config"
 )
 
-// pool are the connections of one pass to one side.
+// pool are the connections of one pass to one side. Where a Budget lets it have fewer than it would like, it does with those.
 type pool struct {
-	side  config.Side
-	limit int
-	open  func(ctx context.Context) (*backend.Client, error)
+	side   config.Side
+	user   string
+	limit  int
+	open   func(ctx context.Context) (*backend.Client, error)
+	budget *Budget
 
-	mu   sync.Mutex
-	free []*backend.Client
-	used map[*backend.Client]bool
-	all  int // also those in use
+	mu      sync.Mutex
+	free    []*backend.Client
+	used    map[*backend.Client]bool
+	all     int                       // also those in use
+	slots   map[*backend.Client]*slot // theirs
+	own     *slot                     // the pass's own while no connection has it; nil also without a Budget
+	changed chan struct{}             // closed when one is given back, or is no more
+}
+
+func newPool(side config.Side, user string, o *Options) *pool {
+	return &pool{side: side, user: user, limit: o.Connections, budget: o.Budget, used: map[*backend.Client]bool{},
+		slots: map[*backend.Client]*slot{}, changed: make(chan struct{}),
+		open: func(ctx context.Context) (*backend.Client, error) { return o.Open(ctx, side, user) }}
+}
+
+// reserve takes the slot that the pass keeps to its end, and takes over a connection that was kept.
+func (p *pool) reserve(ctx context.Context, kept *backend.Client, s *slot) (err error) {
+	if kept != nil {
+		p.all++
+		p.slots[kept] = s
+		p.put(kept)
+		if s != nil || p.budget == nil {
+			return nil
+		}
+	}
+	p.own, err = p.budget.first(ctx, p.side, p.user)
+	return err
 }
 
 // get takes a connection that is free, or makes one: the one that has a mailbox open, if there is such; else one that has none
-// open, if need be a new one. To open a large mailbox can take longer than to log in.
+// open, if need be a new one. To open a large mailbox can take longer than to log in. While the budget gives none, one that the pass has is
+// waited for; not for long by who holds one already (see holding): that may be the one.
 func (p *pool) get(ctx context.Context, mailbox string) (*backend.Client, error) {
+	patience := crowdedTime
+	if holds(ctx) {
+		patience = heldTime
+	}
+	var since time.Time // since when there is none to be had
+	for {
+		c, s, news := p.choose(mailbox)
+		if c != nil {
+			return c, nil
+		}
+		if news == nil {
+			c, err := p.dial(ctx, s)
+			if err == nil {
+				return c, nil
+			}
+			refused := s.refused(err)
+			p.undo(s)
+			if !refused {
+				return nil, &SideError{p.side, err}
+			}
+		}
+		if since.IsZero() {
+			since = time.Now()
+		}
+		if left := patience - time.Since(since); left <= 0 {
+			return nil, &SideError{p.side, fmt.Errorf("%w, for %s", ErrCrowded, patience)}
+		} else if err := p.await(ctx, s, news, left); err != nil {
+			return nil, &SideError{p.side, err}
+		}
+	}
+}
+
+// choose gives a connection, or else a slot to make one with (nil without a Budget; the connection counts already), or else what to wait for.
+func (p *pool) choose(mailbox string) (*backend.Client, *slot, <-chan struct{}) {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.free = slices.DeleteFunc(p.free, func(c *backend.Client) bool {
 		if c.Err() == nil {
 			return false
 		}
-		p.all--
-		_ = c.Close()
+		p.closed(c)
 		return true
 	})
 	best := -1
@@ -46,20 +107,82 @@ func (p *pool) get(ctx context.Context, mailbox string) (*backend.Client, error)
 			break
 		}
 	}
-	if best >= 0 {
+	s, ok := p.own, true
+	if best < 0 {
+		if s != nil {
+			p.own = nil
+		} else if s, ok = p.budget.more(p.side, p.user); !ok && len(p.free) > 0 {
+			best = 0
+		}
+	}
+	switch {
+	case best >= 0:
 		c := p.free[best]
 		p.free = slices.Delete(p.free, best, best+1)
 		p.used[c] = true
-		p.mu.Unlock()
-		return c, nil
+		return c, nil, nil
+	case !ok:
+		return nil, nil, p.changed
 	}
 	p.all++
-	p.mu.Unlock()
+	return nil, s, nil
+}
+
+// heldTime is how long one who holds a connection waits for another one.
+const heldTime = time.Second
+
+type holdingKey struct{}
+
+// holding marks what is done while a connection is held that others of the pass may wait for: it gives up soon where it would need more
+// connections than there are. Who holds one and gives up lets go of it, and tries again without.
+func holding(ctx context.Context) context.Context { return context.WithValue(ctx, holdingKey{}, true) }
+
+func holds(ctx context.Context) bool { return ctx.Value(holdingKey{}) != nil }
+
+// await waits until it may be worth while to try again: with a slot whose connection was refused, or for what closes news.
+func (p *pool) await(ctx context.Context, s *slot, news <-chan struct{}, most time.Duration) error {
+	if news == nil {
+		if err := pause(ctx, 1); err != nil {
+			return err
+		}
+		if p.keeps(s) {
+			return s.again(ctx, most)
+		}
+		return nil
+	}
+	t := time.NewTimer(min(most, loadTime)) // user sessions that end tell nobody
+	defer t.Stop()
+	select {
+	case <-news:
+	case <-p.budget.news(p.side, p.user):
+	case <-t.C:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// keeps tells whether a slot is the pass's own, without a connection.
+func (p *pool) keeps(s *slot) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return s != nil && p.own == s
+}
+
+// spares tells whether a connection should go to another pass, which has none.
+func (p *pool) spares() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.slots) > 1 && p.budget.pressed(p.side, p.user)
+}
+
+// dial makes a connection with a slot.
+func (p *pool) dial(ctx context.Context, s *slot) (*backend.Client, error) {
 	c, err := p.open(ctx)
 	if err != nil {
-		p.lost()
-		return nil, &SideError{p.side, err}
+		return nil, err
 	}
+	s.connected(true)
 	// CONDSTORE and QRESYNC have to be on before SELECT (RFC 7162, section 3.1). Nobody waits for the answer.
 	if c.Has("QRESYNC") {
 		c.Enable("QRESYNC")
@@ -69,23 +192,45 @@ func (p *pool) get(ctx context.Context, mailbox string) (*backend.Client, error)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.used[c] = true
+	p.slots[c] = s
 	return c, nil
 }
 
-// lost notes that a connection is no more.
-func (p *pool) lost() {
+// undo takes back what choose has counted.
+func (p *pool) undo(s *slot) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.all--
+	p.spare(s)
+}
+
+// spare gives a slot back that has no connection, unless it is the last one: that one the pass keeps. The caller holds mu.
+func (p *pool) spare(s *slot) {
+	s.connected(false)
+	if s != nil && p.own == nil && len(p.slots) == 0 {
+		p.own = s
+	} else {
+		s.release()
+	}
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
+// closed ends a connection. The caller holds mu.
+func (p *pool) closed(c *backend.Client) {
+	_ = c.Close()
+	s := p.slots[c]
+	delete(p.slots, c)
+	delete(p.used, c)
+	p.all--
+	p.spare(s)
 }
 
 // drop ends a connection that was taken.
 func (p *pool) drop(c *backend.Client) {
-	_ = c.Close()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.used, c)
-	p.all--
+	p.closed(c)
 }
 
 // end closes those that nobody has given back: a defect ended who had them.
@@ -93,12 +238,12 @@ func (p *pool) end() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for c := range p.used {
-		_ = c.Close()
+		p.closed(c)
 	}
-	clear(p.used)
 }
 
-// put gives one back. One with something outstanding, or that has failed, has to be closed instead.
+// put gives one back. One with something outstanding, or that has failed, has to be closed instead. So is one that can be spared while
+// another pass has none.
 func (p *pool) put(c *backend.Client) {
 	if c == nil {
 		return
@@ -110,17 +255,42 @@ func (p *pool) put(c *backend.Client) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if len(p.slots) > 1 && p.budget.pressed(p.side, p.user) {
+		p.closed(c)
+		return
+	}
 	delete(p.used, c)
 	p.free = append(p.free, c)
+	close(p.changed)
+	p.changed = make(chan struct{})
 }
 
-// take empties the pool.
-func (p *pool) take() []*backend.Client {
+// take empties the pool. Slots of what is taken are the caller's; the pool's own goes.
+func (p *pool) take() (out []pooled) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	out := p.free
+	for _, c := range p.free {
+		out = append(out, pooled{c, p.slots[c]})
+		delete(p.slots, c)
+	}
 	p.free = nil
+	p.own.release()
+	p.own = nil
 	return out
+}
+
+// pooled is a connection with its slot.
+type pooled struct {
+	*backend.Client
+	slot *slot
+}
+
+// end closes it.
+func (c pooled) end() {
+	if c.Client != nil {
+		_ = c.Close()
+		c.slot.release()
+	}
 }
 
 // idleConns keeps a connection to each side between passes over the same user.
@@ -130,16 +300,16 @@ type idleConns struct {
 }
 
 type idleUser struct {
-	conns [2]*backend.Client
+	conns [2]pooled
 	timer *time.Timer
 }
 
-func (i *idleConns) take(user string) [2]*backend.Client {
+func (i *idleConns) take(user string) [2]pooled {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	u := i.users[user]
 	if u == nil {
-		return [2]*backend.Client{}
+		return [2]pooled{}
 	}
 	u.timer.Stop()
 	delete(i.users, user)
@@ -147,7 +317,7 @@ func (i *idleConns) take(user string) [2]*backend.Client {
 }
 
 // keep holds connections for a time. Those that are there already go.
-func (i *idleConns) keep(user string, conns [2]*backend.Client, d time.Duration) {
+func (i *idleConns) keep(user string, conns [2]pooled, d time.Duration) {
 	closeConns(i.take(user))
 	u := &idleUser{conns: conns}
 	i.mu.Lock()
@@ -180,11 +350,9 @@ func (i *idleConns) closeAll() {
 	}
 }
 
-func closeConns(conns [2]*backend.Client) {
+func closeConns(conns [2]pooled) {
 	for _, c := range conns {
-		if c != nil {
-			_ = c.Close()
-		}
+		c.end()
 	}
 }
 
@@ -200,12 +368,32 @@ func leave(c *backend.Client) bool {
 }
 
 // logout ends connections that are not kept, all at once.
-func logout(ctx context.Context, list []*backend.Client) {
+func logout(ctx context.Context, list []pooled) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), logoutTime)
 	defer cancel()
 	var wg sync.WaitGroup
 	for _, c := range list {
-		wg.Go(func() { _ = c.Logout(ctx) })
+		wg.Go(func() {
+			_ = c.Logout(ctx)
+			c.slot.release()
+		})
 	}
 	wg.Wait()
+}
+
+// openOne makes a connection outside of a pass. It does not wait long: a pass may be under way that has all there are.
+func (s *Syncer) openOne(ctx context.Context, side config.Side, user string) (pooled, error) {
+	wait, cancel := context.WithTimeoutCause(ctx, 5*heldTime, ErrCrowded)
+	defer cancel()
+	sl, err := s.o.Budget.first(wait, side, user)
+	if err != nil {
+		return pooled{}, err
+	}
+	c, err := s.o.Open(ctx, side, user)
+	if err != nil {
+		sl.release()
+		return pooled{}, err
+	}
+	sl.connected(true)
+	return pooled{c, sl}, nil
 }

@@ -148,7 +148,13 @@ func (p *pass) worker(ctx context.Context, o lineOptions, mine []*job, queue <-c
 		if isStore(err) || ctx.Err() != nil {
 			return again, err
 		}
+		if l.src == nil && errors.Is(err, ErrCrowded) { // nothing was begun; other lines have what connections there are
+			continue
+		}
 		if len(done) > 0 || l.landed > 0 {
+			tries = 0
+		}
+		if errors.Is(err, ErrCrowded) { // there was none to look for copies with: that is done below, now that the line has let go of its own
 			tries = 0
 		}
 		p.s.o.Log.Warn("copying begins anew", "user", p.user, "err", err)

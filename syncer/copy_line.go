@@ -30,11 +30,11 @@ type line struct {
 // work copies the jobs given and, when they are fed, further ones of the queue. It returns jobs that were begun and are not
 // through, and those that are; the connections are closed after an error.
 func (l *line) work(ctx context.Context, jobs []*job, queue <-chan *job) (begun, done []*job, err error) {
-	if l.src, err = l.p.pools[l.to.Other()].get(ctx, jobs[0].f.Name[l.to.Other()]); err != nil {
+	if l.dst, err = l.p.pools[l.to].get(ctx, ""); err != nil { // the target first, as in both: nobody waits for who waits for him
 		return jobs, nil, err
 	}
-	if l.dst, err = l.p.pools[l.to].get(ctx, ""); err != nil {
-		l.p.pools[l.to.Other()].put(l.src)
+	if l.src, err = l.p.pools[l.to.Other()].get(ctx, jobs[0].f.Name[l.to.Other()]); err != nil {
+		l.p.pools[l.to].put(l.dst)
 		return jobs, nil, err
 	}
 	if l.dst.Mailbox() != "" { // Courier takes no mail for a mailbox that the connection has open read-only
@@ -97,6 +97,9 @@ func (l *line) feed(ctx context.Context, jobs []*job, queue <-chan *job, runs ch
 		if n < len(jobs) {
 			j = jobs[n]
 		} else {
+			if n > 0 && (l.p.pools[0].spares() || l.p.pools[1].spares()) { // another line goes on, or this worker with the next connection
+				return nil
+			}
 			var ok bool
 			if j, ok = <-queue; !ok {
 				return nil
@@ -243,7 +246,7 @@ func (l *line) date(ctx context.Context, items []item, sizes bool) error {
 
 // find looks for what was appended without learning its UIDs. It uses connections of its own: those of the line are busy.
 func (l *line) find(ctx context.Context, j *job, items []item) (found map[int]merge.Entry, err error) {
-	err = l.p.both(ctx, j.to, func(src, dst *backend.Client) error {
+	err = l.p.both(holding(ctx), j.to, func(src, dst *backend.Client) error {
 		found, err = l.p.look(ctx, src, dst, j.f, j.to, j.f.nextUID(j.to), items, l.p.s.o.Now())
 		return err
 	})

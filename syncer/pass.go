@@ -85,10 +85,13 @@ func (s *Syncer) newPass(ctx context.Context, user string, o RunOptions) (*pass,
 	p.unlimit = s.o.Limits.join(user)
 	kept := s.idle.take(user)
 	for _, side := range config.Sides {
-		p.pools[side] = &pool{side: side, limit: s.o.Connections, used: map[*backend.Client]bool{}, open: func(ctx context.Context) (*backend.Client, error) { return s.o.Open(ctx, side, user) }}
-		if kept[side] != nil {
-			p.pools[side].all++
-			p.pools[side].put(kept[side])
+		p.pools[side] = newPool(side, user, &s.o)
+	}
+	for _, side := range config.Sides { // in this order everywhere: see Budget
+		if err = errors.Join(err, p.pools[side].reserve(ctx, kept[side].Client, kept[side].slot)); err != nil {
+			kept[config.New].end()
+			p.close()
+			return nil, err
 		}
 	}
 	return p, nil
@@ -97,18 +100,21 @@ func (s *Syncer) newPass(ctx context.Context, user string, o RunOptions) (*pass,
 // close gives the connections back.
 func (p *pass) close() {
 	p.unlimit()
-	var keep [2]*backend.Client
-	var rest []*backend.Client
+	var keep [2]pooled
+	var rest []pooled
 	for side, pl := range p.pools {
+		pl.end()
 		list := pl.take()
-		if p.s.o.Keep > 0 && len(list) > 0 && leave(list[0]) {
+		if p.s.o.Keep > 0 && len(list) > 0 && leave(list[0].Client) {
 			keep[side], list = list[0], list[1:]
 		}
 		rest = append(rest, list...)
-		pl.end()
 	}
-	if keep[0] != nil || keep[1] != nil {
+	if keep[0].Client != nil || keep[1].Client != nil {
 		p.s.idle.keep(p.user, keep, p.s.o.Keep)
+		if b := p.s.o.Budget; b.pressed(config.Old, p.user) || b.pressed(config.New, p.user) {
+			p.s.idle.closeAll()
+		}
 	}
 	logout(context.Background(), rest)
 }

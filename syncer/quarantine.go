@@ -132,13 +132,13 @@ func (s *Syncer) lookAt(ctx context.Context, user string, side config.Side, list
 	if len(names) == 0 {
 		return nil
 	}
-	c, err := s.o.Open(ctx, side, user)
+	c, err := s.openOne(ctx, side, user)
 	if err != nil {
 		return []string{"the messages on " + sideName(side) + " could not be looked at: " + oneLine(err.Error(), 300)}
 	}
-	defer logout(ctx, []*backend.Client{c})
+	defer logout(ctx, []pooled{c})
 	for _, name := range names {
-		if err := lookInto(ctx, c, name, folders[name]); err != nil {
+		if err := lookInto(ctx, c.Client, name, folders[name]); err != nil {
 			notes = append(notes, fmt.Sprintf("%s on %s could not be looked at: %s", folderTitle(name), sideName(side), oneLine(err.Error(), 300)))
 			if !refused(err) {
 				break // the connection is gone

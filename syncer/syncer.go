@@ -29,6 +29,7 @@ type Options struct {
 	Settle      time.Duration // how long UIDNEXT must stand still before an append of unknown outcome is done again; 0 means 2 s
 	Grace       time.Duration // before a folder that is gone on one side is deleted on the other; 0 means 24 h, less means at once
 	Keep        time.Duration // how long a connection to each side is kept for the next pass over the same user; 0 means not at all
+	Budget      *Budget       // of connections, over all users; nil means as many as each pass takes
 	Limits      *Limits       // how fast mail is copied; nil means as fast as it goes
 	Owner       string        // names this process towards the store
 	Lease       time.Duration // how long an account stays with a process that has died; 0 means 90 s
@@ -130,6 +131,7 @@ type Syncer struct {
 	mu    sync.Mutex
 	users map[string]bool // under way
 	idle  idleConns
+	alone func() // ends the sharing of a Budget
 }
 
 // New makes a Syncer. Close ends it.
@@ -155,11 +157,16 @@ func New(o Options) *Syncer {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Syncer{o: o, users: map[string]bool{}}
+	s := &Syncer{o: o, users: map[string]bool{}}
+	s.alone = o.Budget.share(&s.idle)
+	return s
 }
 
 // Close ends the connections that are kept. No pass may be under way.
-func (s *Syncer) Close() { s.idle.closeAll() }
+func (s *Syncer) Close() {
+	s.idle.closeAll()
+	s.alone()
+}
 
 // begin makes sure that only one pass is over a user.
 func (s *Syncer) begin(user string) (end func(), err error) {
@@ -241,6 +248,11 @@ func (s *Syncer) logDefect(user string, err error) {
 // Probe finds out how a side treats odd messages, flags and names, with a scratch mailbox in user's account, and keeps the
 // result for plans and passes to come. Whether a master login was proven stays as it was.
 func (s *Syncer) Probe(ctx context.Context, side config.Side, user string) (*Profile, error) {
+	release, err := s.o.Budget.Hold(ctx, side, user)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	c, err := s.o.Open(ctx, side, user)
 	if err != nil {
 		return nil, &SideError{side, err}

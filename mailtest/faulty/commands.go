@@ -58,8 +58,7 @@ func (s *session) locked(c *command) answer {
 		if len(c.args) != 2 || c.args[1].s != Password {
 			return "NO [AUTHENTICATIONFAILED] wrong"
 		}
-		s.authed = true
-		return ok
+		return s.in(ok)
 	}
 	if !s.authed {
 		return "BAD log in first"
@@ -110,8 +109,17 @@ func (s *session) authenticate(c *command) answer {
 	if err != nil || len(f) != 3 || f[2] != Password {
 		return "NO [AUTHENTICATIONFAILED] wrong"
 	}
-	s.authed = true
-	return answer("OK [CAPABILITY " + s.a.product.Capabilities + "] in")
+	return s.in(answer("OK [CAPABILITY " + s.a.product.Capabilities + "] in"))
+}
+
+// in ends a login whose password was right.
+func (s *session) in(yes answer) answer {
+	leave, refusal := s.h.enter("login")
+	if leave == nil {
+		return answer(refusal)
+	}
+	s.authed, s.leave = true, leave
+	return yes
 }
 
 func (s *session) enable(c *command) answer {

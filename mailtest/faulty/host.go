@@ -35,6 +35,7 @@ type Host struct {
 	faults *Faults
 	closed bool
 	trace  []string
+	crowd  *Crowd
 }
 
 // Start starts a host that is sound. It ends with the test.
@@ -138,6 +139,7 @@ type session struct {
 	out    bytes.Buffer
 	authed bool
 	bye    bool
+	leave  func() // of the host's Crowd
 
 	box       *mailbox
 	name      string
@@ -163,7 +165,16 @@ func (s *session) has(capability string) bool {
 func (h *Host) serve(c net.Conn) {
 	s := &session{h: h, a: h.Account, c: c}
 	s.r = &reader{r: bufio.NewReaderSize(c, 32<<10), more: s.more, literal: s.literal}
-	fmt.Fprintf(c, "* OK [CAPABILITY %s] %s ready\r\n", s.a.product.Capabilities, s.a.product.Name)
+	leave := h.greet(c, fmt.Sprintf("* OK [CAPABILITY %s] %s ready", s.a.product.Capabilities, s.a.product.Name))
+	if leave == nil {
+		return
+	}
+	defer func() {
+		leave()
+		if s.leave != nil {
+			s.leave()
+		}
+	}()
 	for !s.bye {
 		cmd, err := s.r.command()
 		var early refused

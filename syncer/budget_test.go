@@ -1,0 +1,255 @@
+package syncer
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"mailgate/backend"
+	"mailgate/config"
+)
+
+// errLimit is a refusal that a host has a code for.
+func errLimit() error {
+	return &backend.Error{Step: backend.StepLogin, Code: "LIMIT", Reply: "[LIMIT] no", Err: errors.New("answers NO")}
+}
+
+func mustFirst(t *testing.T, b *Budget, user string) *slot {
+	t.Helper()
+	s, err := b.first(t.Context(), config.Old, user)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.connected(true)
+	return s
+}
+
+func onePlace(t *testing.T, b *Budget) PlaceUse {
+	t.Helper()
+	list := b.Use()
+	if len(list) != 1 {
+		t.Fatalf("%d places", len(list))
+	}
+	return list[0]
+}
+
+// TestBudgetCap: a cap is not passed, and a pass's first connection goes before the further ones of others.
+func TestBudgetCap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := NewBudget(BudgetOptions{})
+		b.Set([2]int{2, 0})
+		s1 := mustFirst(t, b, "a")
+		s2, ok := b.more(config.Old, "a")
+		if !ok {
+			t.Fatal("no second connection within the cap")
+		}
+		if _, ok := b.more(config.Old, "a"); ok {
+			t.Fatal("a third connection, and the cap is 2")
+		}
+		if _, ok := b.more(config.New, "a"); !ok {
+			t.Fatal("NEW has no cap")
+		}
+		var got time.Duration
+		began := time.Now()
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			s, err := b.first(t.Context(), config.Old, "b")
+			if err != nil {
+				t.Error(err)
+			}
+			got = time.Since(began)
+			s.release()
+		})
+		synctest.Wait()
+		if !b.pressed(config.Old, "a") {
+			t.Error("nobody was asked to give back what he can spare")
+		}
+		time.Sleep(time.Hour)
+		s2.release()
+		s2.release()
+		if s, ok := b.more(config.Old, "a"); ok { // b waits for his first
+			t.Error("a further connection went before a first one")
+			s.release()
+		}
+		wg.Wait()
+		if got != time.Hour {
+			t.Errorf("waited %s", got)
+		}
+		s1.release()
+		if u := b.Use(); u[0].Open+u[1].Open != 0 {
+			t.Errorf("still open: %+v", u)
+		}
+	})
+}
+
+// TestBudgetSetWakes: a higher cap is noticed at once, and so is the end of a wait.
+func TestBudgetSetWakes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := NewBudget(BudgetOptions{})
+		b.Set([2]int{1, 0})
+		mustFirst(t, b, "a")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		why := errors.New("enough")
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if _, err := b.first(ctx, config.Old, "b"); !errors.Is(err, why) {
+				t.Errorf("cancelled: %v", err)
+			}
+		})
+		synctest.Wait()
+		cancel(why)
+		wg.Wait()
+		if b.pressed(config.Old, "a") {
+			t.Error("who has given up still waits")
+		}
+		wg.Go(func() {
+			if _, err := b.first(t.Context(), config.Old, "c"); err != nil {
+				t.Error(err)
+			}
+		})
+		synctest.Wait()
+		began := time.Now()
+		b.Set([2]int{5, 0})
+		wg.Wait()
+		if d := time.Since(began); d != 0 {
+			t.Errorf("noticed after %s", d)
+		}
+	})
+}
+
+// TestBudgetLearns: a host that refuses the fifth allows four, for ten minutes; then one or two more are tried.
+func TestBudgetLearns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := NewBudget(BudgetOptions{})
+		s := mustFirst(t, b, "a")
+		if s.refused(errors.New("no route to host")) {
+			t.Error("learned from another error")
+		}
+		for range 3 {
+			x, _ := b.more(config.Old, "a")
+			x.connected(true)
+		}
+		x, _ := b.more(config.Old, "a")
+		if !x.refused(errLimit()) {
+			t.Fatal("nothing learned")
+		}
+		x.release()
+		if u := onePlace(t, b); u.Cap != 4 || u.Learned != 4 || u.Open != 4 {
+			t.Errorf("after a refusal: %+v", u)
+		}
+		if _, ok := b.more(config.Old, "a"); ok {
+			t.Error("asked again at once")
+		}
+		began := time.Now()
+		next, err := b.first(t.Context(), config.Old, "b")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := time.Since(began); d != learnedTime {
+			t.Errorf("tried again after %s", d)
+		}
+		if !next.refused(errLimit()) {
+			t.Error("nothing learned the second time")
+		}
+		if u := onePlace(t, b); u.Cap != 4 {
+			t.Errorf("after the second refusal: %+v", u)
+		}
+		if err := next.again(t.Context(), time.Minute); !errors.Is(err, ErrCrowded) {
+			t.Errorf("a slot that cannot be used: %v", err)
+		}
+		time.AfterFunc(time.Minute, s.release)
+		if err := next.again(t.Context(), crowdedTime); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(100 * learnedTime)
+		if u := onePlace(t, b); u.Cap != 0 {
+			t.Errorf("a cap is believed for ever: %+v", u)
+		}
+	})
+}
+
+// TestBudgetAlone: who has no connection there has not taken the last one.
+func TestBudgetAlone(t *testing.T) {
+	b := NewBudget(BudgetOptions{})
+	s, _ := b.more(config.Old, "a")
+	if s.refused(errLimit()) {
+		t.Error("learned that none are allowed")
+	}
+	s.release()
+}
+
+// TestBudgetUsersFirst: of a host with a cap for all the syncer takes a half, and none when less than a quarter is left.
+func TestBudgetUsersFirst(t *testing.T) {
+	for _, c := range []struct{ most, users, want int }{{40, 0, 20}, {40, 10, 20}, {40, 15, 15}, {40, 30, 0}, {40, 29, 1}, {1, 0, 1}, {2, 0, 1}, {3, 0, 1},
+		{3, 2, 1}, {4, 0, 2}, {4, 3, 0}, {0, 1000, 100}} {
+		own := 0
+		b := NewBudget(BudgetOptions{Place: func(config.Side, string) string { return "h" }, Load: func(_ config.Side, place string) (int, int) {
+			if place != "h" {
+				t.Errorf("asked for %q", place)
+			}
+			return c.users + own, c.most
+		}})
+		got := 0
+		for range 100 {
+			s, ok := b.more(config.Old, "a")
+			if !ok {
+				break
+			}
+			if got++; got%2 == 0 { // the others are about to connect
+				s.connected(true)
+				own++
+			}
+		}
+		if got != c.want {
+			t.Errorf("%d of users, %d in all allowed: %d for the syncer, want %d", c.users, c.most, got, c.want)
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		users := 4
+		b := NewBudget(BudgetOptions{Load: func(config.Side, string) (int, int) { return users, 4 }})
+		began := time.Now()
+		time.AfterFunc(10*time.Second, func() { b.mu.Lock(); users = 2; b.mu.Unlock() })
+		if _, err := b.first(t.Context(), config.Old, "a"); err != nil {
+			t.Fatal(err)
+		}
+		if d := time.Since(began); d < 10*time.Second || d > 12*time.Second {
+			t.Errorf("began after %s", d)
+		}
+	})
+}
+
+func TestCrowded(t *testing.T) {
+	e := func(step backend.Step, code, reply string, err error) error {
+		return &SideError{config.Old, &backend.Error{Step: step, Code: code, Reply: reply, Err: err}}
+	}
+	no := errors.New("answers NO")
+	for _, c := range []struct {
+		err  error
+		want bool
+	}{
+		{e(backend.StepLogin, "LIMIT", "[LIMIT] no", no), true},
+		{e(backend.StepLogin, "UNAVAILABLE", "[UNAVAILABLE] Maximum number of connections from user+IP exceeded (mail_max_userip_connections=10)", no), true},
+		{e(backend.StepLogin, "", "Too many open connections (5 of 5 for user33)", no), true},
+		{e(backend.StepLogin, "", "Maximum number of connections from user+IP exceeded", no), true},
+		{e(backend.StepLogin, "ALERT", "[ALERT] Too many simultaneous connections. (Failure)", no), true},
+		{e(backend.StepLogin, "AUTHENTICATIONFAILED", "[AUTHENTICATIONFAILED] too many connections", no), false},
+		{e(backend.StepLogin, "", "Too many failed logins", no), false},
+		{e(backend.StepLogin, "", "Login failed.", no), false},
+		{e(backend.StepBanner, "", "* BYE Too many connections", no), true},
+		{e(backend.StepBanner, "UNAVAILABLE", "* BYE [UNAVAILABLE] later", no), true},
+		{e(backend.StepBanner, "", "", io.EOF), true},
+		{e(backend.StepTLS, "", "", io.EOF), true},
+		{e(backend.StepLogin, "", "", io.EOF), false},
+		{e(backend.StepConnect, "", "", io.EOF), false},
+		{e(backend.StepBanner, "", "* OK", errors.New("line too long")), false},
+		{io.EOF, false},
+	} {
+		if got := crowded(c.err); got != c.want {
+			t.Errorf("%v: %v", c.err, got)
+		}
+	}
+}
