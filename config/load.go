@@ -256,6 +256,17 @@ func (l *loader) lists() {
 	l.c.Sync.Rename = l.pairs("sync.rename", "old", "new")
 	l.c.Sync.Use = l.pairs("sync.use", "use", "name")
 	l.c.Sync.Exclude = l.words("sync.exclude")
+	for i, text := range l.words("sync.windows") {
+		if text == "" { // has its complaint already, or is none in the environment
+			continue
+		}
+		w, err := ParseWindow(text)
+		if err != nil {
+			l.bad(fmt.Sprintf("sync.windows[%d]", i), "%v", err)
+			continue
+		}
+		l.c.Sync.Windows = append(l.c.Sync.Windows, w)
+	}
 	for _, side := range Sides {
 		l.backend(side)
 	}

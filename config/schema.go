@@ -57,6 +57,54 @@ func num[T int | int64](key string, at func(*Config) *T) setting {
 	}, func(c *Config) any { return *at(c) }}
 }
 
+// ParseSize reads a number of bytes: 500000, or 512K, 10M, 2G (of 1024).
+func ParseSize(v string) (int64, error) {
+	digits, unit := v, int64(1)
+	for i, letter := range []string{"K", "M", "G"} {
+		if n := len(v) - 1; n > 0 && strings.EqualFold(v[n:], letter) {
+			digits, unit = v[:n], 1<<(10*(i+1))
+		}
+	}
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil || n < 0 || digits[0] == '+' || n > 1<<40/unit {
+		return 0, fmt.Errorf("%q is no number of bytes; write for example 500000, 512K or 10M", v)
+	}
+	return n * unit, nil
+}
+
+// SizeText is how a number of bytes is written so that ParseSize reads it.
+func SizeText(n int64) string {
+	for i, letter := range []string{"G", "M", "K"} {
+		if unit := int64(1) << (10 * (3 - i)); n >= unit && n%unit == 0 {
+			return strconv.FormatInt(n/unit, 10) + letter
+		}
+	}
+	return strconv.FormatInt(n, 10)
+}
+
+// byteRate is bytes a second, 0 for no limit.
+func byteRate(key string, at func(*Config) *int64) setting {
+	return setting{key, func(c *Config, v string) error {
+		n, err := ParseSize(v)
+		if err == nil {
+			err = CheckByteRate(n)
+		}
+		if err != nil {
+			return err
+		}
+		*at(c) = n
+		return nil
+	}, func(c *Config) any { return SizeText(*at(c)) }}
+}
+
+// CheckByteRate refuses what is no limit but a standstill: a number of which the unit was left out, most likely.
+func CheckByteRate(n int64) error {
+	if n > 0 && n < 1024 {
+		return fmt.Errorf("%d bytes a second is next to nothing; write a unit, such as %dM, or 0 for no limit", n, n)
+	}
+	return nil
+}
+
 func share(key string, at func(*Config) *float64) setting {
 	return setting{key, func(c *Config, v string) error {
 		f, err := strconv.ParseFloat(v, 64)
@@ -102,6 +150,9 @@ func settings() []setting {
 			str(p+"sync.master_user", func(c *Config) *string { return &b(c).Sync.MasterUser }),
 			str(p+"sync.master_password", func(c *Config) *string { return &b(c).Sync.MasterPassword }),
 			str(p+"sync.master_login", func(c *Config) *string { return &b(c).Sync.MasterLogin }),
+			num(p+"sync.max_connections", func(c *Config) *int { return &b(c).SyncLimits.MaxConnections }),
+			num(p+"sync.messages_per_second", func(c *Config) *int64 { return &b(c).SyncLimits.MessagesPerSecond }),
+			byteRate(p+"sync.bytes_per_second", func(c *Config) *int64 { return &b(c).SyncLimits.BytesPerSecond }),
 		)
 	}
 	return append(s,
@@ -138,6 +189,8 @@ func settings() []setting {
 		num("sync.batch", func(c *Config) *int { return &c.Sync.Batch }),
 		dur("sync.settle", func(c *Config) *time.Duration { return &c.Sync.Settle }),
 		dur("sync.grace", func(c *Config) *time.Duration { return &c.Sync.Grace }),
+		num("sync.user_messages_per_second", func(c *Config) *int64 { return &c.Sync.UserMessagesPerSecond }),
+		byteRate("sync.user_bytes_per_second", func(c *Config) *int64 { return &c.Sync.UserBytesPerSecond }),
 		num("limits.pre_auth", func(c *Config) *int { return &c.Limits.PreAuth }),
 		num("limits.pre_auth_per_ip", func(c *Config) *int { return &c.Limits.PreAuthPerIP }),
 		num("limits.per_listener", func(c *Config) *int { return &c.Limits.PerListener }),
@@ -176,6 +229,7 @@ func listKeys() map[string][]string {
 		"sync.rename":           {"old", "new"},
 		"sync.exclude":          nil,
 		"sync.use":              {"use", "name"},
+		"sync.windows":          nil,
 
 		"backends.old.sync.token_command": nil,
 		"backends.new.sync.token_command": nil,

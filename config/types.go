@@ -101,6 +101,14 @@ type Backend struct {
 	LoginTimeout   time.Duration // from banner to the answer to AUTHENTICATE or AUTH
 	MaxConnections int           // per host, 0 means no cap
 	Sync           SyncLogin
+	SyncLimits     SyncLimits
+}
+
+// SyncLimits is how much of a side the syncer takes, over all users; 0 means no limit of its own.
+type SyncLimits struct {
+	MaxConnections    int // to one host; of max_connections it takes a half at most, and leaves a quarter free
+	MessagesPerSecond int64
+	BytesPerSecond    int64
 }
 
 // SyncLogin is how the syncer logs in at a side as a user: by a file of passwords, by a master login, or by a command that
@@ -127,6 +135,10 @@ type Sync struct {
 	Rename      []Pair        // OLD's name and NEW's
 	Exclude     []string      // names on OLD, with * and % as in LIST
 	Use         []Pair        // special use such as \Sent, and NEW's name
+	Windows     Windows       // when accounts are kept converged; none means always. What somebody asks for by a verb is done at any time
+
+	UserMessagesPerSecond int64 // of each user; 0 means no limit
+	UserBytesPerSecond    int64
 }
 
 // Pair is two names that belong together.
