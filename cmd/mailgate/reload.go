@@ -78,6 +78,9 @@ func (g *gateway) adopt(conf *config.Config, routes *config.RouteFile) {
 	g.conf.Store(conf)
 	g.routes.Store(routes)
 	g.router.Configure(routerOptions(conf))
+	if g.syncing != nil {
+		g.syncing.throttle(conf)
+	}
 	if !g.serving {
 		return
 	}

@@ -22,17 +22,24 @@ import (
 type syncing struct {
 	g        *gateway
 	accounts *accounts
+	budget   *syncer.Budget
+	limits   *syncer.Limits
 
 	mu       sync.Mutex
 	passes   map[string]*underway // by user
 	moving   map[string]int       // by user: flips that keep passes out
+	filed    throttle             // what the file said when it was last taken over
 	closing  bool
 	visitors map[*visitor]bool
 	wg       sync.WaitGroup
 }
 
 func newSyncing(g *gateway, d *backend.Dialer) *syncing {
-	return &syncing{g: g, accounts: &accounts{g: g, dialer: d}, passes: map[string]*underway{}, moving: map[string]int{}}
+	s := &syncing{g: g, budget: newBudget(g, d), limits: syncer.NewLimits(syncer.LimitSettings{}), passes: map[string]*underway{},
+		moving: map[string]int{}}
+	s.accounts = &accounts{g: g, dialer: d, budget: s.budget}
+	s.throttle(g.conf.Load())
+	return s
 }
 
 // syncer is made for each call: the configuration may have changed since the last one. The node owns the accounts: whoever has
@@ -51,7 +58,7 @@ func (s *syncing) syncer() *syncer.Syncer {
 		grace = -1
 	}
 	return syncer.New(syncer.Options{Store: s.g.store, Open: s.accounts.open, Route: s.route, Rules: rules, Connections: c.Connections,
-		Batch: c.Batch, Settle: c.Settle, Grace: grace, Owner: nodeName(s.g.conf.Load()), Log: s.g.log})
+		Batch: c.Batch, Settle: c.Settle, Grace: grace, Budget: s.budget, Limits: s.limits, Owner: nodeName(s.g.conf.Load()), Log: s.g.log})
 }
 
 // route tells who decides: the store's row, or where a user without one would be.
@@ -71,8 +78,11 @@ func (s *syncing) route(ctx context.Context, user string) (config.Side, int64, e
 	return r.Side, r.Epoch, nil
 }
 
-// Sync implements admin.Syncing: verb is "plan", "run", "verify", "probe" or "quarantine". progress is called often.
+// Sync implements admin.Syncing: verb is "plan", "run", "verify", "probe", "quarantine" or "limits". progress is called often.
 func (s *syncing) Sync(ctx context.Context, verb string, form url.Values, progress func(any)) (any, error) {
+	if verb == "limits" {
+		return s.changeAndShow(ctx, form)
+	}
 	y := s.syncer()
 	defer y.Close()
 	switch verb {

@@ -13,12 +13,14 @@ import (
 	"mailgate/auth"
 	"mailgate/backend"
 	"mailgate/config"
+	"mailgate/syncer"
 )
 
 // accounts logs the syncer in as a user at a side, the way the configuration says. It is safe for concurrent use.
 type accounts struct {
 	g      *gateway
 	dialer *backend.Dialer
+	budget *syncer.Budget
 
 	mu     sync.Mutex
 	tokens map[string]token // by side and user

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"mailgate/backend"
 	"mailgate/config"
@@ -102,6 +103,12 @@ func (a *accounts) proveAt(ctx context.Context, conf *config.Config, y *syncer.S
 	if !write {
 		return unproven(side, host)
 	}
+	release, err := a.budget.Hold(ctx, side, user)
+	if err != nil {
+		return err
+	}
+	release = sync.OnceFunc(release)
+	defer release()
 	other, err := a.second(ctx, conf, side, host, user, others)
 	if err != nil {
 		return err
@@ -118,6 +125,7 @@ func (a *accounts) proveAt(ctx context.Context, conf *config.Config, y *syncer.S
 		return &syncer.SideError{Side: side, Err: fmt.Errorf("proof of the master login with %s and %s: %w", user, other, err)}
 	}
 	a.believe(proof)
+	release()
 	if profile == nil { // what else there is to know goes with it
 		if profile, err = a.probe(ctx, side, host, user); err != nil {
 			return err
@@ -129,7 +137,7 @@ func (a *accounts) proveAt(ctx context.Context, conf *config.Config, y *syncer.S
 
 // probe probes one host of a side with a user's account, which prove has been asked about.
 func (a *accounts) probe(ctx context.Context, side config.Side, host, user string) (*syncer.Profile, error) {
-	y := syncer.New(syncer.Options{Store: a.g.store, Log: a.g.log, Open: func(ctx context.Context, side config.Side, user string) (*backend.Client, error) {
+	y := syncer.New(syncer.Options{Store: a.g.store, Log: a.g.log, Budget: a.budget, Open: func(ctx context.Context, side config.Side, user string) (*backend.Client, error) {
 		return a.openAt(ctx, side, user, host)
 	}})
 	defer y.Close()

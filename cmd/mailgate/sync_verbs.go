@@ -55,7 +55,7 @@ func (p *program) syncCommand() *cobra.Command {
 	for _, x := range []*cobra.Command{plan, run} {
 		whoFlags(x)
 	}
-	c.AddCommand(plan, run)
+	c.AddCommand(plan, run, p.syncLimitsCommand())
 	return c
 }
 
