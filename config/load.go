@@ -256,6 +256,7 @@ func (l *loader) lists() {
 	l.c.Sync.Rename = l.pairs("sync.rename", "old", "new")
 	l.c.Sync.Use = l.pairs("sync.use", "use", "name")
 	l.c.Sync.Exclude = l.words("sync.exclude")
+	l.c.Sync.Waves = l.words("sync.waves")
 	for _, side := range Sides {
 		l.backend(side)
 	}

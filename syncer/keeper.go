@@ -82,6 +82,19 @@ func NewKeeper(o KeeperOptions) *Keeper {
 	return &Keeper{o: o, wake: make(chan struct{}, 1), users: map[string]*kept{}}
 }
 
+// Configure changes Passes and Quiet, from now on.
+func (k *Keeper) Configure(passes int, quiet time.Duration) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if passes > 0 {
+		k.o.Passes = passes
+	}
+	if quiet > 0 {
+		k.o.Quiet = quiet
+	}
+	k.poke()
+}
+
 // Keep says whose accounts are kept, and which of them are paused. Who is new is due at once, in the order of the list; who is left out
 // is forgotten: a pass that is under way ends by itself.
 func (k *Keeper) Keep(users []string, paused map[string]bool) {
