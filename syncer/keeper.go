@@ -165,6 +165,20 @@ func (k *Keeper) Hint(user string) {
 	}
 }
 
+// Again makes passes over those who fail due at once: somebody may have mended what was wrong.
+func (k *Keeper) Again() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	now := time.Now()
+	for _, u := range k.users {
+		if u.retry = k.o.Retry; u.state.Tries > 0 && u.place >= 0 && u.at.After(now) {
+			u.at = now
+			k.queue(u)
+		}
+	}
+	k.poke()
+}
+
 // State tells how far a user is; false means that he is not kept.
 func (k *Keeper) State(user string) (KeptState, bool) {
 	k.mu.Lock()

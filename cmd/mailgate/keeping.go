@@ -115,6 +115,7 @@ func (kp *keeping) configure() {
 	kp.users = kept
 	kp.k.Configure(conf.Sync.Passes, conf.Sync.Poll)
 	kp.k.Keep(users, paused)
+	kp.k.Again()
 }
 
 // pauseOf is what keeps passes from a user; mu is held.

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"mailgate/admin"
 	"mailgate/op"
 	"mailgate/syncer"
 )
@@ -181,6 +182,14 @@ func (s *syncing) Live(o op.Operation) (op.Operation, bool) {
 		o.Reason = "is ending: " + cause.Error()
 	}
 	return o, true
+}
+
+// Status implements admin.Syncing.
+func (s *syncing) Status(user string) *admin.SyncStatus {
+	if s.keeping == nil {
+		return nil
+	}
+	return s.keeping.status(user)
 }
 
 // running is the number of passes under way.
