@@ -28,8 +28,9 @@ type KeeperOptions struct {
 // Keeper keeps accounts converged: it decides when a pass over whom is due. Users do not wait for each other: one who fails is tried
 // again later and later, and takes nobody's turn. It is safe for concurrent use. Run makes the passes.
 type Keeper struct {
-	o    KeeperOptions
-	wake chan struct{}
+	o     KeeperOptions
+	wake  chan struct{}
+	began time.Time
 
 	mu     sync.Mutex
 	users  map[string]*kept
@@ -79,7 +80,7 @@ func NewKeeper(o KeeperOptions) *Keeper {
 	if o.Passes <= 0 {
 		o.Passes = 4
 	}
-	return &Keeper{o: o, wake: make(chan struct{}, 1), users: map[string]*kept{}}
+	return &Keeper{o: o, wake: make(chan struct{}, 1), users: map[string]*kept{}, began: time.Now()}
 }
 
 // Configure changes Passes and Quiet, from now on.
@@ -162,6 +163,27 @@ func (k *Keeper) Hint(user string) {
 		u.at = at
 		k.queue(u)
 		k.poke()
+	}
+}
+
+// Fresh are the users who never had a whole pass and wait for one.
+func (k *Keeper) Fresh() (users []string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, u := range k.fresh {
+		users = append(users, u.user)
+	}
+	return users
+}
+
+// Size says how many messages a user has: of those who wait for their first copy the small ones come first, and before those of whom
+// it is not known.
+func (k *Keeper) Size(user string, messages int64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if u := k.users[user]; u != nil && u.state.Last.IsZero() && u.state.Tries == 0 && u.place >= 0 {
+		u.at = k.began.Add(time.Duration(messages) - time.Hour) // long due
+		k.queue(u)
 	}
 }
 

@@ -258,3 +258,38 @@ func TestSuggested(t *testing.T) {
 		t.Error("no server has said anything")
 	}
 }
+
+// TestKeeperSmallFirst: of those who wait for their first copy small mailboxes come first, those of unknown size last.
+func TestKeeperSmallFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var order []string
+		r := newKeeperRig(t, KeeperOptions{Passes: 1}, func(user string) (time.Duration, bool, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			order = append(order, user)
+			return time.Minute, true, nil
+		})
+		r.Keep([]string{"a", "big", "middle", "small", "unknown"}, nil)
+		synctest.Wait()
+		r.Size("big", 100000)
+		r.Size("small", 10)
+		r.Size("middle", 5000)
+		if f := r.Fresh(); len(f) != 4 {
+			t.Errorf("waiting: %v", f)
+		}
+		time.Sleep(6 * time.Minute)
+		r.stop()
+		mu.Lock()
+		defer mu.Unlock()
+		var first []string
+		for _, u := range order {
+			if !slices.Contains(first, u) {
+				first = append(first, u)
+			}
+		}
+		if !slices.Equal(first, []string{"a", "small", "middle", "big", "unknown"}) {
+			t.Errorf("the order was %v", order)
+		}
+	})
+}

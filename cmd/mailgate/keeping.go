@@ -24,6 +24,7 @@ type keeping struct {
 	users   map[string]*keptUser
 	paused  map[string]syncer.Pause
 	unknown []string // waves that have started and have nobody
+	added   chan struct{}
 }
 
 // keptUser is what is remembered of a user's passes for status.
@@ -47,7 +48,7 @@ const keptConnections = 30 * time.Second
 
 func newKeeping(s *syncing) *keeping {
 	c := s.g.conf.Load().Sync
-	kp := &keeping{s: s, users: map[string]*keptUser{}, paused: map[string]syncer.Pause{}}
+	kp := &keeping{s: s, users: map[string]*keptUser{}, paused: map[string]syncer.Pause{}, added: make(chan struct{}, 1)}
 	kp.k = syncer.NewKeeper(syncer.KeeperOptions{Pass: kp.pass, Passes: c.Passes, Quiet: c.Poll})
 	return kp
 }
@@ -70,7 +71,10 @@ func (kp *keeping) load(ctx context.Context) error {
 
 // run makes passes until ctx ends, and waits for their end.
 func (kp *keeping) run(ctx context.Context) {
+	var wg sync.WaitGroup
+	wg.Go(func() { kp.sizes(ctx) })
 	kp.k.Run(ctx)
+	wg.Wait()
 	kp.mu.Lock()
 	e := kp.engine
 	kp.engine = nil
@@ -116,6 +120,39 @@ func (kp *keeping) configure() {
 	kp.k.Configure(conf.Sync.Passes, conf.Sync.Poll)
 	kp.k.Keep(users, paused)
 	kp.k.Again()
+	select {
+	case kp.added <- struct{}{}:
+	default:
+	}
+}
+
+// sizeTime bounds the look at one user's size.
+const sizeTime = 30 * time.Second
+
+// sizes looks how much those have who wait for their first copy: small mailboxes come first. Where it cannot be told, the copy will
+// tell why.
+func (kp *keeping) sizes(ctx context.Context) {
+	known := map[string]bool{}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-kp.added:
+		}
+		for _, user := range kp.k.Fresh() {
+			if known[user] || ctx.Err() != nil {
+				continue
+			}
+			known[user] = true
+			e := kp.take()
+			look, cancel := context.WithTimeout(ctx, sizeTime)
+			if n, err := e.Size(look, user); err == nil {
+				kp.k.Size(user, n)
+			}
+			cancel()
+			kp.put(e)
+		}
+	}
 }
 
 // pauseOf is what keeps passes from a user; mu is held.
