@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"regexp"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -38,6 +39,7 @@ type Keeper struct {
 	fresh  dueQueue // the same, of those who never had a whole pass
 	copies int      // first copies under way
 	passes int      // under way, in all
+	turn   bool     // the last turn that could not be shared went to a first copy
 }
 
 // kept is a user.
@@ -280,7 +282,12 @@ func (k *Keeper) next() (*kept, time.Duration) {
 	}
 	now := time.Now()
 	wait := long
-	for _, q := range []*dueQueue{&k.due, &k.fresh} {
+	queues := []*dueQueue{&k.due, &k.fresh}
+	last := k.copies == 0 && k.passes == k.o.Passes-1
+	if last && !k.turn { // or first copies would wait for ever where there is always somebody due
+		slices.Reverse(queues)
+	}
+	for _, q := range queues {
 		if len(*q) == 0 || q == &k.fresh && k.copies >= max(1, k.o.Passes/2) {
 			continue
 		}
@@ -294,6 +301,9 @@ func (k *Keeper) next() (*kept, time.Duration) {
 		k.passes++
 		if u.state.Last.IsZero() {
 			k.copies++
+		}
+		if last {
+			k.turn = u.state.Last.IsZero()
 		}
 		return u, 0
 	}

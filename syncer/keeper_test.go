@@ -278,7 +278,7 @@ func TestKeeperSmallFirst(t *testing.T) {
 		if f := r.Fresh(); len(f) != 4 {
 			t.Errorf("waiting: %v", f)
 		}
-		time.Sleep(6 * time.Minute)
+		time.Sleep(12 * time.Minute)
 		r.stop()
 		mu.Lock()
 		defer mu.Unlock()
