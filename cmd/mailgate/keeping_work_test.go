@@ -67,6 +67,7 @@ func (w *workplace) work(old, now *lab.Talk) {
 	case what == 4:
 		now.Append("INBOX", "", w.letter())
 		w.where[w.next], w.flags[w.next], w.onNew[w.next] = "INBOX", map[string]bool{}, true
+	case what == 5 && k%3 > 0, what == 7 && k%3 == 0: // what OLD moves in the same second is not flagged on NEW: there is no telling it from a delete
 	case what == 5: // another flag than on OLD: both travel
 		now.Do("SELECT %q", w.where[k])
 		if lines := now.Do(`UID SEARCH SUBJECT "m-%d."`, k); len(lines) > 0 && len(strings.Fields(lines[0])) == 3 {
