@@ -72,7 +72,7 @@ func (s *session) locked(c *command) answer {
 	if f, there := map[string]func(*command) answer{
 		"ENABLE": s.enable, "NAMESPACE": s.namespace, "LIST": s.list, "LSUB": s.list, "STATUS": s.status,
 		"CREATE": s.create, "DELETE": s.remove, "RENAME": s.rename, "SUBSCRIBE": s.subscribe, "UNSUBSCRIBE": s.subscribe,
-		"SELECT": s.open, "EXAMINE": s.open, "APPEND": s.append,
+		"SELECT": s.open, "EXAMINE": s.open, "APPEND": s.append, "NOTIFY": s.notify,
 	}[c.name]; there {
 		return f(c)
 	}

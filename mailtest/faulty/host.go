@@ -67,6 +67,13 @@ func (h *Host) Fail(f *Faults) {
 	h.faults = f
 }
 
+// Connections is how many are open.
+func (h *Host) Connections() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.conns)
+}
+
 // Trace is what was asked and answered, for people, each command a line.
 func (h *Host) Trace() []string {
 	h.mu.Lock()
@@ -148,7 +155,8 @@ type session struct {
 	condstore bool
 	qresync   bool
 
-	fault fault // of this command
+	fault     fault         // of this command
+	notifying chan struct{} // closed when what NOTIFY began is to end; nil while there is none
 }
 
 func (s *session) has(capability string) bool {
@@ -164,6 +172,7 @@ func (h *Host) serve(c net.Conn) {
 	s := &session{h: h, a: h.Account, c: c}
 	s.r = &reader{r: bufio.NewReaderSize(c, 32<<10), more: s.more, literal: s.literal}
 	fmt.Fprintf(c, "* OK [CAPABILITY %s] %s ready\r\n", s.a.product.Capabilities, s.a.product.Name)
+	defer s.quiet()
 	for !s.bye {
 		cmd, err := s.r.command()
 		var early refused
