@@ -34,6 +34,7 @@ type SyncOverview struct {
 	Phases       map[string]int `json:"phases"`
 	LagSeconds   float64        `json:"lag_seconds"` // age of the oldest change that is known of and not carried yet
 	Waiting      int            `json:"waiting"`     // messages in quarantine, and deletes held back
+	Watched      int            `json:"watched"`     // users whose host tells of changes at once
 	Paused       *SyncPause     `json:"paused,omitempty"`
 }
 

@@ -236,6 +236,9 @@ func (l *loader) checkSync() {
 	if n := l.c.Sync.Passes; n < 1 || n > 1000 {
 		l.bad("sync.passes", "%d is not from 1 to 1000", n)
 	}
+	if n := l.c.Sync.Watch; n < 0 || n > 100000 {
+		l.bad("sync.watch", "%d is not from 0 to 100000", n)
+	}
 	if d := l.c.Sync.Poll; d < time.Second || d > 24*time.Hour {
 		l.bad("sync.poll", "%s is not from 1s to 24h", d)
 	}

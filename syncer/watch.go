@@ -99,6 +99,14 @@ func (w *Watcher) Set(wanted map[string]config.Side) {
 	w.poke()
 }
 
+// SetMax changes how many connections there may be. Those that are there stay.
+func (w *Watcher) SetMax(n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.o.Max = max(n, 0)
+	w.poke()
+}
+
 // Watched tells of whom changes are told now, in the order of their names.
 func (w *Watcher) Watched() []string {
 	w.mu.Lock()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 type keeping struct {
 	s *syncing
 	k *syncer.Keeper
+	w *syncer.Watcher
 
 	mu      sync.Mutex
 	engine  *engine
@@ -50,6 +52,7 @@ func newKeeping(s *syncing) *keeping {
 	c := s.g.conf.Load().Sync
 	kp := &keeping{s: s, users: map[string]*keptUser{}, paused: map[string]syncer.Pause{}, added: make(chan struct{}, 1)}
 	kp.k = syncer.NewKeeper(syncer.KeeperOptions{Pass: kp.pass, Passes: c.Passes, Quiet: c.Poll})
+	kp.w = syncer.NewWatcher(syncer.WatcherOptions{Open: s.accounts.open, Hint: kp.k.Hint, Max: 1, Log: s.g.log})
 	return kp
 }
 
@@ -73,6 +76,8 @@ func (kp *keeping) load(ctx context.Context) error {
 func (kp *keeping) run(ctx context.Context) {
 	var wg sync.WaitGroup
 	wg.Go(func() { kp.sizes(ctx) })
+	wg.Go(func() { kp.w.Run(ctx) })
+	wg.Go(func() { kp.watch(ctx) })
 	kp.k.Run(ctx)
 	wg.Wait()
 	kp.mu.Lock()
@@ -124,6 +129,59 @@ func (kp *keeping) configure() {
 	case kp.added <- struct{}{}:
 	default:
 	}
+}
+
+// watchEvery is how often it is looked who is to be watched: sessions come and go.
+const watchEvery = 5 * time.Second
+
+// watch says who is to be watched: of those who are kept, and not paused, as many as there may be connections, with a session first.
+func (kp *keeping) watch(ctx context.Context) {
+	t := time.NewTicker(watchEvery)
+	defer t.Stop()
+	for {
+		most := kp.s.g.conf.Load().Sync.Watch
+		var users []string
+		kp.mu.Lock()
+		for u := range kp.users {
+			if _, paused := kp.pauseOf(u); !paused && most > 0 {
+				users = append(users, u)
+			}
+		}
+		kp.mu.Unlock()
+		slices.Sort(users)
+		if len(users) > most {
+			online := map[string]bool{}
+			for _, s := range kp.s.g.router.Sessions("") {
+				online[s.User] = true
+			}
+			slices.SortStableFunc(users, func(a, b string) int { return cmp.Compare(word(online[b]), word(online[a])) })
+			users = users[:most]
+		}
+		wanted := make(map[string]config.Side, len(users))
+		for _, u := range users {
+			if st, ok := kp.k.State(u); ok && !st.Last.IsZero() { // before that there is enough to do
+				wanted[u] = kp.s.g.manager.Side(u)
+				if p, known := kp.s.g.router.Lookup(u); known {
+					wanted[u] = p.Side
+				}
+			}
+		}
+		kp.w.SetMax(most)
+		kp.w.Set(wanted)
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+	}
+}
+
+// word is 1 for true.
+func word(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // sizeTime bounds the look at one user's size.

@@ -39,7 +39,7 @@ func (kp *keeping) overview() *admin.SyncOverview {
 		}
 	}
 	kp.mu.Unlock()
-	o := &admin.SyncOverview{Users: users, Waves: kp.s.g.conf.Load().Sync.Waves, UnknownWaves: unknown, Waiting: waits, Paused: all}
+	o := &admin.SyncOverview{Users: users, Waves: kp.s.g.conf.Load().Sync.Waves, UnknownWaves: unknown, Waiting: waits, Watched: len(kp.w.Watched()), Paused: all}
 	phases, lag := kp.counts()
 	o.Phases, o.LagSeconds = phases, lag.Seconds()
 	return o
