@@ -99,6 +99,9 @@ func TestMutants(t *testing.T) {
 			overlay := m.overlay(t)
 			for _, name := range m.tests {
 				out, err := goTest(overlay, m.pkg, name)
+				for tries := 1; err == nil && name == underLoad && tries < 4; tries++ { // a matter of chance: the instant must be hit
+					out, err = goTest(overlay, m.pkg, name)
+				}
 				var exit *exec.ExitError
 				switch {
 				case err == nil:

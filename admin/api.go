@@ -342,6 +342,9 @@ func (a *API) user(ctx context.Context, login string) (UserStatus, error) {
 	if d, ok := a.Manager.Desired(user); ok {
 		u.Desired = &d
 	}
+	if a.Syncing != nil {
+		u.Sync = a.Syncing.Status(user)
+	}
 	u.explain()
 	return u, nil
 }

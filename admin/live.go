@@ -12,8 +12,8 @@ import (
 
 // live collects what is counted when asked: connections, sessions, users, operations, certificates.
 type live struct {
-	src                                              Sources
-	connections, sessions, users, operations, expiry *prometheus.Desc
+	src                                                         Sources
+	connections, sessions, users, operations, expiry, sync, lag *prometheus.Desc
 }
 
 func newLive(src Sources) *live {
@@ -26,12 +26,14 @@ func newLive(src Sources) *live {
 		users:       d("mailgate_users", "Users with a row: OLD and NEW are settled, the others are being moved.", "wave", "state"),
 		operations:  d("mailgate_operations", "Operations that have not ended.", "kind", "state"),
 		expiry: d("mailgate_tls_certificate_not_after_timestamp_seconds", "When the certificate of a listener ends.",
-			"host", "port")}
+			"host", "port"),
+		sync: d("mailgate_sync_users", "Users whose mailboxes are kept equal.", "phase"),
+		lag:  d("mailgate_sync_lag_seconds", "Age of the oldest change that is known of and not carried to the other side yet.")}
 }
 
 // Describe implements prometheus.Collector.
 func (l *live) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{l.connections, l.sessions, l.users, l.operations, l.expiry} {
+	for _, d := range []*prometheus.Desc{l.connections, l.sessions, l.users, l.operations, l.expiry, l.sync, l.lag} {
 		ch <- d
 	}
 }
@@ -56,6 +58,11 @@ func (l *live) Collect(ch chan<- prometheus.Metric) {
 			send(l.operations, float64(n), string(kind), string(state))
 		}
 	}
+	phases, lag := l.src.Sync()
+	for _, p := range []string{"first copy", "converged", "failing", "paused"} {
+		send(l.sync, float64(phases[p]), p)
+	}
+	send(l.lag, lag.Seconds())
 	for _, x := range l.src.NotAfter() {
 		send(l.expiry, float64(x.At.Unix()), x.Host, x.Port)
 	}

@@ -17,7 +17,7 @@ import (
 
 // sourcesOf are sources with a listener, a certificate and two waves.
 func sourcesOf(r *router.Router) Sources {
-	return Sources{Router: r,
+	return Sources{Router: r, Sync: func() (map[string]int, time.Duration) { return map[string]int{"converged": 2}, time.Second },
 		Wave: func(user string) string {
 			if strings.HasPrefix(user, "bob@") {
 				return "pilot"

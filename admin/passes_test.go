@@ -37,6 +37,8 @@ func (p *passing) Cancel(id, by string) bool {
 	return true
 }
 
+func (p *passing) Status(string) *SyncStatus { return nil }
+
 func (p *passing) Live(o op.Operation) (op.Operation, bool) {
 	if o.ID == p.id {
 		o.Step, o.Reason = "copy", "messages 3/7"

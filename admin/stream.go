@@ -25,6 +25,8 @@ type Syncing interface {
 	Cancel(id, by string) bool
 	// Live adds to an operation how far its pass is; false when no such pass is under way.
 	Live(o op.Operation) (op.Operation, bool)
+	// Status tells how far a user is; nil when his mailboxes are not kept equal.
+	Status(user string) *SyncStatus
 }
 
 // ErrEnded means that the gateway ended, or was killed, before it had answered.

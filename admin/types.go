@@ -23,6 +23,52 @@ type Overview struct {
 	Open     []op.Operation  `json:"open_operations"`
 	Drift    []cutover.Drift `json:"drift"`
 	Reload   string          `json:"last_reload"` // "ok", or why the files are not in force
+	Sync     *SyncOverview   `json:"sync,omitempty"`
+}
+
+// SyncOverview tells how far the users of started waves are.
+type SyncOverview struct {
+	Waves        []string       `json:"waves"`
+	UnknownWaves []string       `json:"unknown_waves,omitempty"` // those without a user in the routes file
+	Users        int            `json:"users"`
+	Phases       map[string]int `json:"phases"`
+	LagSeconds   float64        `json:"lag_seconds"` // age of the oldest change that is known of and not carried yet
+	Waiting      int            `json:"waiting"`     // messages in quarantine, and deletes held back
+	Watched      int            `json:"watched"`     // users whose host tells of changes at once
+	Paused       *SyncPause     `json:"paused,omitempty"`
+}
+
+// SyncPause is who has paused it.
+type SyncPause struct {
+	By     string    `json:"by"`
+	At     time.Time `json:"at"`
+	Reason string    `json:"reason,omitempty"`
+}
+
+// SyncStatus tells how far a user is whose wave has started.
+type SyncStatus struct {
+	Phase       string         `json:"phase"` // "first copy", "converged", "failing", "paused"
+	Running     bool           `json:"running"`
+	Progress    string         `json:"progress,omitempty"`
+	LagSeconds  float64        `json:"lag_seconds"`      // age of the oldest change that is known of and not carried yet
+	Last        time.Time      `json:"last,omitzero"`    // whole pass
+	TookSeconds float64        `json:"took_seconds"`     // that one
+	Next        time.Time      `json:"next,omitzero"`    //
+	Tries       int            `json:"tries,omitempty"`  // that failed, one after the other
+	Error       string         `json:"error,omitempty"`  // of the last
+	Do          string         `json:"do,omitempty"`     // about it
+	Folders     int            `json:"folders"`          //
+	Messages    int64          `json:"messages"`         // on both sides
+	Quarantine  int            `json:"quarantine"`       // messages that wait for a person
+	Held        int            `json:"held"`             // folders with deletes that the guard holds back
+	Broken      []BrokenFolder `json:"broken,omitempty"` // folders that cannot be done; the others are
+	Paused      *SyncPause     `json:"paused,omitempty"`
+}
+
+// BrokenFolder is one that the last pass could not do.
+type BrokenFolder struct {
+	Folder string `json:"folder"`
+	Error  string `json:"error"`
 }
 
 // BackendHealth is one host as last seen.
@@ -54,6 +100,7 @@ type UserStatus struct {
 	Held     int            `json:"logins_held"`
 	Sessions []SessionInfo  `json:"sessions"`
 	Open     []op.Operation `json:"open_operations"`
+	Sync     *SyncStatus    `json:"sync,omitempty"` // null when his wave has not started
 }
 
 // SessionInfo is a live session.

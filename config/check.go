@@ -9,6 +9,7 @@ import (
 	"os"
 	"sort"
 	"strings"
+	"time"
 	"unicode"
 )
 
@@ -231,6 +232,15 @@ func (l *loader) checkSync() {
 	}
 	if c := l.c.Sync.Connections; c < 1 || c > 100 {
 		l.bad("sync.connections", "%d is not from 1 to 100", c)
+	}
+	if n := l.c.Sync.Passes; n < 1 || n > 1000 {
+		l.bad("sync.passes", "%d is not from 1 to 1000", n)
+	}
+	if n := l.c.Sync.Watch; n < 0 || n > 100000 {
+		l.bad("sync.watch", "%d is not from 0 to 100000", n)
+	}
+	if d := l.c.Sync.Poll; d < time.Second || d > 24*time.Hour {
+		l.bad("sync.poll", "%s is not from 1s to 24h", d)
 	}
 	if b := l.c.Sync.Batch; b < 1 || b > 10000 {
 		l.bad("sync.batch", "%d is not from 1 to 10000", b)

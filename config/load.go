@@ -267,6 +267,7 @@ func (l *loader) lists() {
 		}
 		l.c.Sync.Windows = append(l.c.Sync.Windows, w)
 	}
+	l.c.Sync.Waves = l.words("sync.waves")
 	for _, side := range Sides {
 		l.backend(side)
 	}

@@ -29,7 +29,7 @@ func (c *Config) Show(w io.Writer) error {
 		if !done[prefix] {
 			done[prefix] = true
 			for _, key := range []string{"listen", "login.mechanisms", "tls.certificates", "backends.old.hosts", "backends.new.hosts",
-				"backends.old.sync.token_command", "backends.new.sync.token_command", "sync.rename", "sync.exclude", "sync.use", "sync.windows"} {
+				"backends.old.sync.token_command", "backends.new.sync.token_command", "sync.rename", "sync.exclude", "sync.use", "sync.windows", "sync.waves"} {
 				if strings.HasPrefix(key, prefix) && strings.LastIndexByte(key, '.')+1 == len(prefix) {
 					line(key, c.list(key))
 				}
@@ -88,6 +88,8 @@ func (c *Config) list(key string) string {
 		for _, w := range c.Sync.Windows {
 			quote(w.Text)
 		}
+	case "sync.waves":
+		quote(c.Sync.Waves...)
 	case "tls.certificates":
 		for _, k := range c.TLS.Certificates {
 			items = append(items, fmt.Sprintf("{cert: %q, key: %q}", k.Cert, k.Key))

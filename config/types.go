@@ -134,6 +134,10 @@ type Sync struct {
 	Grace       time.Duration // before a folder that is gone on one side is deleted on the other
 	Rename      []Pair        // OLD's name and NEW's
 	Exclude     []string      // names on OLD, with * and % as in LIST
+	Waves       []string      // those that have started: their users' mailboxes are kept equal; "*" is everybody in the routes file
+	Passes      int           // users at once
+	Watch       int           // users of whom the side that decides tells by itself, by NOTIFY or IDLE: a connection each
+	Poll        time.Duration // the longest between two looks at a user in whose mailboxes nothing changes
 	Use         []Pair        // special use such as \Sent, and NEW's name
 	Windows     Windows       // when accounts are kept converged; none means always. What somebody asks for by a verb is done at any time
 

@@ -12,8 +12,9 @@ type Tracker struct {
 	client clientLex
 	server serverLex
 
-	bye    bool   // the server has said BYE
-	writes uint64 // commands answered that do more than read
+	bye     bool   // the server has said BYE
+	writes  uint64 // commands answered that do more than read
+	changes uint64 // see Changes
 }
 
 // maxPending is how many commands may wait for their answers before no more are passed on. It bounds the memory of a
@@ -23,8 +24,9 @@ const maxPending = 1 << 14
 // pending is a command that has been passed on and not answered. The tag is kept as a hash: two tags that collide
 // would have to be chosen by the client, who would only mislead himself.
 type pending struct {
-	tag  uint64
-	kind kind
+	tag    uint64
+	kind   kind
+	effect effect
 }
 
 type kind uint8
@@ -75,7 +77,7 @@ func (t *Tracker) ServerAtStart() bool { return t.server.atStart() }
 // Outstanding is the number of commands without their tagged answer.
 func (t *Tracker) Outstanding() int { return len(t.out) }
 
-func (t *Tracker) begin(tag uint64, k kind) { t.out = append(t.out, pending{tag, k}) }
+func (t *Tracker) begin(tag uint64, k kind, e effect) { t.out = append(t.out, pending{tag, k, e}) }
 
 // answered takes the oldest command with this tag off the list.
 func (t *Tracker) answered(tag uint64) {
@@ -89,6 +91,9 @@ func (t *Tracker) answered(tag uint64) {
 			l.idle, l.wait = false, false
 		case kindOther:
 			t.writes++
+		}
+		if p.effect == effectChange {
+			t.changes++
 		}
 		t.drop(i)
 		return

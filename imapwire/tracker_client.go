@@ -18,6 +18,8 @@ type clientLex struct {
 	word     [16]byte
 	wordLen  int
 	kind     kind
+	effect   effect
+	fetch    bool // the command is FETCH
 	tail     literalTail
 }
 
@@ -79,6 +81,7 @@ func (t *Tracker) Client(b []byte, stop bool) (pass int) {
 
 // rest takes bytes behind the command word, up to the end of the line at most.
 func (l *clientLex) rest(b []byte) {
+	l.seeing(l.tail.b[:l.tail.n], b)
 	l.tail.add(b)
 	for len(b) > 0 {
 		i := bytes.IndexByte(b, '"')
@@ -169,6 +172,7 @@ func (l *clientLex) endWord() {
 	case "IDLE":
 		l.kind = kindIdle
 	}
+	l.effect, l.fetch = effectOf(word, l.kind), word == "FETCH"
 }
 
 // lineEnd is the end of a line: a literal follows, or the command is complete, or IDLE is over.
@@ -192,7 +196,7 @@ func (t *Tracker) lineEnd() {
 		return
 	}
 	over := l.early || l.tag == fnvOffset
-	tag, k := l.tag, l.kind
+	tag, k, e := l.tag, l.kind, l.effect
 	if l.odd {
 		k = kindOdd
 	}
@@ -200,7 +204,7 @@ func (t *Tracker) lineEnd() {
 	if over {
 		return // answered already, or an empty line, which is no command
 	}
-	t.begin(tag, k)
+	t.begin(tag, k, e)
 	l.idle = k == kindIdle
 	l.wait = l.idle // only the answer tells whether the next line is DONE or a command
 }

@@ -22,6 +22,7 @@ type reference struct {
 	early  bool
 	out    []refCommand
 	writes uint64
+	marks  bool  // a line of the present command asks FETCH for what marks as read
 	taken  int   // bytes
 	starts []int // where commands begin in what was taken
 	// server
@@ -30,14 +31,21 @@ type reference struct {
 	slit  uint64
 	sent  strings.Builder // what the client gets
 	bye   bool
+
+	changes uint64
 }
 
-type refCommand struct{ tag, kind string }
+type refCommand struct{ tag, kind, effect string }
 
 var (
 	refLiteral = regexp.MustCompile(`\{([0-9]{1,18})(\+?)\}\r?\n$`)
 	refRead    = regexp.MustCompile(`(?i)^[^ ]+ +(?:UID +)?(FETCH|SEARCH|SORT|THREAD|NOOP|CHECK|STATUS|LIST|LSUB|XLIST|` +
 		`CAPABILITY|ID|NAMESPACE|SELECT|EXAMINE|GETQUOTA|GETQUOTAROOT|GETACL|MYRIGHTS|LISTRIGHTS|GETMETADATA)(?: |\r?\n)`)
+	refStill  = regexp.MustCompile(`(?i)^[^ ]+ +(?:UID +)?(NOOP|CHECK|IDLE)(?: |\r?\n)`)
+	refNone   = regexp.MustCompile(`(?i)^[^ ]+ +(?:UID +)?(LOGOUT|ENABLE|NOTIFY|UNSELECT|GENURLAUTH|URLFETCH)(?: |\r?\n)`)
+	refFetch  = regexp.MustCompile(`(?i)^[^ ]+ +(?:UID +)?FETCH(?: |\r?\n)`)
+	refMarks  = regexp.MustCompile(`(?i)y\[`)
+	refTold   = regexp.MustCompile(`(?i)^\* *([0-9][^ ]*|VANISHED|STATUS|LIST)(?: |\r?\n)`)
 	refIdle   = regexp.MustCompile(`(?i)^[^ ]+ +(?:UID +)?IDLE(?: |\r?\n)`)
 	refSpoilt = regexp.MustCompile(`(?i)^([^ \n]* +)(COMPRESS|STARTTLS|LOGIN|UNAUTHENTICATE|AUTHENTICATE)`)
 	refTag    = regexp.MustCompile(`^[!#$&',\-./0-9:;<=>?@A-Z\[\]^_` + "`" + `a-z|}~]+$`)
@@ -74,10 +82,12 @@ func (r *reference) client(c byte, stop bool) bool {
 		}
 		return true
 	}
-	first := r.first
+	first, rest := r.first, line
 	if first == "" {
-		first = line
+		first, r.marks = line, false
+		rest = line[len(refFetch.FindString(line)):]
 	}
+	r.marks = r.marks || refFetch.MatchString(first) && refMarks.MatchString(rest)
 	if m := refLiteral.FindStringSubmatch(line); m != nil && !openQuote(line, r.first == "") {
 		if r.early && m[2] == "" {
 			r.first, r.early = "", false
@@ -93,7 +103,7 @@ func (r *reference) client(c byte, stop bool) bool {
 	if over || tag == "" {
 		return true
 	}
-	kind := "other"
+	kind, effect := "other", "change"
 	switch {
 	case !refTag.MatchString(tag):
 		kind = "odd"
@@ -102,7 +112,13 @@ func (r *reference) client(c byte, stop bool) bool {
 	case refIdle.MatchString(first):
 		kind, r.idle, r.wait = "idle", true, true
 	}
-	r.out = append(r.out, refCommand{tag, kind})
+	switch {
+	case refStill.MatchString(first):
+		effect = "still"
+	case refNone.MatchString(first), refRead.MatchString(first) && !r.marks:
+		effect = "none"
+	}
+	r.out = append(r.out, refCommand{tag, kind, effect})
 	return true
 }
 
@@ -148,6 +164,9 @@ func (r *reference) server(c byte) {
 	word := strings.ToUpper(strings.TrimLeft(strings.TrimPrefix(strings.TrimRight(line, "\r\n"), "*"), " "))
 	word, _, _ = strings.Cut(word, " ")
 	m := refLiteral.FindStringSubmatch(line)
+	if !r.sdata && refTold.MatchString(line) && !slices.ContainsFunc(r.out, func(c refCommand) bool { return c.effect != "still" }) {
+		r.changes++
+	}
 	switch {
 	case r.sdata || line[0] == '*' && !slices.Contains([]string{"OK", "NO", "BAD", "BYE", "PREAUTH", "CAPABILITY"}, word):
 		if r.sdata = m != nil; r.sdata {
@@ -174,6 +193,9 @@ func (r *reference) answered(tag string) {
 			r.idle, r.wait = false, false
 		case "other":
 			r.writes++
+		}
+		if r.out[i].effect == "change" {
+			r.changes++
 		}
 		r.out = slices.Delete(r.out, i, i+1)
 	case r.first != "" && refTagOf(r.first) == tag && r.wait:
@@ -238,6 +260,9 @@ func agree(t *testing.T, client, server, cuts []byte) {
 		if b := tr.ReadsOnly(); b != ref.between("read") {
 			t.Fatalf("reads only %v, behind %q and %q", b, want.String(), out.String())
 		}
+		if c := tr.Changes(); ref.sline == "" && c != ref.changes {
+			t.Fatalf("changes %d, want %d, behind %q and %q", c, ref.changes, want.String(), out.String())
+		}
 		if tr.Idling() != ref.idle || ref.sline == "" && tr.Bye() != ref.bye || tr.Writes() != ref.writes {
 			t.Fatalf("idling %v, bye %v, writes %d, behind %q and %q", tr.Idling(), tr.Bye(), tr.Writes(), want.String(), out.String())
 		}
@@ -278,10 +303,10 @@ func FuzzTracker(f *testing.F) {
 // TestTrackerAgreesWithTheReference runs dialogues made of likely and unlikely pieces, cut anywhere.
 func TestTrackerAgreesWithTheReference(t *testing.T) {
 	clients := []string{"a1 NOOP\n", "a2 UID FETCH 1:* (BODY[])\n", "a3 APPEND x {5}\n", "hello\n", "a3 APPEND y {3+}\nabc\n", " {2+}\nde",
-		"a4 IDLE\n", "DONE\n", "a1 STORE 1 +FLAGS (x)\n", "a5 SELECT \"{5}\"\n", "a6 LIST \"\" \"x\\\"{4+}\n", "\n", "( x\n", "a7 ~{1}\nz\n", "a8",
+		"a4 IDLE\n", "DONE\n", "a1 STORE 1 +FLAGS (x)\n", "a5 SELECT \"{5}\"\n", "b1 FETCH 1 BODY[1]\n", "b2 FETCH 1 (BODY.PEEK[] X[])\n", "b3 CHECK\n", "b3 LOGOUT\n", "a6 LIST \"\" \"x\\\"{4+}\n", "\n", "( x\n", "a7 ~{1}\nz\n", "a8",
 		"a9 uid  store {0+}\n\n", "a1 login u p\n", "a2  COMPRESS DEFLATE\n", "a {99999999999999999999+}\n", " ", "{7}\n"}
 	servers := []string{"+ go\n", "+\n", "a1 OK done\n", "a2 OK {3}\n", "a3 NO [TRYCREATE] no\n", "a4 OK idle\n", "a4 BAD\n", "a5 OK [CAPABILITY A STARTTLS] x\n",
-		"a6 BAD\n", "a7 OK\n", "a8 BAD\n", "a9 OK\n", "* BAD what\n", "* 1 FETCH (X {7}\na1 OK\n\n)\n", "* OK odd {9}\n", "* CAPABILITY COMPRESS=DEFLATE IDLE\n",
+		"a6 BAD\n", "a7 OK\n", "a8 BAD\n", "a9 OK\n", "b1 OK\n", "b2 OK\n", "b3 OK\n", "* 4 EXPUNGE\n", "* VANISHED 3\n", "* OK still\n", "* BAD what\n", "* 1 FETCH (X {7}\na1 OK\n\n)\n", "* OK odd {9}\n", "* CAPABILITY COMPRESS=DEFLATE IDLE\n",
 		"* 3 EXISTS\n", "*", " ", "\n", "* LIST () \"/\" {3}\n", "abc\n", "a"}
 	for seed := range uint64(1500) {
 		rnd := rand.New(rand.NewPCG(seed, 1))

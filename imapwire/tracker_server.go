@@ -11,6 +11,7 @@ type serverLex struct {
 	wordLen int
 	status  bool // a response that ends with text or atoms, which may look like a literal and are none
 	bad     bool // an untagged BAD
+	tells   bool // of messages or mailboxes
 	tail    literalTail
 	held    []byte // the beginning of what may be, or is, a line with capabilities
 }
@@ -189,6 +190,10 @@ func (l *serverLex) endWord(t *Tracker) {
 		l.status, l.bad = true, true
 	case "OK", "NO", "PREAUTH", "CAPABILITY":
 		l.status = true
+	case "VANISHED", "STATUS", "LIST":
+		l.tells = true
+	default:
+		l.tells = l.wordLen > 0 && l.word[0] >= '0' && l.word[0] <= '9' // of EXISTS, EXPUNGE, FETCH
 	}
 }
 
@@ -200,6 +205,10 @@ func (t *Tracker) serverLineEnd() {
 	phase, status := l.phase, l.status
 	size, _, literal := l.tail.literal()
 	l.tail.n = 0
+	if l.tells {
+		l.tells = false
+		t.unasked()
+	}
 	switch {
 	case phase == serverData && !status && literal:
 		l.literal = size // the response goes on behind it

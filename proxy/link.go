@@ -20,11 +20,13 @@ type boundary interface {
 	// Server returns what the client gets for the server's bytes, Flush what was held back.
 	Server(b []byte) []byte
 	Flush() []byte
-	// Boundary, ReadsOnly, ReadsPending and Writes are as imapwire.Tracker has them.
+	// What follows is as imapwire.Tracker has it.
 	Boundary() bool
 	ReadsOnly() bool
 	ReadsPending() bool
 	Writes() uint64
+	Changes() uint64
+	ChangesPending() bool
 	// Bye is the line that tells the client of the end, "" where none may be put in or the server has said its own.
 	ByeLine(text string) string
 	// Leave is what ends the session on the backend politely, "" where nothing may be put in.
@@ -52,6 +54,7 @@ type link struct {
 	sending  bool      // the client's pump has taken bytes and not passed them on
 	writing  bool      // the server's pump has
 	owes     bool      // ... and in them is the answer to a command that does more than read
+	told     bool      // what the server's pump has taken is a sign of change in the user's mailboxes
 	writes   int64     // chunks passed on to the client
 	stuckAt  int64     // writes when last judged
 	ended    bool      // no byte is passed on any more
@@ -224,9 +227,10 @@ func (l *link) follow(b []byte) (out []byte, ok bool) {
 	}
 	out = b
 	if len(b) > 0 {
-		before := l.track.Writes()
+		before, changes := l.track.Writes(), l.track.Changes()
 		out = l.track.Server(b)
 		l.owes = l.track.Writes() != before
+		l.told = l.track.Changes() != changes
 	}
 	l.writing = len(out) > 0
 	l.arm(l.front, &l.frontBy)
@@ -244,6 +248,10 @@ func (l *link) deliver(b []byte) bool {
 	if len(out) > 0 {
 		l.down += int64(len(out))
 		_, err = l.front.Write(out)
+	}
+	if l.told { // also when the client did not get it; only this pump sets it
+		l.told = false
+		l.srv.changed(l.sess.User)
 	}
 
 	l.mu.Lock()

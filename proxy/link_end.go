@@ -204,6 +204,9 @@ func (l *link) pumpDone() {
 	l.front.Close()
 	l.back.Close()
 	s := l.sess
+	if l.track.ChangesPending() {
+		l.srv.changed(s.User)
+	}
 	lived := time.Since(s.Started)
 	l.srv.rec.SessionEnd(s.Protocol, s.Side, lived, l.up, l.down)
 	l.log.Info("session end", "protocol", s.Protocol, "session", s.ID, "user", s.User, "side", s.Side.String(),

@@ -39,6 +39,7 @@ type rigOptions struct {
 	tune     func(c *config.Config)
 	router   func(o *router.Options)
 	server   func(s *Server)
+	changed  func(user string)
 	gone     bool // backends do not mind when the gateway goes away
 	panics   bool // the test injects one
 }
@@ -98,7 +99,7 @@ func newRig(t testing.TB, o rigOptions) *rig {
 	}
 	r.Server = NewServer(Options{Config: &cfg, Routes: routes, Dialer: dialer, Certificates: certs, Log: log, Recorder: r.rec,
 		Router:  router.New(ro, func(u string) config.Side { return routes.For(u).Side }, nil),
-		Limiter: auth.NewLimiter(cfg.Login.FailDelay, nil)})
+		Limiter: auth.NewLimiter(cfg.Login.FailDelay, nil), Changed: o.changed})
 	if o.server != nil {
 		o.server(r.Server)
 	}

@@ -19,7 +19,7 @@ import (
 	"mailgate/tlsconf"
 )
 
-// Options are what a Server works with. All but Recorder must be set.
+// Options are what a Server works with. All but Recorder and Changed must be set.
 type Options struct {
 	Config       *config.Config
 	Routes       *config.RouteFile
@@ -29,6 +29,15 @@ type Options struct {
 	Certificates *tlsconf.Certificates
 	Log          *slog.Logger
 	Recorder     Recorder // nil means none
+
+	// Changed is told each time a user's mailboxes may have become other than before through the gateway, or so a server said
+	// to his client: a command that does more than read was answered (once the client has the answer, or is gone), a change
+	// was told though no command asked for it (IDLE, NOTIFY, NOOP), a session ended within a command whose answer nobody got,
+	// or one ended in which a message was submitted (the server may keep a copy). Reading, keeping alive and IDLE without
+	// news call nothing. Now and then it is called without a change. It is called by the sessions, from many goroutines at
+	// once, as often as servers answer: it must not block, and whoever has more to do than a few microseconds puts it off.
+	// nil means that nobody asks.
+	Changed func(user string)
 }
 
 // Server accepts clients and serves them to the end of their sessions. It is safe for concurrent use.
@@ -39,6 +48,7 @@ type Server struct {
 	certs   *tlsconf.Certificates
 	log     *slog.Logger
 	rec     Recorder
+	changed func(user string)
 	set     atomic.Pointer[settings]
 	pre     preAuth
 	buffers bufferPool
@@ -85,9 +95,12 @@ var ErrShutdown = errors.New("the gateway is shutting down")
 // NewServer makes a Server that does not listen yet.
 func NewServer(o Options) *Server {
 	s := &Server{router: o.Router, dialer: o.Dialer, limiter: o.Limiter, certs: o.Certificates, log: o.Log,
-		rec: o.Recorder, stall: stallTime, afterEOF: afterEOF}
+		rec: o.Recorder, changed: o.Changed, stall: stallTime, afterEOF: afterEOF}
 	if s.rec == nil {
 		s.rec = noRecorder{}
+	}
+	if s.changed == nil {
+		s.changed = func(string) {}
 	}
 	s.ctx, s.stop = context.WithCancelCause(context.Background())
 	s.pre.init()

@@ -48,6 +48,7 @@ type smtpRigOptions struct {
 	mostWait  time.Duration
 	configure func(*config.Config)
 	noProbe   bool // backends are not looked at, so nothing of them is known
+	changed   func(user string)
 	strict    bool // it is an error when the gateway leaves where a backend expects a line
 }
 
@@ -108,7 +109,7 @@ func newSMTPRig(t *testing.T, o smtpRigOptions, old, new func(*mailtest.Talk)) *
 		t.Fatal(err)
 	}
 	r.srv = NewServer(Options{Config: &conf, Routes: &config.RouteFile{}, Router: r.router, Dialer: r.dialer,
-		Limiter: auth.NewLimiter(conf.Login.FailDelay, nil), Certificates: certs, Log: log})
+		Limiter: auth.NewLimiter(conf.Login.FailDelay, nil), Certificates: certs, Log: log, Changed: o.changed})
 	if err := r.srv.Listen(); err != nil {
 		t.Fatal(err)
 	}

@@ -201,6 +201,18 @@ func postgresTwo(t *testing.T, c *cluster) {
 	same(t, len(h), 20)
 }
 
+// unlocked waits until the database has noticed that the writer's connection is gone.
+func unlocked(t *testing.T, p *Postgres) {
+	t.Helper()
+	for n, end := 1, time.Now().Add(10*time.Second); n > 0; time.Sleep(time.Millisecond) {
+		must(t, p.read.QueryRowContext(t.Context(), `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted
+			AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`).Scan(&n))
+		if time.Now().After(end) {
+			t.Fatal("the lock is still held")
+		}
+	}
+}
+
 // postgresWriter: one at a time; who lost his place writes nothing.
 func postgresWriter(t *testing.T, c *cluster) {
 	url, ctx := c.fresh(t), t.Context()
@@ -225,6 +237,7 @@ func postgresWriter(t *testing.T, c *cluster) {
 
 	// It is cut, and another was quicker.
 	one.writer.drop()
+	unlocked(t, one)
 	two, err := OpenPostgresWriter(ctx, url)
 	must(t, err)
 	is(t, one.AddEvents(ctx, op.Event{What: "no"}), op.ErrInUse)
@@ -232,6 +245,7 @@ func postgresWriter(t *testing.T, c *cluster) {
 	is(t, one.AddEvents(ctx, op.Event{What: "no"}), op.ErrInUse)
 	must(t, two.AddEvents(ctx, op.Event{What: "yes"}))
 	must(t, two.Close())
+	unlocked(t, one)
 	three, err := OpenPostgresWriter(ctx, url)
 	must(t, err)
 	defer three.Close()

@@ -69,6 +69,7 @@ func tables() []table {
 		{"quarantine", cols(n("mailbox", "side", "validity", "uid", "first", "last", "tries", "decided"), t("reason", "decision", "by"), b("detail")),
 			"mailbox, side, validity, uid", "", false},
 		{"runs", cols(n("id", "began", "ended"), t("user"), b("summary", "error")), "id", "", true},
+		{"pauses", cols(t("user", "by", "reason"), n("at")), "user", "", false},
 		{"profiles", cols(n("side"), t("host"), b("text")), "side, host", "", false},
 	}
 }

@@ -46,6 +46,8 @@ func fillAll(t *testing.T, s Store) {
 	_, err = s.Apply(ctx, syncer.Change{User: anna, Token: c.Token, DropMailboxes: b.Mailboxes, DropIntents: a.Intents[1:]})
 	must(t, err)
 	acquire(t, s, bert, "p2")
+	_, err = s.SetPause(ctx, syncer.Pause{User: anna, By: "me", At: alice.Since}, op.Event{User: anna, What: "sync paused"})
+	must(t, err)
 	must(t, s.Check(ctx))
 }
 
@@ -71,6 +73,13 @@ func goesOn(t *testing.T, from, to Store) {
 	ctx := t.Context()
 	same(t, dumpSyncer(t, to), dumpSyncer(t, from))
 	same(t, dump(t, to), dump(t, from))
+	var pauses [2][]syncer.Pause
+	for i, s := range []Store{from, to} {
+		var err error
+		pauses[i], err = s.Pauses(ctx)
+		must(t, err)
+	}
+	same(t, pauses[1], pauses[0])
 	var ids [2][]any
 	for i, s := range []Store{from, to} {
 		o, err := s.NewOperation(ctx, op.Operation{Kind: op.Flip})
@@ -205,7 +214,7 @@ func TestCheck(t *testing.T) {
 		return f
 	}
 	f := check()
-	same(t, []any{f.Schema, f.Rows["users"], f.Rows["intents"], f.Rows["chunks"]}, []any{3, int64(1), int64(1), int64(3)})
+	same(t, []any{f.Schema, f.Rows["users"], f.Rows["intents"], f.Rows["chunks"]}, []any{4, int64(1), int64(1), int64(3)})
 	before := len(f.Problems)
 	c := raw(t, path)
 	exec1(t, c, "DELETE FROM mailboxes")

@@ -51,9 +51,12 @@ type hostUse struct {
 	held    int           // slots given out
 	open    int           // those of them that have a connection
 	waiting int           // passes that wait for their first slot
+	trying  bool          // a further connection is being made: one at a time, so that a host that refuses it does so once
 	learned int           // cap; 0 means that none is known
 	until   time.Time     // when a higher one is tried
 	changed chan struct{} // closed when one who waits should look again
+
+	spares map[*slot]func() // end connections that are good to have and no more
 }
 
 // slot is the right to a connection.
@@ -61,6 +64,7 @@ type slot struct {
 	b        *Budget
 	p        *hostUse
 	open     bool
+	trying   bool // it is the further one that is being made
 	released bool
 }
 
@@ -152,7 +156,7 @@ func (b *Budget) of(side config.Side, user string) *hostUse {
 	}
 	p := b.places[key]
 	if p == nil {
-		p = &hostUse{key: key, changed: make(chan struct{})}
+		p = &hostUse{key: key, changed: make(chan struct{}), spares: map[*slot]func(){}}
 		b.places[key] = p
 	}
 	return p
@@ -193,11 +197,20 @@ func (b *Budget) most(p *hostUse, now time.Time) (most int, room bool) {
 // take takes a slot if there is one; first tells that it is a pass's own. The caller holds mu.
 func (b *Budget) take(p *hostUse, first bool, now time.Time) (*slot, bool) {
 	most, room := b.most(p, now)
-	if !room || most > 0 && p.held >= most || !first && p.waiting > 0 {
+	if !room || most > 0 && p.held >= most || !first && (p.waiting > 0 || p.trying) {
 		return nil, false
 	}
 	p.held++
-	return &slot{b: b, p: p}, true
+	p.trying = p.trying || !first
+	return &slot{b: b, p: p, trying: !first}, true
+}
+
+// tried notes that a further connection is there, or is not to be. The caller holds Budget.mu.
+func (s *slot) tried() {
+	if s.trying {
+		s.trying, s.p.trying = false, false
+		s.p.wake()
+	}
 }
 
 // more gives a further slot, if there is one.
@@ -223,9 +236,18 @@ func (b *Budget) first(ctx context.Context, side config.Side, user string) (*slo
 	}
 	p.waiting++
 	idle := slices.Collect(maps.Keys(b.idle))
+	var end func()
+	for s, f := range p.spares { // any
+		delete(p.spares, s)
+		end = f
+		break
+	}
 	b.mu.Unlock()
 	for _, i := range idle {
 		i.closeAll()
+	}
+	if end != nil {
+		end()
 	}
 	var s *slot
 	err := b.until(ctx, p, func(now time.Time) (ok bool) {
@@ -269,6 +291,13 @@ func (b *Budget) until(ctx context.Context, p *hostUse, done func(now time.Time)
 	}
 }
 
+// busy tells whether a further connection is being made, so that a slot may be had when that is through.
+func (b *Budget) busy(side config.Side, user string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.of(side, user).trying
+}
+
 // pressed tells whether somebody waits for a first slot at a place: what can be spared should go.
 func (b *Budget) pressed(side config.Side, user string) bool {
 	if b == nil {
@@ -300,6 +329,7 @@ func (s *slot) connected(now bool) {
 }
 
 func (s *slot) connect(now bool) {
+	s.tried()
 	if s.open == now {
 		return
 	}
@@ -326,8 +356,22 @@ func (s *slot) release() {
 	}
 	s.connect(false)
 	s.released = true
+	s.tried()
+	delete(s.p.spares, s)
 	s.p.held--
 	s.p.wake()
+}
+
+// spare says how the connection of a slot is ended when a pass waits for its first one.
+func (s *slot) spare(end func()) {
+	if s == nil {
+		return
+	}
+	s.b.mu.Lock()
+	defer s.b.mu.Unlock()
+	if !s.released {
+		s.p.spares[s] = end
+	}
 }
 
 // refused learns from a connection that did not come about, and tells whether one may come about when another one ends.

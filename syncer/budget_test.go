@@ -47,6 +47,12 @@ func TestBudgetCap(t *testing.T) {
 		if !ok {
 			t.Fatal("no second connection within the cap")
 		}
+		b.Set([2]int{3, 0})
+		if _, ok := b.more(config.Old, "a"); ok || !b.busy(config.Old, "a") {
+			t.Error("a further connection while one is being made: a host that refuses it would be asked twice")
+		}
+		b.Set([2]int{2, 0})
+		s2.connected(true)
 		if _, ok := b.more(config.Old, "a"); ok {
 			t.Fatal("a third connection, and the cap is 2")
 		}
@@ -195,13 +201,15 @@ func TestBudgetUsersFirst(t *testing.T) {
 		}})
 		got := 0
 		for range 100 {
-			s, ok := b.more(config.Old, "a")
+			b.mu.Lock()
+			s, ok := b.take(b.of(config.Old, "a"), got%2 == 0, time.Now())
+			b.mu.Unlock()
 			if !ok {
 				break
 			}
-			if got++; got%2 == 0 { // the others are about to connect
-				s.connected(true)
+			if got++; got%2 == 0 { // the others are first ones, about to connect
 				own++
+				s.connected(true)
 			}
 		}
 		if got != c.want {
@@ -252,4 +260,36 @@ func TestCrowded(t *testing.T) {
 			t.Errorf("%v: %v", c.err, got)
 		}
 	}
+}
+
+// TestBudgetSpare: what is good to have goes when a pass waits for its first connection, one for each.
+func TestBudgetSpare(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := NewBudget(BudgetOptions{})
+		b.Set([2]int{3, 0})
+		ended := 0
+		for range 3 {
+			s, ok := b.more(config.Old, "watched")
+			if !ok {
+				t.Fatal("no slot")
+			}
+			s.connected(true)
+			s.spare(func() {
+				ended++
+				s.release()
+			})
+		}
+		mustFirst(t, b, "a")
+		if ended != 1 {
+			t.Errorf("%d were ended for one pass", ended)
+		}
+		mustFirst(t, b, "b").release()
+		if ended != 2 {
+			t.Errorf("%d were ended for two passes", ended)
+		}
+		mustFirst(t, b, "c") // there is room
+		if ended != 2 {
+			t.Errorf("%d were ended where there is room", ended)
+		}
+	})
 }

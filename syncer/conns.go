@@ -256,7 +256,14 @@ func (p *pool) put(c *backend.Client) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.slots) > 1 && p.budget.pressed(p.side, p.user) {
-		p.closed(c)
+		s := p.slots[c]
+		delete(p.slots, c)
+		delete(p.used, c)
+		p.all--
+		p.mu.Unlock()
+		logout(context.Background(), []pooled{{c, nil}}) // not just closed: the host is to know before the next one comes
+		p.mu.Lock()
+		p.spare(s)
 		return
 	}
 	delete(p.used, c)
@@ -318,7 +325,8 @@ func (i *idleConns) take(user string) [2]pooled {
 
 // keep holds connections for a time. Those that are there already go.
 func (i *idleConns) keep(user string, conns [2]pooled, d time.Duration) {
-	closeConns(i.take(user))
+	before := i.take(user)
+	closeConns(before[:]...)
 	u := &idleUser{conns: conns}
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -334,7 +342,7 @@ func (i *idleConns) keep(user string, conns [2]pooled, d time.Duration) {
 		}
 		i.mu.Unlock()
 		if mine {
-			closeConns(u.conns)
+			closeConns(u.conns[:]...)
 		}
 	})
 }
@@ -344,16 +352,17 @@ func (i *idleConns) closeAll() {
 	users := i.users
 	i.users = nil
 	i.mu.Unlock()
+	var all []pooled
 	for _, u := range users {
 		u.timer.Stop()
-		closeConns(u.conns)
+		all = append(all, u.conns[:]...)
 	}
+	closeConns(all...)
 }
 
-func closeConns(conns [2]pooled) {
-	for _, c := range conns {
-		c.end()
-	}
+// closeConns takes leave: hosts count connections, and are to know that these are over before the next ones come.
+func closeConns(list ...pooled) {
+	logout(context.Background(), slices.DeleteFunc(list, func(c pooled) bool { return c.Client == nil }))
 }
 
 // logoutTime bounds the leave-taking at the end of a pass.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"regexp"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -28,8 +29,9 @@ type KeeperOptions struct {
 // Keeper keeps accounts converged: it decides when a pass over whom is due. Users do not wait for each other: one who fails is tried
 // again later and later, and takes nobody's turn. It is safe for concurrent use. Run makes the passes.
 type Keeper struct {
-	o    KeeperOptions
-	wake chan struct{}
+	o     KeeperOptions
+	wake  chan struct{}
+	began time.Time
 
 	mu     sync.Mutex
 	users  map[string]*kept
@@ -37,6 +39,7 @@ type Keeper struct {
 	fresh  dueQueue // the same, of those who never had a whole pass
 	copies int      // first copies under way
 	passes int      // under way, in all
+	turn   bool     // the last turn that could not be shared went to a first copy
 }
 
 // kept is a user.
@@ -79,7 +82,20 @@ func NewKeeper(o KeeperOptions) *Keeper {
 	if o.Passes <= 0 {
 		o.Passes = 4
 	}
-	return &Keeper{o: o, wake: make(chan struct{}, 1), users: map[string]*kept{}}
+	return &Keeper{o: o, wake: make(chan struct{}, 1), users: map[string]*kept{}, began: time.Now()}
+}
+
+// Configure changes Passes and Quiet, from now on.
+func (k *Keeper) Configure(passes int, quiet time.Duration) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if passes > 0 {
+		k.o.Passes = passes
+	}
+	if quiet > 0 {
+		k.o.Quiet = quiet
+	}
+	k.poke()
 }
 
 // Keep says whose accounts are kept, and which of them are paused. Who is new is due at once, in the order of the list; who is left out
@@ -150,6 +166,41 @@ func (k *Keeper) Hint(user string) {
 		k.queue(u)
 		k.poke()
 	}
+}
+
+// Fresh are the users who never had a whole pass and wait for one.
+func (k *Keeper) Fresh() (users []string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, u := range k.fresh {
+		users = append(users, u.user)
+	}
+	return users
+}
+
+// Size says how many messages a user has: of those who wait for their first copy the small ones come first, and before those of whom
+// it is not known.
+func (k *Keeper) Size(user string, messages int64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if u := k.users[user]; u != nil && u.state.Last.IsZero() && u.state.Tries == 0 && u.place >= 0 {
+		u.at = k.began.Add(time.Duration(messages) - time.Hour) // long due
+		k.queue(u)
+	}
+}
+
+// Again makes passes over those who fail due at once: somebody may have mended what was wrong.
+func (k *Keeper) Again() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	now := time.Now()
+	for _, u := range k.users {
+		if u.retry = k.o.Retry; u.state.Tries > 0 && u.place >= 0 && u.at.After(now) {
+			u.at = now
+			k.queue(u)
+		}
+	}
+	k.poke()
 }
 
 // State tells how far a user is; false means that he is not kept.
@@ -231,7 +282,12 @@ func (k *Keeper) next() (*kept, time.Duration) {
 	}
 	now := time.Now()
 	wait := long
-	for _, q := range []*dueQueue{&k.due, &k.fresh} {
+	queues := []*dueQueue{&k.due, &k.fresh}
+	last := k.copies == 0 && k.passes == k.o.Passes-1
+	if last && !k.turn { // or first copies would wait for ever where there is always somebody due
+		slices.Reverse(queues)
+	}
+	for _, q := range queues {
 		if len(*q) == 0 || q == &k.fresh && k.copies >= max(1, k.o.Passes/2) {
 			continue
 		}
@@ -245,6 +301,9 @@ func (k *Keeper) next() (*kept, time.Duration) {
 		k.passes++
 		if u.state.Last.IsZero() {
 			k.copies++
+		}
+		if last {
+			k.turn = u.state.Last.IsZero()
 		}
 		return u, 0
 	}

@@ -49,10 +49,26 @@ type Store interface {
 	// SaveRun inserts (ID 0) or replaces one and returns its ID.
 	SaveRun(ctx context.Context, r Run) (int64, error)
 
+	// Pauses lists whose passes are paused, by user. SetPause adds one, and leaves one that is there alone; DropPause takes it
+	// away. Both tell whether that changed anything, and write the event if so.
+	Pauses(ctx context.Context) ([]Pause, error)
+	SetPause(ctx context.Context, p Pause, e op.Event) (bool, error)
+	DropPause(ctx context.Context, user string, e op.Event) (bool, error)
+
 	// Profile reads what was seen of a product, by side and host; ok is false when nothing was. SaveProfile replaces it.
 	// The text is JSON.
 	Profile(ctx context.Context, side config.Side, host string) (text []byte, ok bool, err error)
 	SaveProfile(ctx context.Context, side config.Side, host string, text []byte) error
+}
+
+// Everybody is the user of a pause that holds for all.
+const Everybody = "*"
+
+// Pause keeps passes that begin by themselves from a user.
+type Pause struct {
+	User       string    `json:"user"` // or Everybody
+	By, Reason string    `json:",omitempty"`
+	At         time.Time `json:"at"`
 }
 
 // Mailbox is one mailbox of a user, on one side or both.

@@ -182,6 +182,12 @@ func (g *gateway) sources() admin.Sources {
 			}
 			return n
 		},
+		Sync: func() (map[string]int, time.Duration) {
+			if g.syncing == nil || g.syncing.keeping == nil {
+				return nil, 0
+			}
+			return g.syncing.keeping.counts()
+		},
 		Connections: func() (out []admin.Connection) {
 			for _, c := range g.proxy.Connections() {
 				out = append(out, admin.Connection{Protocol: c.Protocol, Listener: c.URL, Mode: c.Mode, N: c.N})

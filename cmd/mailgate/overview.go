@@ -46,6 +46,9 @@ func (g *gateway) Overview(ctx context.Context) admin.Overview {
 	if err != nil {
 		o.Store = err.Error()
 	}
+	if g.syncing != nil && g.syncing.keeping != nil && started(conf) {
+		o.Sync = g.syncing.keeping.overview()
+	}
 	api := g.api()
 	o.Open = []op.Operation{}
 	for _, x := range open {

@@ -86,6 +86,7 @@ func (g *gateway) adopt(conf *config.Config, routes *config.RouteFile) {
 	}
 	g.limiter.SetMax(conf.Login.FailDelay)
 	g.proxy.Configure(conf, routes)
+	g.syncing.keeping.configure()
 }
 
 func (g *gateway) importRoutes(ctx context.Context, routes *config.RouteFile, by string) (cutover.Imported, error) {

@@ -82,8 +82,12 @@ func (p *program) serve(ctx context.Context, started func(*gateway)) error {
 	if err := g.start(ctx); err != nil {
 		return err
 	}
+	g.syncing.keeping = newKeeping(g.syncing)
+	if err := g.syncing.keeping.load(ctx); err != nil {
+		return err
+	}
 	g.proxy = proxy.NewServer(proxy.Options{Config: conf, Routes: g.routes.Load(), Router: g.router, Dialer: g.dialer,
-		Limiter: g.limiter, Certificates: g.certs, Log: log, Recorder: g.metrics})
+		Limiter: g.limiter, Certificates: g.certs, Log: log, Recorder: g.metrics, Changed: g.syncing.keeping.k.Hint})
 	if err := g.proxy.Listen(); err != nil {
 		return err
 	}
@@ -119,6 +123,7 @@ func (g *gateway) run(ctx context.Context, hangups <-chan os.Signal, started fun
 	wg.Go(func() { g.dialer.Run(work, conf.Hostname) })
 	wg.Go(func() { g.certs.Watch(work, certificateLook) })
 	wg.Go(func() { g.watch(work) })
+	wg.Go(func() { g.syncing.keeping.run(work) })
 	wg.Go(func() { g.hangups(work, hangups) })
 	for i, a := range g.proxy.Addrs() {
 		g.log.Info("listening", "listener", conf.Listen[i].URL, "address", a.String())

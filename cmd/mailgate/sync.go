@@ -25,6 +25,8 @@ type syncing struct {
 	budget   *syncer.Budget
 	limits   *syncer.Limits
 
+	keeping *keeping // nil in a verb
+
 	mu       sync.Mutex
 	passes   map[string]*underway // by user
 	moving   map[string]int       // by user: flips that keep passes out
@@ -44,8 +46,11 @@ func newSyncing(g *gateway, d *backend.Dialer) *syncing {
 
 // syncer is made for each call: the configuration may have changed since the last one. The node owns the accounts: whoever has
 // the store open for writing knows that its predecessor is gone.
-func (s *syncing) syncer() *syncer.Syncer {
-	c := s.g.conf.Load().Sync
+func (s *syncing) syncer() *syncer.Syncer { return s.syncerFor(s.g.conf.Load(), 0) }
+
+// syncerFor makes one that keeps connections for a time between passes over the same user.
+func (s *syncing) syncerFor(conf *config.Config, keep time.Duration) *syncer.Syncer {
+	c := conf.Sync
 	rules := syncer.Rules{Rename: map[string]string{}, Use: map[string]string{}, Exclude: c.Exclude}
 	for _, r := range c.Rename {
 		rules.Rename[r.From] = r.To
@@ -58,7 +63,7 @@ func (s *syncing) syncer() *syncer.Syncer {
 		grace = -1
 	}
 	return syncer.New(syncer.Options{Store: s.g.store, Open: s.accounts.open, Route: s.route, Rules: rules, Connections: c.Connections,
-		Batch: c.Batch, Settle: c.Settle, Grace: grace, Budget: s.budget, Limits: s.limits, Owner: nodeName(s.g.conf.Load()), Log: s.g.log})
+		Batch: c.Batch, Settle: c.Settle, Grace: grace, Keep: keep, Budget: s.budget, Limits: s.limits, Owner: nodeName(conf), Log: s.g.log})
 }
 
 // route tells who decides: the store's row, or where a user without one would be.
@@ -78,7 +83,7 @@ func (s *syncing) route(ctx context.Context, user string) (config.Side, int64, e
 	return r.Side, r.Epoch, nil
 }
 
-// Sync implements admin.Syncing: verb is "plan", "run", "verify", "probe", "quarantine" or "limits". progress is called often.
+// Sync implements admin.Syncing: verb is "plan", "run", "verify", "probe", "quarantine", "pause", "resume" or "limits". progress is called often.
 func (s *syncing) Sync(ctx context.Context, verb string, form url.Values, progress func(any)) (any, error) {
 	if verb == "limits" {
 		return s.changeAndShow(ctx, form)
@@ -90,6 +95,8 @@ func (s *syncing) Sync(ctx context.Context, verb string, form url.Values, progre
 		return s.probe(ctx, y, form["user"])
 	case "quarantine":
 		return s.quarantine(ctx, y, form)
+	case "pause", "resume":
+		return s.pause(ctx, verb, form)
 	case "plan", "run", "verify":
 	default:
 		return nil, exitError{exitUsage, fmt.Errorf("unknown sync verb %q", verb)}
@@ -98,7 +105,7 @@ func (s *syncing) Sync(ctx context.Context, verb string, form url.Values, progre
 	if err != nil {
 		return nil, exitError{exitUsage, err}
 	}
-	u, leave, err := s.enter(ctx, user)
+	u, leave, err := s.enter(ctx, user, false)
 	if err != nil {
 		return nil, err
 	}
@@ -200,7 +207,7 @@ func (s *syncing) probe(ctx context.Context, y *syncer.Syncer, users []string) (
 	if who = append(who, listed...); len(who) == 0 {
 		return nil, exitError{exitUsage, errors.New("no user to probe with: add --user ADDRESS")}
 	}
-	u, leave, err := s.enter(ctx, who[0])
+	u, leave, err := s.enter(ctx, who[0], false)
 	if err != nil {
 		return nil, err
 	}

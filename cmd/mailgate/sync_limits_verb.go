@@ -106,7 +106,7 @@ func printLimits(w io.Writer, v *SyncLimits, changed bool, now time.Time) {
 		for _, h := range s.Hosts {
 			var notes []string
 			if h.Learned > 0 {
-				notes = append(notes, fmt.Sprintf("it refuses more than %d, tried again %s", h.Learned, until(h.Until, now)))
+				notes = append(notes, fmt.Sprintf("it refuses more than %d, tried again %s", h.Learned, fromNow(h.Until, now)))
 			}
 			if h.Waiting > 0 {
 				notes = append(notes, fmt.Sprintf("%d passes wait", h.Waiting))
@@ -150,8 +150,8 @@ func printLimits(w io.Writer, v *SyncLimits, changed bool, now time.Time) {
 	}
 }
 
-// until is how long it is until a time, in words.
-func until(t, now time.Time) string {
+// fromNow is how long it is until a time, in words.
+func fromNow(t, now time.Time) string {
 	if d := t.Sub(now).Round(time.Second); d > 0 {
 		return "in " + d.String()
 	}

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"mailgate/admin"
 	"mailgate/op"
 	"mailgate/syncer"
 )
@@ -17,6 +18,7 @@ type underway struct {
 	ctx      context.Context // ended early by cancel
 	cancel   context.CancelCauseFunc
 	ended    chan struct{}
+	aside    bool         // the keeper's: it gives way to what somebody asks for
 	writes   bool         // it is an operation, or is just becoming one
 	op       op.Operation // without an ID for what is none
 	progress syncer.Progress
@@ -24,8 +26,9 @@ type underway struct {
 
 // Causes why a pass ends early.
 var (
-	errClosing = errors.New("mailgate is ending")
-	errFlip    = errors.New("he is being moved")
+	errClosing  = errors.New("mailgate is ending")
+	errFlip     = errors.New("he is being moved")
+	errGivesWay = errors.New("somebody asked for a look at these mailboxes")
 )
 
 // cancelled is the cause when somebody asked for the end.
@@ -43,8 +46,8 @@ const endTime = 10 * time.Second
 
 // enter notes a pass over a user, so that a flip and the end of the program can end it. It is refused while another one is
 // under way, unless that was told to end: then its end is waited for. It is refused also from the moment a flip begins
-// until that is over.
-func (s *syncing) enter(ctx context.Context, user string) (*underway, func(), error) {
+// until that is over. A pass of the keeper (aside) gives way to all others.
+func (s *syncing) enter(ctx context.Context, user string, aside bool) (*underway, func(), error) {
 	late := time.NewTimer(endTime)
 	defer late.Stop()
 	for {
@@ -58,12 +61,15 @@ func (s *syncing) enter(ctx context.Context, user string) (*underway, func(), er
 			s.mu.Unlock()
 			return nil, nil, errMoving(user)
 		case before == nil:
-			u := &underway{ended: make(chan struct{})}
+			u := &underway{ended: make(chan struct{}), aside: aside}
 			u.ctx, u.cancel = context.WithCancelCause(ctx)
 			s.passes[user] = u
 			s.wg.Add(1)
 			s.mu.Unlock()
 			return u, func() { s.leave(user, u) }, nil
+		}
+		if before.aside && !aside {
+			before.cancel(errGivesWay)
 		}
 		s.mu.Unlock()
 		if before.ctx.Err() == nil {
@@ -86,6 +92,20 @@ func (s *syncing) leave(user string, u *underway) {
 	s.mu.Unlock()
 	close(u.ended)
 	s.wg.Done()
+	if s.keeping != nil && !u.aside {
+		s.keeping.k.Hint(user)
+	}
+}
+
+// endBackground ends the keeper's passes over a user, or over all.
+func (s *syncing) endBackground(user string, why error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name, u := range s.passes {
+		if u.aside && (name == user || user == syncer.Everybody) {
+			u.cancel(why)
+		}
+	}
 }
 
 // Quiesce ends the pass over a user, if there is one, waits for its end, and lets none begin until resume is called: a flip
@@ -103,6 +123,9 @@ func (s *syncing) Quiesce(ctx context.Context, user string) (resume func(), err 
 		defer s.mu.Unlock()
 		if s.moving[user]--; s.moving[user] == 0 {
 			delete(s.moving, user)
+		}
+		if s.keeping != nil { // another side may decide now
+			s.keeping.k.Hint(user)
 		}
 	})
 	if u == nil {
@@ -159,6 +182,14 @@ func (s *syncing) Live(o op.Operation) (op.Operation, bool) {
 		o.Reason = "is ending: " + cause.Error()
 	}
 	return o, true
+}
+
+// Status implements admin.Syncing.
+func (s *syncing) Status(user string) *admin.SyncStatus {
+	if s.keeping == nil {
+		return nil
+	}
+	return s.keeping.status(user)
 }
 
 // running is the number of passes under way.

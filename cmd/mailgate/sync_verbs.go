@@ -56,6 +56,7 @@ func (p *program) syncCommand() *cobra.Command {
 		whoFlags(x)
 	}
 	c.AddCommand(plan, run, p.syncLimitsCommand())
+	c.AddCommand(p.pauseCommands()...)
 	return c
 }
 

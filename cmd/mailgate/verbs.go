@@ -208,6 +208,7 @@ func printOverview(w io.Writer, o admin.Overview) {
 		fmt.Fprintf(w, "%s %s %s\t%s\n", b.Side, b.Protocol, b.Host, state)
 	}
 	fmt.Fprintf(w, "store\t%s\nlast reload\t%s\n", o.Store, strings.ReplaceAll(o.Reload, "\n", "\n\t"))
+	printSyncOverview(w, o.Sync)
 	for _, x := range o.Open {
 		printOp(w, x)
 	}
@@ -233,6 +234,7 @@ func printUser(w io.Writer, u admin.UserStatus) {
 	if u.Desired != nil && *u.Desired != u.Side {
 		fmt.Fprintf(w, "drift\tthe routes file says %s\n", u.Desired)
 	}
+	printSyncStatus(w, u.Sync)
 	for _, o := range u.Open {
 		printOp(w, o)
 	}

@@ -49,6 +49,7 @@ func (s *session) locked(c *command) answer {
 		return ok
 	case "LOGOUT":
 		s.bye = true
+		s.depart()
 		s.printf("* BYE\r\n")
 		return ok
 	case "ID":
@@ -71,7 +72,7 @@ func (s *session) locked(c *command) answer {
 	if f, there := map[string]func(*command) answer{
 		"ENABLE": s.enable, "NAMESPACE": s.namespace, "LIST": s.list, "LSUB": s.list, "STATUS": s.status,
 		"CREATE": s.create, "DELETE": s.remove, "RENAME": s.rename, "SUBSCRIBE": s.subscribe, "UNSUBSCRIBE": s.subscribe,
-		"SELECT": s.open, "EXAMINE": s.open, "APPEND": s.append,
+		"SELECT": s.open, "EXAMINE": s.open, "APPEND": s.append, "NOTIFY": s.notify,
 	}[c.name]; there {
 		return f(c)
 	}
@@ -118,7 +119,7 @@ func (s *session) in(yes answer) answer {
 	if leave == nil {
 		return answer(refusal)
 	}
-	s.authed, s.leave = true, leave
+	s.authed, s.leave = true, append(s.leave, leave)
 	return yes
 }
 

@@ -51,6 +51,14 @@ func (h *Host) enter(at string) (leave func(), refusal string) {
 	}, ""
 }
 
+// depart ends what enter counted.
+func (s *session) depart() {
+	for _, leave := range s.leave {
+		leave()
+	}
+	s.leave = nil
+}
+
 // greet says the greeting, or that there are too many.
 func (h *Host) greet(c net.Conn, greeting string) (leave func()) {
 	leave, _ = h.enter("greeting")

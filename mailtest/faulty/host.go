@@ -68,6 +68,13 @@ func (h *Host) Fail(f *Faults) {
 	h.faults = f
 }
 
+// Connections is how many are open.
+func (h *Host) Connections() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.conns)
+}
+
 // Trace is what was asked and answered, for people, each command a line.
 func (h *Host) Trace() []string {
 	h.mu.Lock()
@@ -139,7 +146,7 @@ type session struct {
 	out    bytes.Buffer
 	authed bool
 	bye    bool
-	leave  func() // of the host's Crowd
+	leave  []func() // of the host's Crowd
 
 	box       *mailbox
 	name      string
@@ -150,7 +157,8 @@ type session struct {
 	condstore bool
 	qresync   bool
 
-	fault fault // of this command
+	fault     fault         // of this command
+	notifying chan struct{} // closed when what NOTIFY began is to end; nil while there is none
 }
 
 func (s *session) has(capability string) bool {
@@ -169,12 +177,9 @@ func (h *Host) serve(c net.Conn) {
 	if leave == nil {
 		return
 	}
-	defer func() {
-		leave()
-		if s.leave != nil {
-			s.leave()
-		}
-	}()
+	s.leave = append(s.leave, leave)
+	defer s.depart()
+	defer s.quiet()
 	for !s.bye {
 		cmd, err := s.r.command()
 		var early refused

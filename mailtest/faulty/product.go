@@ -6,10 +6,11 @@ type Product struct {
 	Separator      string
 	Prefix         string // of the personal namespace, such as "INBOX."
 	Capabilities   string
-	Keywords       bool // the mailbox keeps keywords
-	Forgets        bool // it says that it keeps them, takes them with OK, and keeps none
-	RenameRenumber bool // RENAME gives the mailbox a new UIDVALIDITY
-	MailboxID      bool // mailboxes have an identity (RFC 8474)
+	Keywords       bool   // the mailbox keeps keywords
+	Forgets        bool   // it says that it keeps them, takes them with OK, and keeps none
+	RenameRenumber bool   // RENAME gives the mailbox a new UIDVALIDITY
+	Events         string // that NOTIFY knows, where Capabilities have it
+	MailboxID      bool   // mailboxes have an identity (RFC 8474)
 }
 
 // The products are so far apart as those that they are named after; what they have in common is not told.

@@ -1,0 +1,359 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"mailgate/config"
+	"mailgate/op"
+	"mailgate/syncer"
+)
+
+// keeping makes passes by itself, over the users of waves that have started (sync.waves). It is safe for concurrent use.
+type keeping struct {
+	s *syncing
+	k *syncer.Keeper
+	w *syncer.Watcher
+
+	mu      sync.Mutex
+	engine  *engine
+	users   map[string]*keptUser
+	paused  map[string]syncer.Pause
+	unknown []string // waves that have started and have nobody
+	added   chan struct{}
+}
+
+// keptUser is what is remembered of a user's passes for status.
+type keptUser struct {
+	report   *syncer.Report // of the last one that came to its end
+	copied   bool           // a whole pass was made, in this process or before
+	failing  bool
+	progress syncer.Progress
+}
+
+// engine is a syncer with the configuration that it was made for. It lives on between passes: it keeps connections.
+type engine struct {
+	*syncer.Syncer
+	conf *config.Config
+	uses int
+	old  bool
+}
+
+// keptConnections is how long a connection to each side waits for the next pass over the same user.
+const keptConnections = 30 * time.Second
+
+func newKeeping(s *syncing) *keeping {
+	c := s.g.conf.Load().Sync
+	kp := &keeping{s: s, users: map[string]*keptUser{}, paused: map[string]syncer.Pause{}, added: make(chan struct{}, 1)}
+	kp.k = syncer.NewKeeper(syncer.KeeperOptions{Pass: kp.pass, Passes: c.Passes, Quiet: c.Poll})
+	kp.w = syncer.NewWatcher(syncer.WatcherOptions{Open: s.accounts.open, Hint: kp.k.Hint, Budget: s.budget, Max: 1, Log: s.g.log})
+	return kp
+}
+
+// load reads from the store who is paused.
+func (kp *keeping) load(ctx context.Context) error {
+	list, err := kp.s.g.store.Pauses(ctx)
+	if err != nil {
+		return err
+	}
+	kp.mu.Lock()
+	clear(kp.paused)
+	for _, p := range list {
+		kp.paused[p.User] = p
+	}
+	kp.mu.Unlock()
+	kp.configure()
+	return nil
+}
+
+// run makes passes until ctx ends, and waits for their end.
+func (kp *keeping) run(ctx context.Context) {
+	var wg sync.WaitGroup
+	wg.Go(func() { kp.sizes(ctx) })
+	wg.Go(func() { kp.w.Run(ctx) })
+	wg.Go(func() { kp.watch(ctx) })
+	kp.k.Run(ctx)
+	wg.Wait()
+	kp.mu.Lock()
+	e := kp.engine
+	kp.engine = nil
+	kp.mu.Unlock()
+	if e != nil {
+		e.Close()
+	}
+}
+
+// configure takes over what the files say now.
+func (kp *keeping) configure() {
+	conf, routes := kp.s.g.conf.Load(), kp.s.g.routes.Load()
+	started := map[string]int{}
+	for _, w := range conf.Sync.Waves {
+		started[w] = 0
+	}
+	var users []string
+	for address, r := range routes.Users {
+		_, own := started[r.Wave]
+		if _, all := started["*"]; all || own && r.Wave != "" {
+			users = append(users, address)
+			started[r.Wave]++
+		}
+	}
+	slices.Sort(users)
+	kp.mu.Lock()
+	defer kp.mu.Unlock()
+	kp.unknown = nil
+	for _, w := range conf.Sync.Waves {
+		if w != "*" && started[w] == 0 {
+			kp.unknown = append(kp.unknown, w)
+		}
+	}
+	kept := make(map[string]*keptUser, len(users))
+	paused := map[string]bool{}
+	for _, u := range users {
+		if kept[u] = kp.users[u]; kept[u] == nil {
+			kept[u] = &keptUser{}
+		}
+		_, paused[u] = kp.pauseOf(u)
+	}
+	kp.users = kept
+	kp.k.Configure(conf.Sync.Passes, conf.Sync.Poll)
+	kp.k.Keep(users, paused)
+	kp.k.Again()
+	select {
+	case kp.added <- struct{}{}:
+	default:
+	}
+}
+
+// watchEvery is how often it is looked who is to be watched: sessions come and go.
+const watchEvery = 5 * time.Second
+
+// watch says who is to be watched: of those who are kept, and not paused, as many as there may be connections, with a session first.
+func (kp *keeping) watch(ctx context.Context) {
+	t := time.NewTicker(watchEvery)
+	defer t.Stop()
+	for {
+		most := kp.s.g.conf.Load().Sync.Watch
+		var users []string
+		kp.mu.Lock()
+		for u := range kp.users {
+			if _, paused := kp.pauseOf(u); !paused && most > 0 {
+				users = append(users, u)
+			}
+		}
+		kp.mu.Unlock()
+		slices.Sort(users)
+		if len(users) > most {
+			online := map[string]bool{}
+			for _, s := range kp.s.g.router.Sessions("") {
+				online[s.User] = true
+			}
+			slices.SortStableFunc(users, func(a, b string) int { return cmp.Compare(word(online[b]), word(online[a])) })
+			users = users[:most]
+		}
+		wanted := make(map[string]config.Side, len(users))
+		for _, u := range users {
+			if st, ok := kp.k.State(u); ok && !st.Last.IsZero() { // before that there is enough to do
+				wanted[u] = kp.s.g.manager.Side(u)
+				if p, known := kp.s.g.router.Lookup(u); known {
+					wanted[u] = p.Side
+				}
+			}
+		}
+		kp.w.SetMax(most)
+		kp.w.Set(wanted)
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+	}
+}
+
+// word is 1 for true.
+func word(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// sizeTime bounds the look at one user's size.
+const sizeTime = 30 * time.Second
+
+// sizes looks how much those have who wait for their first copy: small mailboxes come first. Where it cannot be told, the copy will
+// tell why.
+func (kp *keeping) sizes(ctx context.Context) {
+	known := map[string]bool{}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-kp.added:
+		}
+		for _, user := range kp.k.Fresh() {
+			if known[user] || ctx.Err() != nil {
+				continue
+			}
+			known[user] = true
+			e := kp.take()
+			look, cancel := context.WithTimeout(ctx, sizeTime)
+			if n, err := e.Size(look, user); err == nil {
+				kp.k.Size(user, n)
+			}
+			cancel()
+			kp.put(e)
+		}
+	}
+}
+
+// pauseOf is what keeps passes from a user; mu is held.
+func (kp *keeping) pauseOf(user string) (syncer.Pause, bool) {
+	p, ok := kp.paused[user]
+	if !ok {
+		p, ok = kp.paused[syncer.Everybody]
+	}
+	return p, ok
+}
+
+// take gives the syncer for the configuration in force; put gives it back.
+func (kp *keeping) take() *engine {
+	conf := kp.s.g.conf.Load()
+	kp.mu.Lock()
+	defer kp.mu.Unlock()
+	if e := kp.engine; e != nil && e.conf != conf {
+		if e.old = true; e.uses == 0 {
+			defer e.Close()
+		}
+		kp.engine = nil
+	}
+	if kp.engine == nil {
+		kp.engine = &engine{Syncer: kp.s.syncerFor(conf, keptConnections), conf: conf}
+	}
+	kp.engine.uses++
+	return kp.engine
+}
+
+func (kp *keeping) put(e *engine) {
+	kp.mu.Lock()
+	e.uses--
+	last := e.old && e.uses == 0
+	kp.mu.Unlock()
+	if last {
+		e.Close()
+	}
+}
+
+// pass makes one pass over a user, for the keeper.
+func (kp *keeping) pass(ctx context.Context, user string) (changed bool, err error) {
+	u, leave, err := kp.s.enter(ctx, user, true)
+	if err != nil {
+		return false, fmt.Errorf("%w: %w", syncer.ErrBusy, err)
+	}
+	defer leave()
+	e := kp.take()
+	defer kp.put(e)
+	began := time.Now()
+	r, err := kp.over(u, e, user)
+	if err != nil && context.Cause(u.ctx) != nil { // it was told to end: that says nothing of the mailboxes
+		kp.s.g.metrics.Pass("interrupted", 0)
+		return false, fmt.Errorf("%w: %w", syncer.ErrBusy, context.Cause(u.ctx))
+	}
+	kp.note(user, r, err)
+	switch {
+	case err != nil:
+		kp.s.g.metrics.Pass("failed", time.Since(began))
+	case len(r.Errors) > 0:
+		kp.s.g.metrics.Pass("partly", time.Since(began))
+	default:
+		kp.s.g.metrics.Pass("ok", time.Since(began))
+	}
+	return err == nil && worked(r), err
+}
+
+func (kp *keeping) over(u *underway, e *engine, user string) (*syncer.Report, error) {
+	if err := kp.s.proveBoth(u.ctx, e.Syncer, user, true); err != nil {
+		return nil, err
+	}
+	return e.Run(u.ctx, user, syncer.RunOptions{Progress: func(p syncer.Progress) {
+		kp.s.mu.Lock()
+		u.progress = p
+		kp.s.mu.Unlock()
+		kp.mu.Lock()
+		defer kp.mu.Unlock()
+		if k := kp.users[user]; k != nil {
+			k.progress = p
+		}
+	}})
+}
+
+// worked tells whether a pass has changed anything.
+func worked(r *syncer.Report) bool {
+	n := r.Copied[0] + r.Copied[1] + r.Moved[0] + r.Moved[1] + r.Flags[0] + r.Flags[1] + r.Expunged[0] + r.Expunged[1] + r.Paired
+	for side := range config.Sides {
+		n += int64(r.Created[side] + r.Renamed[side] + r.Deleted[side] + r.Subscribed[side])
+	}
+	return n > 0
+}
+
+// note remembers how a pass ended. The history has the turns: the first copy, trouble, and its end.
+func (kp *keeping) note(user string, r *syncer.Report, err error) {
+	kp.mu.Lock()
+	k := kp.users[user]
+	if k == nil { // not kept any more
+		kp.mu.Unlock()
+		return
+	}
+	was := *k
+	k.failing = err != nil
+	if err == nil {
+		k.report, k.copied = r, true
+	}
+	kp.mu.Unlock()
+	e := op.Event{At: time.Now(), User: user, By: "serve"}
+	switch {
+	case err != nil && !was.failing:
+		e.What, e.Detail = "sync is failing", strings.ReplaceAll(err.Error(), "\n", "; ")
+		kp.s.g.log.Warn("a user's mailboxes cannot be brought together; it is tried again", "user", user, "err", err)
+	case err == nil && was.failing:
+		e.What, e.Detail = "sync works again", did(r)
+	case err == nil && !was.copied && r.Copied[0]+r.Copied[1] > 0:
+		e.What, e.Detail = "first copy done", did(r)
+	default:
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), endTime)
+	defer cancel()
+	if err := kp.s.g.store.AddEvents(ctx, e); err != nil {
+		kp.s.g.log.Warn("an event is not recorded", "user", user, "what", e.What, "err", err)
+	}
+}
+
+// pause keeps passes from a user, or from everybody, or lets them on again. It tells whether that changed anything.
+func (kp *keeping) pause(ctx context.Context, user, by, reason string, on bool) (changed bool, err error) {
+	e := op.Event{At: time.Now(), User: user, By: by, Detail: reason, What: "sync paused"}
+	if on {
+		changed, err = kp.s.g.store.SetPause(ctx, syncer.Pause{User: user, By: by, Reason: reason, At: e.At}, e)
+	} else {
+		e.What = "sync resumed"
+		changed, err = kp.s.g.store.DropPause(ctx, user, e)
+	}
+	if err != nil {
+		return false, err
+	}
+	if err := kp.load(ctx); err != nil {
+		return changed, err
+	}
+	if on { // what is under way ends: the next pass goes on where it was
+		kp.s.endBackground(user, errPaused)
+	}
+	return changed, nil
+}
+
+var errPaused = errors.New("sync is paused")
