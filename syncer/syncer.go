@@ -126,9 +126,10 @@ func (e *SideError) Unwrap() error { return e.Err }
 type Syncer struct {
 	o Options
 
-	mu    sync.Mutex
-	users map[string]bool // under way
-	idle  idleConns
+	mu      sync.Mutex
+	users   map[string]bool        // under way
+	strange map[string][2][]uint64 // Peek's: by user and side, hashes of the mailboxes that nothing was known of, ascending
+	idle    idleConns
 }
 
 // New makes a Syncer. Close ends it.
@@ -154,7 +155,7 @@ func New(o Options) *Syncer {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Syncer{o: o, users: map[string]bool{}}
+	return &Syncer{o: o, users: map[string]bool{}, strange: map[string][2][]uint64{}}
 }
 
 // Close ends the connections that are kept. No pass may be under way.
