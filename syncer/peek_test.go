@@ -44,7 +44,9 @@ func TestPeek(t *testing.T) {
 			old.Create(work)
 			old.Create(old.Name("Secret"))
 			pass()
-			pass()
+			if rep, err := w.pass(t); err != nil || rep.Told != modseq {
+				t.Errorf("%v: told %v, want %v", err, rep.Told, modseq)
+			}
 			peek("the first time it is asked of what a rule leaves out", whole)
 			peek("nothing", false)
 			for _, c := range []struct {

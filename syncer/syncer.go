@@ -77,6 +77,7 @@ type Report struct {
 	Quarantine []Quarantined    `json:"quarantine,omitempty"`
 	Waived     []Quarantined    `json:"waived,omitempty"` // in quarantine too, and no obstacle: a person has said so
 	Errors     []FolderError    `json:"errors,omitempty"` // folders that could not be done; the others were
+	Told       bool             `json:"-"`                // numbers of the side that decides tell of all changes (RFC 7162): see Peek
 }
 
 // Held is a delete that the guard keeps back.

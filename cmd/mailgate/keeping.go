@@ -292,7 +292,7 @@ func (kp *keeping) atRest(user string, now time.Time) bool {
 	kp.mu.Lock()
 	defer kp.mu.Unlock()
 	k := kp.users[user]
-	return k != nil && !k.failing && k.report != nil && len(k.report.Errors) == 0 && now.Sub(k.whole) < wholeEvery
+	return k != nil && !k.failing && k.report != nil && k.report.Told && len(k.report.Errors) == 0 && now.Sub(k.whole) < wholeEvery
 }
 
 func (kp *keeping) over(u *underway, e *engine, user string) (*syncer.Report, error) {
