@@ -390,6 +390,14 @@ func logout(ctx context.Context, list []pooled) {
 	wg.Wait()
 }
 
+// keep holds connections for the next pass, unless another one waits for them.
+func (s *Syncer) keep(user string, conns [2]pooled) {
+	s.idle.keep(user, conns, s.o.Keep)
+	if b := s.o.Budget; b.pressed(config.Old, user) || b.pressed(config.New, user) { // asked afterwards: who comes to wait later ends them himself
+		s.idle.closeAll()
+	}
+}
+
 // openOne makes a connection outside of a pass. It does not wait long: a pass may be under way that has all there are.
 func (s *Syncer) openOne(ctx context.Context, side config.Side, user string) (pooled, error) {
 	wait, cancel := context.WithTimeoutCause(ctx, 5*heldTime, ErrCrowded)

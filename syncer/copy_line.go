@@ -134,12 +134,11 @@ func (l *line) feedJob(ctx context.Context, j *job, runs chan<- *run) error {
 	// the one before: to open a large mailbox anew would take longer than the answer does.
 	barrier := func() { l.src.Select(f.Name[j.to.Other()], backend.SelectOptions{ReadOnly: true}) }
 	isOpen := func() bool { return l.src.Mailbox() == f.Name[j.to.Other()] } // and nothing is outstanding
-	sizes := l.p.s.o.Limits.needSizes()
-	if slices.ContainsFunc(j.items, func(it item) bool { return !it.dated || sizes && it.size == 0 }) {
+	if slices.ContainsFunc(j.items, l.undated()) {
 		if !isOpen() {
 			barrier()
 		}
-		if err := l.date(ctx, j.items, sizes); err != nil {
+		if err := l.date(ctx, j.items); err != nil {
 			return err
 		}
 	}
@@ -219,14 +218,20 @@ func (f *folder) nextUID(side config.Side) uint32 {
 	return n
 }
 
-// date learns the dates of items that have none yet, in the mailbox that is selected at the source, and the sizes of those that came
-// of late: see orphans. With sizes, those of all.
-func (l *line) date(ctx context.Context, items []item, sizes bool) error {
+// undated tells items that have no date yet, or came of late and have no size: see orphans. Where bytes are limited all have to have one.
+func (l *line) undated() func(item) bool {
+	sizes := l.p.s.o.Limits.needSizes()
+	recent := l.p.s.o.Now().Add(-2 * skew).Unix()
+	return func(it item) bool { return !it.dated || it.size == 0 && (sizes || it.date > recent) }
+}
+
+// date learns dates and sizes of items, in the mailbox that is selected at the source.
+func (l *line) date(ctx context.Context, items []item) error {
 	var uids []uint32
 	at := map[uint32]int{}
-	recent := l.p.s.o.Now().Add(-2 * skew).Unix()
+	undated := l.undated()
 	for i, it := range items {
-		if !it.dated || it.size == 0 && (sizes || it.date > recent) {
+		if undated(it) {
 			uids = append(uids, it.uid)
 			at[it.uid] = i
 		}

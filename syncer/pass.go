@@ -111,10 +111,7 @@ func (p *pass) close() {
 		rest = append(rest, list...)
 	}
 	if keep[0].Client != nil || keep[1].Client != nil {
-		p.s.idle.keep(p.user, keep, p.s.o.Keep)
-		if b := p.s.o.Budget; b.pressed(config.Old, p.user) || b.pressed(config.New, p.user) {
-			p.s.idle.closeAll()
-		}
+		p.s.keep(p.user, keep)
 	}
 	logout(context.Background(), rest)
 }

@@ -79,6 +79,7 @@ type Report struct {
 	Quarantine []Quarantined    `json:"quarantine,omitempty"`
 	Waived     []Quarantined    `json:"waived,omitempty"` // in quarantine too, and no obstacle: a person has said so
 	Errors     []FolderError    `json:"errors,omitempty"` // folders that could not be done; the others were
+	Told       bool             `json:"-"`                // numbers of the side that decides tell of all changes (RFC 7162): see Peek
 }
 
 // Held is a delete that the guard keeps back.
@@ -128,10 +129,11 @@ func (e *SideError) Unwrap() error { return e.Err }
 type Syncer struct {
 	o Options
 
-	mu    sync.Mutex
-	users map[string]bool // under way
-	idle  idleConns
-	alone func() // ends the sharing of a Budget
+	mu      sync.Mutex
+	users   map[string]bool        // under way
+	strange map[string][2][]uint64 // Peek's: by user and side, hashes of the mailboxes that nothing was known of, ascending
+	idle    idleConns
+	alone   func() // ends the sharing of a Budget
 }
 
 // New makes a Syncer. Close ends it.
@@ -157,7 +159,7 @@ func New(o Options) *Syncer {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &Syncer{o: o, users: map[string]bool{}}
+	s := &Syncer{o: o, users: map[string]bool{}, strange: map[string][2][]uint64{}}
 	s.alone = o.Budget.share(&s.idle)
 	return s
 }

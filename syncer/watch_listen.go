@@ -23,6 +23,7 @@ const (
 	classRefused = "refused" // the login, and trying again soon may lock the user out
 	classLost    = "lost"    // the connection
 	classCrowded = "crowded" // passes need the connections that there are
+	classDefect  = "defect"  // ours
 )
 
 // errDeaf means that the server does not tell of changes by itself.
@@ -41,10 +42,25 @@ func classOf(err error) string {
 		return classRefused
 	case errors.As(err, &login):
 		return string(login.Step)
+	case stackOf(err) != nil:
+		return classDefect
 	case errors.As(err, &status):
 		return status.Command + " " + status.Status + " " + status.Code.Name
 	}
 	return classLost
+}
+
+// stackOf is where a defect was, nil when err is of another kind.
+func stackOf(err error) []byte {
+	var here *PanicError
+	var there *backend.DefectError
+	switch {
+	case errors.As(err, &here):
+		return here.Stack
+	case errors.As(err, &there):
+		return there.Stack
+	}
+	return nil
 }
 
 // listen logs in and hears what the server tells until ctx or the connection ends. Its error is never nil.

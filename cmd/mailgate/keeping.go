@@ -32,7 +32,7 @@ type keeping struct {
 // keptUser is what is remembered of a user's passes for status.
 type keptUser struct {
 	report   *syncer.Report // of the last one that came to its end
-	copied   bool           // a whole pass was made, in this process or before
+	whole    time.Time      // when the last whole pass began
 	failing  bool
 	progress syncer.Progress
 }
@@ -251,7 +251,7 @@ func (kp *keeping) put(e *engine) {
 }
 
 // pass makes one pass over a user, for the keeper.
-func (kp *keeping) pass(ctx context.Context, user string) (changed bool, err error) {
+func (kp *keeping) pass(ctx context.Context, user string, hinted bool) (changed bool, err error) {
 	u, leave, err := kp.s.enter(ctx, user, true)
 	if err != nil {
 		return false, fmt.Errorf("%w: %w", syncer.ErrBusy, err)
@@ -260,6 +260,12 @@ func (kp *keeping) pass(ctx context.Context, user string) (changed bool, err err
 	e := kp.take()
 	defer kp.put(e)
 	began := time.Now()
+	if !hinted && kp.atRest(user, began) {
+		if changed, err := e.Peek(u.ctx, user); err == nil && !changed {
+			kp.s.g.metrics.Pass("unchanged", 0)
+			return false, nil
+		}
+	}
 	r, err := kp.over(u, e, user)
 	if err != nil && context.Cause(u.ctx) != nil { // it was told to end: that says nothing of the mailboxes
 		kp.s.g.metrics.Pass("interrupted", 0)
@@ -275,6 +281,18 @@ func (kp *keeping) pass(ctx context.Context, user string) (changed bool, err err
 		kp.s.g.metrics.Pass("ok", time.Since(began))
 	}
 	return err == nil && worked(r), err
+}
+
+// wholeEvery is how often a whole pass is made over a user in whose mailboxes nothing seems to change: a look at numbers does not show
+// all (subscriptions, what is in quarantine and may be tried again, flags where there is no CONDSTORE).
+const wholeEvery = 15 * time.Minute
+
+// atRest tells that a look at numbers is enough for now: the last whole pass is not long ago, and left nothing undone.
+func (kp *keeping) atRest(user string, now time.Time) bool {
+	kp.mu.Lock()
+	defer kp.mu.Unlock()
+	k := kp.users[user]
+	return k != nil && !k.failing && k.report != nil && k.report.Told && len(k.report.Errors) == 0 && now.Sub(k.whole) < wholeEvery
 }
 
 func (kp *keeping) over(u *underway, e *engine, user string) (*syncer.Report, error) {
@@ -313,7 +331,7 @@ func (kp *keeping) note(user string, r *syncer.Report, err error) {
 	was := *k
 	k.failing = err != nil
 	if err == nil {
-		k.report, k.copied = r, true
+		k.report, k.whole = r, r.Began
 	}
 	kp.mu.Unlock()
 	e := op.Event{At: time.Now(), User: user, By: "serve"}
@@ -323,7 +341,7 @@ func (kp *keeping) note(user string, r *syncer.Report, err error) {
 		kp.s.g.log.Warn("a user's mailboxes cannot be brought together; it is tried again", "user", user, "err", err)
 	case err == nil && was.failing:
 		e.What, e.Detail = "sync works again", did(r)
-	case err == nil && !was.copied && r.Copied[0]+r.Copied[1] > 0:
+	case err == nil && was.report == nil && r.Copied[0]+r.Copied[1] > 0:
 		e.What, e.Detail = "first copy done", did(r)
 	default:
 		return
