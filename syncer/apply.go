@@ -188,7 +188,8 @@ func (p *pass) change(ctx context.Context, c *backend.Client, f *folder, side co
 // passing tells a refusal that is about the server's own trouble of the moment (RFC 5530, section 3).
 func passing(err error) bool {
 	var s *backend.StatusError
-	return errors.As(err, &s) && slices.Contains([]string{"UNAVAILABLE", "SERVERBUG", "INUSE", "LIMIT", "CONTACTADMIN", "CORRUPTION"}, s.Code.Name)
+	return asked(err) > 0 ||
+		errors.As(err, &s) && slices.Contains([]string{"UNAVAILABLE", "SERVERBUG", "INUSE", "LIMIT", "CONTACTADMIN", "CORRUPTION"}, s.Code.Name)
 }
 
 // without is a set of flags less some: what a side was to get and did not take is not in its base, or it would look as if somebody

@@ -145,7 +145,7 @@ func (p *pass) worker(ctx context.Context, o lineOptions, mine []*job, queue <-c
 			tries = 0
 			continue
 		}
-		if isStore(err) || ctx.Err() != nil {
+		if isStore(err) || ctx.Err() != nil || asked(err) > 0 {
 			return again, err
 		}
 		if l.src == nil && errors.Is(err, ErrCrowded) { // nothing was begun; other lines have what connections there are

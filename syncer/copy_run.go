@@ -153,7 +153,7 @@ func (r *run) through(ctx context.Context) error {
 			err = s.err
 		}
 		switch {
-		case err != nil && !refused(err):
+		case err != nil && (!refused(err) || asked(err) > 0): // that it is too much now says nothing of the message
 			return err
 		case err != nil && len(s.items) == 1:
 			it := r.items[s.items[0]]

@@ -4,13 +4,9 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"regexp"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
-
-	"mailgate/backend"
 )
 
 // KeeperOptions of a Keeper.
@@ -365,25 +361,6 @@ func earlier(a, b time.Time) time.Time {
 		return b
 	}
 	return a
-}
-
-// backoffTime is Exchange's "Suggested Backoff Time: 299961", in milliseconds.
-var backoffTime = regexp.MustCompile(`(?i)backoff time:?\s*(\d{1,9})`) //nolint:gochecknoglobals // a constant
-
-// suggested is how long a server asks to be left alone; 0 when it says nothing of that.
-func suggested(err error) time.Duration {
-	var s *backend.StatusError
-	if !errors.As(err, &s) {
-		return 0
-	}
-	if m := backoffTime.FindStringSubmatch(s.Text); m != nil {
-		ms, _ := strconv.ParseInt(m[1], 10, 64)
-		return min(time.Duration(ms)*time.Millisecond, time.Hour)
-	}
-	if passing(err) {
-		return time.Minute
-	}
-	return 0
 }
 
 // poke wakes Run.

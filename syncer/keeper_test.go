@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"mailgate/backend"
+	"mailgate/config"
 )
 
 // keeperRig is a Keeper whose passes a test makes.
@@ -252,6 +253,21 @@ func TestSuggested(t *testing.T) {
 		err := fmt.Errorf("FETCH: %w", &backend.StatusError{Code: backend.Code{Name: c.code}, Text: c.text})
 		if got := suggested(err); got != c.want {
 			t.Errorf("[%s] %s: %s, want %s", c.code, c.text, got, c.want)
+		}
+	}
+	for _, c := range []struct {
+		code, reply string
+		want        time.Duration
+	}{
+		{"LIMIT", "[LIMIT] too many", time.Minute},
+		{"UNAVAILABLE", "* BYE [UNAVAILABLE] later", time.Minute},
+		{"", "* BYE Request is throttled. Suggested Backoff Time: 60001 milliseconds", 60001 * time.Millisecond},
+		{"AUTHENTICATIONFAILED", "[AUTHENTICATIONFAILED] no", 0},
+		{"", "", 0},
+	} {
+		err := &SideError{config.Old, &backend.Error{Step: backend.StepLogin, Code: c.code, Reply: c.reply, Err: errors.New("answers NO")}}
+		if got := suggested(err); got != c.want {
+			t.Errorf("login: [%s] %s: %s, want %s", c.code, c.reply, got, c.want)
 		}
 	}
 	if suggested(errors.New("EOF")) != 0 {

@@ -249,7 +249,7 @@ func (p *pass) listSide(ctx context.Context, side config.Side) error {
 		}
 		broken := c.Err() != nil
 		p.pools[side].drop(c)
-		if !broken || tries >= attempts || ctx.Err() != nil {
+		if !broken || tries >= attempts || ctx.Err() != nil || asked(err) > 0 {
 			return &SideError{side, err}
 		}
 		if err := pause(ctx, tries); err != nil {
@@ -382,7 +382,7 @@ func (p *pass) fail(ctx context.Context, f *folder, err error) error {
 	}
 	var side *SideError
 	var defect *PanicError
-	if errors.As(err, &side) || errors.As(err, &defect) || errors.Is(err, ErrFenced) || isStore(err) {
+	if errors.As(err, &side) || errors.As(err, &defect) || errors.Is(err, ErrFenced) || isStore(err) || asked(err) > 0 {
 		return err
 	}
 	f.err = err

@@ -143,7 +143,7 @@ func (p *pass) scanSide(ctx context.Context, side config.Side, list []*folder) e
 		if err == nil {
 			continue
 		}
-		if tries++; tries >= attempts || ctx.Err() != nil {
+		if tries++; tries >= attempts || ctx.Err() != nil || asked(err) > 0 {
 			return &SideError{side, err}
 		}
 		if err := pause(ctx, tries); err != nil {

@@ -1,6 +1,7 @@
 package faulty
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"time"
 )
@@ -48,7 +49,8 @@ type Faults struct {
 	Wait  time.Duration // how late Late and Slow are, at most; how late the answer of the one command of Only is that is Half
 	Only  string        // the one command that fails, with its first argument, such as "SELECT Work"; "" means any
 
-	Times int // how many, at most; 0 means without end
+	Text  string // the refusal of Refuse and Bye; "" means any
+	Times int    // how many, at most; 0 means without end
 
 	rnd  *rand.Rand
 	done int
@@ -102,6 +104,9 @@ func (h *Host) roll(c *command) fault {
 		x.wait = time.Duration(x.part * float64(f.Wait))
 	case Refuse:
 		x.text = []string{"[UNAVAILABLE] later", "[INUSE] locked", "[LIMIT] too many", "[SERVERBUG] Internal error", "no reason at all"}[f.rnd.IntN(5)]
+		x.text = cmp.Or(f.Text, x.text)
+	case Bye:
+		x.text = cmp.Or(f.Text, "[UNAVAILABLE] going down")
 	case Half, Lies:
 		if name != "LIST" && name != "LSUB" && name != "UID FETCH" {
 			return fault{}

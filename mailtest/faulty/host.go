@@ -250,7 +250,7 @@ func (s *session) run(c *command) error {
 		}
 		return errCut
 	case Bye:
-		_, _ = s.c.Write([]byte("* BYE [UNAVAILABLE] going down\r\n"))
+		fmt.Fprintf(s.c, "* BYE %s\r\n", s.fault.text)
 		return errCut
 	case Refuse:
 		if c.name == "SELECT" || c.name == "EXAMINE" {
