@@ -36,7 +36,7 @@ SEEDS ?= 3000
 soak: setup ## random faults and random work for half an hour, SEEDS=10000 for longer
 	MAILGATE_REQUIRE_LAB=1 MAILGATE_SEEDS=$(SEEDS) $(GO) test -timeout 10h -parallel 24 -run 'TestFaults$$|TestFaultsBothSides' ./syncer
 	MAILGATE_REQUIRE_LAB=1 $(GO) test -timeout 10h -count=$$(( $(SEEDS) / 100 )) -run 'TestKeptUnderWork' ./cmd/mailgate
-	$(GO) test -timeout 10h -run TestConverges -rapid.checks=$$(( $(SEEDS) * 10 )) ./syncer/merge
+	$(GO) test ./syncer/merge -timeout 10h -run TestConverges -rapid.checks=$$(( $(SEEDS) * 10 ))
 
 fuzz: ## a minute for each parser, FUZZTIME=10m for more
 	@set -e; for p in $$($(GO) list ./...); do for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
