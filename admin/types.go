@@ -62,6 +62,7 @@ type SyncStatus struct {
 	Quarantine  int            `json:"quarantine"`       // messages that wait for a person
 	Held        int            `json:"held"`             // folders with deletes that the guard holds back
 	Broken      []BrokenFolder `json:"broken,omitempty"` // folders that cannot be done; the others are
+	Opens       time.Time      `json:"opens,omitzero"`   // when first copies may be made again (sync.windows)
 	Paused      *SyncPause     `json:"paused,omitempty"`
 }
 

@@ -139,7 +139,7 @@ type Sync struct {
 	Watch       int           // users of whom the side that decides tells by itself, by NOTIFY or IDLE: a connection each
 	Poll        time.Duration // the longest between two looks at a user in whose mailboxes nothing changes
 	Use         []Pair        // special use such as \Sent, and NEW's name
-	Windows     Windows       // when accounts are kept converged; none means always. What somebody asks for by a verb is done at any time
+	Windows     Windows       // when first copies are made by themselves; none means always. Whoever has had his is kept equal at any time
 
 	UserMessagesPerSecond int64 // of each user; 0 means no limit
 	UserBytesPerSecond    int64

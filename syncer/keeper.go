@@ -37,6 +37,7 @@ type Keeper struct {
 	copies int      // first copies under way
 	passes int      // under way, in all
 	turn   bool     // the last turn that could not be shared went to a first copy
+	wait   bool     // no first copy may begin now
 }
 
 // kept is a user.
@@ -186,6 +187,26 @@ func (k *Keeper) Size(user string, messages int64) {
 	}
 }
 
+// Copies lets first copies begin, or not. Those under way end by themselves.
+func (k *Keeper) Copies(open bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.wait = !open
+	k.poke()
+}
+
+// Copying are the users whose first copy is under way.
+func (k *Keeper) Copying() (users []string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for name, u := range k.users {
+		if u.state.Now && u.state.Last.IsZero() {
+			users = append(users, name)
+		}
+	}
+	return users
+}
+
 // Again makes passes over those who fail due at once: somebody may have mended what was wrong.
 func (k *Keeper) Again() {
 	k.mu.Lock()
@@ -285,7 +306,7 @@ func (k *Keeper) next() (*kept, time.Duration) {
 		slices.Reverse(queues)
 	}
 	for _, q := range queues {
-		if len(*q) == 0 || q == &k.fresh && k.copies >= max(1, k.o.Passes/2) {
+		if len(*q) == 0 || q == &k.fresh && (k.wait || k.copies >= max(1, k.o.Passes/2)) {
 			continue
 		}
 		u := (*q)[0]

@@ -309,3 +309,25 @@ func TestKeeperSmallFirst(t *testing.T) {
 		}
 	})
 }
+
+// TestKeeperWindows: outside of their time no first copies begin, and who has had his goes on.
+func TestKeeperWindows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newKeeperRig(t, KeeperOptions{}, func(user string) (time.Duration, bool, error) { return time.Second, true, nil })
+		r.Keep([]string{"anna"}, nil)
+		time.Sleep(time.Minute)
+		r.Copies(false)
+		r.Keep([]string{"anna", "bert"}, nil)
+		from := time.Since(r.start)
+		time.Sleep(time.Hour)
+		if len(r.at("bert", 0)) > 0 || len(r.at("anna", from)) < 100 || len(r.Copying()) > 0 {
+			t.Errorf("bert %v, %d passes over anna", r.at("bert", 0), len(r.at("anna", from)))
+		}
+		r.Copies(true)
+		time.Sleep(500 * time.Millisecond)
+		if !slices.Equal(r.Copying(), []string{"bert"}) {
+			t.Errorf("under way: %v", r.Copying())
+		}
+		r.stop()
+	})
+}

@@ -78,6 +78,7 @@ func (kp *keeping) run(ctx context.Context) {
 	wg.Go(func() { kp.sizes(ctx) })
 	wg.Go(func() { kp.w.Run(ctx) })
 	wg.Go(func() { kp.watch(ctx) })
+	wg.Go(func() { kp.windows(ctx) })
 	kp.k.Run(ctx)
 	wg.Wait()
 	kp.mu.Lock()
@@ -128,6 +129,36 @@ func (kp *keeping) configure() {
 	select {
 	case kp.added <- struct{}{}:
 	default:
+	}
+}
+
+// windowLook is how often it is looked whether first copies may be made: clocks and files change.
+const windowLook = 10 * time.Second
+
+// windows lets first copies be made within sync.windows. Those that are under way when a window closes end, and go on in the next one.
+func (kp *keeping) windows(ctx context.Context) {
+	was := true
+	for {
+		now := time.Now()
+		open, until := kp.s.windowOpen(now)
+		kp.k.Copies(open)
+		if was && !open {
+			for _, u := range kp.k.Copying() {
+				kp.s.endBackground(u, errWindow)
+			}
+		}
+		was = open
+		wait := windowLook
+		if d := until.Sub(now); !until.IsZero() && d > 0 {
+			wait = min(wait, d)
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return
+		case <-t.C:
+		}
 	}
 }
 
@@ -374,4 +405,8 @@ func (kp *keeping) pause(ctx context.Context, user, by, reason string, on bool) 
 	return changed, nil
 }
 
-var errPaused = errors.New("sync is paused")
+// Causes why a pass that began by itself ends early.
+var (
+	errPaused = errors.New("sync is paused")
+	errWindow = errors.New("the time for first copies is over (sync.windows)")
+)

@@ -63,6 +63,9 @@ func (kp *keeping) status(user string) *admin.SyncStatus {
 	if !st.Since.IsZero() {
 		s.LagSeconds = now.Sub(st.Since).Seconds()
 	}
+	if open, until := kp.s.windowOpen(now); !open && st.Last.IsZero() && !until.IsZero() {
+		s.Opens = until
+	}
 	if st.Now {
 		s.Progress = far(k.progress, now)
 	}

@@ -130,6 +130,8 @@ func printSyncStatus(w io.Writer, s *admin.SyncStatus) {
 	switch {
 	case s.Paused != nil:
 		text += ", " + pausedBy(s.Paused)
+	case !s.Running && !s.Opens.IsZero():
+		text += ", waits for its time (sync.windows) until " + s.Opens.Local().Format("Mon 15:04")
 	case s.Running && s.Progress != "":
 		text += ", a pass is under way: " + s.Progress
 	case s.Running:

@@ -74,7 +74,7 @@ func (s *syncing) hold(t throttle) {
 // held is the one in force.
 func (s *syncing) held() throttle { return throttle{s.budget.Caps(), s.limits.Settings()} }
 
-// windowOpen tells whether accounts are to be kept converged now, and until when that stays so; a zero time means for ever.
+// windowOpen tells whether first copies may begin by themselves now, and until when that stays so; a zero time means for ever.
 func (s *syncing) windowOpen(now time.Time) (open bool, until time.Time) {
 	return s.g.conf.Load().Sync.Windows.Open(now)
 }

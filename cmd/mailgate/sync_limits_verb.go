@@ -21,7 +21,7 @@ const limitsLast = "until mailgate serve ends, until the limits in mailgate.yaml
 func (p *program) syncLimitsCommand() *cobra.Command {
 	c := &cobra.Command{Use: "limits", Short: "Show how the syncer is held back, and change it while it runs", Args: none,
 		Long: "Show what the syncer may take of each side, and what it takes: connections to a host, messages and bytes per second, and whether\n" +
-			"the time window is open. With flags change that while mailgate serve runs: passes under way notice at once. 0 is no limit.\n\n" +
+			"first copies are made now (sync.windows). With flags change that while mailgate serve runs: passes under way notice at once. 0 is no limit.\n\n" +
 			"A change by hand holds " + limitsLast + ".\n" +
 			"What is to stay belongs into mailgate.yaml: backends.old.sync.max_connections, .messages_per_second, .bytes_per_second,\n" +
 			"sync.user_messages_per_second, sync.user_bytes_per_second, sync.windows.\n\n" +
@@ -130,15 +130,15 @@ func printLimits(w io.Writer, v *SyncLimits, changed bool, now time.Time) {
 	fmt.Fprintf(w, "each user\t\t%s\t%s\n", limit(v.User.Messages, number), limit(v.User.Bytes, bytesText))
 	switch {
 	case len(v.Windows) == 0:
-		fmt.Fprintln(w, "time window: always")
+		fmt.Fprintln(w, "first copies: at any time")
 	case v.Open && v.Until.IsZero():
-		fmt.Fprintf(w, "time window: always open (%s)\n", strings.Join(v.Windows, "; "))
+		fmt.Fprintf(w, "first copies: at any time (%s)\n", strings.Join(v.Windows, "; "))
 	case v.Open:
-		fmt.Fprintf(w, "time window: open until %s (%s)\n", v.Until.Local().Format("Mon 15:04"), strings.Join(v.Windows, "; "))
+		fmt.Fprintf(w, "first copies: made until %s (%s)\n", v.Until.Local().Format("Mon 15:04"), strings.Join(v.Windows, "; "))
 	case v.Until.IsZero():
-		fmt.Fprintf(w, "time window: closed (%s)\n", strings.Join(v.Windows, "; "))
+		fmt.Fprintf(w, "first copies: not made (%s)\n", strings.Join(v.Windows, "; "))
 	default:
-		fmt.Fprintf(w, "time window: closed, opens %s (%s)\n", v.Until.Local().Format("Mon 15:04"), strings.Join(v.Windows, "; "))
+		fmt.Fprintf(w, "first copies: made again from %s (%s)\n", v.Until.Local().Format("Mon 15:04"), strings.Join(v.Windows, "; "))
 	}
 	switch {
 	case changed && v.Changed:
