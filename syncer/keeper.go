@@ -35,11 +35,12 @@ type Keeper struct {
 
 	mu     sync.Mutex
 	users  map[string]*kept
-	due    dueQueue // those that wait, by time; those under way are in none
-	fresh  dueQueue // the same, of those who never had a whole pass
-	copies int      // first copies under way
-	passes int      // under way, in all
-	turn   bool     // the last turn that could not be shared went to a first copy
+	leave  map[string]*kept // not kept any more, with a pass under way: who comes back meanwhile must not get a second one
+	due    dueQueue         // those that wait, by time; those under way are in none
+	fresh  dueQueue         // the same, of those who never had a whole pass
+	copies int              // first copies under way
+	passes int              // under way, in all
+	turn   bool             // the last turn that could not be shared went to a first copy
 }
 
 // kept is a user.
@@ -52,13 +53,17 @@ type kept struct {
 	retry  time.Duration
 	paused bool
 	gone   bool // not kept any more
+
+	through bool      // had a whole pass: at some time, not only by this Keeper
+	copying bool      // the pass under way counts as a first copy
+	carries time.Time // Since of when the pass under way began
 }
 
 // KeptState is how far a user is.
 type KeptState struct {
 	Phase  string        // "first copy", "converged", "failing", "paused"
 	Now    bool          // a pass is under way
-	Since  time.Time     // of the oldest change that is known of and not carried yet; zero when there is none
+	Since  time.Time     // of the oldest change that is known of and not carried yet, by a pass under way neither; zero when there is none
 	Last   time.Time     // when the last whole pass began; zero when there was none
 	Took   time.Duration // that pass
 	Next   time.Time     // when the next one is due; zero while one is under way, or paused
@@ -82,7 +87,7 @@ func NewKeeper(o KeeperOptions) *Keeper {
 	if o.Passes <= 0 {
 		o.Passes = 4
 	}
-	return &Keeper{o: o, wake: make(chan struct{}, 1), users: map[string]*kept{}, began: time.Now()}
+	return &Keeper{o: o, wake: make(chan struct{}, 1), users: map[string]*kept{}, leave: map[string]*kept{}, began: time.Now()}
 }
 
 // Configure changes Passes and Quiet, from now on.
@@ -108,7 +113,14 @@ func (k *Keeper) Keep(users []string, paused map[string]bool) {
 	for i, user := range users {
 		want[user] = true
 		u := k.users[user]
-		if u == nil {
+		switch {
+		case u != nil:
+		case k.leave[user] != nil:
+			u = k.leave[user]
+			u.gone = false
+			delete(k.leave, user)
+			k.users[user] = u
+		default:
 			u = &kept{user: user, place: -1, every: k.o.Busy, retry: k.o.Retry, at: now.Add(time.Duration(i))}
 			k.users[user] = u
 			k.queue(u)
@@ -120,6 +132,9 @@ func (k *Keeper) Keep(users []string, paused map[string]bool) {
 			u.gone = true
 			k.unqueue(u)
 			delete(k.users, user)
+			if u.state.Now {
+				k.leave[user] = u
+			}
 		}
 	}
 	k.poke()
@@ -183,9 +198,25 @@ func (k *Keeper) Fresh() (users []string) {
 func (k *Keeper) Size(user string, messages int64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if u := k.users[user]; u != nil && u.state.Last.IsZero() && u.state.Tries == 0 && u.place >= 0 {
+	if u := k.users[user]; u != nil && !u.through && u.state.Tries == 0 && u.place >= 0 {
 		u.at = k.began.Add(time.Duration(messages) - time.Hour) // long due
 		k.queue(u)
+	}
+}
+
+// Through says that a user had a whole pass before this Keeper began: he is none of those who wait for their first copy.
+func (k *Keeper) Through(user string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	u := k.users[user]
+	if u == nil || u.through {
+		return
+	}
+	waits := u.place >= 0
+	k.unqueue(u) // from the queue that he is in no more
+	if u.through = true; waits {
+		k.queue(u)
+		k.poke()
 	}
 }
 
@@ -221,7 +252,7 @@ func (k *Keeper) stateOf(u *kept) KeptState {
 		s.Phase = "paused"
 	case s.Tries > 0:
 		s.Phase = "failing"
-	case s.Last.IsZero():
+	case !u.through:
 		s.Phase = "first copy"
 	default:
 		s.Phase = "converged"
@@ -229,6 +260,7 @@ func (k *Keeper) stateOf(u *kept) KeptState {
 	if u.place >= 0 {
 		s.Next = u.at
 	}
+	s.Since = earlier(u.carries, s.Since) // what a pass is at is not carried yet
 	return s
 }
 
@@ -299,11 +331,11 @@ func (k *Keeper) next() (*kept, time.Duration) {
 		k.unqueue(u)
 		u.state.Now = true
 		k.passes++
-		if u.state.Last.IsZero() {
+		if u.copying = !u.through; u.copying {
 			k.copies++
 		}
 		if last {
-			k.turn = u.state.Last.IsZero()
+			k.turn = u.copying
 		}
 		return u, 0
 	}
@@ -313,8 +345,8 @@ func (k *Keeper) next() (*kept, time.Duration) {
 // pass makes one, and decides when the next is due.
 func (k *Keeper) pass(ctx context.Context, u *kept) {
 	k.mu.Lock()
-	since, first := u.state.Since, u.state.Last.IsZero()
-	u.state.Since = time.Time{} // what changes from now on may be missed by this pass
+	since := u.state.Since
+	u.carries, u.state.Since = since, time.Time{} // what changes from now on may be missed by this pass
 	k.mu.Unlock()
 	began := time.Now()
 	changed, err := k.o.Pass(ctx, u.user)
@@ -322,10 +354,13 @@ func (k *Keeper) pass(ctx context.Context, u *kept) {
 	defer k.mu.Unlock()
 	defer k.poke()
 	now := time.Now()
-	u.state.Now = false
+	u.state.Now, u.carries = false, time.Time{}
 	k.passes--
-	if first {
+	if u.copying {
 		k.copies--
+	}
+	if u.gone {
+		delete(k.leave, u.user)
 	}
 	u.state.Passes++
 	s := &u.state
@@ -342,6 +377,7 @@ func (k *Keeper) pass(ctx context.Context, u *kept) {
 		u.retry = min(u.retry*2, k.o.Late)
 	default:
 		s.Err, s.Tries, s.Last, s.Took = nil, 0, began, now.Sub(began)
+		u.through = true
 		u.retry = k.o.Retry
 		if changed || !since.IsZero() {
 			u.every = k.o.Busy

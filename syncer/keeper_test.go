@@ -176,7 +176,7 @@ func TestKeeperHints(t *testing.T) {
 		if got := r.at("anna", before); !slices.Equal(got, []time.Duration{before + 500*time.Millisecond}) {
 			t.Errorf("passes at %v, hints at %v", got, before)
 		}
-		if s, _ := r.State("anna"); !s.Now || !s.Since.IsZero() {
+		if s, _ := r.State("anna"); !s.Now || s.Since.IsZero() { // not carried yet
 			t.Errorf("under way: %+v", s)
 		}
 		r.Hint("anna") // during the pass, which ends at 2.5 s
