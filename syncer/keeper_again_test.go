@@ -12,7 +12,7 @@ import (
 // that), and goes on from what is known of him.
 func TestKeeperComesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newKeeperRig(t, KeeperOptions{Passes: 2}, func(string) (time.Duration, bool, error) { return time.Minute, true, nil })
+		r := newKeeperRig(t, KeeperOptions{Passes: 4}, func(string) (time.Duration, bool, error) { return time.Minute, true, nil })
 		r.Keep([]string{"anna"}, nil)
 		time.Sleep(10 * time.Second)
 		for range 3 {
@@ -59,7 +59,8 @@ func TestKeeperThrough(t *testing.T) {
 		r.Keep(users, nil)
 		for i := range 21 {
 			r.Through(fmt.Sprint("old", i))
-			r.Size(fmt.Sprint("old", i), 1) // says nothing any more
+			r.Size(fmt.Sprint("old", i), 100000) // says nothing any more
+			r.Size(fmt.Sprint("new", i), 10)
 		}
 		r.Through("nobody")
 		time.Sleep(time.Minute)
