@@ -21,6 +21,8 @@ type keeping struct {
 	k *syncer.Keeper
 	w *syncer.Watcher
 
+	changing sync.Mutex // one change of who is kept and who is paused at a time, from reading what is so to its being in force; before mu
+
 	mu      sync.Mutex
 	engine  *engine
 	users   map[string]*keptUser
@@ -33,7 +35,8 @@ type keeping struct {
 type keptUser struct {
 	report   *syncer.Report // of the last one that came to its end
 	copied   bool           // a whole pass was made, in this process or before
-	failing  bool
+	told     bool           // the history says that he fails
+	toldAt   time.Time      // when that was written
 	progress syncer.Progress
 }
 
@@ -58,6 +61,8 @@ func newKeeping(s *syncing) *keeping {
 
 // load reads from the store who is paused.
 func (kp *keeping) load(ctx context.Context) error {
+	kp.changing.Lock()
+	defer kp.changing.Unlock()
 	list, err := kp.s.g.store.Pauses(ctx)
 	if err != nil {
 		return err
@@ -68,7 +73,7 @@ func (kp *keeping) load(ctx context.Context) error {
 		kp.paused[p.User] = p
 	}
 	kp.mu.Unlock()
-	kp.configure()
+	kp.adopt()
 	return nil
 }
 
@@ -89,8 +94,23 @@ func (kp *keeping) run(ctx context.Context) {
 	}
 }
 
-// configure takes over what the files say now.
+// configure takes over what the files say now. Who fails is tried again: it may have been mended.
 func (kp *keeping) configure() {
+	kp.changing.Lock()
+	defer kp.changing.Unlock()
+	kp.adopt()
+	kp.k.Again()
+}
+
+// adopt puts in force who is kept and who is paused. A pass over somebody who is kept no more ends. changing is held.
+func (kp *keeping) adopt() {
+	for _, user := range kp.keep() {
+		kp.s.endBackground(user, errNotKept)
+	}
+}
+
+// keep does that, and tells who was kept until now. changing is held.
+func (kp *keeping) keep() (left []string) {
 	conf, routes := kp.s.g.conf.Load(), kp.s.g.routes.Load()
 	started := map[string]int{}
 	for _, w := range conf.Sync.Waves {
@@ -121,14 +141,19 @@ func (kp *keeping) configure() {
 		}
 		_, paused[u] = kp.pauseOf(u)
 	}
+	for u := range kp.users {
+		if kept[u] == nil {
+			left = append(left, u)
+		}
+	}
 	kp.users = kept
 	kp.k.Configure(conf.Sync.Passes, conf.Sync.Poll)
 	kp.k.Keep(users, paused)
-	kp.k.Again()
 	select {
 	case kp.added <- struct{}{}:
 	default:
 	}
+	return left
 }
 
 // watchEvery is how often it is looked who is to be watched: sessions come and go.
@@ -187,8 +212,8 @@ func word(b bool) int {
 // sizeTime bounds the look at one user's size.
 const sizeTime = 30 * time.Second
 
-// sizes looks how much those have who wait for their first copy: small mailboxes come first. Where it cannot be told, the copy will
-// tell why.
+// sizes looks who had his first copy before this process began, and how much those have who wait for it: small mailboxes come first.
+// Where it cannot be told, the copy will tell why.
 func (kp *keeping) sizes(ctx context.Context) {
 	known := map[string]bool{}
 	for {
@@ -196,6 +221,11 @@ func (kp *keeping) sizes(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-kp.added:
+		}
+		for _, user := range kp.k.Fresh() {
+			if kp.through(ctx, user) {
+				kp.k.Through(user)
+			}
 		}
 		for _, user := range kp.k.Fresh() {
 			if known[user] || ctx.Err() != nil {
@@ -213,6 +243,12 @@ func (kp *keeping) sizes(ctx context.Context) {
 	}
 }
 
+// through tells whether a pass over a user has come to its end before: the store says how far the sides were read then.
+func (kp *keeping) through(ctx context.Context, user string) bool {
+	list, err := kp.s.g.store.Mailboxes(ctx, user)
+	return err == nil && slices.ContainsFunc(list, func(m syncer.Mailbox) bool { return m.Cursor != [2]syncer.Cursor{} })
+}
+
 // pauseOf is what keeps passes from a user; mu is held.
 func (kp *keeping) pauseOf(user string) (syncer.Pause, bool) {
 	p, ok := kp.paused[user]
@@ -224,12 +260,18 @@ func (kp *keeping) pauseOf(user string) (syncer.Pause, bool) {
 
 // take gives the syncer for the configuration in force; put gives it back.
 func (kp *keeping) take() *engine {
-	conf := kp.s.g.conf.Load()
+	var unused *engine
+	defer func() {
+		if unused != nil { // behind the lock: its connections take their leave
+			unused.Close()
+		}
+	}()
 	kp.mu.Lock()
 	defer kp.mu.Unlock()
+	conf := kp.s.g.conf.Load()
 	if e := kp.engine; e != nil && e.conf != conf {
 		if e.old = true; e.uses == 0 {
-			defer e.Close()
+			unused = e
 		}
 		kp.engine = nil
 	}
@@ -257,10 +299,17 @@ func (kp *keeping) pass(ctx context.Context, user string) (changed bool, err err
 		return false, fmt.Errorf("%w: %w", syncer.ErrBusy, err)
 	}
 	defer leave()
+	if err := kp.begin(user); err != nil { // decided since the keeper chose him; what is decided from now on ends the pass
+		return false, fmt.Errorf("%w: %w", syncer.ErrBusy, err)
+	}
 	e := kp.take()
 	defer kp.put(e)
 	began := time.Now()
 	r, err := kp.over(u, e, user)
+	if errors.Is(err, errMovingNow) || errors.Is(err, syncer.ErrMoved) {
+		kp.s.g.metrics.Pass("interrupted", 0)
+		return false, fmt.Errorf("%w: %w", syncer.ErrBusy, err)
+	}
 	if err != nil && context.Cause(u.ctx) != nil { // it was told to end: that says nothing of the mailboxes
 		kp.s.g.metrics.Pass("interrupted", 0)
 		return false, fmt.Errorf("%w: %w", syncer.ErrBusy, context.Cause(u.ctx))
@@ -277,9 +326,33 @@ func (kp *keeping) pass(ctx context.Context, user string) (changed bool, err err
 	return err == nil && worked(r), err
 }
 
+// begin tells what is in the way of a pass.
+func (kp *keeping) begin(user string) error {
+	kp.mu.Lock()
+	defer kp.mu.Unlock()
+	k := kp.users[user]
+	if k == nil {
+		return errNotKept
+	}
+	if _, paused := kp.pauseOf(user); paused {
+		return errPaused
+	}
+	k.progress = syncer.Progress{} // that of the last one
+	return nil
+}
+
 func (kp *keeping) over(u *underway, e *engine, user string) (*syncer.Report, error) {
 	if err := kp.s.proveBoth(u.ctx, e.Syncer, user, true); err != nil {
 		return nil, err
+	}
+	kp.mu.Lock()
+	k := kp.users[user]
+	first := k != nil && !k.copied
+	kp.mu.Unlock()
+	if first && kp.through(u.ctx, user) {
+		kp.mu.Lock()
+		k.copied = true
+		kp.mu.Unlock()
 	}
 	return e.Run(u.ctx, user, syncer.RunOptions{Progress: func(p syncer.Progress) {
 		kp.s.mu.Lock()
@@ -302,36 +375,42 @@ func worked(r *syncer.Report) bool {
 	return n > 0
 }
 
+// tellAgain is the shortest between two notes in the history that a user fails: one who fails and works by turns must not fill it.
+const tellAgain = time.Hour
+
 // note remembers how a pass ended. The history has the turns: the first copy, trouble, and its end.
 func (kp *keeping) note(user string, r *syncer.Report, err error) {
+	var events []op.Event
+	add := func(what, detail string) {
+		events = append(events, op.Event{At: time.Now(), User: user, By: "serve", What: what, Detail: strings.ReplaceAll(detail, "\n", "; ")})
+	}
 	kp.mu.Lock()
 	k := kp.users[user]
-	if k == nil { // not kept any more
-		kp.mu.Unlock()
-		return
-	}
-	was := *k
-	k.failing = err != nil
-	if err == nil {
-		k.report, k.copied = r, true
+	switch {
+	case k == nil: // not kept any more
+	case err == nil:
+		if k.told {
+			add("sync works again", did(r))
+		}
+		if !k.copied {
+			add("first copy done", did(r))
+		}
+		k.report, k.copied, k.told = r, true, false
+	case !k.told && (k.toldAt.IsZero() || time.Since(k.toldAt) >= tellAgain):
+		add("sync is failing", err.Error())
+		k.told, k.toldAt = true, time.Now()
 	}
 	kp.mu.Unlock()
-	e := op.Event{At: time.Now(), User: user, By: "serve"}
-	switch {
-	case err != nil && !was.failing:
-		e.What, e.Detail = "sync is failing", strings.ReplaceAll(err.Error(), "\n", "; ")
-		kp.s.g.log.Warn("a user's mailboxes cannot be brought together; it is tried again", "user", user, "err", err)
-	case err == nil && was.failing:
-		e.What, e.Detail = "sync works again", did(r)
-	case err == nil && !was.copied && r.Copied[0]+r.Copied[1] > 0:
-		e.What, e.Detail = "first copy done", did(r)
-	default:
+	if len(events) == 0 {
 		return
+	}
+	if err != nil {
+		kp.s.g.log.Warn("a user's mailboxes cannot be brought together; it is tried again", "user", user, "err", err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), endTime)
 	defer cancel()
-	if err := kp.s.g.store.AddEvents(ctx, e); err != nil {
-		kp.s.g.log.Warn("an event is not recorded", "user", user, "what", e.What, "err", err)
+	if err := kp.s.g.store.AddEvents(ctx, events...); err != nil {
+		kp.s.g.log.Warn("an event is not recorded", "user", user, "what", events[0].What, "err", err)
 	}
 }
 
@@ -356,4 +435,8 @@ func (kp *keeping) pause(ctx context.Context, user, by, reason string, on bool) 
 	return changed, nil
 }
 
-var errPaused = errors.New("sync is paused")
+// Causes why passes that begin by themselves end.
+var (
+	errPaused  = errors.New("sync is paused")
+	errNotKept = errors.New("his wave is not in sync.waves any more")
+)
