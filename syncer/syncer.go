@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -127,8 +128,26 @@ type Syncer struct {
 	o Options
 
 	mu    sync.Mutex
-	users map[string]bool // under way
+	users map[string]bool      // under way
+	told  map[string]time.Time // trouble with folders that was logged, and when
 	idle  idleConns
+}
+
+// tellAgain is how often the same trouble with the same folder is logged: passes may come every few seconds.
+const tellAgain = time.Hour
+
+// tells whether trouble with a folder is to be logged.
+func (s *Syncer) tells(user, folder string, err error) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	maps.DeleteFunc(s.told, func(_ string, at time.Time) bool { return now.Sub(at) >= tellAgain })
+	what := user + "\x00" + folder + "\x00" + err.Error()
+	if _, told := s.told[what]; told {
+		return false
+	}
+	s.told[what] = now
+	return true
 }
 
 // New makes a Syncer. Close ends it.
@@ -154,7 +173,7 @@ func New(o Options) *Syncer {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Syncer{o: o, users: map[string]bool{}}
+	return &Syncer{o: o, users: map[string]bool{}, told: map[string]time.Time{}}
 }
 
 // Close ends the connections that are kept. No pass may be under way.
