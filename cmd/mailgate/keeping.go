@@ -294,27 +294,12 @@ func (kp *keeping) put(e *engine) {
 
 // pass makes one pass over a user, for the keeper.
 func (kp *keeping) pass(ctx context.Context, user string) (changed bool, err error) {
-	u, leave, err := kp.s.enter(ctx, user, true)
-	if err != nil {
-		return false, fmt.Errorf("%w: %w", syncer.ErrBusy, err)
-	}
-	defer leave()
-	if err := kp.begin(user); err != nil { // decided since the keeper chose him; what is decided from now on ends the pass
-		return false, fmt.Errorf("%w: %w", syncer.ErrBusy, err)
-	}
-	e := kp.take()
-	defer kp.put(e)
 	began := time.Now()
-	r, err := kp.over(u, e, user)
-	if errors.Is(err, errMovingNow) || errors.Is(err, syncer.ErrMoved) {
-		kp.s.g.metrics.Pass("interrupted", 0)
-		return false, fmt.Errorf("%w: %w", syncer.ErrBusy, err)
+	r, err := kp.once(ctx, user)
+	if errors.Is(err, syncer.ErrBusy) {
+		return false, err
 	}
-	if err != nil && context.Cause(u.ctx) != nil { // it was told to end: that says nothing of the mailboxes
-		kp.s.g.metrics.Pass("interrupted", 0)
-		return false, fmt.Errorf("%w: %w", syncer.ErrBusy, context.Cause(u.ctx))
-	}
-	kp.note(user, r, err)
+	kp.note(user, r, err) // when the mailboxes are free again: where the store is slow nobody waits for that
 	switch {
 	case err != nil:
 		kp.s.g.metrics.Pass("failed", time.Since(began))
@@ -324,6 +309,27 @@ func (kp *keeping) pass(ctx context.Context, user string) (changed bool, err err
 		kp.s.g.metrics.Pass("ok", time.Since(began))
 	}
 	return err == nil && worked(r), err
+}
+
+// once is the pass itself. Its error is ErrBusy when it did not begin, or was told to end: that says nothing of the mailboxes.
+func (kp *keeping) once(ctx context.Context, user string) (*syncer.Report, error) {
+	u, leave, err := kp.s.enter(ctx, user, true)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", syncer.ErrBusy, err)
+	}
+	defer leave()
+	if err := kp.begin(user); err != nil { // decided since the keeper chose him; what is decided from now on ends the pass
+		return nil, fmt.Errorf("%w: %w", syncer.ErrBusy, err)
+	}
+	e := kp.take()
+	defer kp.put(e)
+	r, err := kp.over(u, e, user)
+	cause := context.Cause(u.ctx)
+	if err == nil || cause == nil && !errors.Is(err, errMovingNow) && !errors.Is(err, syncer.ErrMoved) {
+		return r, err
+	}
+	kp.s.g.metrics.Pass("interrupted", 0)
+	return nil, fmt.Errorf("%w: %w", syncer.ErrBusy, cmp.Or(cause, err))
 }
 
 // begin tells what is in the way of a pass.

@@ -103,7 +103,10 @@ func TestKeptSilence(t *testing.T) {
 		}
 	})
 	m.relay.unblock()
-	until(t, "passes again", func() bool { s := g.syncing.Status(users[1]); return s.Phase == "converged" && !s.Running && s.LagSeconds == 0 })
+	until(t, "passes again", func() bool {
+		s := g.syncing.Status(users[1])
+		return s.Phase == "converged" && !s.Running && s.LagSeconds == 0
+	})
 }
 
 // TestKeptSilentNew: NEW takes connections and says nothing. Verbs tell that, and are not refused because of the passes that wait for it.

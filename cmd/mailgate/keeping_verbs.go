@@ -134,6 +134,8 @@ func printSyncStatus(w io.Writer, s *admin.SyncStatus) {
 		text += ", a pass is under way: " + s.Progress
 	case s.Running:
 		text += ", a pass is under way"
+	case !s.Next.IsZero() && !s.Next.After(time.Now()):
+		text += ", waits for its turn"
 	case !s.Next.IsZero():
 		text += fmt.Sprintf(", next pass at %s at the latest", s.Next.Local().Format(time.TimeOnly))
 	}
