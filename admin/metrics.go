@@ -128,7 +128,7 @@ func (m *Metrics) zero() {
 		m.flip.WithLabelValues("", flipKind(s))
 	}
 	m.violations.WithLabelValues("panic")
-	for _, r := range []string{"ok", "partly", "failed", "interrupted"} {
+	for _, r := range []string{"ok", "partly", "failed", "interrupted", "unchanged"} {
 		m.passes.WithLabelValues(r)
 	}
 	for _, x := range router.Moves() {

@@ -24,9 +24,10 @@ func TestCancelled(t *testing.T) {
 	fill(x, "INBOX.Work", "", 300, 100)
 	why := errors.New("enough")
 	total, ended := 300, 0
+	span := 400 // what a pass tells of itself until its end
 	for i := range 25 {
 		ctx, cancel := context.WithCancelCause(t.Context())
-		n, stop := 0, 1+rand.IntN(400)
+		n, stop := 0, 1+rand.IntN(span)
 		timer := time.AfterFunc(time.Duration(rand.IntN(150))*time.Millisecond, func() {
 			if i%2 == 1 {
 				cancel(why)
@@ -41,6 +42,8 @@ func TestCancelled(t *testing.T) {
 		timer.Stop()
 		if err != nil {
 			ended++
+		} else {
+			span = max(1, n)
 		}
 		if err != nil && !errors.Is(err, why) {
 			t.Errorf("%d: %v", i, err)

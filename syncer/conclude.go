@@ -31,6 +31,10 @@ func (p *pass) conclude(ctx context.Context) error {
 	if p.opts.DryRun {
 		return nil
 	}
+	p.report.Told = !slices.ContainsFunc(p.folders, func(f *folder) bool {
+		st := f.status[p.authority]
+		return f.Action != ActionGone && (st == nil || !st.HasHighestModSeq || st.HighestModSeq == 0)
+	})
 	for _, f := range p.folders { // what was to be moved into a folder that failed still stands where it was
 		for _, steps := range f.steps {
 			for _, st := range steps {

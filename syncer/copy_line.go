@@ -130,7 +130,7 @@ func (l *line) feedJob(ctx context.Context, j *job, runs chan<- *run) error {
 	// the one before: to open a large mailbox anew would take longer than the answer does.
 	barrier := func() { l.src.Select(f.Name[j.to.Other()], backend.SelectOptions{ReadOnly: true}) }
 	isOpen := func() bool { return l.src.Mailbox() == f.Name[j.to.Other()] } // and nothing is outstanding
-	if slices.ContainsFunc(j.items, func(it item) bool { return !it.dated }) {
+	if slices.ContainsFunc(j.items, l.undated()) {
 		if !isOpen() {
 			barrier()
 		}
@@ -186,14 +186,19 @@ func (f *folder) nextUID(side config.Side) uint32 {
 	return n
 }
 
-// date learns the dates of items that have none yet, in the mailbox that is selected at the source, and the sizes of those that came
-// of late: see orphans.
+// undated tells items that have no date yet, or came of late and have no size: see orphans.
+func (l *line) undated() func(item) bool {
+	recent := l.p.s.o.Now().Add(-2 * skew).Unix()
+	return func(it item) bool { return !it.dated || it.size == 0 && it.date > recent }
+}
+
+// date learns dates and sizes of items, in the mailbox that is selected at the source.
 func (l *line) date(ctx context.Context, items []item) error {
 	var uids []uint32
 	at := map[uint32]int{}
-	recent := l.p.s.o.Now().Add(-2 * skew).Unix()
+	undated := l.undated()
 	for i, it := range items {
-		if !it.dated || it.size == 0 && it.date > recent {
+		if undated(it) {
 			uids = append(uids, it.uid)
 			at[it.uid] = i
 		}

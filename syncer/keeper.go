@@ -16,8 +16,9 @@ import (
 // KeeperOptions of a Keeper.
 type KeeperOptions struct {
 	// Pass makes one pass over a user's mailboxes. It is called for several users at once, never twice at once for one. changed tells
-	// that there was something to do, so that more may follow soon. ErrBusy means that somebody else is at them.
-	Pass   func(ctx context.Context, user string) (changed bool, err error)
+	// that there was something to do, so that more may follow soon. ErrBusy means that somebody else is at them. hinted tells that a
+	// change is known of, or that the pass before has failed.
+	Pass   func(ctx context.Context, user string, hinted bool) (changed bool, err error)
 	Passes int           // at once; 0 means 4. First copies take half of them at most, so that those who are through stay so
 	Soon   time.Duration // from a hint to the pass: what comes together is done together; 0 means 500 ms
 	Busy   time.Duration // between two passes while there are changes; 0 means 5 s
@@ -346,10 +347,11 @@ func (k *Keeper) next() (*kept, time.Duration) {
 func (k *Keeper) pass(ctx context.Context, u *kept) {
 	k.mu.Lock()
 	since := u.state.Since
+	hinted := !since.IsZero() || u.state.Last.IsZero() || u.state.Tries > 0
 	u.carries, u.state.Since = since, time.Time{} // what changes from now on may be missed by this pass
 	k.mu.Unlock()
 	began := time.Now()
-	changed, err := k.o.Pass(ctx, u.user)
+	changed, err := k.o.Pass(ctx, u.user, hinted)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	defer k.poke()

@@ -27,7 +27,7 @@ type keeperRig struct {
 
 func newKeeperRig(t *testing.T, o KeeperOptions, pass func(user string) (took time.Duration, changed bool, err error)) *keeperRig {
 	r := &keeperRig{began: map[string][]time.Duration{}, now: map[string]bool{}, start: time.Now(), pass: pass}
-	o.Pass = func(ctx context.Context, user string) (bool, error) {
+	o.Pass = func(ctx context.Context, user string, _ bool) (bool, error) {
 		r.mu.Lock()
 		if r.now[user] {
 			t.Errorf("two passes over %s at once", user)

@@ -78,6 +78,7 @@ type Report struct {
 	Quarantine []Quarantined    `json:"quarantine,omitempty"`
 	Waived     []Quarantined    `json:"waived,omitempty"` // in quarantine too, and no obstacle: a person has said so
 	Errors     []FolderError    `json:"errors,omitempty"` // folders that could not be done; the others were
+	Told       bool             `json:"-"`                // numbers of the side that decides tell of all changes (RFC 7162): see Peek
 }
 
 // Held is a delete that the guard keeps back.
@@ -127,10 +128,11 @@ func (e *SideError) Unwrap() error { return e.Err }
 type Syncer struct {
 	o Options
 
-	mu    sync.Mutex
-	users map[string]bool      // under way
-	told  map[string]time.Time // trouble with folders that was logged, and when
-	idle  idleConns
+	mu      sync.Mutex
+	users   map[string]bool        // under way
+	told    map[string]time.Time   // trouble with folders that was logged, and when
+	strange map[string][2][]uint64 // Peek's: by user and side, hashes of the mailboxes that nothing was known of, ascending
+	idle    idleConns
 }
 
 // tellAgain is how often the same trouble with the same folder is logged: passes may come every few seconds.
@@ -173,7 +175,7 @@ func New(o Options) *Syncer {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Syncer{o: o, users: map[string]bool{}, told: map[string]time.Time{}}
+	return &Syncer{o: o, users: map[string]bool{}, told: map[string]time.Time{}, strange: map[string][2][]uint64{}}
 }
 
 // Close ends the connections that are kept. No pass may be under way.

@@ -203,12 +203,16 @@ func (w *Watcher) failed(u *watched, err error, well bool) {
 		u.pause = min(u.pause*2, w.o.Longest)
 	}
 	u.at = time.Now().Add(pause - pause/4 + rand.N(pause/2+1))
-	if well || kind == u.class {
+	if well && kind != classDefect || kind == u.class {
 		return
 	}
 	u.class = kind
 	if kind == classDeaf {
 		w.o.Log.Info("the server does not tell of changes, polls have to", "user", u.user, "side", u.side.String())
+		return
+	}
+	if kind == classDefect {
+		w.o.Log.Error("a defect ended a watch", "user", u.user, "side", u.side.String(), "err", err, "stack", string(stackOf(err)))
 		return
 	}
 	w.o.Log.Warn("cannot watch a mailbox, polls have to do meanwhile", "user", u.user, "side", u.side.String(), "trouble", kind, "err", err)

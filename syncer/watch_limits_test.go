@@ -191,3 +191,26 @@ func TestWatchHosts(t *testing.T) {
 		})
 	}
 }
+
+// TestWatchDefect: a defect in who is told ends one connection, is logged with its stack, and the others go on.
+func TestWatchDefect(t *testing.T) {
+	h := faulty.Start(t, faulty.Dovecot())
+	var r *watchRig
+	r = newWatchRig(t, [2]int{h.Port(), 1}, func(o *syncer.WatcherOptions) {
+		hint := o.Hint
+		o.Hint = func(user string) {
+			hint(user)
+			if n := r.count(r.hints, user); user == "anna" && n == 2 {
+				panic("so")
+			}
+		}
+	})
+	r.Set(map[string]config.Side{"anna": config.Old, "bert": config.Old})
+	r.stands("anna", "bert")
+	h.Account.Append("INBOX", nil, time.Now(), []byte("x"))
+	r.until("anna is watched again", 5*time.Second, func() bool { return r.log.count("watched again") == 1 && r.count(r.opened, "anna") == 2 })
+	r.stands("anna", "bert")
+	if r.log.count("a defect ended a watch") != 1 || r.log.count("watch_limits_test.go") == 0 || r.count(r.opened, "bert") != 1 {
+		t.Error(r.log.b.String())
+	}
+}

@@ -22,6 +22,7 @@ const (
 	classDeaf    = "deaf"    // no NOTIFY, no IDLE
 	classRefused = "refused" // the login, and trying again soon may lock the user out
 	classLost    = "lost"    // the connection
+	classDefect  = "defect"  // ours
 )
 
 // errDeaf means that the server does not tell of changes by itself.
@@ -38,10 +39,25 @@ func classOf(err error) string {
 		return classRefused
 	case errors.As(err, &login):
 		return string(login.Step)
+	case stackOf(err) != nil:
+		return classDefect
 	case errors.As(err, &status):
 		return status.Command + " " + status.Status + " " + status.Code.Name
 	}
 	return classLost
+}
+
+// stackOf is where a defect was, nil when err is of another kind.
+func stackOf(err error) []byte {
+	var here *PanicError
+	var there *backend.DefectError
+	switch {
+	case errors.As(err, &here):
+		return here.Stack
+	case errors.As(err, &there):
+		return there.Stack
+	}
+	return nil
 }
 
 // listen logs in and hears what the server tells until ctx or the connection ends. Its error is never nil.

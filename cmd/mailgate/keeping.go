@@ -34,9 +34,11 @@ type keeping struct {
 // keptUser is what is remembered of a user's passes for status.
 type keptUser struct {
 	report   *syncer.Report // of the last one that came to its end
+	whole    time.Time      // when the last whole pass began
 	copied   bool           // a whole pass was made, in this process or before
-	told     bool           // the history says that he fails
-	toldAt   time.Time      // when that was written
+	failing  bool
+	told     bool      // the history says so
+	toldAt   time.Time // when that was written
 	progress syncer.Progress
 }
 
@@ -293,11 +295,15 @@ func (kp *keeping) put(e *engine) {
 }
 
 // pass makes one pass over a user, for the keeper.
-func (kp *keeping) pass(ctx context.Context, user string) (changed bool, err error) {
+func (kp *keeping) pass(ctx context.Context, user string, hinted bool) (changed bool, err error) {
 	began := time.Now()
-	r, err := kp.once(ctx, user)
-	if errors.Is(err, syncer.ErrBusy) {
+	r, err := kp.once(ctx, user, hinted)
+	switch {
+	case errors.Is(err, syncer.ErrBusy):
 		return false, err
+	case err == nil && r == nil:
+		kp.s.g.metrics.Pass("unchanged", 0)
+		return false, nil
 	}
 	kp.note(user, r, err) // when the mailboxes are free again: where the store is slow nobody waits for that
 	switch {
@@ -311,8 +317,9 @@ func (kp *keeping) pass(ctx context.Context, user string) (changed bool, err err
 	return err == nil && worked(r), err
 }
 
-// once is the pass itself. Its error is ErrBusy when it did not begin, or was told to end: that says nothing of the mailboxes.
-func (kp *keeping) once(ctx context.Context, user string) (*syncer.Report, error) {
+// once is the pass itself; no report and no error mean that a look at numbers was enough. Its error is ErrBusy when it did not begin, or
+// was told to end: that says nothing of the mailboxes.
+func (kp *keeping) once(ctx context.Context, user string, hinted bool) (*syncer.Report, error) {
 	u, leave, err := kp.s.enter(ctx, user, true)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", syncer.ErrBusy, err)
@@ -323,6 +330,11 @@ func (kp *keeping) once(ctx context.Context, user string) (*syncer.Report, error
 	}
 	e := kp.take()
 	defer kp.put(e)
+	if !hinted && kp.atRest(user, time.Now()) {
+		if changed, err := e.Peek(u.ctx, user); err == nil && !changed {
+			return nil, nil
+		}
+	}
 	r, err := kp.over(u, e, user)
 	cause := context.Cause(u.ctx)
 	if err == nil || cause == nil && !errors.Is(err, errMovingNow) && !errors.Is(err, syncer.ErrMoved) {
@@ -345,6 +357,18 @@ func (kp *keeping) begin(user string) error {
 	}
 	k.progress = syncer.Progress{} // that of the last one
 	return nil
+}
+
+// wholeEvery is how often a whole pass is made over a user in whose mailboxes nothing seems to change: a look at numbers does not show
+// all (subscriptions, what is in quarantine and may be tried again, flags where there is no CONDSTORE).
+const wholeEvery = 15 * time.Minute
+
+// atRest tells that a look at numbers is enough for now: the last whole pass is not long ago, and left nothing undone.
+func (kp *keeping) atRest(user string, now time.Time) bool {
+	kp.mu.Lock()
+	defer kp.mu.Unlock()
+	k := kp.users[user]
+	return k != nil && !k.failing && k.report != nil && k.report.Told && len(k.report.Errors) == 0 && now.Sub(k.whole) < wholeEvery
 }
 
 func (kp *keeping) over(u *underway, e *engine, user string) (*syncer.Report, error) {
@@ -392,6 +416,9 @@ func (kp *keeping) note(user string, r *syncer.Report, err error) {
 	}
 	kp.mu.Lock()
 	k := kp.users[user]
+	if k != nil {
+		k.failing = err != nil
+	}
 	switch {
 	case k == nil: // not kept any more
 	case err == nil:
@@ -401,7 +428,7 @@ func (kp *keeping) note(user string, r *syncer.Report, err error) {
 		if !k.copied {
 			add("first copy done", did(r))
 		}
-		k.report, k.copied, k.told = r, true, false
+		k.report, k.whole, k.copied, k.told = r, r.Began, true, false
 	case !k.told && (k.toldAt.IsZero() || time.Since(k.toldAt) >= tellAgain):
 		add("sync is failing", err.Error())
 		k.told, k.toldAt = true, time.Now()

@@ -191,10 +191,10 @@ func TestKeptPauseAtOnce(t *testing.T) {
 	if _, err := m.ask(g, "pause", "alice@example.com"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := g.syncing.keeping.pass(t.Context(), "alice@example.com"); !errors.Is(err, errPaused) || !errors.Is(err, syncer.ErrBusy) {
+	if _, err := g.syncing.keeping.pass(t.Context(), "alice@example.com", true); !errors.Is(err, errPaused) || !errors.Is(err, syncer.ErrBusy) {
 		t.Errorf("paused: %v", err)
 	}
-	if _, err := g.syncing.keeping.pass(t.Context(), "nobody@example.com"); !errors.Is(err, errNotKept) || !errors.Is(err, syncer.ErrBusy) {
+	if _, err := g.syncing.keeping.pass(t.Context(), "nobody@example.com", true); !errors.Is(err, errNotKept) || !errors.Is(err, syncer.ErrBusy) {
 		t.Errorf("not kept: %v", err)
 	}
 }

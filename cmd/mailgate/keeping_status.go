@@ -61,7 +61,7 @@ func (kp *keeping) status(user string) *admin.SyncStatus {
 		return nil
 	}
 	now := time.Now()
-	s := &admin.SyncStatus{Phase: st.Phase, Running: st.Now, Last: st.Last, TookSeconds: st.Took.Seconds(), Next: st.Next, Tries: st.Tries}
+	s := &admin.SyncStatus{Phase: st.Phase, Running: st.Now, Last: k.whole, Next: st.Next, Tries: st.Tries}
 	if !st.Since.IsZero() {
 		s.LagSeconds = now.Sub(st.Since).Seconds()
 	}
@@ -75,7 +75,7 @@ func (kp *keeping) status(user string) *admin.SyncStatus {
 		s.Error, s.Do = strings.ReplaceAll(st.Err.Error(), "\n", "; "), wayOut(user, st.Err)
 	}
 	if r := k.report; r != nil {
-		s.Folders, s.Messages = r.Folders, r.Pairs
+		s.Folders, s.Messages, s.TookSeconds = r.Folders, r.Pairs, r.Took.Seconds()
 		s.Quarantine, s.Held = len(r.Quarantine), len(r.Held)
 		for _, e := range r.Errors {
 			s.Broken = append(s.Broken, admin.BrokenFolder{Folder: e.Folder, Error: e.Error})

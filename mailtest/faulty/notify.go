@@ -54,6 +54,11 @@ func (s *session) state() map[string]string {
 // push tells of changes until it is stopped. Each line is one write, so none gets into another.
 func (s *session) push(before map[string]string, stop <-chan struct{}) {
 	for {
+		select {
+		case <-stop: // also when something has changed since
+			return
+		default:
+		}
 		s.a.mu.Lock()
 		now, changed := s.state(), s.a.changed
 		s.a.mu.Unlock()

@@ -1,0 +1,159 @@
+package syncer
+
+import (
+	"context"
+	"errors"
+	"hash/fnv"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+
+	"mailgate/backend"
+	"mailgate/config"
+)
+
+// Peek asks both sides whether a pass over a user would find something, at the price of one command each: LIST with STATUS
+// (RFC 5819), or STATUS of INBOX where the server lacks that. It writes nothing, takes no ownership of the account, and may be
+// called while a pass is under way; connections that are kept are used and kept again, others are not kept. An error is a *SideError or the store's.
+//
+// true may be a false alarm. false is no promise: other flags than \Seen show only where there is CONDSTORE, subscriptions do
+// not show at all, nor do other mailboxes than INBOX where LIST has no STATUS; and what is due by time alone (the daily scan,
+// tries of mail in quarantine) is not asked about. So passes have to be made now and then all the same.
+func (s *Syncer) Peek(ctx context.Context, user string) (changed bool, err error) {
+	known, err := s.o.Store.Mailboxes(ctx, user)
+	if err != nil {
+		return false, err
+	}
+	if len(known) == 0 {
+		return true, nil
+	}
+	conns := s.idle.take(user)
+	kept := [2]bool{conns[0] != nil, conns[1] != nil}
+	var wg sync.WaitGroup
+	var news [2]bool
+	var errs [2]error
+	for _, side := range config.Sides {
+		wg.Go(func() {
+			errs[side] = safely(func() (err error) {
+				news[side], err = s.peekSide(ctx, side, user, known, &conns[side])
+				return err
+			})
+		})
+	}
+	wg.Wait()
+	for side, c := range conns {
+		if c != nil && (!kept[side] || errs[side] != nil || c.Err() != nil) {
+			logout(ctx, []*backend.Client{c})
+			conns[side] = nil
+		}
+	}
+	if conns != [2]*backend.Client{} {
+		s.idle.keep(user, conns, s.o.Keep)
+	}
+	return news[config.Old] || news[config.New], errors.Join(errs[:]...)
+}
+
+// peekSide looks at a side. A kept connection that has died meanwhile is replaced; c is the one to be kept afterwards.
+func (s *Syncer) peekSide(ctx context.Context, side config.Side, user string, known []Mailbox, c **backend.Client) (changed bool, err error) {
+	kept := *c != nil
+	for {
+		if *c == nil {
+			if *c, err = s.o.Open(ctx, side, user); err != nil {
+				*c = nil
+				return false, &SideError{side, err}
+			}
+		}
+		changed, err = s.peekOn(ctx, side, user, known, *c)
+		switch {
+		case err == nil:
+			return changed, nil
+		case !kept || (*c).Err() == nil || ctx.Err() != nil:
+			return false, &SideError{side, err}
+		}
+		kept = false
+		_ = (*c).Close()
+		*c = nil
+	}
+}
+
+func (s *Syncer) peekOn(ctx context.Context, side config.Side, user string, known []Mailbox, c *backend.Client) (changed bool, err error) {
+	if !c.Has("LIST-STATUS") && !c.Has("IMAP4REV2") {
+		for _, m := range known {
+			if !strings.EqualFold(m.Name[side], "INBOX") {
+				continue
+			}
+			st, err := c.Status(m.Name[side], statusItems...).Result(ctx)
+			return err == nil && s.differs(m, side, &st), err
+		}
+		return true, nil
+	}
+	listed := map[string]*backend.ListEntry{}
+	err = c.List(ctx, backend.ListOptions{Status: statusItems}, func(e backend.ListEntry) error {
+		listed[peekName(e.Name)] = &e
+		return nil
+	})
+	if err != nil {
+		return false, err
+	}
+	for _, m := range known {
+		name := peekName(m.Name[side])
+		if e := listed[name]; name != "" && e != nil {
+			changed = changed || s.differs(m, side, e.Status)
+			delete(listed, name)
+		} else if name != "" {
+			changed = changed || s.differs(m, side, nil)
+		}
+	}
+	return s.strangers(user, side, listed) || changed, nil
+}
+
+// peekName is a name for comparing: INBOX is one in any letter case.
+func peekName(name string) string {
+	if strings.EqualFold(name, "INBOX") {
+		return "INBOX"
+	}
+	return name
+}
+
+// differs tells whether a mailbox is other than when both sides were last in agreement. st is nil when it is not listed, or
+// cannot be opened.
+func (s *Syncer) differs(m Mailbox, side config.Side, st *backend.Status) bool {
+	if st == nil { // it is gone: the pass that saw it first waits, and so does this
+		return m.GoneSince.IsZero() || s.o.Now().Sub(m.GoneSince) >= s.o.Grace
+	}
+	cur := m.Cursor[side]
+	return st.Validity != m.Validity[side] || st.UIDNext != cur.UIDNext || st.Messages != cur.Messages || st.Unseen != cur.Unseen ||
+		st.HighestModSeq != cur.HighestModSeq
+}
+
+// strangers tells whether there are mailboxes that nothing is known of and that were not there when it was last asked. The pass
+// that follows takes them, or leaves them out for good: those of others, and those that a rule excludes. What is remembered of
+// them is a hash each, in this process.
+func (s *Syncer) strangers(user string, side config.Side, listed map[string]*backend.ListEntry) (fresh bool) {
+	var now []uint64
+	for name, e := range listed {
+		if selectable(*e) {
+			h := fnv.New64a()
+			_, _ = io.WriteString(h, name)
+			if e.Status != nil && e.Status.Messages > 0 { // empty ones of the follower are left out (hollow): only until they have mail
+				_, _ = io.WriteString(h, "\x00mail")
+			}
+			now = append(now, h.Sum64())
+		}
+	}
+	slices.Sort(now)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := s.strange[user]
+	for _, h := range now {
+		_, there := slices.BinarySearch(was[side], h)
+		fresh = fresh || !there
+	}
+	if was[side] = now; was[0] == nil && was[1] == nil {
+		delete(s.strange, user)
+	} else {
+		s.strange[user] = was
+	}
+	return fresh
+}
