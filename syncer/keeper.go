@@ -57,6 +57,7 @@ type kept struct {
 
 	through bool      // had a whole pass: at some time, not only by this Keeper
 	copying bool      // the pass under way counts as a first copy
+	again   bool      // the last pass was ended early: what it had seen is still to be done
 	carries time.Time // Since of when the pass under way began
 }
 
@@ -347,7 +348,7 @@ func (k *Keeper) next() (*kept, time.Duration) {
 func (k *Keeper) pass(ctx context.Context, u *kept) {
 	k.mu.Lock()
 	since := u.state.Since
-	hinted := !since.IsZero() || u.state.Last.IsZero() || u.state.Tries > 0
+	hinted := !since.IsZero() || u.state.Last.IsZero() || u.state.Tries > 0 || u.again
 	u.carries, u.state.Since = since, time.Time{} // what changes from now on may be missed by this pass
 	k.mu.Unlock()
 	began := time.Now()
@@ -365,10 +366,12 @@ func (k *Keeper) pass(ctx context.Context, u *kept) {
 		delete(k.leave, u.user)
 	}
 	u.state.Passes++
+	u.again = false
 	s := &u.state
 	switch {
 	case errors.Is(err, ErrBusy) || ctx.Err() != nil: // neither good nor bad
 		s.Since = earlier(since, s.Since)
+		u.again = true
 		u.at = now.Add(k.o.Soon)
 	case err != nil:
 		s.Since = earlier(since, s.Since)
@@ -406,8 +409,16 @@ func earlier(a, b time.Time) time.Time {
 // backoffTime is Exchange's "Suggested Backoff Time: 299961", in milliseconds.
 var backoffTime = regexp.MustCompile(`(?i)backoff time:?\s*(\d{1,9})`) //nolint:gochecknoglobals // a constant
 
+// refusedPause is how long a user is left alone at least whose login was refused: hosts lock out who goes on trying, and with him the
+// user himself.
+const refusedPause = 5 * time.Minute
+
 // suggested is how long a server asks to be left alone; 0 when it says nothing of that.
 func suggested(err error) time.Duration {
+	var login *backend.Error
+	if errors.As(err, &login) && login.Kind == backend.AuthFailed {
+		return refusedPause
+	}
 	var s *backend.StatusError
 	if !errors.As(err, &s) {
 		return 0

@@ -1,7 +1,10 @@
 package syncer
 
 import (
+	"context"
 	"fmt"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -106,5 +109,31 @@ func TestKeeperLag(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 		r.stop()
+	})
+}
+
+// TestKeeperInterrupted: what a pass had seen that was ended early is still to be done, without a look whether there is anything.
+func TestKeeperInterrupted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var hinted []bool
+		k := NewKeeper(KeeperOptions{Pass: func(_ context.Context, _ string, h bool) (bool, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			if hinted = append(hinted, h); len(hinted) == 3 {
+				return false, ErrBusy
+			}
+			return false, nil
+		}})
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { k.Run(ctx) })
+		k.Keep([]string{"anna"}, nil)
+		time.Sleep(2 * time.Minute)
+		cancel()
+		wg.Wait()
+		if len(hinted) < 5 || !slices.Equal(hinted[:5], []bool{true, false, false, true, false}) {
+			t.Errorf("%v", hinted)
+		}
 	})
 }

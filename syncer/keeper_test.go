@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"mailgate/backend"
+	"mailgate/config"
 )
 
 // keeperRig is a Keeper whose passes a test makes.
@@ -253,6 +254,12 @@ func TestSuggested(t *testing.T) {
 		if got := suggested(err); got != c.want {
 			t.Errorf("[%s] %s: %s, want %s", c.code, c.text, got, c.want)
 		}
+	}
+	if got := suggested(&SideError{Side: config.Old, Err: &backend.Error{Step: backend.StepLogin, Kind: backend.AuthFailed}}); got != 5*time.Minute {
+		t.Errorf("a login that is refused: %s", got)
+	}
+	if got := suggested(&SideError{Side: config.Old, Err: &backend.Error{Step: backend.StepLogin, Kind: backend.Temporary}}); got != 0 {
+		t.Errorf("a login that does not work now: %s", got)
 	}
 	if suggested(errors.New("EOF")) != 0 {
 		t.Error("no server has said anything")

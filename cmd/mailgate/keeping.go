@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -35,6 +36,7 @@ type keeping struct {
 type keptUser struct {
 	report   *syncer.Report // of the last one that came to its end
 	whole    time.Time      // when the last whole pass began
+	under    *config.Config // what it was made under
 	copied   bool           // a whole pass was made, in this process or before
 	failing  bool
 	told     bool      // the history says so
@@ -175,6 +177,10 @@ func (kp *keeping) watch(ctx context.Context) {
 			}
 		}
 		kp.mu.Unlock()
+		users = slices.DeleteFunc(users, func(u string) bool { // before the first pass there is enough to do
+			st, ok := kp.k.State(u)
+			return !ok || st.Last.IsZero()
+		})
 		slices.Sort(users)
 		if len(users) > most {
 			online := map[string]bool{}
@@ -186,11 +192,9 @@ func (kp *keeping) watch(ctx context.Context) {
 		}
 		wanted := make(map[string]config.Side, len(users))
 		for _, u := range users {
-			if st, ok := kp.k.State(u); ok && !st.Last.IsZero() { // before that there is enough to do
-				wanted[u] = kp.s.g.manager.Side(u)
-				if p, known := kp.s.g.router.Lookup(u); known {
-					wanted[u] = p.Side
-				}
+			wanted[u] = kp.s.g.manager.Side(u)
+			if p, known := kp.s.g.router.Lookup(u); known {
+				wanted[u] = p.Side
 			}
 		}
 		kp.w.SetMax(most)
@@ -330,12 +334,19 @@ func (kp *keeping) once(ctx context.Context, user string, hinted bool) (*syncer.
 	}
 	e := kp.take()
 	defer kp.put(e)
-	if !hinted && kp.atRest(user, time.Now()) {
+	if !hinted && kp.atRest(user, e.conf, time.Now()) {
 		if changed, err := e.Peek(u.ctx, user); err == nil && !changed {
 			return nil, nil
 		}
 	}
 	r, err := kp.over(u, e, user)
+	if err == nil {
+		kp.mu.Lock()
+		if k := kp.users[user]; k != nil {
+			k.under = e.conf
+		}
+		kp.mu.Unlock()
+	}
 	cause := context.Cause(u.ctx)
 	if err == nil || cause == nil && !errors.Is(err, errMovingNow) && !errors.Is(err, syncer.ErrMoved) {
 		return r, err
@@ -363,12 +374,17 @@ func (kp *keeping) begin(user string) error {
 // all (subscriptions, what is in quarantine and may be tried again, flags where there is no CONDSTORE).
 const wholeEvery = 15 * time.Minute
 
+// sameRules tells whether passes do the same under both: numbers do not tell what another folder plan, or another host, means.
+func sameRules(a, b *config.Config) bool {
+	return a == b || a != nil && b != nil && reflect.DeepEqual(a.Sync, b.Sync) && reflect.DeepEqual(a.Backends, b.Backends)
+}
+
 // atRest tells that a look at numbers is enough for now: the last whole pass is not long ago, and left nothing undone.
-func (kp *keeping) atRest(user string, now time.Time) bool {
+func (kp *keeping) atRest(user string, conf *config.Config, now time.Time) bool {
 	kp.mu.Lock()
 	defer kp.mu.Unlock()
 	k := kp.users[user]
-	return k != nil && !k.failing && k.report != nil && k.report.Told && len(k.report.Errors) == 0 && now.Sub(k.whole) < wholeEvery
+	return k != nil && !k.failing && sameRules(k.under, conf) && k.report != nil && k.report.Told && len(k.report.Errors) == 0 && now.Sub(k.whole) < wholeEvery
 }
 
 func (kp *keeping) over(u *underway, e *engine, user string) (*syncer.Report, error) {

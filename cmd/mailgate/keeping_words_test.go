@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"mailgate/admin"
+	"mailgate/config"
+	"mailgate/syncer"
 )
 
 // TestPauseVerbs: what the verbs say and their exit codes, with and without serve.
@@ -102,4 +104,57 @@ func TestSyncWords(t *testing.T) {
 			t.Errorf("%s\nwant %s", out.String(), want)
 		}
 	}
+}
+
+// TestKeptRules: a look at numbers is enough only under the rules that the last whole pass was made under. Another routes file is none.
+func TestKeptRules(t *testing.T) {
+	const alice = "alice@example.com"
+	m := newMemory(t, alice)
+	m.keeps("")
+	g := m.serve()
+	kp := g.syncing.keeping
+	until(t, "a pass", func() bool { return !g.syncing.Status(alice).Last.IsZero() })
+	reload := func(from, to string) {
+		t.Helper()
+		text := mustRead(t, m.dir+"/mailgate.yaml")
+		m.write("mailgate.yaml", strings.Replace(text, from, to, 1))
+		if _, err := g.Reload(t.Context(), "test"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	enough := func() bool {
+		now := time.Now()
+		k := &keptUser{report: &syncer.Report{Told: true}, whole: now, under: before(kp, alice)}
+		kp.mu.Lock()
+		was := kp.users[alice]
+		kp.users[alice] = k
+		kp.mu.Unlock()
+		defer func() {
+			kp.mu.Lock()
+			kp.users[alice] = was
+			kp.mu.Unlock()
+		}()
+		return kp.atRest(alice, g.conf.Load(), now)
+	}
+	if _, err := m.ask(g, "pause", alice); err != nil {
+		t.Fatal(err)
+	}
+	if !enough() {
+		t.Error("under the same rules a look is not enough")
+	}
+	reload("shutdown: 1s", "shutdown: 2s")
+	if !enough() {
+		t.Error("behind a reload of the same rules a look is not enough")
+	}
+	reload("settle: 50ms", "settle: 50ms, exclude: [Junk]")
+	if enough() {
+		t.Error("under other rules a look is enough")
+	}
+}
+
+// before is the configuration of the last whole pass.
+func before(kp *keeping, user string) *config.Config {
+	kp.mu.Lock()
+	defer kp.mu.Unlock()
+	return kp.users[user].under
 }
