@@ -3,6 +3,7 @@ package syncer
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"math/rand/v2"
 	"regexp"
 	"slices"
@@ -25,6 +26,7 @@ type KeeperOptions struct {
 	Quiet  time.Duration // between two passes while there are none: it grows from Busy to this; 0 means 5 min
 	Retry  time.Duration // from a pass that failed to the next, doubled each time; 0 means 15 s
 	Late   time.Duration // the longest that grows to; 0 means 30 min
+	Log    *slog.Logger  // of defects in Pass; nil means none
 }
 
 // Keeper keeps accounts converged: it decides when a pass over whom is due. Users do not wait for each other: one who fails is tried
@@ -88,6 +90,9 @@ func NewKeeper(o KeeperOptions) *Keeper {
 	set(&o.Late, 30*time.Minute)
 	if o.Passes <= 0 {
 		o.Passes = 4
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Keeper{o: o, wake: make(chan struct{}, 1), users: map[string]*kept{}, leave: map[string]*kept{}, began: time.Now()}
 }
@@ -352,7 +357,15 @@ func (k *Keeper) pass(ctx context.Context, u *kept) {
 	u.carries, u.state.Since = since, time.Time{} // what changes from now on may be missed by this pass
 	k.mu.Unlock()
 	began := time.Now()
-	changed, err := k.o.Pass(ctx, u.user, hinted)
+	var changed, through bool
+	err := safely(func() (err error) { // a defect costs this user's turn, and no more
+		changed, err = k.o.Pass(ctx, u.user, hinted)
+		through = true
+		return err
+	})
+	if stack := stackOf(err); !through && stack != nil { // what came through is logged where it was made an error
+		k.o.Log.Error("a defect ended a pass", "user", u.user, "err", err, "stack", string(stack))
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	defer k.poke()

@@ -2,8 +2,11 @@ package syncer
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -134,6 +137,66 @@ func TestKeeperInterrupted(t *testing.T) {
 		wg.Wait()
 		if len(hinted) < 5 || !slices.Equal(hinted[:5], []bool{true, false, false, true, false}) {
 			t.Errorf("%v", hinted)
+		}
+	})
+}
+
+// TestKeeperDefect: a defect in a pass ends that pass; its user is tried again, and the others go on.
+func TestKeeperDefect(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log strings.Builder
+		var most atomic.Int64
+		k := NewKeeper(KeeperOptions{Log: slog.New(slog.NewTextHandler(&log, nil)), Pass: func(_ context.Context, user string, _ bool) (bool, error) {
+			if user == "ill" && most.Add(1) == 1 {
+				panic("of a test")
+			}
+			return false, nil
+		}})
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { k.Run(ctx) })
+		k.Keep([]string{"ill", "well"}, nil)
+		time.Sleep(5 * time.Second)
+		if s, _ := k.State("ill"); s.Phase != "failing" || s.Now || s.Err == nil {
+			t.Errorf("%+v", s)
+		}
+		time.Sleep(time.Minute)
+		for _, user := range []string{"ill", "well"} {
+			if s, _ := k.State(user); s.Phase != "converged" {
+				t.Errorf("%+v", s)
+			}
+		}
+		cancel()
+		wg.Wait()
+		if !strings.Contains(log.String(), "a defect ended a pass") || !strings.Contains(log.String(), "user=ill") || k.passes != 0 || k.copies != 0 {
+			t.Errorf("%s, %d passes, %d copies", log.String(), k.passes, k.copies)
+		}
+	})
+}
+
+// TestWatcherTells: a host that drops connections again and again does not fill the log.
+func TestWatcherTells(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log strings.Builder
+		w := NewWatcher(WatcherOptions{Hint: func(string) {}, Log: slog.New(slog.NewTextHandler(&log, nil))})
+		u := &watched{user: "anna", pause: w.o.Pause}
+		for range 100 {
+			w.stands(u, "IDLE")
+			time.Sleep(20 * time.Second)
+			w.failed(u, errors.New("EOF"), false)
+		}
+		if n := strings.Count(log.String(), "cannot watch"); n != 1 {
+			t.Errorf("told %d times within half an hour", n)
+		}
+		if n := strings.Count(log.String(), "watched again"); n != 1 {
+			t.Errorf("well again %d times within half an hour", n)
+		}
+		w.failed(u, errDeaf, false)
+		time.Sleep(time.Hour)
+		w.stands(u, "IDLE")
+		w.failed(u, errors.New("EOF"), false)
+		if n := strings.Count(log.String(), "cannot watch"); n != 2 {
+			t.Errorf("told %d times in all\n%s", n, log.String())
 		}
 	})
 }

@@ -58,7 +58,7 @@ const keptConnections = 30 * time.Second
 func newKeeping(s *syncing) *keeping {
 	c := s.g.conf.Load().Sync
 	kp := &keeping{s: s, users: map[string]*keptUser{}, paused: map[string]syncer.Pause{}, added: make(chan struct{}, 1)}
-	kp.k = syncer.NewKeeper(syncer.KeeperOptions{Pass: kp.pass, Passes: c.Passes, Quiet: c.Poll})
+	kp.k = syncer.NewKeeper(syncer.KeeperOptions{Pass: kp.pass, Passes: c.Passes, Quiet: c.Poll, Log: s.g.log})
 	kp.w = syncer.NewWatcher(syncer.WatcherOptions{Open: s.accounts.open, Hint: kp.k.Hint, Max: 1, Log: s.g.log})
 	return kp
 }
@@ -167,8 +167,14 @@ const watchEvery = 5 * time.Second
 func (kp *keeping) watch(ctx context.Context) {
 	t := time.NewTicker(watchEvery)
 	defer t.Stop()
+	hosts := kp.s.g.conf.Load()
 	for {
-		most := kp.s.g.conf.Load().Sync.Watch
+		conf := kp.s.g.conf.Load()
+		most := conf.Sync.Watch
+		if hosts != conf && !reflect.DeepEqual(hosts.Backends, conf.Backends) { // nobody listens at a host that is none any more
+			kp.w.Set(nil)
+		}
+		hosts = conf
 		var users []string
 		kp.mu.Lock()
 		for u := range kp.users {
