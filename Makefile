@@ -1,7 +1,7 @@
 GO ?= go
 export CGO_ENABLED ?= 1
 
-.PHONY: build demo setup test bench bench-sync lint check fuzz clean
+.PHONY: build demo setup test bench bench-sync lint check soak fuzz clean
 build: ## the one binary, bin/mailgate
 	CGO_ENABLED=0 $(GO) build -o bin/mailgate ./cmd/mailgate
 
@@ -31,6 +31,12 @@ lint:
 	$(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
 
 check: lint test
+
+SEEDS ?= 3000
+soak: setup ## random faults and random work for half an hour, SEEDS=10000 for longer
+	MAILGATE_REQUIRE_LAB=1 MAILGATE_SEEDS=$(SEEDS) $(GO) test -timeout 10h -parallel 24 -run 'TestFaults$$|TestFaultsBothSides' ./syncer
+	MAILGATE_REQUIRE_LAB=1 $(GO) test -timeout 10h -count=$$(( $(SEEDS) / 100 )) -run 'TestKeptUnderWork' ./cmd/mailgate
+	$(GO) test ./syncer/merge -timeout 10h -run TestConverges -rapid.checks=$$(( $(SEEDS) * 10 ))
 
 fuzz: ## a minute for each parser, FUZZTIME=10m for more
 	@set -e; for p in $$($(GO) list ./...); do for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \

@@ -49,3 +49,27 @@ func (w *faultyWorld) drop(path string, m faulty.Message) {
 		}
 	}
 }
+
+// TestListingLies has OLD leave messages out of a scan and say OK: what is missing was not
+// deleted.
+func TestListingLies(t *testing.T) {
+	for seed := range uint64(6) {
+		w := newFaultyWorld(t, faulty.Dovecot(), faulty.Dovecot(), seed)
+		for range 12 {
+			w.deliver(config.Old, "INBOX")
+		}
+		w.settle(t, "before")
+		there := w.hosts[config.New].Account.Count("INBOX")
+		w.clock.Add(int64(25 * time.Hour)) // every message is looked at
+		w.hosts[config.Old].Fail(&faulty.Faults{Seed: seed, Rate: 1, Kinds: []faulty.Kind{faulty.Lies}, Only: "UID FETCH 1:*"})
+		rep, err := w.pass(t)
+		if err == nil && len(rep.Errors) == 0 {
+			t.Errorf("seed %d: nobody noticed", seed)
+		}
+		if n := w.hosts[config.New].Account.Count("INBOX"); n != there {
+			t.Errorf("seed %d: NEW has %d messages, and had %d", seed, n, there)
+		}
+		w.settle(t, "afterwards")
+		w.check(t, fmt.Sprintf("seed %d", seed), true)
+	}
+}
