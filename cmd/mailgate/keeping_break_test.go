@@ -1,9 +1,12 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -12,6 +15,7 @@ import (
 
 	"mailgate/config"
 	"mailgate/op"
+	"mailgate/store"
 	"mailgate/syncer"
 )
 
@@ -196,5 +200,58 @@ func TestKeptPauseAtOnce(t *testing.T) {
 	}
 	if _, err := g.syncing.keeping.pass(t.Context(), "nobody@example.com", true); !errors.Is(err, errNotKept) || !errors.Is(err, syncer.ErrBusy) {
 		t.Errorf("not kept: %v", err)
+	}
+}
+
+// lateStore answers late what it has read.
+type lateStore struct{ store.Store }
+
+func (s lateStore) Pauses(ctx context.Context) ([]syncer.Pause, error) {
+	list, err := s.Store.Pauses(ctx)
+	time.Sleep(time.Duration(rand.IntN(4)) * time.Millisecond)
+	return list, err
+}
+
+// TestKeptPauseRace: however pauses and resumes race, what is in force in the end is what the store says.
+func TestKeptPauseRace(t *testing.T) {
+	users := []string{"alice@example.com", "bob@example.com", "carol@example.com"}
+	m := newMemory(t, users...)
+	m.keeps("")
+	log := &syncBuffer{}
+	p := &program{in: strings.NewReader(""), out: log, err: log, file: filepath.Join(m.dir, "mailgate.yaml")}
+	g, err := p.localSyncing(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := p.closeLocal(context.Background(), false); err != nil {
+			t.Error(err)
+		}
+	}()
+	g.store = lateStore{g.store}
+	kp := newKeeping(g.syncing)
+	for range 20 {
+		var wg sync.WaitGroup
+		for n := range 12 {
+			wg.Go(func() {
+				if _, err := kp.pause(t.Context(), users[n%3], "test", "", n%2 == 0); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		list, err := g.store.Pauses(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		paused := map[string]bool{}
+		for _, p := range list {
+			paused[p.User] = true
+		}
+		for _, user := range users {
+			if s := kp.status(user); (s.Phase == "paused") != paused[user] || (s.Paused != nil) != paused[user] {
+				t.Fatalf("%s: %+v, and the store says %v", user, s, paused[user])
+			}
+		}
 	}
 }
