@@ -33,7 +33,8 @@ type SyncOverview struct {
 	Users        int            `json:"users"`
 	Phases       map[string]int `json:"phases"`
 	LagSeconds   float64        `json:"lag_seconds"` // age of the oldest change that is known of and not carried yet
-	Waiting      int            `json:"waiting"`     // messages in quarantine, and deletes held back
+	Waiting      int            `json:"waiting"`     // messages in quarantine, and folders with deletes held back
+	Partly       int            `json:"partly"`      // users with folders that the last pass could not do; the others are
 	Watched      int            `json:"watched"`     // users whose host tells of changes at once
 	Paused       *SyncPause     `json:"paused,omitempty"`
 }

@@ -357,6 +357,16 @@ func conformRuns(t *testing.T, s, _ syncer.Store) {
 	list, err = s.Runs(ctx, anna, 0)
 	must(t, err)
 	same(t, len(list), 3)
+	for range 110 {
+		id, err = s.SaveRun(ctx, syncer.Run{User: anna})
+		must(t, err)
+	}
+	list, err = s.Runs(ctx, anna, 0)
+	must(t, err)
+	same(t, []any{len(list), list[0].ID}, []any{100, id})
+	list, err = s.Runs(ctx, bert, 0)
+	must(t, err)
+	same(t, len(list), 1)
 	r.ID = 4711
 	_, err = s.SaveRun(ctx, r)
 	is(t, err, op.ErrNotFound)

@@ -26,12 +26,21 @@ func (d *database) Runs(ctx context.Context, user string, most int) (out []synce
 	return out, err
 }
 
+// keptRuns is how many passes of a user are remembered: passes begin by themselves, every few seconds where people work.
+const keptRuns = 100
+
 // SaveRun implements syncer.Store; op.ErrNotFound when there is none with the ID.
 func (d *database) SaveRun(ctx context.Context, r syncer.Run) (int64, error) {
 	err := d.tx(ctx, func(t *transaction) error {
 		if r.ID == 0 {
-			return t.row(ctx, "INSERT INTO runs (user, began, ended, summary, error) VALUES (?,?,?,?,?) RETURNING id",
+			err := t.row(ctx, "INSERT INTO runs (user, began, ended, summary, error) VALUES (?,?,?,?,?) RETURNING id",
 				r.User, stamp(r.Began), stamp(r.Ended), blob(r.Summary), blob(r.Error)).Scan(&r.ID)
+			if err != nil {
+				return err
+			}
+			_, err = t.exec(ctx, "DELETE FROM runs WHERE user = ? AND id <= (SELECT id FROM runs WHERE user = ? ORDER BY id DESC LIMIT 1 OFFSET ?)",
+				r.User, r.User, keptRuns)
+			return err
 		}
 		n, err := t.exec(ctx, "UPDATE runs SET user=?, began=?, ended=?, summary=?, error=? WHERE id=?",
 			r.User, stamp(r.Began), stamp(r.Ended), blob(r.Summary), blob(r.Error), r.ID)

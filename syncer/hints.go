@@ -33,6 +33,10 @@ func asked(err error) time.Duration {
 	return min(time.Duration(ms)*time.Millisecond, time.Hour)
 }
 
+// refusedPause is how long a user is left alone at least whose login was refused: hosts lock out who goes on trying, and with him the
+// user himself.
+const refusedPause = 5 * time.Minute
+
 // suggested is how long a server should be left alone after an error: as long as it asks for, or a minute where it has said that it is in
 // trouble or has enough of us (RFC 5530, section 3), to a command or to a login; 0 when it says nothing of that.
 func suggested(err error) time.Duration {
@@ -40,6 +44,9 @@ func suggested(err error) time.Duration {
 		return d
 	}
 	var login *backend.Error
+	if errors.As(err, &login) && login.Kind == backend.AuthFailed {
+		return refusedPause
+	}
 	if passing(err) || errors.As(err, &login) && slices.Contains([]string{"UNAVAILABLE", "LIMIT", "INUSE", "SERVERBUG", "CONTACTADMIN"}, login.Code) {
 		return time.Minute
 	}

@@ -3,6 +3,7 @@ package syncer
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -21,6 +22,7 @@ type KeeperOptions struct {
 	Quiet  time.Duration // between two passes while there are none: it grows from Busy to this; 0 means 5 min
 	Retry  time.Duration // from a pass that failed to the next, doubled each time; 0 means 15 s
 	Late   time.Duration // the longest that grows to; 0 means 30 min
+	Log    *slog.Logger  // of defects in Pass; nil means none
 }
 
 // Keeper keeps accounts converged: it decides when a pass over whom is due. Users do not wait for each other: one who fails is tried
@@ -32,12 +34,13 @@ type Keeper struct {
 
 	mu     sync.Mutex
 	users  map[string]*kept
-	due    dueQueue // those that wait, by time; those under way are in none
-	fresh  dueQueue // the same, of those who never had a whole pass
-	copies int      // first copies under way
-	passes int      // under way, in all
-	turn   bool     // the last turn that could not be shared went to a first copy
-	wait   bool     // no first copy may begin now
+	leave  map[string]*kept // not kept any more, with a pass under way: who comes back meanwhile must not get a second one
+	due    dueQueue         // those that wait, by time; those under way are in none
+	fresh  dueQueue         // the same, of those who never had a whole pass
+	copies int              // first copies under way
+	passes int              // under way, in all
+	turn   bool             // the last turn that could not be shared went to a first copy
+	wait   bool             // no first copy may begin now
 }
 
 // kept is a user.
@@ -50,13 +53,18 @@ type kept struct {
 	retry  time.Duration
 	paused bool
 	gone   bool // not kept any more
+
+	through bool      // had a whole pass: at some time, not only by this Keeper
+	copying bool      // the pass under way counts as a first copy
+	again   bool      // the last pass was ended early: what it had seen is still to be done
+	carries time.Time // Since of when the pass under way began
 }
 
 // KeptState is how far a user is.
 type KeptState struct {
 	Phase  string        // "first copy", "converged", "failing", "paused"
 	Now    bool          // a pass is under way
-	Since  time.Time     // of the oldest change that is known of and not carried yet; zero when there is none
+	Since  time.Time     // of the oldest change that is known of and not carried yet, by a pass under way neither; zero when there is none
 	Last   time.Time     // when the last whole pass began; zero when there was none
 	Took   time.Duration // that pass
 	Next   time.Time     // when the next one is due; zero while one is under way, or paused
@@ -80,7 +88,10 @@ func NewKeeper(o KeeperOptions) *Keeper {
 	if o.Passes <= 0 {
 		o.Passes = 4
 	}
-	return &Keeper{o: o, wake: make(chan struct{}, 1), users: map[string]*kept{}, began: time.Now()}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Keeper{o: o, wake: make(chan struct{}, 1), users: map[string]*kept{}, leave: map[string]*kept{}, began: time.Now()}
 }
 
 // Configure changes Passes and Quiet, from now on.
@@ -106,7 +117,14 @@ func (k *Keeper) Keep(users []string, paused map[string]bool) {
 	for i, user := range users {
 		want[user] = true
 		u := k.users[user]
-		if u == nil {
+		switch {
+		case u != nil:
+		case k.leave[user] != nil:
+			u = k.leave[user]
+			u.gone = false
+			delete(k.leave, user)
+			k.users[user] = u
+		default:
 			u = &kept{user: user, place: -1, every: k.o.Busy, retry: k.o.Retry, at: now.Add(time.Duration(i))}
 			k.users[user] = u
 			k.queue(u)
@@ -118,6 +136,9 @@ func (k *Keeper) Keep(users []string, paused map[string]bool) {
 			u.gone = true
 			k.unqueue(u)
 			delete(k.users, user)
+			if u.state.Now {
+				k.leave[user] = u
+			}
 		}
 	}
 	k.poke()
@@ -181,7 +202,7 @@ func (k *Keeper) Fresh() (users []string) {
 func (k *Keeper) Size(user string, messages int64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if u := k.users[user]; u != nil && u.state.Last.IsZero() && u.state.Tries == 0 && u.place >= 0 {
+	if u := k.users[user]; u != nil && !u.through && u.state.Tries == 0 && u.place >= 0 {
 		u.at = k.began.Add(time.Duration(messages) - time.Hour) // long due
 		k.queue(u)
 	}
@@ -205,6 +226,22 @@ func (k *Keeper) Copying() (users []string) {
 		}
 	}
 	return users
+}
+
+// Through says that a user had a whole pass before this Keeper began: he is none of those who wait for their first copy.
+func (k *Keeper) Through(user string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	u := k.users[user]
+	if u == nil || u.through {
+		return
+	}
+	waits := u.place >= 0
+	k.unqueue(u) // from the queue that he is in no more
+	if u.through = true; waits {
+		k.queue(u)
+		k.poke()
+	}
 }
 
 // Again makes passes over those who fail due at once: somebody may have mended what was wrong.
@@ -239,7 +276,7 @@ func (k *Keeper) stateOf(u *kept) KeptState {
 		s.Phase = "paused"
 	case s.Tries > 0:
 		s.Phase = "failing"
-	case s.Last.IsZero():
+	case !u.through:
 		s.Phase = "first copy"
 	default:
 		s.Phase = "converged"
@@ -247,6 +284,7 @@ func (k *Keeper) stateOf(u *kept) KeptState {
 	if u.place >= 0 {
 		s.Next = u.at
 	}
+	s.Since = earlier(u.carries, s.Since) // what a pass is at is not carried yet
 	return s
 }
 
@@ -317,11 +355,11 @@ func (k *Keeper) next() (*kept, time.Duration) {
 		k.unqueue(u)
 		u.state.Now = true
 		k.passes++
-		if u.state.Last.IsZero() {
+		if u.copying = !u.through; u.copying {
 			k.copies++
 		}
 		if last {
-			k.turn = u.state.Last.IsZero()
+			k.turn = u.copying
 		}
 		return u, 0
 	}
@@ -331,26 +369,39 @@ func (k *Keeper) next() (*kept, time.Duration) {
 // pass makes one, and decides when the next is due.
 func (k *Keeper) pass(ctx context.Context, u *kept) {
 	k.mu.Lock()
-	since, first := u.state.Since, u.state.Last.IsZero()
-	hinted := !since.IsZero() || first || u.state.Tries > 0
-	u.state.Since = time.Time{} // what changes from now on may be missed by this pass
+	since := u.state.Since
+	hinted := !since.IsZero() || u.state.Last.IsZero() || u.state.Tries > 0 || u.again
+	u.carries, u.state.Since = since, time.Time{} // what changes from now on may be missed by this pass
 	k.mu.Unlock()
 	began := time.Now()
-	changed, err := k.o.Pass(ctx, u.user, hinted)
+	var changed, through bool
+	err := safely(func() (err error) { // a defect costs this user's turn, and no more
+		changed, err = k.o.Pass(ctx, u.user, hinted)
+		through = true
+		return err
+	})
+	if stack := stackOf(err); !through && stack != nil { // what came through is logged where it was made an error
+		k.o.Log.Error("a defect ended a pass", "user", u.user, "err", err, "stack", string(stack))
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	defer k.poke()
 	now := time.Now()
-	u.state.Now = false
+	u.state.Now, u.carries = false, time.Time{}
 	k.passes--
-	if first {
+	if u.copying {
 		k.copies--
 	}
+	if u.gone {
+		delete(k.leave, u.user)
+	}
 	u.state.Passes++
+	u.again = false
 	s := &u.state
 	switch {
 	case errors.Is(err, ErrBusy) || ctx.Err() != nil: // neither good nor bad
 		s.Since = earlier(since, s.Since)
+		u.again = true
 		u.at = now.Add(k.o.Soon)
 	case err != nil:
 		s.Since = earlier(since, s.Since)
@@ -361,6 +412,7 @@ func (k *Keeper) pass(ctx context.Context, u *kept) {
 		u.retry = min(u.retry*2, k.o.Late)
 	default:
 		s.Err, s.Tries, s.Last, s.Took = nil, 0, began, now.Sub(began)
+		u.through = true
 		u.retry = k.o.Retry
 		if changed || !since.IsZero() {
 			u.every = k.o.Busy

@@ -30,7 +30,7 @@ func (q *dueQueue) Pop() any {
 
 // of is the queue that a user belongs to.
 func (k *Keeper) of(u *kept) *dueQueue {
-	if u.state.Last.IsZero() {
+	if !u.through {
 		return &k.fresh
 	}
 	return &k.due

@@ -177,7 +177,7 @@ func TestKeeperHints(t *testing.T) {
 		if got := r.at("anna", before); !slices.Equal(got, []time.Duration{before + 500*time.Millisecond}) {
 			t.Errorf("passes at %v, hints at %v", got, before)
 		}
-		if s, _ := r.State("anna"); !s.Now || !s.Since.IsZero() {
+		if s, _ := r.State("anna"); !s.Now || s.Since.IsZero() { // not carried yet
 			t.Errorf("under way: %+v", s)
 		}
 		r.Hint("anna") // during the pass, which ends at 2.5 s
@@ -269,6 +269,12 @@ func TestSuggested(t *testing.T) {
 		if got := suggested(err); got != c.want {
 			t.Errorf("login: [%s] %s: %s, want %s", c.code, c.reply, got, c.want)
 		}
+	}
+	if got := suggested(&SideError{Side: config.Old, Err: &backend.Error{Step: backend.StepLogin, Kind: backend.AuthFailed}}); got != 5*time.Minute {
+		t.Errorf("a login that is refused: %s", got)
+	}
+	if got := suggested(&SideError{Side: config.Old, Err: &backend.Error{Step: backend.StepLogin, Kind: backend.Temporary}}); got != 0 {
+		t.Errorf("a login that does not work now: %s", got)
 	}
 	if suggested(errors.New("EOF")) != 0 {
 		t.Error("no server has said anything")

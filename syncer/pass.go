@@ -390,7 +390,9 @@ func (p *pass) fail(ctx context.Context, f *folder, err error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.report.Errors = append(p.report.Errors, FolderError{Folder: f.name(), Error: err.Error()})
-	p.s.o.Log.Warn("a folder could not be done", "user", p.user, "folder", f.name(), "err", err)
+	if p.s.tells(p.user, f.name(), err) {
+		p.s.o.Log.Warn("a folder could not be done", "user", p.user, "folder", f.name(), "err", err)
+	}
 	return nil
 }
 

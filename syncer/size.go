@@ -17,11 +17,13 @@ func (s *Syncer) Size(ctx context.Context, user string) (messages int64, err err
 		return 0, &SideError{side, err}
 	}
 	defer logout(ctx, []pooled{c})
-	err = c.List(ctx, backend.ListOptions{Status: []string{"MESSAGES"}}, func(e backend.ListEntry) error {
-		if e.Status != nil {
-			messages += int64(e.Status.Messages)
-		}
-		return nil
+	err = safely(func() error {
+		return c.List(ctx, backend.ListOptions{Status: []string{"MESSAGES"}}, func(e backend.ListEntry) error {
+			if e.Status != nil {
+				messages += int64(e.Status.Messages)
+			}
+			return nil
+		})
 	})
 	if err != nil {
 		return 0, &SideError{side, err}

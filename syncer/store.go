@@ -46,7 +46,7 @@ type Store interface {
 
 	// Runs lists the passes over a user's account, the newest first, at most limit.
 	Runs(ctx context.Context, user string, limit int) ([]Run, error)
-	// SaveRun inserts (ID 0) or replaces one and returns its ID.
+	// SaveRun inserts (ID 0) or replaces one and returns its ID. The oldest ones go when a user has more than a hundred.
 	SaveRun(ctx context.Context, r Run) (int64, error)
 
 	// Pauses lists whose passes are paused, by user. SetPause adds one, and leaves one that is there alone; DropPause takes it

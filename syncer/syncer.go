@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -131,9 +132,27 @@ type Syncer struct {
 
 	mu      sync.Mutex
 	users   map[string]bool        // under way
+	told    map[string]time.Time   // trouble with folders that was logged, and when
 	strange map[string][2][]uint64 // Peek's: by user and side, hashes of the mailboxes that nothing was known of, ascending
 	idle    idleConns
 	alone   func() // ends the sharing of a Budget
+}
+
+// tellAgain is how often the same trouble with the same folder is logged: passes may come every few seconds.
+const tellAgain = time.Hour
+
+// tells whether trouble with a folder is to be logged.
+func (s *Syncer) tells(user, folder string, err error) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	maps.DeleteFunc(s.told, func(_ string, at time.Time) bool { return now.Sub(at) >= tellAgain })
+	what := user + "\x00" + folder + "\x00" + err.Error()
+	if _, told := s.told[what]; told {
+		return false
+	}
+	s.told[what] = now
+	return true
 }
 
 // New makes a Syncer. Close ends it.
@@ -159,7 +178,7 @@ func New(o Options) *Syncer {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &Syncer{o: o, users: map[string]bool{}, strange: map[string][2][]uint64{}}
+	s := &Syncer{o: o, users: map[string]bool{}, told: map[string]time.Time{}, strange: map[string][2][]uint64{}}
 	s.alone = o.Budget.share(&s.idle)
 	return s
 }

@@ -54,6 +54,8 @@ type watched struct {
 	at     time.Time // of the next try
 	pause  time.Duration
 	class  string             // of the trouble that was logged; "" while all is well
+	told   string             // the last that was logged
+	toldAt time.Time          // when
 	cancel context.CancelFunc // not nil while there is a goroutine for him
 	since  time.Time          // when the server began to tell; zero while it does not
 }
@@ -207,7 +209,10 @@ func (w *Watcher) failed(u *watched, err error, well bool) {
 	if well && kind != classDefect || kind == u.class {
 		return
 	}
-	u.class = kind
+	if kind != classDefect && kind == u.told && time.Since(u.toldAt) < tellAgain { // a host that drops connections now and then
+		return
+	}
+	u.class, u.told, u.toldAt = kind, kind, time.Now()
 	if kind == classDeaf {
 		w.o.Log.Info("the server does not tell of changes, polls have to", "user", u.user, "side", u.side.String())
 		return

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -21,6 +22,8 @@ type keeping struct {
 	k *syncer.Keeper
 	w *syncer.Watcher
 
+	changing sync.Mutex // one change of who is kept and who is paused at a time, from reading what is so to its being in force; before mu
+
 	mu      sync.Mutex
 	engine  *engine
 	users   map[string]*keptUser
@@ -33,7 +36,11 @@ type keeping struct {
 type keptUser struct {
 	report   *syncer.Report // of the last one that came to its end
 	whole    time.Time      // when the last whole pass began
+	under    *config.Config // what it was made under
+	copied   bool           // a whole pass was made, in this process or before
 	failing  bool
+	told     bool      // the history says so
+	toldAt   time.Time // when that was written
 	progress syncer.Progress
 }
 
@@ -51,13 +58,15 @@ const keptConnections = 30 * time.Second
 func newKeeping(s *syncing) *keeping {
 	c := s.g.conf.Load().Sync
 	kp := &keeping{s: s, users: map[string]*keptUser{}, paused: map[string]syncer.Pause{}, added: make(chan struct{}, 1)}
-	kp.k = syncer.NewKeeper(syncer.KeeperOptions{Pass: kp.pass, Passes: c.Passes, Quiet: c.Poll})
+	kp.k = syncer.NewKeeper(syncer.KeeperOptions{Pass: kp.pass, Passes: c.Passes, Quiet: c.Poll, Log: s.g.log})
 	kp.w = syncer.NewWatcher(syncer.WatcherOptions{Open: s.accounts.open, Hint: kp.k.Hint, Budget: s.budget, Max: 1, Log: s.g.log})
 	return kp
 }
 
 // load reads from the store who is paused.
 func (kp *keeping) load(ctx context.Context) error {
+	kp.changing.Lock()
+	defer kp.changing.Unlock()
 	list, err := kp.s.g.store.Pauses(ctx)
 	if err != nil {
 		return err
@@ -68,7 +77,7 @@ func (kp *keeping) load(ctx context.Context) error {
 		kp.paused[p.User] = p
 	}
 	kp.mu.Unlock()
-	kp.configure()
+	kp.adopt()
 	return nil
 }
 
@@ -90,8 +99,23 @@ func (kp *keeping) run(ctx context.Context) {
 	}
 }
 
-// configure takes over what the files say now.
+// configure takes over what the files say now. Who fails is tried again: it may have been mended.
 func (kp *keeping) configure() {
+	kp.changing.Lock()
+	defer kp.changing.Unlock()
+	kp.adopt()
+	kp.k.Again()
+}
+
+// adopt puts in force who is kept and who is paused. A pass over somebody who is kept no more ends. changing is held.
+func (kp *keeping) adopt() {
+	for _, user := range kp.keep() {
+		kp.s.endBackground(user, errNotKept)
+	}
+}
+
+// keep does that, and tells who was kept until now. changing is held.
+func (kp *keeping) keep() (left []string) {
 	conf, routes := kp.s.g.conf.Load(), kp.s.g.routes.Load()
 	started := map[string]int{}
 	for _, w := range conf.Sync.Waves {
@@ -122,14 +146,19 @@ func (kp *keeping) configure() {
 		}
 		_, paused[u] = kp.pauseOf(u)
 	}
+	for u := range kp.users {
+		if kept[u] == nil {
+			left = append(left, u)
+		}
+	}
 	kp.users = kept
 	kp.k.Configure(conf.Sync.Passes, conf.Sync.Poll)
 	kp.k.Keep(users, paused)
-	kp.k.Again()
 	select {
 	case kp.added <- struct{}{}:
 	default:
 	}
+	return left
 }
 
 // windowLook is how often it is looked whether first copies may be made: clocks and files change.
@@ -169,8 +198,14 @@ const watchEvery = 5 * time.Second
 func (kp *keeping) watch(ctx context.Context) {
 	t := time.NewTicker(watchEvery)
 	defer t.Stop()
+	hosts := kp.s.g.conf.Load()
 	for {
-		most := kp.s.g.conf.Load().Sync.Watch
+		conf := kp.s.g.conf.Load()
+		most := conf.Sync.Watch
+		if hosts != conf && !reflect.DeepEqual(hosts.Backends, conf.Backends) { // nobody listens at a host that is none any more
+			kp.w.Set(nil)
+		}
+		hosts = conf
 		var users []string
 		kp.mu.Lock()
 		for u := range kp.users {
@@ -179,6 +214,10 @@ func (kp *keeping) watch(ctx context.Context) {
 			}
 		}
 		kp.mu.Unlock()
+		users = slices.DeleteFunc(users, func(u string) bool { // before the first pass there is enough to do
+			st, ok := kp.k.State(u)
+			return !ok || st.Last.IsZero()
+		})
 		slices.Sort(users)
 		if len(users) > most {
 			online := map[string]bool{}
@@ -190,11 +229,9 @@ func (kp *keeping) watch(ctx context.Context) {
 		}
 		wanted := make(map[string]config.Side, len(users))
 		for _, u := range users {
-			if st, ok := kp.k.State(u); ok && !st.Last.IsZero() { // before that there is enough to do
-				wanted[u] = kp.s.g.manager.Side(u)
-				if p, known := kp.s.g.router.Lookup(u); known {
-					wanted[u] = p.Side
-				}
+			wanted[u] = kp.s.g.manager.Side(u)
+			if p, known := kp.s.g.router.Lookup(u); known {
+				wanted[u] = p.Side
 			}
 		}
 		kp.w.SetMax(most)
@@ -218,8 +255,8 @@ func word(b bool) int {
 // sizeTime bounds the look at one user's size.
 const sizeTime = 30 * time.Second
 
-// sizes looks how much those have who wait for their first copy: small mailboxes come first. Where it cannot be told, the copy will
-// tell why.
+// sizes looks who had his first copy before this process began, and how much those have who wait for it: small mailboxes come first.
+// Where it cannot be told, the copy will tell why.
 func (kp *keeping) sizes(ctx context.Context) {
 	known := map[string]bool{}
 	for {
@@ -227,6 +264,11 @@ func (kp *keeping) sizes(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-kp.added:
+		}
+		for _, user := range kp.k.Fresh() {
+			if kp.through(ctx, user) {
+				kp.k.Through(user)
+			}
 		}
 		for _, user := range kp.k.Fresh() {
 			if known[user] || ctx.Err() != nil {
@@ -244,6 +286,12 @@ func (kp *keeping) sizes(ctx context.Context) {
 	}
 }
 
+// through tells whether a pass over a user has come to its end before: the store says how far the sides were read then.
+func (kp *keeping) through(ctx context.Context, user string) bool {
+	list, err := kp.s.g.store.Mailboxes(ctx, user)
+	return err == nil && slices.ContainsFunc(list, func(m syncer.Mailbox) bool { return m.Cursor != [2]syncer.Cursor{} })
+}
+
 // pauseOf is what keeps passes from a user; mu is held.
 func (kp *keeping) pauseOf(user string) (syncer.Pause, bool) {
 	p, ok := kp.paused[user]
@@ -255,12 +303,18 @@ func (kp *keeping) pauseOf(user string) (syncer.Pause, bool) {
 
 // take gives the syncer for the configuration in force; put gives it back.
 func (kp *keeping) take() *engine {
-	conf := kp.s.g.conf.Load()
+	var unused *engine
+	defer func() {
+		if unused != nil { // behind the lock: its connections take their leave
+			unused.Close()
+		}
+	}()
 	kp.mu.Lock()
 	defer kp.mu.Unlock()
+	conf := kp.s.g.conf.Load()
 	if e := kp.engine; e != nil && e.conf != conf {
 		if e.old = true; e.uses == 0 {
-			defer e.Close()
+			unused = e
 		}
 		kp.engine = nil
 	}
@@ -283,26 +337,16 @@ func (kp *keeping) put(e *engine) {
 
 // pass makes one pass over a user, for the keeper.
 func (kp *keeping) pass(ctx context.Context, user string, hinted bool) (changed bool, err error) {
-	u, leave, err := kp.s.enter(ctx, user, true)
-	if err != nil {
-		return false, fmt.Errorf("%w: %w", syncer.ErrBusy, err)
-	}
-	defer leave()
-	e := kp.take()
-	defer kp.put(e)
 	began := time.Now()
-	if !hinted && kp.atRest(user, began) {
-		if changed, err := e.Peek(u.ctx, user); err == nil && !changed {
-			kp.s.g.metrics.Pass("unchanged", 0)
-			return false, nil
-		}
+	r, err := kp.once(ctx, user, hinted)
+	switch {
+	case errors.Is(err, syncer.ErrBusy):
+		return false, err
+	case err == nil && r == nil:
+		kp.s.g.metrics.Pass("unchanged", 0)
+		return false, nil
 	}
-	r, err := kp.over(u, e, user)
-	if err != nil && context.Cause(u.ctx) != nil { // it was told to end: that says nothing of the mailboxes
-		kp.s.g.metrics.Pass("interrupted", 0)
-		return false, fmt.Errorf("%w: %w", syncer.ErrBusy, context.Cause(u.ctx))
-	}
-	kp.note(user, r, err)
+	kp.note(user, r, err) // when the mailboxes are free again: where the store is slow nobody waits for that
 	switch {
 	case err != nil:
 		kp.s.g.metrics.Pass("failed", time.Since(began))
@@ -314,21 +358,84 @@ func (kp *keeping) pass(ctx context.Context, user string, hinted bool) (changed 
 	return err == nil && worked(r), err
 }
 
+// once is the pass itself; no report and no error mean that a look at numbers was enough. Its error is ErrBusy when it did not begin, or
+// was told to end: that says nothing of the mailboxes.
+func (kp *keeping) once(ctx context.Context, user string, hinted bool) (*syncer.Report, error) {
+	u, leave, err := kp.s.enter(ctx, user, true)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", syncer.ErrBusy, err)
+	}
+	defer leave()
+	if err := kp.begin(user); err != nil { // decided since the keeper chose him; what is decided from now on ends the pass
+		return nil, fmt.Errorf("%w: %w", syncer.ErrBusy, err)
+	}
+	e := kp.take()
+	defer kp.put(e)
+	if !hinted && kp.atRest(user, e.conf, time.Now()) {
+		if changed, err := e.Peek(u.ctx, user); err == nil && !changed {
+			return nil, nil
+		}
+	}
+	r, err := kp.over(u, e, user)
+	if err == nil {
+		kp.mu.Lock()
+		if k := kp.users[user]; k != nil {
+			k.under = e.conf
+		}
+		kp.mu.Unlock()
+	}
+	cause := context.Cause(u.ctx)
+	if err == nil || cause == nil && !errors.Is(err, errMovingNow) && !errors.Is(err, syncer.ErrMoved) {
+		return r, err
+	}
+	kp.s.g.metrics.Pass("interrupted", 0)
+	return nil, fmt.Errorf("%w: %w", syncer.ErrBusy, cmp.Or(cause, err))
+}
+
+// begin tells what is in the way of a pass.
+func (kp *keeping) begin(user string) error {
+	kp.mu.Lock()
+	defer kp.mu.Unlock()
+	k := kp.users[user]
+	if k == nil {
+		return errNotKept
+	}
+	if _, paused := kp.pauseOf(user); paused {
+		return errPaused
+	}
+	k.progress = syncer.Progress{} // that of the last one
+	return nil
+}
+
 // wholeEvery is how often a whole pass is made over a user in whose mailboxes nothing seems to change: a look at numbers does not show
 // all (subscriptions, what is in quarantine and may be tried again, flags where there is no CONDSTORE).
 const wholeEvery = 15 * time.Minute
 
+// sameRules tells whether passes do the same under both: numbers do not tell what another folder plan, or another host, means.
+func sameRules(a, b *config.Config) bool {
+	return a == b || a != nil && b != nil && reflect.DeepEqual(a.Sync, b.Sync) && reflect.DeepEqual(a.Backends, b.Backends)
+}
+
 // atRest tells that a look at numbers is enough for now: the last whole pass is not long ago, and left nothing undone.
-func (kp *keeping) atRest(user string, now time.Time) bool {
+func (kp *keeping) atRest(user string, conf *config.Config, now time.Time) bool {
 	kp.mu.Lock()
 	defer kp.mu.Unlock()
 	k := kp.users[user]
-	return k != nil && !k.failing && k.report != nil && k.report.Told && len(k.report.Errors) == 0 && now.Sub(k.whole) < wholeEvery
+	return k != nil && !k.failing && sameRules(k.under, conf) && k.report != nil && k.report.Told && len(k.report.Errors) == 0 && now.Sub(k.whole) < wholeEvery
 }
 
 func (kp *keeping) over(u *underway, e *engine, user string) (*syncer.Report, error) {
 	if err := kp.s.proveBoth(u.ctx, e.Syncer, user, true); err != nil {
 		return nil, err
+	}
+	kp.mu.Lock()
+	k := kp.users[user]
+	first := k != nil && !k.copied
+	kp.mu.Unlock()
+	if first && kp.through(u.ctx, user) {
+		kp.mu.Lock()
+		k.copied = true
+		kp.mu.Unlock()
 	}
 	return e.Run(u.ctx, user, syncer.RunOptions{Progress: func(p syncer.Progress) {
 		kp.s.mu.Lock()
@@ -351,36 +458,45 @@ func worked(r *syncer.Report) bool {
 	return n > 0
 }
 
+// tellAgain is the shortest between two notes in the history that a user fails: one who fails and works by turns must not fill it.
+const tellAgain = time.Hour
+
 // note remembers how a pass ended. The history has the turns: the first copy, trouble, and its end.
 func (kp *keeping) note(user string, r *syncer.Report, err error) {
+	var events []op.Event
+	add := func(what, detail string) {
+		events = append(events, op.Event{At: time.Now(), User: user, By: "serve", What: what, Detail: strings.ReplaceAll(detail, "\n", "; ")})
+	}
 	kp.mu.Lock()
 	k := kp.users[user]
-	if k == nil { // not kept any more
-		kp.mu.Unlock()
-		return
+	if k != nil {
+		k.failing = err != nil
 	}
-	was := *k
-	k.failing = err != nil
-	if err == nil {
-		k.report, k.whole = r, r.Began
+	switch {
+	case k == nil: // not kept any more
+	case err == nil:
+		if k.told {
+			add("sync works again", did(r))
+		}
+		if !k.copied {
+			add("first copy done", did(r))
+		}
+		k.report, k.whole, k.copied, k.told = r, r.Began, true, false
+	case !k.told && (k.toldAt.IsZero() || time.Since(k.toldAt) >= tellAgain):
+		add("sync is failing", err.Error())
+		k.told, k.toldAt = true, time.Now()
 	}
 	kp.mu.Unlock()
-	e := op.Event{At: time.Now(), User: user, By: "serve"}
-	switch {
-	case err != nil && !was.failing:
-		e.What, e.Detail = "sync is failing", strings.ReplaceAll(err.Error(), "\n", "; ")
-		kp.s.g.log.Warn("a user's mailboxes cannot be brought together; it is tried again", "user", user, "err", err)
-	case err == nil && was.failing:
-		e.What, e.Detail = "sync works again", did(r)
-	case err == nil && was.report == nil && r.Copied[0]+r.Copied[1] > 0:
-		e.What, e.Detail = "first copy done", did(r)
-	default:
+	if len(events) == 0 {
 		return
+	}
+	if err != nil {
+		kp.s.g.log.Warn("a user's mailboxes cannot be brought together; it is tried again", "user", user, "err", err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), endTime)
 	defer cancel()
-	if err := kp.s.g.store.AddEvents(ctx, e); err != nil {
-		kp.s.g.log.Warn("an event is not recorded", "user", user, "what", e.What, "err", err)
+	if err := kp.s.g.store.AddEvents(ctx, events...); err != nil {
+		kp.s.g.log.Warn("an event is not recorded", "user", user, "what", events[0].What, "err", err)
 	}
 }
 
@@ -405,8 +521,9 @@ func (kp *keeping) pause(ctx context.Context, user, by, reason string, on bool) 
 	return changed, nil
 }
 
-// Causes why a pass that began by itself ends early.
+// Causes why passes that begin by themselves end.
 var (
-	errPaused = errors.New("sync is paused")
-	errWindow = errors.New("the time for first copies is over (sync.windows)")
+	errPaused  = errors.New("sync is paused")
+	errNotKept = errors.New("his wave is not in sync.waves any more")
+	errWindow  = errors.New("the time for first copies is over (sync.windows)")
 )

@@ -12,6 +12,7 @@ import (
 	"mailgate/admin"
 	"mailgate/backend"
 	"mailgate/config"
+	"mailgate/op"
 	"mailgate/syncer"
 )
 
@@ -32,14 +33,15 @@ func (kp *keeping) overview() *admin.SyncOverview {
 	if p, ok := kp.paused[syncer.Everybody]; ok {
 		all = pauseOf(p)
 	}
-	waits := 0
+	waits, partly := 0, 0
 	for _, k := range kp.users {
 		if k.report != nil {
+			partly += min(len(k.report.Errors), 1)
 			waits += len(k.report.Quarantine) + len(k.report.Held)
 		}
 	}
 	kp.mu.Unlock()
-	o := &admin.SyncOverview{Users: users, Waves: kp.s.g.conf.Load().Sync.Waves, UnknownWaves: unknown, Waiting: waits, Watched: len(kp.w.Watched()), Paused: all}
+	o := &admin.SyncOverview{Users: users, Waves: kp.s.g.conf.Load().Sync.Waves, UnknownWaves: unknown, Waiting: waits, Partly: partly, Watched: len(kp.w.Watched()), Paused: all}
 	phases, lag := kp.counts()
 	o.Phases, o.LagSeconds = phases, lag.Seconds()
 	return o
@@ -93,6 +95,8 @@ func wayOut(user string, err error) string {
 	switch {
 	case errors.As(err, &refused):
 		return "see mailgate sync plan " + user + ", and write what it asks for into mailgate.yaml"
+	case errors.Is(err, op.ErrUnavailable):
+		return "see to the store: its disk is full, or another program has it locked; then it goes on by itself"
 	case errors.Is(err, errNoLogin):
 		return "give mailgate a way to log in, as the message says, and reload"
 	case errors.As(err, &be) && be.Kind == backend.AuthFailed:
@@ -113,6 +117,9 @@ func (s *syncing) pause(ctx context.Context, verb string, form url.Values) (any,
 		var err error
 		if user, _, known, err = s.g.Resolve(form.Get("user")); err != nil {
 			return nil, exitError{exitUsage, err}
+		}
+		if user == syncer.Everybody {
+			return nil, exitError{exitUsage, errors.New("everybody is --all")}
 		}
 	}
 	if on && !known {

@@ -80,6 +80,10 @@ func (o Paused) words(verb string) string {
 		return fmt.Sprintf("%s stays paused: everybody is, by %s (mailgate sync resume --all)", whom, o.By)
 	case !o.Changed:
 		return whom + " was not paused"
+	case o.User == syncer.Everybody:
+		return "everybody goes on, but for those who are paused themselves"
+	case !o.Kept:
+		return whom + " is paused no more; his wave is not in sync.waves, so nothing begins by itself"
 	}
 	return whom + " goes on"
 }
@@ -112,7 +116,10 @@ func printSyncOverview(w io.Writer, o *admin.SyncOverview) {
 		fmt.Fprintf(w, "sync lag\t%s since the oldest change that is not carried yet\n", seconds(o.LagSeconds))
 	}
 	if o.Waiting > 0 {
-		fmt.Fprintf(w, "sync waits\t%d decisions of a person (mailgate quarantine list --all)\n", o.Waiting)
+		fmt.Fprintf(w, "sync waits\t%d messages set aside and folders with deletes held back (mailgate quarantine list --all, mailgate status USER)\n", o.Waiting)
+	}
+	if o.Partly > 0 {
+		fmt.Fprintf(w, "sync partly\t%d users have folders that cannot be done (mailgate status USER names them)\n", o.Partly)
 	}
 	if p := o.Paused; p != nil {
 		fmt.Fprintf(w, "sync paused\tfor everybody, %s\n", pausedBy(p))
@@ -136,6 +143,8 @@ func printSyncStatus(w io.Writer, s *admin.SyncStatus) {
 		text += ", a pass is under way: " + s.Progress
 	case s.Running:
 		text += ", a pass is under way"
+	case !s.Next.IsZero() && !s.Next.After(time.Now()):
+		text += ", waits for its turn"
 	case !s.Next.IsZero():
 		text += fmt.Sprintf(", next pass at %s at the latest", s.Next.Local().Format(time.TimeOnly))
 	}

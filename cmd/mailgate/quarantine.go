@@ -43,6 +43,9 @@ func (s *syncing) quarantine(ctx context.Context, y *syncer.Syncer, form url.Val
 		return nil, exitError{exitUsage, err}
 	}
 	out, err := y.DecideQuarantine(ctx, user, d, o)
+	if err == nil && !o.DryRun && s.keeping != nil {
+		s.keeping.k.Hint(user) // numbers do not tell of it
+	}
 	switch {
 	case errors.Is(err, syncer.ErrNoneMeant):
 		err = exitError{exitDifference, err}

@@ -38,8 +38,10 @@ func (c cancelled) Error() string { return "cancelled by " + c.by }
 
 // errMoving is what who asks for a pass during a flip is told.
 func errMoving(user string) error {
-	return exitError{exitRefused, fmt.Errorf("%s is being moved right now; try again in a moment", user)}
+	return exitError{exitRefused, fmt.Errorf("%s %w; try again in a moment", user, errMovingNow)}
 }
+
+var errMovingNow = errors.New("is being moved right now")
 
 // endTime bounds the wait for the end of a pass that was told to end.
 const endTime = 10 * time.Second
