@@ -221,7 +221,7 @@ func (k *Keeper) Copying() (users []string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for name, u := range k.users {
-		if u.state.Now && u.state.Last.IsZero() {
+		if u.state.Now && u.copying {
 			users = append(users, name)
 		}
 	}

@@ -65,7 +65,7 @@ func (kp *keeping) status(user string) *admin.SyncStatus {
 	if !st.Since.IsZero() {
 		s.LagSeconds = now.Sub(st.Since).Seconds()
 	}
-	if open, until := kp.s.windowOpen(now); !open && st.Last.IsZero() && !until.IsZero() {
+	if open, until := kp.s.windowOpen(now); !open && st.Phase == "first copy" && !until.IsZero() {
 		s.Opens = until
 	}
 	if st.Now {

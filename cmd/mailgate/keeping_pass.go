@@ -1,0 +1,187 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"mailgate/config"
+	"mailgate/op"
+	"mailgate/syncer"
+)
+
+// pass makes one pass over a user, for the keeper.
+func (kp *keeping) pass(ctx context.Context, user string, hinted bool) (changed bool, err error) {
+	began := time.Now()
+	r, err := kp.once(ctx, user, hinted)
+	switch {
+	case errors.Is(err, syncer.ErrBusy):
+		return false, err
+	case err == nil && r == nil:
+		kp.s.g.metrics.Pass("unchanged", 0)
+		return false, nil
+	}
+	kp.note(user, r, err) // when the mailboxes are free again: where the store is slow nobody waits for that
+	switch {
+	case err != nil:
+		kp.s.g.metrics.Pass("failed", time.Since(began))
+	case len(r.Errors) > 0:
+		kp.s.g.metrics.Pass("partly", time.Since(began))
+	default:
+		kp.s.g.metrics.Pass("ok", time.Since(began))
+	}
+	return err == nil && worked(r), err
+}
+
+// once is the pass itself; no report and no error mean that a look at numbers was enough. Its error is ErrBusy when it did not begin, or
+// was told to end: that says nothing of the mailboxes.
+func (kp *keeping) once(ctx context.Context, user string, hinted bool) (*syncer.Report, error) {
+	u, leave, err := kp.s.enter(ctx, user, true)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", syncer.ErrBusy, err)
+	}
+	defer leave()
+	if err := kp.begin(user); err != nil { // decided since the keeper chose him; what is decided from now on ends the pass
+		return nil, fmt.Errorf("%w: %w", syncer.ErrBusy, err)
+	}
+	e := kp.take()
+	defer kp.put(e)
+	if !hinted && kp.atRest(user, e.conf, time.Now()) {
+		if changed, err := e.Peek(u.ctx, user); err == nil && !changed {
+			return nil, nil
+		}
+	}
+	r, err := kp.over(u, e, user)
+	if err == nil {
+		kp.mu.Lock()
+		if k := kp.users[user]; k != nil {
+			k.under = e.conf
+		}
+		kp.mu.Unlock()
+	}
+	cause := context.Cause(u.ctx)
+	if err == nil || cause == nil && !errors.Is(err, errMovingNow) && !errors.Is(err, syncer.ErrMoved) {
+		return r, err
+	}
+	kp.s.g.metrics.Pass("interrupted", 0)
+	return nil, fmt.Errorf("%w: %w", syncer.ErrBusy, cmp.Or(cause, err))
+}
+
+// begin tells what is in the way of a pass.
+func (kp *keeping) begin(user string) error {
+	kp.mu.Lock()
+	defer kp.mu.Unlock()
+	k := kp.users[user]
+	if k == nil {
+		return errNotKept
+	}
+	if _, paused := kp.pauseOf(user); paused {
+		return errPaused
+	}
+	k.progress = syncer.Progress{} // that of the last one
+	return nil
+}
+
+// wholeEvery is how often a whole pass is made over a user in whose mailboxes nothing seems to change: a look at numbers does not show
+// all (subscriptions, what is in quarantine and may be tried again, flags where there is no CONDSTORE).
+const wholeEvery = 15 * time.Minute
+
+// sameRules tells whether passes do the same under both: numbers do not tell what another folder plan, or another host, means.
+func sameRules(a, b *config.Config) bool {
+	return a == b || a != nil && b != nil && reflect.DeepEqual(a.Sync, b.Sync) && reflect.DeepEqual(a.Backends, b.Backends)
+}
+
+// atRest tells that a look at numbers is enough for now: the last whole pass is not long ago, and left nothing undone.
+func (kp *keeping) atRest(user string, conf *config.Config, now time.Time) bool {
+	kp.mu.Lock()
+	defer kp.mu.Unlock()
+	k := kp.users[user]
+	return k != nil && !k.failing && sameRules(k.under, conf) && k.report != nil && k.report.Told && len(k.report.Errors) == 0 && now.Sub(k.whole) < wholeEvery
+}
+
+func (kp *keeping) over(u *underway, e *engine, user string) (*syncer.Report, error) {
+	if err := kp.s.proveBoth(u.ctx, e.Syncer, user, true); err != nil {
+		return nil, err
+	}
+	kp.mu.Lock()
+	k := kp.users[user]
+	first := k != nil && !k.copied
+	kp.mu.Unlock()
+	if first && kp.through(u.ctx, user) {
+		kp.mu.Lock()
+		k.copied = true
+		kp.mu.Unlock()
+	}
+	return e.Run(u.ctx, user, syncer.RunOptions{Progress: func(p syncer.Progress) {
+		kp.s.mu.Lock()
+		u.progress = p
+		kp.s.mu.Unlock()
+		kp.mu.Lock()
+		defer kp.mu.Unlock()
+		if k := kp.users[user]; k != nil {
+			k.progress = p
+		}
+	}})
+}
+
+// worked tells whether a pass has changed anything.
+func worked(r *syncer.Report) bool {
+	n := r.Copied[0] + r.Copied[1] + r.Moved[0] + r.Moved[1] + r.Flags[0] + r.Flags[1] + r.Expunged[0] + r.Expunged[1] + r.Paired
+	for side := range config.Sides {
+		n += int64(r.Created[side] + r.Renamed[side] + r.Deleted[side] + r.Subscribed[side])
+	}
+	return n > 0
+}
+
+// tellAgain is the shortest between two notes in the history that a user fails: one who fails and works by turns must not fill it.
+const tellAgain = time.Hour
+
+// note remembers how a pass ended. The history has the turns: the first copy, trouble, and its end.
+func (kp *keeping) note(user string, r *syncer.Report, err error) {
+	var events []op.Event
+	add := func(what, detail string) {
+		events = append(events, op.Event{At: time.Now(), User: user, By: "serve", What: what, Detail: strings.ReplaceAll(detail, "\n", "; ")})
+	}
+	kp.mu.Lock()
+	k := kp.users[user]
+	if k != nil {
+		k.failing = err != nil
+	}
+	switch {
+	case k == nil: // not kept any more
+	case err == nil:
+		if k.told {
+			add("sync works again", did(r))
+		}
+		if !k.copied {
+			add("first copy done", did(r))
+		}
+		k.report, k.whole, k.copied, k.told = r, r.Began, true, false
+	case !k.told && (k.toldAt.IsZero() || time.Since(k.toldAt) >= tellAgain):
+		add("sync is failing", err.Error())
+		k.told, k.toldAt = true, time.Now()
+	}
+	kp.mu.Unlock()
+	if len(events) == 0 {
+		return
+	}
+	if err != nil {
+		kp.s.g.log.Warn("a user's mailboxes cannot be brought together; it is tried again", "user", user, "err", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), endTime)
+	defer cancel()
+	if err := kp.s.g.store.AddEvents(ctx, events...); err != nil {
+		kp.s.g.log.Warn("an event is not recorded", "user", user, "what", events[0].What, "err", err)
+	}
+}
+
+// through tells whether a pass over a user has come to its end before: the store says how far the sides were read then.
+func (kp *keeping) through(ctx context.Context, user string) bool {
+	list, err := kp.s.g.store.Mailboxes(ctx, user)
+	return err == nil && slices.ContainsFunc(list, func(m syncer.Mailbox) bool { return m.Cursor != [2]syncer.Cursor{} })
+}
