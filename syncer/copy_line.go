@@ -1,6 +1,7 @@
 package syncer
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"slices"
@@ -225,21 +226,20 @@ func (l *line) undated() func(item) bool {
 	return func(it item) bool { return !it.dated || it.size == 0 && (sizes || it.date > recent) }
 }
 
-// date learns dates and sizes of items, in the mailbox that is selected at the source.
+// date learns dates and sizes of items, which ascend by UID, in the mailbox that is selected at the source.
 func (l *line) date(ctx context.Context, items []item) error {
 	var uids []uint32
-	at := map[uint32]int{}
 	undated := l.undated()
-	for i, it := range items {
+	for _, it := range items {
 		if undated(it) {
 			uids = append(uids, it.uid)
-			at[it.uid] = i
 		}
 	}
 	var list []*backend.Command
 	for _, set := range imapwire.SplitUIDs(uids, lineLength) {
 		list = append(list, l.src.Fetch(set, backend.FetchOptions{Items: []string{"INTERNALDATE", "RFC822.SIZE"}, Message: func(m *backend.Message) error {
-			if i, ok := at[m.UID]; ok && m.DateText != "" {
+			i, ok := slices.BinarySearchFunc(items, m.UID, func(it item, uid uint32) int { return cmp.Compare(it.uid, uid) })
+			if ok && m.DateText != "" {
 				d := dateOfMessage(m)
 				items[i].date, items[i].zone, items[i].size, items[i].dated = d.date, d.zone, d.size, true
 			}

@@ -11,11 +11,11 @@ type item struct {
 	uid   uint32 // of the original
 	flags uint32 // merge.Flags of the original
 	date  int64  // INTERNALDATE, seconds since 1970, UTC
-	zone  int16  // its zone, minutes east of UTC
-	dated bool   // date is known
+	size  int64  // RFC822.SIZE; 0 where it was not asked for
 	again uint32 // UID on OLD of the pair whose copy is gone, 0 for mail that has no pair
 	gone  uint32 // UID of that copy
-	size  int64  // RFC822.SIZE; 0 where it was not asked for
+	zone  int16  // of date, minutes east of UTC
+	dated bool   // date is known
 }
 
 var errPayload = errors.New("an intent's payload cannot be read")

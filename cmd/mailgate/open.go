@@ -165,6 +165,10 @@ func (p *program) closeLocal(ctx context.Context, wait bool) error {
 		idle = p.local.manager.Idle(ctx)
 	}
 	err := p.local.close()
+	if p.pace != nil {
+		p.pace()
+		p.pace = nil
+	}
 	if idle != nil {
 		return fmt.Errorf("what is not done yet goes on when mailgate serve runs: %w", errors.Join(idle, err))
 	}

@@ -58,6 +58,7 @@ type program struct {
 	output   string
 	opening  sync.Mutex
 	local    *gateway // opened by a verb because nothing runs
+	pace     func()   // ends what a verb that syncs has asked of the collector
 }
 
 // run runs one command line and returns its exit code.

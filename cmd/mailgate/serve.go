@@ -54,6 +54,18 @@ func paceCollector() (stop func()) {
 	}
 }
 
+// passMemory is what a verb that makes passes should need, whatever the mailbox: the collector works harder before it is more.
+const passMemory = 32 << 20
+
+// boundMemory tells the collector so. An operator's GOGC and GOMEMLIMIT stand.
+func boundMemory() (stop func()) {
+	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
+		return func() {}
+	}
+	before := debug.SetMemoryLimit(passMemory)
+	return func() { debug.SetMemoryLimit(before) }
+}
+
 // firstLook bounds the look at the backends before clients are served: a side that does not answer must not keep the
 // other one's users out.
 const firstLook = 2 * time.Second

@@ -160,6 +160,7 @@ func (p *program) localSyncing(ctx context.Context) (*gateway, error) {
 		return nil, errors.Join(err, g.close())
 	}
 	g.dialer, g.syncing, p.local = d, newSyncing(g, d), g
+	p.pace = boundMemory()
 	return g, nil
 }
 
