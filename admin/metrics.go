@@ -56,8 +56,7 @@ type Metrics struct {
 	up          *prometheus.GaugeVec
 	transitions *prometheus.CounterVec
 	flip        *prometheus.HistogramVec
-	passes      *prometheus.CounterVec
-	pass        prometheus.Histogram
+	sync        syncMetrics
 	reload      prometheus.Gauge
 	stored      prometheus.Gauge
 }
@@ -82,8 +81,7 @@ func NewMetrics(version, revision string, src Sources) *Metrics {
 		[]string{"side", "protocol", "backend"})
 	m.transitions = counter(m, "mailgate_state_transitions_total", "Steps of the flip machine.", "wave", "from", "to", "actor")
 	m.flip = histogram(m, "mailgate_flip_duration_seconds", "FENCE to RELEASE of flips that were committed.", quick, "wave", "kind")
-	m.passes = counter(m, "mailgate_sync_passes_total", "Passes over users' mailboxes, by how they ended.", "result")
-	m.pass = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "mailgate_sync_pass_duration_seconds", Help: "Length of passes.", Buckets: quick})
+	m.sync = newSyncMetrics(m, quick)
 	m.reload = prometheus.NewGauge(prometheus.GaugeOpts{Name: "mailgate_config_last_reload_success_timestamp_seconds",
 		Help: "When configuration and routes were last taken over."})
 	m.stored = prometheus.NewGauge(prometheus.GaugeOpts{Name: "mailgate_state_store_last_success_timestamp_seconds",
@@ -91,7 +89,7 @@ func NewMetrics(version, revision string, src Sources) *Metrics {
 	info := prometheus.NewGauge(prometheus.GaugeOpts{Name: "mailgate_build_info", Help: "Always 1.",
 		ConstLabels: prometheus.Labels{"version": version, "revision": revision}})
 	info.Set(1)
-	m.Registry.MustRegister(m.up, m.pass, m.reload, m.stored, info, newLive(src), collectors.NewGoCollector(),
+	m.Registry.MustRegister(m.up, m.reload, m.stored, info, newLive(src), collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.zero()
 	return m
@@ -128,9 +126,7 @@ func (m *Metrics) zero() {
 		m.flip.WithLabelValues("", flipKind(s))
 	}
 	m.violations.WithLabelValues("panic")
-	for _, r := range []string{"ok", "partly", "failed", "interrupted", "unchanged"} {
-		m.passes.WithLabelValues(r)
-	}
+	m.sync.zero()
 	for _, x := range router.Moves() {
 		for _, who := range []string{"cli", "file", "serve"} {
 			m.transitions.WithLabelValues("", string(x.From), string(x.To), who)
@@ -232,11 +228,3 @@ func (m *Metrics) StoreOK(at time.Time) { m.stored.Set(float64(at.Unix())) }
 
 // Reloaded notes a reload that was taken over.
 func (m *Metrics) Reloaded() { m.reload.SetToCurrentTime() }
-
-// Pass counts a pass over a user's mailboxes that began by itself.
-func (m *Metrics) Pass(result string, took time.Duration) {
-	m.passes.WithLabelValues(result).Inc()
-	if took > 0 {
-		m.pass.Observe(took.Seconds())
-	}
-}

@@ -13,6 +13,8 @@ import (
 	"mailgate/config"
 	"mailgate/op"
 	"mailgate/router"
+	"mailgate/syncer"
+	"mailgate/syncer/merge"
 )
 
 // sourcesOf are sources with a listener, a certificate and two waves.
@@ -61,6 +63,9 @@ func TestMetrics(t *testing.T) {
 		`mailgate_session_duration_seconds_count{protocol="imap",side="new"} 0`,
 		`mailgate_backend_connect_duration_seconds_count{protocol="imap",side="old"} 0`,
 		`mailgate_backend_login_duration_seconds_count{protocol="imap",side="old"} 0`,
+		`mailgate_sync_errors_total{class="unreachable",scope="folder"} 0`,
+		`mailgate_sync_conflicts_total{kind="deleted-and-changed"} 0`,
+		`mailgate_sync_messages_total{change="copied",side="new"} 0`,
 	} {
 		if !slices.Contains(fresh, line) {
 			t.Errorf("missing: %s", line)
@@ -78,6 +83,11 @@ func TestMetrics(t *testing.T) {
 	m.LoggedIn(config.New, config.IMAP, time.Millisecond)
 	m.Up(config.New, config.IMAP, "new1", true)
 	m.Up(config.Old, config.IMAP, "old1", false)
+	m.Pass("partly", time.Second)
+	m.Carried(700 * time.Millisecond)
+	m.PassDid(&syncer.Report{Copied: [2]int64{0, 3}, Bytes: [2]int64{0, 900}, Conflicts: map[string]int64{merge.Exclusive: 2},
+		Errors: []syncer.FolderError{{Folder: "Secret", Class: syncer.ClassRefused}}}, nil)
+	m.PassDid(nil, syncer.ErrFenced)
 	m.Flip("bob@example.com", config.New, 2*time.Second, true)
 	m.Flip("bob@example.com", config.New, 20*time.Second, false)
 	m.Transition("bob@example.com", router.Drain, router.Release, "routes file abc (cli: root)")
@@ -104,6 +114,13 @@ func TestMetrics(t *testing.T) {
 		`mailgate_state_transitions_total{actor="cli",from="DRAIN",to="SETTLED",wave=""} 1`,
 		`mailgate_state_transitions_total{actor="serve",from="DRAIN",to="SETTLED",wave=""} 1`,
 		`mailgate_state_store_last_success_timestamp_seconds 1.7e+09`,
+		`mailgate_sync_passes_total{result="partly"} 1`,
+		`mailgate_sync_carry_duration_seconds_sum 0.7`,
+		`mailgate_sync_messages_total{change="copied",side="new"} 3`,
+		`mailgate_sync_copied_bytes_total{side="new"} 900`,
+		`mailgate_sync_conflicts_total{kind="exclusive"} 2`,
+		`mailgate_sync_errors_total{class="refused",scope="folder"} 1`,
+		`mailgate_sync_errors_total{class="owner",scope="user"} 1`,
 	} {
 		if !slices.Contains(after, line) {
 			t.Errorf("missing: %s", line)
@@ -115,7 +132,7 @@ func TestMetrics(t *testing.T) {
 		t.Errorf("lint: %s: %s", p.Metric, p.Text)
 	}
 	for _, line := range after {
-		if strings.Contains(line, "@") {
+		if strings.Contains(line, "@") || strings.Contains(line, "Secret") {
 			t.Errorf("an address: %s", line)
 		}
 		if v, ok := strings.CutPrefix(line, "mailgate_config_last_reload_success_timestamp_seconds "); ok && v == "0" {

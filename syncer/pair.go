@@ -279,6 +279,9 @@ func (p *pass) workOf(f *folder, snap [2][]merge.Entry, res merge.Result) {
 	for flag, n := range res.Lost {
 		p.report.Lost[flag] += int64(n)
 	}
+	for _, c := range res.Conflict {
+		p.report.Conflicts[c.Kind]++
+	}
 	for _, to := range config.Sides {
 		from := to.Other()
 		skip := p.barred(f, from, snap[from])

@@ -80,7 +80,7 @@ func (s *Syncer) newPass(ctx context.Context, user string, o RunOptions) (*pass,
 	}
 	p := &pass{s: s, user: user, authority: authority, epoch: epoch, opts: o}
 	p.journal = journal{store: s.o.Store, user: user, owner: s.o.Owner}
-	p.report = Report{User: user, Authority: authority.String(), DryRun: o.DryRun, Began: s.o.Now(), Lost: map[string]int64{}}
+	p.report = Report{User: user, Authority: authority.String(), DryRun: o.DryRun, Began: s.o.Now(), Lost: map[string]int64{}, Conflicts: map[string]int64{}}
 	p.prog = Progress{Phase: "plan", Began: p.report.Began}
 	p.unlimit = s.o.Limits.join(user)
 	kept := s.idle.take(user)
@@ -389,7 +389,7 @@ func (p *pass) fail(ctx context.Context, f *folder, err error) error {
 	f.pairs, f.snap, f.work = nil, [2]*snapshot{}, work{}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.report.Errors = append(p.report.Errors, FolderError{Folder: f.name(), Error: err.Error()})
+	p.report.Errors = append(p.report.Errors, FolderError{Folder: f.name(), Error: err.Error(), Class: ClassOf(err)})
 	if p.s.tells(p.user, f.name(), err) {
 		p.s.o.Log.Warn("a folder could not be done", "user", p.user, "folder", f.name(), "err", err)
 	}

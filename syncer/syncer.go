@@ -77,6 +77,7 @@ type Report struct {
 	Pairs      int64            `json:"pairs"`                // now in all
 	Held       []Held           `json:"held,omitempty"`       // deletes that wait for a person
 	Lost       map[string]int64 `json:"lost_flags,omitempty"` // flags that the other side cannot keep -> messages
+	Conflicts  map[string]int64 `json:"conflicts,omitempty"`  // by kind of merge.Conflict -> messages: both sides had changed them
 	Quarantine []Quarantined    `json:"quarantine,omitempty"`
 	Waived     []Quarantined    `json:"waived,omitempty"` // in quarantine too, and no obstacle: a person has said so
 	Errors     []FolderError    `json:"errors,omitempty"` // folders that could not be done; the others were
@@ -96,6 +97,7 @@ type Held struct {
 type FolderError struct {
 	Folder string `json:"folder"`
 	Error  string `json:"error"`
+	Class  Class  `json:"class"`
 }
 
 // Errors of a pass as a whole.

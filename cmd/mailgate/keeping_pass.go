@@ -18,6 +18,7 @@ import (
 // pass makes one pass over a user, for the keeper.
 func (kp *keeping) pass(ctx context.Context, user string, hinted bool) (changed bool, err error) {
 	began := time.Now()
+	st, _ := kp.k.State(user) // Since is of what this pass is to carry
 	r, err := kp.once(ctx, user, hinted)
 	switch {
 	case errors.Is(err, syncer.ErrBusy):
@@ -25,6 +26,10 @@ func (kp *keeping) pass(ctx context.Context, user string, hinted bool) (changed 
 	case err == nil && r == nil:
 		kp.s.g.metrics.Pass("unchanged", 0)
 		return false, nil
+	}
+	kp.s.g.metrics.PassDid(r, err)
+	if err == nil && !st.Since.IsZero() {
+		kp.s.g.metrics.Carried(time.Since(st.Since))
 	}
 	kp.note(user, r, err) // when the mailboxes are free again: where the store is slow nobody waits for that
 	switch {

@@ -25,6 +25,7 @@ import (
 	"mailgate/config"
 	"mailgate/op"
 	"mailgate/syncer"
+	"mailgate/syncer/merge"
 )
 
 const whoHelp = `
@@ -243,6 +244,17 @@ func (p *program) agree(c *cobra.Command, users []string) error {
 	return p.agreed(c.Context(), "Bring both sides together for "+whom+"?")
 }
 
+// conflictWords tell how a conflict was decided.
+func conflictWords(kind, authority string) string {
+	switch kind {
+	case merge.DeletedAndChanged:
+		return "deleted on " + strings.ToUpper(authority) + ", which decides, and flagged on the other: they go"
+	case merge.Exclusive:
+		return "junk on one side and no junk on the other: " + strings.ToUpper(authority) + " decides"
+	}
+	return kind
+}
+
 // printReport says what a pass did.
 func printReport(w io.Writer, r *syncer.Report) {
 	what := "done"
@@ -260,6 +272,9 @@ func printReport(w io.Writer, r *syncer.Report) {
 	}
 	for _, flag := range slices.Sorted(maps.Keys(r.Lost)) {
 		fmt.Fprintf(w, "not kept by the other side: %s, on %d messages\n", flag, r.Lost[flag])
+	}
+	for _, kind := range slices.Sorted(maps.Keys(r.Conflicts)) {
+		fmt.Fprintf(w, "changed on both sides: %d messages, %s\n", r.Conflicts[kind], conflictWords(kind, r.Authority))
 	}
 	for _, h := range r.Held {
 		fmt.Fprintf(w, "HELD BACK  %s: %d of %d messages on %s: %s\n", h.Folder, h.Messages, h.Of, strings.ToUpper(h.Side), h.Why)

@@ -70,6 +70,15 @@ type Rebase struct {
 // Conflict is a decision that somebody may want to know of.
 type Conflict struct {
 	Pair int
-	Kind string // "deleted-and-changed": one side deleted it, the other changed its flags; "exclusive": $Junk and $NotJunk
+	Kind string // DeletedAndChanged or Exclusive
 	Kept bool
 }
+
+// Kinds of conflicts.
+const (
+	DeletedAndChanged = "deleted-and-changed" // one side deleted it, the other changed its flags
+	Exclusive         = "exclusive"           // $Junk and $NotJunk
+)
+
+// ConflictKinds lists them.
+func ConflictKinds() []string { return []string{DeletedAndChanged, Exclusive} }

@@ -155,7 +155,7 @@ func (m *merger) pair(i int, old, new int32) {
 		m.res.Drop = append(m.res.Drop, i)
 	case at[auth] < 0:
 		if m.differ(m.in.Snap[follower][at[follower]].Flags, p.Base[follower]) {
-			m.res.Conflict = append(m.res.Conflict, Conflict{Pair: i, Kind: "deleted-and-changed"})
+			m.res.Conflict = append(m.res.Conflict, Conflict{Pair: i, Kind: DeletedAndChanged})
 		}
 		m.res.Expunge[follower] = append(m.res.Expunge[follower], i)
 	case at[follower] < 0:
@@ -165,7 +165,7 @@ func (m *merger) pair(i int, old, new int32) {
 			return
 		}
 		if m.in.FollowerDeletes {
-			m.res.Conflict = append(m.res.Conflict, Conflict{Pair: i, Kind: "deleted-and-changed", Kept: true})
+			m.res.Conflict = append(m.res.Conflict, Conflict{Pair: i, Kind: DeletedAndChanged, Kept: true})
 		}
 		m.res.Recreate[follower] = append(m.res.Recreate[follower], i)
 		m.countLost(follower, m.in.Snap[auth][at[auth]].Flags)
@@ -185,7 +185,7 @@ func (m *merger) flags(i int, p *Pair, o, n Flags) {
 		m.memo[key] = r
 	}
 	if r.exclusive {
-		m.res.Conflict = append(m.res.Conflict, Conflict{Pair: i, Kind: "exclusive", Kept: true})
+		m.res.Conflict = append(m.res.Conflict, Conflict{Pair: i, Kind: Exclusive, Kept: true})
 	}
 	todo := false
 	for side := range r.add {
