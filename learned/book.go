@@ -53,7 +53,7 @@ type Book struct {
 	queue   map[login]note
 	order   []login // of the queue, the oldest first
 	seen    map[login]sight
-	refused map[answer]refusal // as in the store, also where that could not be written
+	refused map[answer]time.Time // when: also where the store did not take it, or has another one since
 	turns   map[turn]*turnstile
 }
 
@@ -87,7 +87,7 @@ func New(o Options) *Book {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	b := &Book{o: o, wake: make(chan struct{}, 1), queue: map[login]note{}, seen: map[login]sight{}, refused: map[answer]refusal{},
+	b := &Book{o: o, wake: make(chan struct{}, 1), queue: map[login]note{}, seen: map[login]sight{}, refused: map[answer]time.Time{},
 		turns: map[turn]*turnstile{}}
 	_, _ = rand.Read(b.salt[:]) // never fails (crypto/rand)
 	return b
@@ -124,7 +124,7 @@ func (b *Book) Note(user string, side config.Side, protocol config.Protocol, pas
 		return
 	}
 	l, now := login{user, side, protocol}, b.o.Now()
-	sum := b.sum(l, password)
+	sum := b.sum(place(user, side)+string(protocol), password)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.key.Load() == nil {
@@ -154,9 +154,10 @@ func (b *Book) poke() {
 // renewAfter is how exact Row.Seen and Row.Expires are; mu is held.
 func (b *Book) renewAfter() time.Duration { return min(b.expire/100, renewEvery) }
 
-func (b *Book) sum(l login, password config.Secret) (sum [sha256.Size]byte) {
+// sum is a keyed one of a password and of what it is about. It is worth nothing outside of this process.
+func (b *Book) sum(about string, password config.Secret) (sum [sha256.Size]byte) {
 	m := hmac.New(sha256.New, b.salt[:])
-	m.Write([]byte(place(l.user, l.side) + string(l.protocol) + "\x00" + password.Reveal()))
+	m.Write([]byte(about + "\x00" + password.Reveal()))
 	m.Sum(sum[:0])
 	return sum
 }

@@ -81,8 +81,13 @@ func (b *Book) List(ctx context.Context, user string) ([]Entry, error) {
 	key, now, out := b.key.Load(), b.o.Now(), []Entry{}
 	for _, r := range rows {
 		e := Entry{User: r.User, Side: r.Side, Learned: r.Learned, Seen: r.Seen, Expires: r.Expires, State: Usable}
+		var password config.Secret
+		err := ErrOff
+		if key != nil {
+			password, err = key.Open(r.User, r.Side, r.Sealed)
+		}
 		for _, side := range config.Sides {
-			if !b.refusedAt(r, side).IsZero() {
+			if !r.Refused[side].IsZero() || err == nil && !b.refusedAt(r, password, side).IsZero() {
 				e.Refused = append(e.Refused, side.String())
 			}
 		}
@@ -91,7 +96,7 @@ func (b *Book) List(ctx context.Context, user string) ([]Entry, error) {
 			e.State = Expired
 		case key == nil:
 			e.State = NoKey
-		case !b.opens(key, r):
+		case err != nil:
 			e.State = OtherKey
 		case slices.Contains(e.Refused, r.Side.String()):
 			e.State = Refused
@@ -99,9 +104,4 @@ func (b *Book) List(ctx context.Context, user string) ([]Entry, error) {
 		out = append(out, e)
 	}
 	return out, nil
-}
-
-func (b *Book) opens(key *Key, r Row) bool {
-	_, err := key.Open(r.User, r.Side, r.Sealed)
-	return err == nil
 }

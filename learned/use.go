@@ -2,6 +2,7 @@ package learned
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -57,14 +58,12 @@ func (e *RefusedError) Unwrap() error { return e.Err }
 // ErrOff means that there is no key.
 var ErrOff = errors.New("login.learn.key is not set: nothing that was learned is used")
 
-// answer is a side's, about a row.
+// answer is a side's, about a password of a user.
 type answer struct {
-	user    string
-	row, by config.Side
+	user string
+	by   config.Side
+	sum  [sha256.Size]byte
 }
-
-// refusal is when, and of which password.
-type refusal struct{ learned, at time.Time }
 
 // Use calls login with what is known of a user at a side, until one password is let in: the one that was learned there and, at NEW, the one
 // that was learned at OLD. refused tells of login's error whether the server has refused the password, as opposed to trouble. A refused
@@ -94,7 +93,7 @@ func (b *Book) Use(ctx context.Context, user string, side config.Side, login fun
 		if last = login(t.password); last == nil || !refused(last) {
 			return last
 		}
-		b.refuse(ctx, t.row, side)
+		b.refuse(ctx, t, side)
 	}
 	return &RefusedError{User: user, Side: side, Since: b.o.Now(), Err: last}
 }
@@ -130,7 +129,7 @@ func (b *Book) worthTrying(key *Key, user string, side config.Side, rows []Row) 
 				why = fmt.Errorf("the password that was learned of %s on %s: %w", user, strings.ToUpper(r.Side.String()), err)
 				continue
 			}
-			if when := b.refusedAt(r, side); !when.IsZero() {
+			if when := b.refusedAt(r, password, side); !when.IsZero() {
 				said = &RefusedError{User: user, Side: side, Since: when}
 				bad = append(bad, password)
 				continue
@@ -177,24 +176,32 @@ func later(a, b time.Time) time.Time {
 	return a
 }
 
-// refusedAt is when a side has refused a row; zero when it has not.
-func (b *Book) refusedAt(r Row, side config.Side) time.Time {
-	if at := r.Refused[side]; !at.IsZero() {
-		return at
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if no, ok := b.refused[answer{r.User, r.Side, side}]; ok && no.learned.Equal(r.Learned) {
-		return no.at
-	}
-	return time.Time{}
+func (b *Book) answer(user string, by config.Side, password config.Secret) answer {
+	return answer{user, by, b.sum(place(user, by), password)}
 }
 
-// refuse notes that a side has refused a row, in memory first.
-func (b *Book) refuse(ctx context.Context, r Row, side config.Side) {
-	at := b.o.Now()
+// refusedAt is when a side has refused a row, or its password while it stood in another one; zero when it has not.
+func (b *Book) refusedAt(r Row, password config.Secret, by config.Side) time.Time {
+	if at := r.Refused[by]; !at.IsZero() {
+		return at
+	}
+	a := b.answer(r.User, by, password)
 	b.mu.Lock()
-	b.refused[answer{r.User, r.Side, side}] = refusal{r.Learned, at}
+	defer b.mu.Unlock()
+	return b.refused[a]
+}
+
+// refuse notes that a side has refused a password, in memory first: there it holds also for somebody who has two passwords and logs in
+// with them by turns.
+func (b *Book) refuse(ctx context.Context, t try, side config.Side) {
+	at, r, a := b.o.Now(), t.row, b.answer(t.row.User, side, t.password)
+	b.mu.Lock()
+	b.refused[a] = at
+	for l := range b.seen {
+		if l.user == r.User { // what was left alone may be wanted now
+			delete(b.seen, l)
+		}
+	}
 	b.mu.Unlock()
 	e := op.Event{At: at, User: r.User, By: "serve", What: "learned password refused", Detail: "by " + strings.ToUpper(side.String()) +
 		", learned on " + strings.ToUpper(r.Side.String()) + "; it is not tried again until he logs in with another one"}

@@ -36,7 +36,7 @@ func (b *Book) writeNext(ctx context.Context) bool {
 	}
 	b.mu.Lock()
 	if b.key.Load() == key {
-		b.seen[l] = sight{b.sum(l, n.password), n.at}
+		b.seen[l] = sight{b.sum(place(l.user, l.side)+string(l.protocol), n.password), n.at}
 	}
 	b.mu.Unlock()
 	b.o.Recorder.LearnedPassword(result)
@@ -70,7 +70,7 @@ func (b *Book) write(ctx context.Context, key *Key, expire time.Duration, l logi
 			if here && there {
 				result = "renewed"
 			}
-		case here && err == nil && l.protocol != config.IMAP && b.refusedAt(r, r.Side).IsZero() && r.Expires.After(n.at):
+		case here && err == nil && l.protocol != config.IMAP && b.refusedAt(r, password, r.Side).IsZero() && r.Expires.After(n.at):
 			result = "kept"
 		case here && !r.Learned.Before(next.Learned): // it tells one password from the next, also where clocks go back
 			next.Learned = r.Learned.Add(1)
