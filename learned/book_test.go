@@ -280,11 +280,17 @@ func TestForget(t *testing.T) {
 	r.Note(anna, config.New, config.IMAP, "being written")
 	wg.Go(func() { r.writeNext(t.Context()) })
 	<-r.store.inside
-	erased := make(chan int, 1)
+	erased := make(chan int, 2)
 	wg.Go(func() {
 		n, _ := r.Forget(t.Context(), "", "me")
 		erased <- n
 	})
+	select {
+	case n := <-erased:
+		t.Errorf("erased %d while one was being written", n)
+		erased <- n
+	case <-time.After(50 * time.Millisecond):
+	}
 	close(r.store.hold)
 	wg.Wait()
 	if n := <-erased; n != 4 || len(r.store.rows) != 0 || len(r.seen) != 0 || len(r.refused) != 0 {
