@@ -57,6 +57,7 @@ type Metrics struct {
 	transitions *prometheus.CounterVec
 	flip        *prometheus.HistogramVec
 	passes      *prometheus.CounterVec
+	learned     *prometheus.CounterVec
 	pass        prometheus.Histogram
 	reload      prometheus.Gauge
 	stored      prometheus.Gauge
@@ -83,6 +84,7 @@ func NewMetrics(version, revision string, src Sources) *Metrics {
 	m.transitions = counter(m, "mailgate_state_transitions_total", "Steps of the flip machine.", "wave", "from", "to", "actor")
 	m.flip = histogram(m, "mailgate_flip_duration_seconds", "FENCE to RELEASE of flips that were committed.", quick, "wave", "kind")
 	m.passes = counter(m, "mailgate_sync_passes_total", "Passes over users' mailboxes, by how they ended.", "result")
+	m.learned = counter(m, "mailgate_learned_passwords_total", "Logins of which the password was to be learned, by what became of it.", "result")
 	m.pass = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "mailgate_sync_pass_duration_seconds", Help: "Length of passes.", Buckets: quick})
 	m.reload = prometheus.NewGauge(prometheus.GaugeOpts{Name: "mailgate_config_last_reload_success_timestamp_seconds",
 		Help: "When configuration and routes were last taken over."})
@@ -130,6 +132,9 @@ func (m *Metrics) zero() {
 	m.violations.WithLabelValues("panic")
 	for _, r := range []string{"ok", "partly", "failed", "interrupted", "unchanged"} {
 		m.passes.WithLabelValues(r)
+	}
+	for _, r := range []string{"learned", "renewed", "kept", "dropped", "failed"} {
+		m.learned.WithLabelValues(r)
 	}
 	for _, x := range router.Moves() {
 		for _, who := range []string{"cli", "file", "serve"} {
@@ -232,6 +237,9 @@ func (m *Metrics) StoreOK(at time.Time) { m.stored.Set(float64(at.Unix())) }
 
 // Reloaded notes a reload that was taken over.
 func (m *Metrics) Reloaded() { m.reload.SetToCurrentTime() }
+
+// LearnedPassword implements learned.Recorder.
+func (m *Metrics) LearnedPassword(result string) { m.learned.WithLabelValues(result).Inc() }
 
 // Pass counts a pass over a user's mailboxes that began by itself.
 func (m *Metrics) Pass(result string, took time.Duration) {
