@@ -110,7 +110,7 @@ func (p *program) secretsForget(c *cobra.Command, args []string) error {
 	}
 	var out SecretsForgotten
 	err := p.stream(c.Context(), "secrets", form, func(syncer.Progress) {}, &out)
-	if exitCode(err) != exitOK && exitCode(err) != exitPartly {
+	if err != nil && exitCode(err) != exitPartly {
 		return err
 	}
 	if out.Passwords == 0 && err == nil {
