@@ -213,19 +213,19 @@ func TestExpires(t *testing.T) {
 		r.store.fail(op.ErrUnavailable)
 		time.Sleep(tidyEvery)
 		synctest.Wait()
-		if len(r.store.rows) != 1 || !strings.Contains(r.log.String(), "not erased yet") {
-			t.Errorf("%d rows, log %s", len(r.store.rows), r.log)
+		if n, _ := r.store.counted(); n != 1 || !strings.Contains(r.log.String(), "not erased yet") {
+			t.Errorf("%d rows, log %s", n, r.log)
 		}
 		r.store.fail(nil)
 		time.Sleep(tidyEvery)
 		synctest.Wait()
-		if len(r.store.rows) != 0 || r.store.scrubs != 1 {
-			t.Errorf("%d rows, %d scrubs", len(r.store.rows), r.store.scrubs)
+		if n, scrubs := r.store.counted(); n != 0 || scrubs != 1 {
+			t.Errorf("%d rows, %d scrubs", n, scrubs)
 		}
 		time.Sleep(3 * tidyEvery)
 		synctest.Wait()
-		if r.store.scrubs != 1 {
-			t.Errorf("%d scrubs, for nothing", r.store.scrubs)
+		if _, scrubs := r.store.counted(); scrubs != 1 {
+			t.Errorf("%d scrubs, for nothing", scrubs)
 		}
 		cancel()
 		wg.Wait()
@@ -233,7 +233,7 @@ func TestExpires(t *testing.T) {
 		ctx, cancel = context.WithCancel(t.Context())
 		wg.Go(func() { r.Run(ctx) })
 		synctest.Wait()
-		if len(r.store.rows) != 0 {
+		if n, _ := r.store.counted(); n != 0 {
 			t.Error("not erased at the start")
 		}
 		cancel()

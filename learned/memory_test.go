@@ -24,6 +24,7 @@ type memory struct {
 	fails  error
 	writes int
 	scrubs int
+	left   error         // of a scrub
 	hold   chan struct{} // a PutSecret waits for it; nil does not
 	inside chan struct{} // told when it does
 }
@@ -118,7 +119,7 @@ func (m *memory) ScrubSecrets(context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.scrubs++
-	return m.fails
+	return cmp.Or(m.fails, m.left)
 }
 
 func (m *memory) fail(err error) {
@@ -152,8 +153,33 @@ type rig struct {
 	t     *testing.T
 	store *memory
 	n     *counts
-	log   *strings.Builder
+	log   *logged
 	key   *Key
+}
+
+// logged is a log that may be read while it is written.
+type logged struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// counted are the rows, and how often was scrubbed.
+func (m *memory) counted() (rows, scrubs int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.rows), m.scrubs
 }
 
 const (
@@ -178,7 +204,7 @@ const life = 30 * 24 * time.Hour
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	r := &rig{t: t, store: &memory{}, n: &counts{results: map[string]int{}}, log: &strings.Builder{}, key: newKey(t)}
+	r := &rig{t: t, store: &memory{}, n: &counts{results: map[string]int{}}, log: &logged{}, key: newKey(t)}
 	r.again()
 	return r
 }

@@ -10,6 +10,7 @@ import (
 
 	"mailgate/backend"
 	"mailgate/learned"
+	"mailgate/store"
 )
 
 // learns lets a memory learn passwords: OLD is the one in memory, NEW at an address.
@@ -173,5 +174,32 @@ func TestRefusedPassword(t *testing.T) {
 		if got := refusedPassword(x.err); got != x.want {
 			t.Errorf("%v: %v", x.err, got)
 		}
+	}
+}
+
+// TestForgetWhileRead: while somebody reads the store the verb erases, and says that something may be left.
+func TestForgetWhileRead(t *testing.T) {
+	const alice = "alice@example.com"
+	m := newMemory(t, alice)
+	m.learns(m.hosts[1].IMAP)
+	g := m.serve()
+	m.login(g, alice)
+	until(t, "the password is known", func() bool { return len(m.secrets(g).Passwords) == 1 })
+	look, err := store.Look(t.Context(), m.dir+"/state.db")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := look.Check(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	code, errOut := m.run("secrets", "forget", alice)
+	if code != exitPartly || !strings.Contains(errOut, "something may be left in the files of the store") || len(m.secrets(g).Passwords) != 0 {
+		t.Errorf("%d %s", code, errOut)
+	}
+	if err := look.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if code, errOut := m.run("secrets", "forget", alice); code != exitDifference {
+		t.Errorf("%d %s", code, errOut)
 	}
 }
