@@ -97,7 +97,8 @@ type noRecorder struct{}
 
 func (noRecorder) LearnedPassword(string) {}
 
-// Configure puts a key and a life in force; a nil key turns it off: what waits is dropped, rows stay until they are over.
+// Configure puts a key and a life, which is from the last login with a password, in force; a nil key turns it off: what waits is
+// dropped, rows stay until they are over. It must be called before Run.
 func (b *Book) Configure(key *Key, expire time.Duration) {
 	b.writing.Lock() // so that nothing is written down behind it
 	defer b.writing.Unlock()

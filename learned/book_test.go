@@ -302,3 +302,33 @@ func TestForget(t *testing.T) {
 		t.Errorf("the store fails: %v", err)
 	}
 }
+
+// TestShorterLife: a life that is made shorter holds for what is there; one that is made longer begins with the next login.
+func TestShorterLife(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.login(anna, config.Old, config.IMAP, "hunter2")
+		time.Sleep(2 * time.Hour)
+		r.Configure(r.key, 2*life)
+		if list, err := r.List(t.Context(), ""); err != nil || !list[0].Expires.Equal(time.Now().Add(life-2*time.Hour)) {
+			t.Errorf("%+v %v", list, err)
+		}
+		r.tidy(t.Context())
+		if tried, err := r.uses(anna, config.Old, "hunter2"); err != nil || len(tried) != 1 {
+			t.Errorf("%q %v", tried, err)
+		}
+		r.Configure(r.key, 2*time.Hour)
+		tried, err := r.uses(anna, config.Old, "hunter2")
+		var unknown *UnknownError
+		if want(t, tried); !errors.As(err, &unknown) {
+			t.Errorf("%v", err)
+		}
+		if list, err := r.List(t.Context(), ""); err != nil || list[0].State != Expired {
+			t.Errorf("%+v %v", list, err)
+		}
+		r.tidy(t.Context())
+		if n, _ := r.store.counted(); n != 0 {
+			t.Error("not erased")
+		}
+	})
+}

@@ -80,7 +80,7 @@ func (b *Book) List(ctx context.Context, user string) ([]Entry, error) {
 	}
 	key, now, out := b.key.Load(), b.o.Now(), []Entry{}
 	for _, r := range rows {
-		e := Entry{User: r.User, Side: r.Side, Learned: r.Learned, Seen: r.Seen, Expires: r.Expires, State: Usable}
+		e := Entry{User: r.User, Side: r.Side, Learned: r.Learned, Seen: r.Seen, Expires: b.ends(r), State: Usable}
 		var password config.Secret
 		err := ErrOff
 		if key != nil {
@@ -92,7 +92,7 @@ func (b *Book) List(ctx context.Context, user string) ([]Entry, error) {
 			}
 		}
 		switch {
-		case !r.Expires.After(now):
+		case !e.Expires.After(now):
 			e.State = Expired
 		case key == nil:
 			e.State = NoKey

@@ -97,8 +97,8 @@ func (m *memory) DropSecrets(_ context.Context, user string, e op.Event) (int, e
 	return m.drop(func(r Row) bool { return user == "" || r.User == user }, e)
 }
 
-func (m *memory) ExpireSecrets(_ context.Context, now time.Time) (int, error) {
-	return m.drop(func(r Row) bool { return !r.Expires.After(now) }, op.Event{})
+func (m *memory) ExpireSecrets(_ context.Context, now, unseen time.Time) (int, error) {
+	return m.drop(func(r Row) bool { return !r.Expires.After(now) || !r.Seen.After(unseen) }, op.Event{})
 }
 
 func (m *memory) drop(f func(Row) bool, e op.Event) (int, error) {

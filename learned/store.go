@@ -33,8 +33,8 @@ type Store interface {
 	RefuseSecret(ctx context.Context, r Row, by config.Side, at time.Time, e op.Event) (bool, error)
 	// DropSecrets deletes the rows of a user, or of everybody (""), with an event when there were any, and tells how many.
 	DropSecrets(ctx context.Context, user string, e op.Event) (int, error)
-	// ExpireSecrets deletes the rows whose time is over at now, and tells how many.
-	ExpireSecrets(ctx context.Context, now time.Time) (int, error)
+	// ExpireSecrets deletes the rows that expire at now or before, or were seen last at unseen or before, and tells how many.
+	ExpireSecrets(ctx context.Context, now, unseen time.Time) (int, error)
 	// ScrubSecrets sees to it that nothing of deleted rows is left in the files of the database: not in free pages, not in the
 	// write-ahead log. An error means that something may be left; it is to be called again.
 	ScrubSecrets(ctx context.Context) error

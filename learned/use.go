@@ -120,7 +120,7 @@ func (b *Book) worthTrying(key *Key, user string, side config.Side, rows []Row) 
 				unknown.Elsewhere = unknown.Elsewhere || !slices.Contains(from, r.Side)
 				continue
 			}
-			if !r.Expires.After(now) {
+			if !b.ends(r).After(now) {
 				unknown.Since = later(unknown.Since, r.Seen)
 				continue
 			}

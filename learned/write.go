@@ -70,7 +70,7 @@ func (b *Book) write(ctx context.Context, key *Key, expire time.Duration, l logi
 			if here && there {
 				result = "renewed"
 			}
-		case here && err == nil && l.protocol != config.IMAP && b.refusedAt(r, password, r.Side).IsZero() && r.Expires.After(n.at):
+		case here && err == nil && l.protocol != config.IMAP && b.refusedAt(r, password, r.Side).IsZero() && b.ends(r).After(n.at):
 			result = "kept"
 		case here && !r.Learned.Before(next.Learned): // it tells one password from the next, also where clocks go back
 			next.Learned = r.Learned.Add(1)
@@ -87,6 +87,16 @@ func (b *Book) write(ctx context.Context, key *Key, expire time.Duration, l logi
 	return "learned", b.o.Store.PutSecret(ctx, next)
 }
 
+// ends is when a row is over: a life that was made shorter since holds for what was learned before, too.
+func (b *Book) ends(r Row) time.Time {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if at := r.Seen.Add(b.expire); at.Before(r.Expires) {
+		return at
+	}
+	return r.Expires
+}
+
 // same compares in a time that tells nothing of where two differ.
 func same(a, b config.Secret) bool {
 	return subtle.ConstantTimeCompare([]byte(a.Reveal()), []byte(b.Reveal())) == 1
@@ -98,13 +108,14 @@ func (b *Book) tidy(ctx context.Context) {
 	defer b.writing.Unlock()
 	now := b.o.Now()
 	b.mu.Lock()
+	unseen := now.Add(-b.expire)
 	for l, s := range b.seen {
 		if now.Sub(s.at) > forgetAfter {
 			delete(b.seen, l)
 		}
 	}
 	b.mu.Unlock()
-	n, err := b.o.Store.ExpireSecrets(ctx, now)
+	n, err := b.o.Store.ExpireSecrets(ctx, now, unseen)
 	if n > 0 {
 		b.o.Log.Info("learned passwords are erased: their time is over", "passwords", n)
 	}

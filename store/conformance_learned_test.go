@@ -76,12 +76,22 @@ func conformLearned(t *testing.T, one, two syncer.Store) {
 	same(t, history(bert), []string{"refused"})
 
 	// What is over goes; the moment itself is over.
-	n, err := s.ExpireSecrets(ctx, old.Expires.Add(-1))
+	long := alice.Since.Add(-time.Hour)
+	n, err := s.ExpireSecrets(ctx, old.Expires.Add(-1), long)
 	must(t, err)
 	same(t, n, 0)
-	n, err = s.ExpireSecrets(ctx, old.Expires)
+	n, err = s.ExpireSecrets(ctx, old.Expires, long)
 	must(t, err)
 	same(t, n, 2) // new's is the same moment
+	list("", bertOld)
+
+	unseen := learnedRow("carol@example.com", config.New, 1)
+	must(t, s.PutSecret(ctx, unseen))
+	for want, at := range []time.Time{unseen.Seen.Add(-1), unseen.Seen} {
+		n, err = s.ExpireSecrets(ctx, long, at)
+		must(t, err)
+		same(t, n, want)
+	}
 	list("", bertOld)
 
 	// Erased on request: a user's, and everybody's, each with its event.

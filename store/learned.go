@@ -129,9 +129,9 @@ func dropEvents(t *transaction, query string, args []any, e op.Event) (events []
 }
 
 // ExpireSecrets implements learned.Store.
-func (d *database) ExpireSecrets(ctx context.Context, now time.Time) (n int, err error) {
+func (d *database) ExpireSecrets(ctx context.Context, now, unseen time.Time) (n int, err error) {
 	there := false // mostly there is nothing to write
-	err = d.list(ctx, "SELECT 1 FROM learned WHERE expires <= ? LIMIT 1", []any{stamp(now)}, func(s scanner) error {
+	err = d.list(ctx, "SELECT 1 FROM learned WHERE expires <= ? OR seen <= ? LIMIT 1", []any{stamp(now), stamp(unseen)}, func(s scanner) error {
 		there = true
 		return s.Scan(new(int))
 	})
@@ -139,7 +139,7 @@ func (d *database) ExpireSecrets(ctx context.Context, now time.Time) (n int, err
 		return 0, err
 	}
 	err = d.secretly(ctx, func(t *transaction) error {
-		gone, err := t.exec(ctx, "DELETE FROM learned WHERE expires <= ?", stamp(now))
+		gone, err := t.exec(ctx, "DELETE FROM learned WHERE expires <= ? OR seen <= ?", stamp(now), stamp(unseen))
 		n = int(gone)
 		return err
 	})

@@ -59,7 +59,7 @@ func TestErased(t *testing.T) {
 	if n := remains(t, path, gone); n == 0 {
 		t.Fatal("nothing is found that is there: this test cannot fail")
 	}
-	_, err := s.ExpireSecrets(ctx, learnedRow(anna, config.Old, 150).Expires) // half of them are over
+	_, err := s.ExpireSecrets(ctx, learnedRow(anna, config.Old, 150).Expires, time.Time{}) // half of them are over
 	must(t, err)
 	for _, n := range rand.Perm(300) {
 		_, err := s.DropSecrets(ctx, fmt.Sprintf("user%d@example.com", n), op.Event{What: "erased"})

@@ -151,6 +151,20 @@ func TestLearnedAtLogin(t *testing.T) {
 	}
 	verb(0, "secrets", "list", lab.User(1), "-o", "json")
 
+	if out := verb(0, "history", lab.User(3)); strings.Contains(out, "failing") {
+		t.Errorf("that he has not logged in is told as a failure:\n%s", out)
+	}
+
+	// Who is moved and goes on with the same password is learned on NEW, and not lost on OLD.
+	verb(0, "flip", lab.User(2), "new", "--yes")
+	if c, err = g.dial(lab.User(2), lab.Password(2)); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Logout().Wait()
+	deposit(t, l.New, 2, "behind the flip")
+	until(t, "what came to NEW", func() bool { return has(t, l.Old, 2, "behind the flip") })
+	until(t, "known on both sides", func() bool { return strings.Count(verb(0, "secrets", "list", lab.User(2)), "usable") == 2 })
+
 	// The verbs of another process use it as well, and nobody reads it.
 	g.stop()
 	deposit(t, l.Old, 2, "third")
@@ -168,7 +182,7 @@ func TestLearnedAtLogin(t *testing.T) {
 		t.Fatal(err)
 	}
 	verb(0, "reload")
-	if out := verb(0, "secrets", "list"); strings.Count(out, "other key") != 2 {
+	if out := verb(0, "secrets", "list"); strings.Count(out, "other key") != 3 {
 		t.Errorf("list says\n%s", out)
 	}
 	if out := verb(3, "sync", "plan", lab.User(1)); !strings.Contains(out, "does not open with the key") {
@@ -180,13 +194,13 @@ func TestLearnedAtLogin(t *testing.T) {
 
 	// Erased is gone from the files, while serve runs; the other one's stays.
 	mine, all := g.sealed(lab.User(1)), g.sealed("")
-	if len(mine) != 1 || len(all) != 2 || g.inFiles(mine) == 0 {
+	if len(mine) != 1 || len(all) != 3 || g.inFiles(mine) == 0 {
 		t.Fatalf("%d of his, %d of all, %d pieces in the files", len(mine), len(all), g.inFiles(mine))
 	}
 	if out := verb(0, "secrets", "forget", lab.User(1)); !strings.Contains(out, "1 passwords erased") {
 		t.Errorf("forget says\n%s", out)
 	}
-	if n := g.inFiles(mine); n > 0 || len(g.sealed("")) != 1 {
+	if n := g.inFiles(mine); n > 0 || len(g.sealed("")) != 2 {
 		t.Errorf("%d pieces of what was erased are in the files; %d left", n, len(g.sealed("")))
 	}
 	verb(2, "secrets", "forget", lab.User(1))
