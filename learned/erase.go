@@ -50,6 +50,23 @@ func (b *Book) Forget(ctx context.Context, user, by string) (int, error) {
 	return n, nil
 }
 
+// Allow takes back that passwords of a user, or of everybody (""), are refused: somebody says that the host was wrong, and each may be tried
+// once more. It tells of how many passwords that was so.
+func (b *Book) Allow(ctx context.Context, user, by string) (int, error) {
+	n, err := b.o.Store.AllowSecrets(ctx, user, op.Event{At: b.o.Now(), User: user, By: by, What: "learned password may be tried again"})
+	if err != nil {
+		return 0, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for a := range b.refused {
+		if user == "" || a.user == user {
+			delete(b.refused, a)
+		}
+	}
+	return n, nil
+}
+
 // Entry tells of a row, without the password.
 type Entry struct {
 	User    string      `json:"user"`

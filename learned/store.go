@@ -31,6 +31,9 @@ type Store interface {
 	// RefuseSecret notes that a side refuses the row that has this Learned, with the event; false when there is none, or when
 	// that is known.
 	RefuseSecret(ctx context.Context, r Row, by config.Side, at time.Time, e op.Event) (bool, error)
+	// AllowSecrets takes back that rows of a user, or of everybody (""), are refused, with an event when there were any, and tells how
+	// many.
+	AllowSecrets(ctx context.Context, user string, e op.Event) (int, error)
 	// DropSecrets deletes the rows of a user, or of everybody (""), with an event when there were any, and tells how many.
 	DropSecrets(ctx context.Context, user string, e op.Event) (int, error)
 	// ExpireSecrets deletes the rows that expire at now or before, or were seen last at unseen or before, and tells how many.

@@ -214,3 +214,35 @@ func TestByTurns(t *testing.T) {
 	}
 	want(t, all, "of-phone", "of-desk")
 }
+
+// TestAllow: when a person says that a host was wrong, each password that it refused is tried once more.
+func TestAllow(t *testing.T) {
+	r := newRig(t)
+	for _, user := range []string{anna, bert} {
+		r.login(user, config.Old, config.IMAP, "hunter2")
+		_, _ = r.uses(user, config.New, "")
+	}
+	r.store.fail(op.ErrUnavailable)
+	if _, err := r.Allow(t.Context(), anna, "me"); !errors.Is(err, op.ErrUnavailable) {
+		t.Error(err)
+	}
+	r.store.fail(nil)
+	tried, _ := r.uses(anna, config.New, "")
+	want(t, tried)
+	if n, err := r.Allow(t.Context(), anna, "me"); n != 1 || err != nil {
+		t.Error(n, err)
+	}
+	tried, _ = r.uses(bert, config.New, "")
+	want(t, tried)
+	for _, again := range []string{"hunter2", ""} {
+		tried, _ = r.uses(anna, config.New, "")
+		want(t, strings.Fields(strings.Join(tried, " ")), strings.Fields(again)...)
+	}
+	if n, err := r.Allow(t.Context(), "", "me"); n != 2 || err != nil {
+		t.Error(n, err)
+	}
+	tried, err := r.uses(bert, config.New, "hunter2")
+	if want(t, tried, "hunter2"); err != nil {
+		t.Error(err)
+	}
+}

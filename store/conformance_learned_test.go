@@ -75,6 +75,26 @@ func conformLearned(t *testing.T, one, two syncer.Store) {
 	list("", old, new, bertOld)
 	same(t, history(bert), []string{"refused"})
 
+	// Refusals are taken back, of one and of all; that is no other password.
+	allow := func(user string, want int) {
+		t.Helper()
+		n, err := s.AllowSecrets(ctx, user, op.Event{What: "allowed", By: "me"})
+		must(t, err)
+		same(t, n, want)
+	}
+	allow("nobody@example.com", 0)
+	allow(bert, 1)
+	allow(bert, 0)
+	bertOld.Refused = [2]time.Time{}
+	list("", old, new, bertOld)
+	allow("", 2)
+	old.Refused, new.Refused = [2]time.Time{}, [2]time.Time{}
+	list("", old, new, bertOld)
+	same(t, history(bert), []string{"allowed", "refused"})
+	same(t, history(anna), []string{"allowed"})
+	refuse(bertOld, true)
+	bertOld.Refused[config.New] = at
+
 	// What is over goes; the moment itself is over.
 	long := alice.Since.Add(-time.Hour)
 	n, err := s.ExpireSecrets(ctx, old.Expires.Add(-1), long)
@@ -111,7 +131,7 @@ func conformLearned(t *testing.T, one, two syncer.Store) {
 	drop("", 2)
 	drop("", 0)
 	list("")
-	same(t, history(anna), []string{"erased", "erased"})
-	same(t, history(bert), []string{"erased", "refused"})
+	same(t, history(anna), []string{"erased", "erased", "allowed"})
+	same(t, history(bert), []string{"erased", "refused", "allowed", "refused"})
 	must(t, s.ScrubSecrets(ctx))
 }

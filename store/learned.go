@@ -86,19 +86,29 @@ func (d *database) RefuseSecret(ctx context.Context, r learned.Row, by config.Si
 	return changed && err == nil, err
 }
 
+// AllowSecrets implements learned.Store.
+func (d *database) AllowSecrets(ctx context.Context, user string, e op.Event) (int, error) {
+	return d.eachSecret(ctx, "UPDATE learned SET refused_old = 0, refused_new = 0", "(refused_old > 0 OR refused_new > 0)", user, e)
+}
+
 // DropSecrets implements learned.Store.
-func (d *database) DropSecrets(ctx context.Context, user string, e op.Event) (n int, err error) {
-	where, args := "", []any(nil)
+func (d *database) DropSecrets(ctx context.Context, user string, e op.Event) (int, error) {
+	return d.eachSecret(ctx, "DELETE FROM learned", "1 = 1", user, e)
+}
+
+// eachSecret does something to the rows of a user, or of everybody, for which a condition holds, with an event for each user.
+func (d *database) eachSecret(ctx context.Context, do, where, user string, e op.Event) (n int, err error) {
+	where, args := " WHERE "+where, []any(nil)
 	if user != "" {
-		where, args = " WHERE user = ?", []any{user}
+		where, args = where+" AND user = ?", []any{user}
 	}
 	err = d.secretly(ctx, func(t *transaction) error {
-		events, err := dropEvents(t, "SELECT user, COUNT(*) FROM learned"+where+" GROUP BY user ORDER BY user", args, e)
+		events, err := eventsOf(t, "SELECT user, COUNT(*) FROM learned"+where+" GROUP BY user ORDER BY user", args, e)
 		if err != nil {
 			return err
 		}
-		gone, err := t.exec(ctx, "DELETE FROM learned"+where, args...)
-		if n = int(gone); err != nil {
+		done, err := t.exec(ctx, do+where, args...)
+		if n = int(done); err != nil {
 			return err
 		}
 		return addEvents(ctx, t, events)
@@ -109,8 +119,8 @@ func (d *database) DropSecrets(ctx context.Context, user string, e op.Event) (n 
 	return n, nil
 }
 
-// dropEvents makes an event of e for each user.
-func dropEvents(t *transaction, query string, args []any, e op.Event) (events []op.Event, err error) {
+// eventsOf makes an event of e for each user.
+func eventsOf(t *transaction, query string, args []any, e op.Event) (events []op.Event, err error) {
 	t.heard()
 	rows, err := t.tx.QueryContext(t.ctx, t.d.bind(query), t.d.args(args)...)
 	if err != nil {

@@ -26,11 +26,18 @@ func learnKey(conf *config.Config) (*learned.Key, error) {
 
 // newBook makes the Book of learned passwords; learn gives it a key.
 func newBook(s *syncing) *learned.Book {
-	return learned.New(learned.Options{Store: s.g.store, Log: s.g.log, Recorder: s.g.metrics, Changed: func(user string) {
-		if s.keeping != nil { // he may have failed for want of it
-			s.keeping.k.Retry(user)
-		}
-	}})
+	return learned.New(learned.Options{Store: s.g.store, Log: s.g.log, Recorder: s.g.metrics, Changed: s.again}) // he may have failed for want of it
+}
+
+// again has passes that fail made again, over a user or over all ("").
+func (s *syncing) again(user string) {
+	switch {
+	case s.keeping == nil:
+	case user == "":
+		s.keeping.k.Again()
+	default:
+		s.keeping.k.Retry(user)
+	}
 }
 
 // learn puts the key of the configuration in force.
@@ -81,8 +88,9 @@ func learnedWayOut(user string, err error) string {
 	case errors.As(err, &unknown):
 		return "nothing: it goes on by itself when he logs in through mailgate with a password"
 	case errors.As(err, &refused):
-		return "have him log in through mailgate with the password that " + strings.ToUpper(refused.Side.String()) + " takes; it goes on by itself then. " +
-			"When it is " + strings.ToUpper(refused.Side.String()) + " that was mended, mailgate secrets forget " + user + ": then the same one is tried once more after his next login"
+		side := strings.ToUpper(refused.Side.String())
+		return "have him log in through mailgate with the password that " + side + " takes: it goes on by itself then; when it was " + side +
+			" that was wrong, mailgate secrets retry " + user + " has the same one tried once more"
 	case errors.Is(err, learned.ErrOff):
 		return "write login.learn.key into mailgate.yaml again, or another way to log in"
 	}
@@ -96,14 +104,14 @@ type SecretsList struct {
 	Passwords []learned.Entry `json:"passwords"`
 }
 
-// SecretsForgotten answers secrets forget.
-type SecretsForgotten struct {
+// SecretsChanged answers secrets forget and secrets retry.
+type SecretsChanged struct {
 	User      string `json:"user"` // "" for everybody
 	Passwords int    `json:"passwords"`
 	On        bool   `json:"on"`
 }
 
-// secrets answers the verbs of that name: action is "list" or "forget".
+// secrets answers the verbs of that name: action is "list", "forget" or "retry".
 func (s *syncing) secrets(ctx context.Context, form url.Values) (any, error) {
 	user := ""
 	if form.Get("user") != "" {
@@ -129,11 +137,16 @@ func (s *syncing) secrets(ctx context.Context, form url.Values) (any, error) {
 		}
 		out.Passwords, err = s.book.List(ctx, user)
 		return out, err
-	case "forget":
+	case "forget", "retry":
 		if user == "" && form.Get("all") == "" {
 			return nil, exitError{exitUsage, errors.New("whose? an address, or --all")}
 		}
-		out := SecretsForgotten{User: user, On: on}
+		out := SecretsChanged{User: user, On: on}
+		if form.Get("action") == "retry" {
+			out.Passwords, err = s.book.Allow(ctx, user, form.Get("by"))
+			s.again(user)
+			return out, err
+		}
 		if out.Passwords, err = s.book.Forget(ctx, user, form.Get("by")); errors.Is(err, learned.ErrLeft) {
 			err = exitError{exitPartly, err}
 		}

@@ -56,7 +56,7 @@ func TestLearnedRefused(t *testing.T) {
 	m.login(g, alice)
 	until(t, "the refusal", func() bool {
 		s := g.syncing.Status(alice)
-		return s != nil && strings.Contains(s.Error, "is refused by NEW") && strings.Contains(s.Do, "mailgate secrets forget "+alice)
+		return s != nil && strings.Contains(s.Error, "is refused by NEW") && strings.Contains(s.Do, "mailgate secrets retry "+alice)
 	})
 	for range 5 {
 		if _, err := g.Reload(t.Context(), "test"); err != nil {
@@ -81,6 +81,25 @@ func TestLearnedRefused(t *testing.T) {
 	if events := m.events(g, alice); strings.Count(strings.Join(events, " "), "learned password refused") != 1 {
 		t.Errorf("history: %q", events)
 	}
+
+	// Somebody says that NEW was wrong: it is tried once more, by itself.
+	if code, errOut := m.run("secrets", "retry", alice); code != exitOK {
+		t.Errorf("secrets retry: %d %s", code, errOut)
+	}
+	until(t, "one try more", func() bool {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return len(h.tried) == 2
+	})
+	until(t, "the refusal", func() bool { l := m.secrets(g); return stateWords(l.Passwords[0], l) == "refused by NEW" })
+	if code, _ := m.run("secrets", "retry", "--all"); code != exitOK {
+		t.Errorf("secrets retry --all: %d", code)
+	}
+	until(t, "one try more", func() bool {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return len(h.tried) == 3
+	})
 }
 
 // TestLearnedTrouble: a host that is in trouble has refused nothing. It is tried again, and what it says is told.

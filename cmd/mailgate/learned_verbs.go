@@ -17,7 +17,7 @@ import (
 )
 
 func (p *program) secretsCommand() *cobra.Command {
-	c := &cobra.Command{Use: "secrets", Short: "Passwords that are learned at login: list them, erase them, make the key",
+	c := &cobra.Command{Use: "secrets", Short: "Passwords learned at login: list them, erase them, have them tried again, make the key",
 		Long: "With login.learn.key the passwords of users in the routes file are kept when they log in, encrypted, so that the syncer can log in as\n" +
 			"them where a side has sync.learned. No verb shows a password."}
 	list := &cobra.Command{Use: "list [USER]", Short: "Whose password is known, until when, and whether it can be used", Args: upTo(1),
@@ -35,15 +35,23 @@ func (p *program) secretsCommand() *cobra.Command {
 			"that are open stay until their pass or their watch ends. Backups and exports of the store have what they have: it opens only with the key.\n" +
 			"Exit codes: 0 erased, 2 nothing was known, 4 erased, but something may be left in the files of the store (somebody reads it), 1 it\n" +
 			"could not be written, 6 the store is in use by another verb, 64 usage.",
-		Example: "  mailgate secrets forget alice@example.com\n  mailgate secrets forget --all", RunE: p.secretsForget}
-	forget.Flags().Bool("all", false, "everybody")
+		Example: "  mailgate secrets forget alice@example.com\n  mailgate secrets forget --all", RunE: p.secretsChange("forget", "no password was known", printForgotten)}
+	retry := &cobra.Command{Use: "retry USER|--all", Short: "Have passwords that a host has refused tried once more",
+		Long: "A password that a host refuses is not tried there again until its user logs in with another one. When the host was wrong, and is\n" +
+			"mended, say so: each that was refused, of a user or of everybody, is tried once more. When it is refused again that counts like the\n" +
+			"first time, at the host too: hosts lock out who is refused often.\n" +
+			"Exit codes: 0 done, 2 none was refused, 1 it could not be written, 6 the store is in use by another verb, 64 usage.",
+		Example: "  mailgate secrets retry alice@example.com\n  mailgate secrets retry --all", RunE: p.secretsChange("retry", "no password was refused", printRetried)}
+	for _, x := range []*cobra.Command{forget, retry} {
+		x.Flags().Bool("all", false, "everybody")
+	}
 	key := &cobra.Command{Use: "key FILE", Short: "Make a key for login.learn.key", Args: exactly(1),
 		Long: "Make a key (an age identity, X25519) in a new file with mode 0600, for login.learn.key. It opens every password that is learned: keep\n" +
 			"it out of the backups of the store. A file that is there is never written over: what was learned would not open any more.\n" +
 			"Exit codes: 0 written, 3 the file is there, 1 it could not be written, 64 usage.",
 		Example: "  mailgate secrets key /etc/mailgate/learn.key",
 		RunE:    func(_ *cobra.Command, args []string) error { return p.secretsKey(args[0]) }}
-	c.AddCommand(list, forget, key)
+	c.AddCommand(list, forget, retry, key)
 	return c
 }
 
@@ -97,34 +105,43 @@ func stateWords(e learned.Entry, out SecretsList) string {
 	return "usable"
 }
 
-func (p *program) secretsForget(c *cobra.Command, args []string) error {
-	all, _ := c.Flags().GetBool("all")
-	if all == (len(args) == 1) || len(args) > 1 {
-		return exitError{exitUsage, errors.New("secrets forget takes one address, or --all")}
-	}
-	form := url.Values{"action": {"forget"}}
-	if all {
-		form.Set("all", "true")
-	} else {
-		form.Set("user", args[0])
-	}
-	var out SecretsForgotten
-	err := p.stream(c.Context(), "secrets", form, func(syncer.Progress) {}, &out)
-	if err != nil && exitCode(err) != exitPartly {
+// secretsChange is a verb that changes what is known of a user, or of everybody; none is said when there is nothing to change.
+func (p *program) secretsChange(action, none string, words func(io.Writer, SecretsChanged)) func(*cobra.Command, []string) error {
+	return func(c *cobra.Command, args []string) error {
+		all, _ := c.Flags().GetBool("all")
+		if all == (len(args) == 1) || len(args) > 1 {
+			return exitError{exitUsage, fmt.Errorf("secrets %s takes one address, or --all", action)}
+		}
+		form := url.Values{"action": {action}}
+		if all {
+			form.Set("all", "true")
+		} else {
+			form.Set("user", args[0])
+		}
+		var out SecretsChanged
+		err := p.stream(c.Context(), "secrets", form, func(syncer.Progress) {}, &out)
+		if err != nil && exitCode(err) != exitPartly {
+			return err
+		}
+		if out.Passwords == 0 && err == nil {
+			err = exitError{exitDifference, errors.New(none)}
+		}
+		if perr := p.print(out, func(w io.Writer) { words(w, out) }); perr != nil {
+			return perr
+		}
 		return err
 	}
-	if out.Passwords == 0 && err == nil {
-		err = exitError{exitDifference, errors.New("no password was known")}
+}
+
+func printForgotten(w io.Writer, out SecretsChanged) {
+	fmt.Fprintf(w, "%d passwords erased\n", out.Passwords)
+	if out.On {
+		fmt.Fprintln(w, "who logs in again is learned again, as long as login.learn.key is set")
 	}
-	if perr := p.print(out, func(w io.Writer) {
-		fmt.Fprintf(w, "%d passwords erased\n", out.Passwords)
-		if out.On {
-			fmt.Fprintln(w, "who logs in again is learned again, as long as login.learn.key is set")
-		}
-	}); perr != nil {
-		return perr
-	}
-	return err
+}
+
+func printRetried(w io.Writer, out SecretsChanged) {
+	fmt.Fprintf(w, "%d passwords that were refused may be tried once more\n", out.Passwords)
 }
 
 func (p *program) secretsKey(file string) error {
