@@ -57,6 +57,7 @@ type Metrics struct {
 	transitions *prometheus.CounterVec
 	flip        *prometheus.HistogramVec
 	sync        syncMetrics
+	learned     *prometheus.CounterVec
 	reload      prometheus.Gauge
 	stored      prometheus.Gauge
 }
@@ -82,6 +83,7 @@ func NewMetrics(version, revision string, src Sources) *Metrics {
 	m.transitions = counter(m, "mailgate_state_transitions_total", "Steps of the flip machine.", "wave", "from", "to", "actor")
 	m.flip = histogram(m, "mailgate_flip_duration_seconds", "FENCE to RELEASE of flips that were committed.", quick, "wave", "kind")
 	m.sync = newSyncMetrics(m, quick)
+	m.learned = counter(m, "mailgate_learned_passwords_total", "Logins of which the password was to be learned, by what became of it.", "result")
 	m.reload = prometheus.NewGauge(prometheus.GaugeOpts{Name: "mailgate_config_last_reload_success_timestamp_seconds",
 		Help: "When configuration and routes were last taken over."})
 	m.stored = prometheus.NewGauge(prometheus.GaugeOpts{Name: "mailgate_state_store_last_success_timestamp_seconds",
@@ -127,6 +129,9 @@ func (m *Metrics) zero() {
 	}
 	m.violations.WithLabelValues("panic")
 	m.sync.zero()
+	for _, r := range []string{"learned", "renewed", "kept", "dropped", "failed"} {
+		m.learned.WithLabelValues(r)
+	}
 	for _, x := range router.Moves() {
 		for _, who := range []string{"cli", "file", "serve"} {
 			m.transitions.WithLabelValues("", string(x.From), string(x.To), who)
@@ -228,3 +233,6 @@ func (m *Metrics) StoreOK(at time.Time) { m.stored.Set(float64(at.Unix())) }
 
 // Reloaded notes a reload that was taken over.
 func (m *Metrics) Reloaded() { m.reload.SetToCurrentTime() }
+
+// LearnedPassword implements learned.Recorder.
+func (m *Metrics) LearnedPassword(result string) { m.learned.WithLabelValues(result).Inc() }

@@ -93,6 +93,7 @@ func TestMetrics(t *testing.T) {
 	m.Transition("bob@example.com", router.Drain, router.Release, "routes file abc (cli: root)")
 	m.Transition("alice@example.com", router.Drain, router.Settled, "cli: root")
 	m.Transition("alice@example.com", router.Drain, router.Settled, "somebody new")
+	m.LearnedPassword("dropped")
 	m.StoreOK(time.Unix(1700000000, 0))
 	m.Reloaded()
 	after := gather(t, m)
@@ -110,6 +111,8 @@ func TestMetrics(t *testing.T) {
 		`mailgate_backend_connect_duration_seconds_count{protocol="imap",side="new"} 1`,
 		`mailgate_backend_login_duration_seconds_count{protocol="imap",side="new"} 1`,
 		`mailgate_flip_duration_seconds_sum{kind="switch",wave="pilot"} 2`,
+		`mailgate_learned_passwords_total{result="dropped"} 1`,
+		`mailgate_learned_passwords_total{result="learned"} 0`,
 		`mailgate_state_transitions_total{actor="file",from="DRAIN",to="RELEASE",wave="pilot"} 1`,
 		`mailgate_state_transitions_total{actor="cli",from="DRAIN",to="SETTLED",wave=""} 1`,
 		`mailgate_state_transitions_total{actor="serve",from="DRAIN",to="SETTLED",wave=""} 1`,

@@ -29,6 +29,7 @@ func (l *loader) check() {
 	}
 	l.checkRoutes()
 	l.checkSync()
+	l.checkLearn()
 	if n := len(c.Control.Socket); n > maxSocketPath {
 		l.bad("control.socket", "the path has %d bytes, sockets take %d; write a shorter one", n, maxSocketPath)
 	}
@@ -207,7 +208,7 @@ func (l *loader) checkSync() {
 	for _, side := range Sides {
 		p, s := "backends."+side.String()+".sync", l.c.Backends[side].Sync
 		ways := 0
-		for _, set := range []bool{s.Secrets != "", s.MasterUser != "", len(s.TokenCommand) > 0} {
+		for _, set := range []bool{s.Secrets != "", s.MasterUser != "", len(s.TokenCommand) > 0, s.Learned} {
 			if set {
 				ways++
 			}

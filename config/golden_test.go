@@ -44,7 +44,7 @@ func TestBadConfigurations(t *testing.T) {
 			if !IsErrors(err) {
 				t.Fatalf("got %v", err)
 			}
-			if strings.Contains(err.Error(), "secret") {
+			if strings.Contains(strings.ReplaceAll(err.Error(), "mailgate secrets key", ""), "secret") { // the verb may be named
 				t.Error("the error shows a password")
 			}
 			golden(t, strings.TrimSuffix(file, ".yaml")+".want", err.Error())

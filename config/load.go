@@ -362,7 +362,7 @@ func (l *loader) service(key, u string, p Protocol) Endpoint {
 // resolve makes paths absolute, from the file's folder.
 func (l *loader) resolve() {
 	dir := filepath.Dir(l.file)
-	paths := []*string{&l.c.Routes.File, &l.c.Store.Path, &l.c.Control.Socket, &l.c.Backends[Old].CA, &l.c.Backends[New].CA}
+	paths := []*string{&l.c.Routes.File, &l.c.Store.Path, &l.c.Control.Socket, &l.c.Login.Learn.Key, &l.c.Backends[Old].CA, &l.c.Backends[New].CA}
 	for _, side := range Sides {
 		s := &l.c.Backends[side].Sync
 		paths = append(paths, &s.Secrets, &s.MasterPassword)

@@ -111,19 +111,20 @@ type SyncLimits struct {
 	BytesPerSecond    int64
 }
 
-// SyncLogin is how the syncer logs in at a side as a user: by a file of passwords, by a master login, or by a command that
-// prints OAuth tokens. All empty means that this side cannot be synced.
+// SyncLogin is how the syncer logs in at a side as a user: by a file of passwords, by a master login, by a command that
+// prints OAuth tokens, or by passwords learned at login. All empty means that this side cannot be synced.
 type SyncLogin struct {
 	Secrets        string   // file: address and password, a line each
 	MasterUser     string   // who may act as anyone
 	MasterPassword string   // file with his password
 	MasterLogin    string   // "authzid" (SASL PLAIN), or the name to log in with: {login} and {master} are filled in
 	TokenCommand   []string // prints an access token; the user's address is in its environment as MAILGATE_USER
+	Learned        bool     // what the user logged in with through the gateway, see Learn
 }
 
 // Configured tells whether there is any.
 func (s SyncLogin) Configured() bool {
-	return s.Secrets != "" || s.MasterUser != "" || len(s.TokenCommand) > 0
+	return s.Secrets != "" || s.MasterUser != "" || len(s.TokenCommand) > 0 || s.Learned
 }
 
 // Sync is how mailboxes are kept equal.
@@ -183,6 +184,13 @@ type Login struct {
 	Mechanisms  []string      // SASL mechanisms offered; PLAIN and LOGIN always work over TLS, OAuth only where both sides have it
 	FailDelay   time.Duration // longest delay of a refusal
 	MaxFailures int           // refusals on one connection before it is closed
+	Learn       Learn
+}
+
+// Learn is whether the passwords of users in the routes file are kept, encrypted, so that the syncer can log in with them.
+type Learn struct {
+	Key    string        // file with an age identity; "" means that nothing is kept and nothing that was kept is used
+	Expire time.Duration // from the last login with a password until it is erased
 }
 
 // Submit is the submission front.

@@ -67,6 +67,7 @@ func (c *client) login(ctx context.Context, creds *auth.Credentials, mailbox boo
 		c.srv.rec.Auth(c.ln.Protocol, side, user, creds.Mechanism, "ok")
 		c.srv.log.Debug("login", "protocol", c.ln.Protocol, "user", user, "side", side.String(), "client", c.addr,
 			"seconds", time.Since(start).Seconds())
+		c.learn(user, sess.Side, creds)
 		return sess, d, nil
 	}
 	c.srv.rec.Auth(c.ln.Protocol, side, user, creds.Mechanism, le.result)
@@ -82,6 +83,14 @@ func (c *client) login(ctx context.Context, creds *auth.Credentials, mailbox boo
 		c.srv.log.Warn("login failed", attrs...)
 	}
 	return nil, d, le
+}
+
+// learn tells whoever keeps passwords of one that a side's server has just let in.
+func (c *client) learn(user string, side config.Side, creds *auth.Credentials) {
+	if c.srv.learned == nil || creds.Password == "" || c.set.routes.Users[user] == nil {
+		return
+	}
+	c.srv.learned(user, side, c.ln.Protocol, creds.Password)
 }
 
 func (c *client) tryLogin(ctx context.Context, creds *auth.Credentials, mailbox bool, dial dialFunc,

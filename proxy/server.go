@@ -19,7 +19,7 @@ import (
 	"mailgate/tlsconf"
 )
 
-// Options are what a Server works with. All but Recorder and Changed must be set.
+// Options are what a Server works with. All but Recorder, Changed and Learned must be set.
 type Options struct {
 	Config       *config.Config
 	Routes       *config.RouteFile
@@ -38,6 +38,11 @@ type Options struct {
 	// once, as often as servers answer: it must not block, and whoever has more to do than a few microseconds puts it off.
 	// nil means that nobody asks.
 	Changed func(user string)
+
+	// Learned is told each time somebody who stands in the routes file has logged in with a password, behind the answer of the
+	// side's server and before the client has it: it must not block, and is called from many goroutines at once. It is never told
+	// of tokens. nil means that passwords are nobody's business.
+	Learned func(user string, side config.Side, p config.Protocol, password config.Secret)
 }
 
 // Server accepts clients and serves them to the end of their sessions. It is safe for concurrent use.
@@ -49,6 +54,7 @@ type Server struct {
 	log     *slog.Logger
 	rec     Recorder
 	changed func(user string)
+	learned func(user string, side config.Side, p config.Protocol, password config.Secret) // may be nil
 	set     atomic.Pointer[settings]
 	pre     preAuth
 	buffers bufferPool
@@ -95,7 +101,7 @@ var ErrShutdown = errors.New("the gateway is shutting down")
 // NewServer makes a Server that does not listen yet.
 func NewServer(o Options) *Server {
 	s := &Server{router: o.Router, dialer: o.Dialer, limiter: o.Limiter, certs: o.Certificates, log: o.Log,
-		rec: o.Recorder, changed: o.Changed, stall: stallTime, afterEOF: afterEOF}
+		rec: o.Recorder, changed: o.Changed, learned: o.Learned, stall: stallTime, afterEOF: afterEOF}
 	if s.rec == nil {
 		s.rec = noRecorder{}
 	}

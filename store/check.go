@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 
+	"mailgate/config"
+	"mailgate/learned"
 	"mailgate/syncer"
 	"mailgate/syncer/merge"
 )
@@ -70,6 +72,9 @@ func (s *Snapshot) Check(ctx context.Context) (*Findings, error) {
 			return nil, fmt.Errorf("%s: %w", r[0], err)
 		}
 	}
+	if err := s.checkLearned(ctx, f); err != nil {
+		return nil, err
+	}
 	return f, s.checkChunks(ctx, f)
 }
 
@@ -119,4 +124,27 @@ func (s *Snapshot) checkChunks(ctx context.Context, f *Findings) error {
 	})
 	ended()
 	return err
+}
+
+// checkLearned looks at what was learned without the key: whether it is what age writes, and of a side that there is.
+func (s *Snapshot) checkLearned(ctx context.Context, f *Findings) error {
+	err := s.list(ctx, "SELECT user, side, sealed FROM learned ORDER BY user, side", nil, func(sc scanner) error {
+		var user string
+		var side int64
+		var sealed []byte
+		if err := sc.Scan(&user, &side, &sealed); err != nil {
+			return err
+		}
+		switch {
+		case side != int64(config.Old) && side != int64(config.New):
+			f.add("learned: %s has a password of side %d, which there is not", user, side)
+		case !learned.Sealed(sealed):
+			f.add("learned: what is kept of %s on %s is nothing that was encrypted here; mailgate secrets forget %s erases it", user, config.Side(side), user)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("learned: %w", err)
+	}
+	return nil
 }

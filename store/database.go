@@ -29,6 +29,10 @@ type dialect struct {
 	// lastID makes the IDs of a table go on after n.
 	lastID  func(ctx context.Context, t *transaction, table string, n int64) error
 	lockRow string // ends a SELECT whose row shall stay as it is
+	// wipe has what is deleted overwritten while it is on; nil where the database cannot. scrub sees to it that nothing of rows
+	// deleted so is left in its files.
+	wipe  func(ctx context.Context, t *transaction, on bool) error
+	scrub func(ctx context.Context, db *sql.DB) error
 }
 
 // maxStale is how many kept connections may turn out to be dead when something begins, which is then begun anew.

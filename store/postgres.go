@@ -153,7 +153,7 @@ func (s *Postgres) migrate(ctx context.Context) error {
 }
 
 func postgresDialect() dialect {
-	return dialect{bind: binder(), args: postgresArgs, wrap: wrapPostgres, silence: silence, stale: stalePostgres, lockRow: " FOR UPDATE",
+	return dialect{scrub: scrubPostgres, bind: binder(), args: postgresArgs, wrap: wrapPostgres, silence: silence, stale: stalePostgres, lockRow: " FOR UPDATE",
 		now: func(ctx context.Context, t *transaction) (time.Time, error) { // that of the database: the processes' may differ
 			var n int64
 			err := t.row(ctx, "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint * 1000").Scan(&n)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5/stdlib"
 
+	"mailgate/learned"
 	"mailgate/op"
 	"mailgate/syncer"
 )
@@ -17,6 +18,7 @@ import (
 type Store interface {
 	op.Store
 	syncer.Store
+	learned.Store
 	// Load fills an empty store with what Snapshot.Export wrote.
 	Load(ctx context.Context, in LineReader) (rows int64, err error)
 }

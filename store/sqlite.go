@@ -190,7 +190,7 @@ func (s *SQLite) migrate(ctx context.Context) error {
 
 // sqliteDialect is the one that the statements are written in.
 func sqliteDialect() dialect {
-	return dialect{bind: func(query string) string { return query }, args: func(args []any) []any { return args }, wrap: wrap, stale: func(error) bool { return false },
+	return dialect{wipe: wipeSQLite, scrub: scrubSQLite, bind: func(query string) string { return query }, args: func(args []any) []any { return args }, wrap: wrap, stale: func(error) bool { return false },
 		now: func(context.Context, *transaction) (time.Time, error) { return time.Now(), nil },
 		lastID: func(ctx context.Context, t *transaction, table string, n int64) error {
 			if table == "accounts" { // goes on after the highest by itself

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"mailgate/config"
 	"mailgate/op"
 	"mailgate/syncer"
 	"mailgate/syncer/merge"
@@ -48,6 +49,7 @@ func fillAll(t *testing.T, s Store) {
 	acquire(t, s, bert, "p2")
 	_, err = s.SetPause(ctx, syncer.Pause{User: anna, By: "me", At: alice.Since}, op.Event{User: anna, What: "sync paused"})
 	must(t, err)
+	must(t, s.PutSecret(ctx, learnedRow(anna, config.New, 1)))
 	must(t, s.Check(ctx))
 }
 
@@ -214,7 +216,7 @@ func TestCheck(t *testing.T) {
 		return f
 	}
 	f := check()
-	same(t, []any{f.Schema, f.Rows["users"], f.Rows["intents"], f.Rows["chunks"]}, []any{4, int64(1), int64(1), int64(3)})
+	same(t, []any{f.Schema, f.Rows["users"], f.Rows["intents"], f.Rows["chunks"]}, []any{5, int64(1), int64(1), int64(3)})
 	before := len(f.Problems)
 	c := raw(t, path)
 	exec1(t, c, "DELETE FROM mailboxes")

@@ -57,6 +57,7 @@ type kept struct {
 	through bool      // had a whole pass: at some time, not only by this Keeper
 	copying bool      // the pass under way counts as a first copy
 	again   bool      // the last pass was ended early: what it had seen is still to be done
+	mended  bool      // what the pass under way may fail for is mended since it began, see Retry
 	carries time.Time // Since of when the pass under way began
 }
 
@@ -371,6 +372,7 @@ func (k *Keeper) pass(ctx context.Context, u *kept) {
 	k.mu.Lock()
 	since := u.state.Since
 	hinted := !since.IsZero() || u.state.Last.IsZero() || u.state.Tries > 0 || u.again
+	u.mended = false
 	u.carries, u.state.Since = since, time.Time{} // what changes from now on may be missed by this pass
 	k.mu.Unlock()
 	began := time.Now()
@@ -410,6 +412,9 @@ func (k *Keeper) pass(ctx context.Context, u *kept) {
 		pause := max(u.retry, suggested(err))
 		u.at = now.Add(pause + rand.N(pause/4+1))
 		u.retry = min(u.retry*2, k.o.Late)
+		if u.mended {
+			u.at, u.retry = now.Add(k.o.Soon), k.o.Retry
+		}
 	default:
 		s.Err, s.Tries, s.Last, s.Took = nil, 0, began, now.Sub(began)
 		u.through = true

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"mailgate/config"
+	"mailgate/learned"
 	"mailgate/op"
 	"mailgate/syncer"
 )
@@ -159,6 +160,7 @@ func (kp *keeping) note(user string, r *syncer.Report, err error) {
 	}
 	switch {
 	case k == nil: // not kept any more
+	case errors.As(err, new(*learned.UnknownError)): // no trouble: he will log in, or not
 	case err == nil:
 		if k.told {
 			add("sync works again", did(r))

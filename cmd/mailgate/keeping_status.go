@@ -97,6 +97,8 @@ func wayOut(user string, err error) string {
 		return "see mailgate sync plan " + user + ", and write what it asks for into mailgate.yaml"
 	case errors.Is(err, op.ErrUnavailable):
 		return "see to the store: its disk is full, or another program has it locked; then it goes on by itself"
+	case notLearned(err):
+		return learnedWayOut(user, err)
 	case errors.Is(err, errNoLogin):
 		return "give mailgate a way to log in, as the message says, and reload"
 	case errors.As(err, &be) && be.Kind == backend.AuthFailed:

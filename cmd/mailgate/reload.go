@@ -42,6 +42,10 @@ func (g *gateway) reload(ctx context.Context, by string) (r admin.Reloaded, err 
 	if err != nil {
 		return r, err
 	}
+	key, err := learnKey(conf)
+	if err != nil {
+		return r, err
+	}
 	before := g.conf.Load()
 	r.Restart = config.NeedsRestart(before, conf)
 	if _, err := backend.NewDialer(conf.Backends, g.log, nil); err != nil { // before anything is changed
@@ -67,6 +71,9 @@ func (g *gateway) reload(ctx context.Context, by string) (r admin.Reloaded, err 
 		if err := g.dialer.Update(conf.Backends); err != nil {
 			return r, err
 		}
+	}
+	if g.syncing != nil {
+		g.syncing.book.Configure(key, conf.Login.Learn.Expire)
 	}
 	g.adopt(conf, routes)
 	g.metrics.Reloaded()

@@ -91,6 +91,9 @@ func (p *program) serve(ctx context.Context, started func(*gateway)) error {
 	}
 	g.limiter = auth.NewLimiter(conf.Login.FailDelay, nil)
 	g.syncing = newSyncing(g, g.dialer)
+	if err := g.syncing.learn(conf); err != nil {
+		return err
+	}
 	if err := g.start(ctx); err != nil {
 		return err
 	}
@@ -99,7 +102,8 @@ func (p *program) serve(ctx context.Context, started func(*gateway)) error {
 		return err
 	}
 	g.proxy = proxy.NewServer(proxy.Options{Config: conf, Routes: g.routes.Load(), Router: g.router, Dialer: g.dialer,
-		Limiter: g.limiter, Certificates: g.certs, Log: log, Recorder: g.metrics, Changed: g.syncing.keeping.k.Hint})
+		Limiter: g.limiter, Certificates: g.certs, Log: log, Recorder: g.metrics, Changed: g.syncing.keeping.k.Hint,
+		Learned: g.syncing.book.Note})
 	if err := g.proxy.Listen(); err != nil {
 		return err
 	}
@@ -136,6 +140,7 @@ func (g *gateway) run(ctx context.Context, hangups <-chan os.Signal, started fun
 	wg.Go(func() { g.certs.Watch(work, certificateLook) })
 	wg.Go(func() { g.watch(work) })
 	wg.Go(func() { g.syncing.keeping.run(work) })
+	wg.Go(func() { g.syncing.book.Run(work) })
 	wg.Go(func() { g.hangups(work, hangups) })
 	for i, a := range g.proxy.Addrs() {
 		g.log.Info("listening", "listener", conf.Listen[i].URL, "address", a.String())

@@ -31,7 +31,7 @@ func (p *program) storeCommand() *cobra.Command {
 		&cobra.Command{Use: "export [FILE]", Short: "Write everything as lines of JSON", Args: upTo(1),
 			Long: "Write everything that the store holds as lines of JSON, to FILE or, without one or with -, to the standard output.\n" +
 				"It is the state of one moment; serve may run. Equal stores give equal bytes, whatever database they are in.\n" +
-				"The file tells who has which mail folders: keep it as you keep the store.",
+				"The file tells who has which mail folders, and holds passwords that were learned, encrypted: keep it as you keep the store.",
 			RunE: func(c *cobra.Command, args []string) error {
 				return p.storeExport(c.Context(), slices.Concat(args, []string{"-"})[0])
 			}},

@@ -14,6 +14,7 @@ import (
 	"mailgate/admin"
 	"mailgate/backend"
 	"mailgate/config"
+	"mailgate/learned"
 	"mailgate/op"
 	"mailgate/syncer"
 )
@@ -24,6 +25,7 @@ type syncing struct {
 	accounts *accounts
 	budget   *syncer.Budget
 	limits   *syncer.Limits
+	book     *learned.Book
 
 	keeping *keeping // nil in a verb
 
@@ -39,7 +41,8 @@ type syncing struct {
 func newSyncing(g *gateway, d *backend.Dialer) *syncing {
 	s := &syncing{g: g, budget: newBudget(g, d), limits: syncer.NewLimits(syncer.LimitSettings{}), passes: map[string]*underway{},
 		moving: map[string]int{}}
-	s.accounts = &accounts{g: g, dialer: d, budget: s.budget}
+	s.book = newBook(s)
+	s.accounts = &accounts{g: g, dialer: d, budget: s.budget, book: s.book}
 	s.throttle(g.conf.Load())
 	return s
 }
@@ -83,10 +86,13 @@ func (s *syncing) route(ctx context.Context, user string) (config.Side, int64, e
 	return r.Side, r.Epoch, nil
 }
 
-// Sync implements admin.Syncing: verb is "plan", "run", "verify", "probe", "quarantine", "pause", "resume" or "limits". progress is called often.
+// Sync implements admin.Syncing: verb is "plan", "run", "verify", "probe", "quarantine", "pause", "resume", "secrets" or "limits". progress is called often.
 func (s *syncing) Sync(ctx context.Context, verb string, form url.Values, progress func(any)) (any, error) {
-	if verb == "limits" {
+	switch verb {
+	case "limits":
 		return s.changeAndShow(ctx, form)
+	case "secrets":
+		return s.secrets(ctx, form)
 	}
 	y := s.syncer()
 	defer y.Close()
@@ -179,7 +185,7 @@ func ending(ctx context.Context, wrote bool, err error) error {
 	switch {
 	case errors.As(err, &coded):
 		return err
-	case errors.As(err, &refused), errors.Is(err, errNoLogin), errors.Is(err, syncer.ErrBusy), errors.Is(err, syncer.ErrFenced):
+	case errors.As(err, &refused), errors.Is(err, errNoLogin), notLearned(err), errors.Is(err, syncer.ErrBusy), errors.Is(err, syncer.ErrFenced):
 		return exitError{exitRefused, err}
 	case errors.As(err, &side):
 		return exitError{exitUnknown, err}

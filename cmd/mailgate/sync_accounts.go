@@ -13,6 +13,7 @@ import (
 	"mailgate/auth"
 	"mailgate/backend"
 	"mailgate/config"
+	"mailgate/learned"
 	"mailgate/syncer"
 )
 
@@ -21,6 +22,7 @@ type accounts struct {
 	g      *gateway
 	dialer *backend.Dialer
 	budget *syncer.Budget
+	book   *learned.Book
 
 	mu     sync.Mutex
 	tokens map[string]token // by side and user
@@ -84,8 +86,10 @@ func (a *accounts) login(ctx context.Context, conf *config.Config, side config.S
 		return a.dialer.DialClient(ctx, side, host, backend.Account{LoginName: login, Credentials: c})
 	case len(s.TokenCommand) > 0:
 		return a.byToken(ctx, side, user, login, host, s.TokenCommand)
+	case s.Learned:
+		return a.byLearned(ctx, side, user, login, host)
 	}
-	return nil, fmt.Errorf("%w: write backends.%s.sync.secrets, .master_user or .token_command into mailgate.yaml", errNoLogin, side)
+	return nil, fmt.Errorf("%w: write backends.%s.sync.secrets, .master_user, .token_command or .learned into mailgate.yaml", errNoLogin, side)
 }
 
 // secret finds a user's password in a file that is read anew each time: passwords change.

@@ -160,7 +160,11 @@ func (p *program) localSyncing(ctx context.Context) (*gateway, error) {
 	if err != nil {
 		return nil, errors.Join(err, g.close())
 	}
-	g.dialer, g.syncing, p.local = d, newSyncing(g, d), g
+	g.dialer, g.syncing = d, newSyncing(g, d)
+	if err := g.syncing.learn(conf); err != nil {
+		return nil, errors.Join(err, g.close())
+	}
+	p.local = g
 	p.pace = boundMemory()
 	return g, nil
 }

@@ -73,6 +73,9 @@ func (p *program) configCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if _, err := learnKey(conf); err != nil {
+				return err
+			}
 			r, err := config.LoadRoutes(conf)
 			if err != nil {
 				return err

@@ -1,0 +1,156 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"strings"
+
+	"mailgate/auth"
+	"mailgate/backend"
+	"mailgate/config"
+	"mailgate/learned"
+)
+
+// learnKey reads the key of passwords that are learned; nil when nothing is.
+func learnKey(conf *config.Config) (*learned.Key, error) {
+	if conf.Login.Learn.Key == "" {
+		return nil, nil
+	}
+	key, err := learned.ReadKey(conf.Login.Learn.Key)
+	if err != nil {
+		return nil, exitError{exitRefused, err}
+	}
+	return key, nil
+}
+
+// newBook makes the Book of learned passwords; learn gives it a key.
+func newBook(s *syncing) *learned.Book {
+	return learned.New(learned.Options{Store: s.g.store, Log: s.g.log, Recorder: s.g.metrics, Changed: s.again}) // he may have failed for want of it
+}
+
+// again has passes that fail made again, over a user or over all ("").
+func (s *syncing) again(user string) {
+	switch {
+	case s.keeping == nil:
+	case user == "":
+		s.keeping.k.Again()
+	default:
+		s.keeping.k.Retry(user)
+	}
+}
+
+// learn puts the key of the configuration in force.
+func (s *syncing) learn(conf *config.Config) error {
+	key, err := learnKey(conf)
+	if err == nil {
+		s.book.Configure(key, conf.Login.Learn.Expire)
+	}
+	return err
+}
+
+// byLearned logs in with what the user himself has logged in with.
+func (a *accounts) byLearned(ctx context.Context, side config.Side, user, login, host string) (c *backend.Client, err error) {
+	err = a.book.Use(ctx, user, side, func(password config.Secret) error {
+		creds, err := auth.Password("PLAIN", login, password.Reveal())
+		if err != nil {
+			return err
+		}
+		c, err = a.dialer.DialClient(ctx, side, host, backend.Account{LoginName: login, Credentials: creds})
+		return err
+	}, refusedPassword)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// refusedPassword tells whether a server has refused a password. One without response codes that speaks of connections means those:
+// Cyrus, Dovecot and Courier say so when a user has too many.
+func refusedPassword(err error) bool {
+	var e *backend.Error
+	return errors.As(err, &e) && e.Kind == backend.AuthFailed && (e.Code != "" && e.Code != "ALERT" || !strings.Contains(strings.ToLower(e.Reply), "connection"))
+}
+
+// notLearned tells whether a side cannot be logged in at because of what is known of a user's password.
+func notLearned(err error) bool {
+	var unknown *learned.UnknownError
+	var refused *learned.RefusedError
+	return errors.As(err, &unknown) || errors.As(err, &refused) || errors.Is(err, learned.ErrOff) || errors.Is(err, learned.ErrOtherKey) ||
+		errors.Is(err, learned.ErrOtherPlace)
+}
+
+// learnedWayOut is what somebody can do about that.
+func learnedWayOut(user string, err error) string {
+	var unknown *learned.UnknownError
+	var refused *learned.RefusedError
+	switch {
+	case errors.As(err, &unknown):
+		return "nothing: it goes on by itself when he logs in through mailgate with a password"
+	case errors.As(err, &refused):
+		side := strings.ToUpper(refused.Side.String())
+		return "have him log in through mailgate with the password that " + side + " takes: it goes on by itself then; when it was " + side +
+			" that was wrong, mailgate secrets retry " + user + " has the same one tried once more"
+	case errors.Is(err, learned.ErrOff):
+		return "write login.learn.key into mailgate.yaml again, or another way to log in"
+	}
+	return "put back the key that login.learn.key had; or nothing: he is learned anew when he logs in through mailgate (mailgate secrets list shows whose do not open)"
+}
+
+// SecretsList answers secrets list.
+type SecretsList struct {
+	On        bool            `json:"on"`      // login.learn.key is set
+	UsedBy    []string        `json:"used_by"` // sides with sync.learned
+	Passwords []learned.Entry `json:"passwords"`
+}
+
+// SecretsChanged answers secrets forget and secrets retry.
+type SecretsChanged struct {
+	User      string `json:"user"` // "" for everybody
+	Passwords int    `json:"passwords"`
+	On        bool   `json:"on"`
+}
+
+// secrets answers the verbs of that name: action is "list", "forget" or "retry".
+func (s *syncing) secrets(ctx context.Context, form url.Values) (any, error) {
+	user := ""
+	if form.Get("user") != "" {
+		var err error
+		if user, _, _, err = s.g.Resolve(form.Get("user")); err != nil {
+			return nil, exitError{exitUsage, err}
+		}
+	}
+	ctx, leave, err := s.visit(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	conf := s.g.conf.Load()
+	on := conf.Login.Learn.Key != ""
+	switch form.Get("action") {
+	case "list":
+		out := SecretsList{On: on, UsedBy: []string{}}
+		for _, side := range config.Sides {
+			if conf.Backends[side].Sync.Learned {
+				out.UsedBy = append(out.UsedBy, side.String())
+			}
+		}
+		out.Passwords, err = s.book.List(ctx, user)
+		return out, err
+	case "forget", "retry":
+		if user == "" && form.Get("all") == "" {
+			return nil, exitError{exitUsage, errors.New("whose? an address, or --all")}
+		}
+		out := SecretsChanged{User: user, On: on}
+		if form.Get("action") == "retry" {
+			out.Passwords, err = s.book.Allow(ctx, user, form.Get("by"))
+			s.again(user)
+			return out, err
+		}
+		if out.Passwords, err = s.book.Forget(ctx, user, form.Get("by")); errors.Is(err, learned.ErrLeft) {
+			err = exitError{exitPartly, err}
+		}
+		return out, err
+	}
+	return nil, exitError{exitUsage, errors.New("unknown action")}
+}
