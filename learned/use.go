@@ -22,6 +22,9 @@ type UnknownError struct {
 	Elsewhere bool // a password is known of the other side, which is none of this one's business
 }
 
+// NoLogin marks the error as one of there being no credentials.
+func (e *UnknownError) NoLogin() {}
+
 // Error is in plain words.
 func (e *UnknownError) Error() string {
 	text, his := "he has not logged in", "his password"

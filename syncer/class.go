@@ -17,6 +17,7 @@ type Class string
 
 const (
 	ClassLogin       Class = "login"       // the credentials are refused
+	ClassNoLogin     Class = "no_login"    // there are none
 	ClassCrowded     Class = "crowded"     // the host has as many connections as it takes, or asks for patience
 	ClassUnreachable Class = "unreachable" // no connection, or it broke
 	ClassSilent      Class = "silent"      // no answer in time
@@ -31,7 +32,7 @@ const (
 
 // Classes lists them all, for metrics that exist before their first event.
 func Classes() []Class {
-	return []Class{ClassLogin, ClassCrowded, ClassUnreachable, ClassSilent, ClassRefused, ClassProtocol, ClassPlan, ClassStore, ClassOwner, ClassDefect, ClassOther}
+	return []Class{ClassLogin, ClassNoLogin, ClassCrowded, ClassUnreachable, ClassSilent, ClassRefused, ClassProtocol, ClassPlan, ClassStore, ClassOwner, ClassDefect, ClassOther}
 }
 
 // ClassOf sorts an error of a pass or of a folder. The first that fits counts, in the order of what somebody should look at first.
@@ -44,6 +45,7 @@ func ClassOf(err error) Class {
 		ours    *backend.DefectError
 		limit   *imapwire.LimitError
 		set     *imapwire.SetError
+		none    interface{ NoLogin() }
 		network net.Error
 		broken  *net.OpError
 	)
@@ -56,6 +58,8 @@ func ClassOf(err error) Class {
 		return ClassOwner
 	case errors.As(err, &refused):
 		return ClassPlan
+	case errors.Is(err, ErrNoLogin), errors.As(err, &none):
+		return ClassNoLogin
 	case asked(err) > 0, crowded(err), full(err):
 		return ClassCrowded
 	case errors.As(err, &login) && login.Kind == backend.AuthFailed:

@@ -12,6 +12,7 @@ import (
 	"mailgate/backend"
 	"mailgate/config"
 	"mailgate/imapwire"
+	"mailgate/learned"
 	"mailgate/mailtest/faulty"
 	"mailgate/op"
 	"mailgate/syncer"
@@ -40,6 +41,8 @@ func TestClassOf(t *testing.T) {
 		{io.ErrUnexpectedEOF, syncer.ClassUnreachable},
 		{context.DeadlineExceeded, syncer.ClassSilent},
 		{op.ErrUnavailable, syncer.ClassStore},
+		{fmt.Errorf("%w as u", syncer.ErrNoLogin), syncer.ClassNoLogin},
+		{&learned.UnknownError{}, syncer.ClassNoLogin},
 		{syncer.ErrFenced, syncer.ClassOwner},
 		{&syncer.PanicError{Value: "x"}, syncer.ClassDefect},
 		{errors.New("who knows"), syncer.ClassOther},

@@ -104,6 +104,8 @@ type FolderError struct {
 var (
 	// ErrBusy means that a pass over this user is under way in this process.
 	ErrBusy = errors.New("a pass over this user is under way")
+	// ErrNoLogin means that nothing says how a side is logged in at for syncing. Whoever opens connections (Options.Open) gives it.
+	ErrNoLogin = errors.New("nothing says how to log in for syncing")
 	// ErrMoved means that another side decides since the pass began. The next one goes on where it was.
 	ErrMoved = errors.New("the user was moved while a pass was under way")
 )

@@ -99,7 +99,7 @@ func wayOut(user string, err error) string {
 		return "see to the store: its disk is full, or another program has it locked; then it goes on by itself"
 	case notLearned(err):
 		return learnedWayOut(user, err)
-	case errors.Is(err, errNoLogin):
+	case errors.Is(err, syncer.ErrNoLogin):
 		return "give mailgate a way to log in, as the message says, and reload"
 	case errors.As(err, &be) && be.Kind == backend.AuthFailed:
 		return "the login for syncing is refused: mend the secret, then mailgate reload; it is tried again by itself too"

@@ -185,7 +185,7 @@ func ending(ctx context.Context, wrote bool, err error) error {
 	switch {
 	case errors.As(err, &coded):
 		return err
-	case errors.As(err, &refused), errors.Is(err, errNoLogin), notLearned(err), errors.Is(err, syncer.ErrBusy), errors.Is(err, syncer.ErrFenced):
+	case errors.As(err, &refused), errors.Is(err, syncer.ErrNoLogin), notLearned(err), errors.Is(err, syncer.ErrBusy), errors.Is(err, syncer.ErrFenced):
 		return exitError{exitRefused, err}
 	case errors.As(err, &side):
 		return exitError{exitUnknown, err}

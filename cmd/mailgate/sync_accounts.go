@@ -37,9 +37,6 @@ type token struct {
 // tokenLife is how long a token is used before the command is asked again.
 const tokenLife = 5 * time.Minute
 
-// errNoLogin means that nothing says how a side is logged in at for syncing.
-var errNoLogin = errors.New("nothing says how to log in for syncing")
-
 // open logs in at a side as a user of ours; with a master login only at a host where that is proven, see prove.
 func (a *accounts) open(ctx context.Context, side config.Side, user string) (*backend.Client, error) {
 	return a.openAt(ctx, side, user, a.g.routes.Load().For(user).Host[side])
@@ -89,7 +86,7 @@ func (a *accounts) login(ctx context.Context, conf *config.Config, side config.S
 	case s.Learned:
 		return a.byLearned(ctx, side, user, login, host)
 	}
-	return nil, fmt.Errorf("%w: write backends.%s.sync.secrets, .master_user, .token_command or .learned into mailgate.yaml", errNoLogin, side)
+	return nil, fmt.Errorf("%w: write backends.%s.sync.secrets, .master_user, .token_command or .learned into mailgate.yaml", syncer.ErrNoLogin, side)
 }
 
 // secret finds a user's password in a file that is read anew each time: passwords change.
@@ -111,7 +108,7 @@ func (a *accounts) secret(conf *config.Config, side config.Side, file, user stri
 	if a.g.routes.Load().Users[user] == nil {
 		hint = ", and in none of the routes file: is the address spelt right?"
 	}
-	return "", fmt.Errorf("%w as %s: he stands in no line of %s%s", errNoLogin, user, file, hint)
+	return "", fmt.Errorf("%w as %s: he stands in no line of %s%s", syncer.ErrNoLogin, user, file, hint)
 }
 
 // byToken logs in with an access token; the mechanism is the one that the server offers.

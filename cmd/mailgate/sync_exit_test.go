@@ -29,7 +29,7 @@ func TestExitOfSync(t *testing.T) {
 		"being moved":                 {errMoving("a@example.com"), nil, exitRefused, exitRefused},
 		"another pass":                {fmt.Errorf("a: %w", syncer.ErrBusy), nil, exitRefused, exitRefused},
 		"another process":             {fmt.Errorf("a: %w", syncer.ErrFenced), nil, exitRefused, exitRefused},
-		"no login":                    {side(fmt.Errorf("x: %w", errNoLogin)), nil, exitRefused, exitRefused},
+		"no login":                    {side(fmt.Errorf("x: %w", syncer.ErrNoLogin)), nil, exitRefused, exitRefused},
 		"no proof":                    {side(unproven(config.New, "h")), nil, exitRefused, exitRefused},
 		"the wrong mailbox":           {exitError{exitRefused, wrong}, nil, exitRefused, exitRefused},
 		"both sides, one refuses":     {errors.Join(side(errors.New("down")), side(refused)), nil, exitRefused, exitRefused},

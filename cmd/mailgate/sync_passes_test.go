@@ -124,7 +124,7 @@ func TestPassEnds(t *testing.T) {
 		{errFlip, errFlip, nil, op.Cancelled, "he is being moved; the next pass goes on where this one was"},
 		{errClosing, errFlip, r, op.Interrupted, "mailgate is ending; the next pass goes on where this one was"},
 		{cancelled{"me"}, errFlip, r, op.Cancelled, "by me"},
-		{nil, &syncer.SideError{Err: errNoLogin}, nil, op.Failed, "old: " + errNoLogin.Error()},
+		{nil, &syncer.SideError{Err: syncer.ErrNoLogin}, nil, op.Failed, "old: " + syncer.ErrNoLogin.Error()},
 	} {
 		if status, reason, _ := passEnd(test.cause, test.r, test.err); status != test.status || reason != test.reason {
 			t.Errorf("%v, %v: %s %q", test.cause, test.err, status, reason)
