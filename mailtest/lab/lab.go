@@ -40,10 +40,14 @@ type Host struct {
 	LMTP                   int
 	Format, Sep, Prefix    string
 	Fsync                  string // Dovecot's mail_fsync, "" means never; $MAILGATE_LAB_FSYNC sets it
+	Sharing                bool   // Dovecot's ACL and METADATA
 	Dir, Certs             string
 	RelayPort, MailID      int  // MailID is the uid and gid that mail on the disk belongs to
 	WithSubmission, Master bool // Master: MasterUser may log in
 }
+
+// SharedFormat is where the mail of others is.
+func (h Host) SharedFormat() string { return strings.ReplaceAll(h.Format, "~", "%%h") }
 
 // Home is the folder of user n, where Dovecot's and Courier's mail is.
 func (h Host) Home(n int) string { return filepath.Join(h.Dir, "home", "user"+strconv.Itoa(n)) }
@@ -61,9 +65,17 @@ type Lab struct {
 	processes
 }
 
+// Option changes a Lab before it starts.
+type Option func(*Lab)
+
+// Sharing gives both Dovecots access rights (RFC 4314), mailboxes of others below "shared", and metadata (RFC 5464).
+func Sharing() Option {
+	return func(l *Lab) { l.Old.Sharing, l.New.Sharing = true, true }
+}
+
 // Start runs the servers until the test ends. Without them the test fails: make setup installs them. It takes some
 // seconds, so what can be told apart by users shares a lab.
-func Start(t testing.TB) *Lab {
+func Start(t testing.TB, options ...Option) *Lab {
 	t.Helper()
 	for _, bin := range []string{"dovecot", "/usr/sbin/postfix", "/usr/lib/dovecot/submission-login", "/usr/lib/dovecot/lmtp"} {
 		if _, err := exec.LookPath(bin); err != nil {
@@ -76,6 +88,9 @@ func Start(t testing.TB) *Lab {
 	var l *Lab
 	begin(t, "the lab", func() (*processes, error) {
 		l = &Lab{}
+		for _, o := range options {
+			o(l)
+		}
 		return &l.processes, l.start()
 	})
 	return l
@@ -96,9 +111,9 @@ func (l *Lab) start() error {
 	if err != nil {
 		return err
 	}
-	l.Old = Host{Name: "old", IMAP: ports[0], IMAPS: ports[1], SASL: ports[2], LMTP: ports[3], Submission: ports[4],
+	l.Old = Host{Name: "old", Sharing: l.Old.Sharing, IMAP: ports[0], IMAPS: ports[1], SASL: ports[2], LMTP: ports[3], Submission: ports[4],
 		Format: "maildir:~/Maildir", Sep: ".", Prefix: "INBOX.", Certs: certs, MailID: mailUID, Master: true}
-	l.New = Host{Name: "new", IMAP: ports[5], IMAPS: ports[6], LMTP: ports[7], Submission: ports[8], Format: "sdbox:~/sdbox",
+	l.New = Host{Name: "new", Sharing: l.New.Sharing, IMAP: ports[5], IMAPS: ports[6], LMTP: ports[7], Submission: ports[8], Format: "sdbox:~/sdbox",
 		Sep: "/", Certs: certs, MailID: mailUID, Master: true, WithSubmission: true, RelayPort: ports[4]}
 	for _, h := range []*Host{&l.Old, &l.New} {
 		h.Fsync = os.Getenv("MAILGATE_LAB_FSYNC")
