@@ -70,6 +70,7 @@ func tables() []table {
 			"mailbox, side, validity, uid", "", false},
 		{"runs", cols(n("id", "began", "ended"), t("user"), b("summary", "error")), "id", "", true},
 		{"pauses", cols(t("user", "by", "reason"), n("at")), "user", "", false},
+		{"gaps", cols(t("user"), n("at"), b("text")), "user", "", false},
 		{"profiles", cols(n("side"), t("host"), b("text")), "side, host", "", false},
 	}
 }
