@@ -1,11 +1,13 @@
 package syncer
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"mailgate/backend"
@@ -177,6 +179,23 @@ func (k *gapKnown) passed() bool {
 	return slices.ContainsFunc(k.boxes, func(m Mailbox) bool { return m.Cursor != [2]Cursor{} })
 }
 
+// unfinished is why not all is known of what passes find out, "" when all is.
+func (k *gapKnown) unfinished() string {
+	if !k.passed() {
+		return errNoPass.Error()
+	}
+	n := 0
+	for _, m := range k.boxes {
+		if m.Name[config.Old] != "" && m.Name[config.New] != "" && (m.Cursor[config.Old] == Cursor{} || m.Cursor[config.New] == Cursor{}) {
+			n++
+		}
+	}
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf("the passes are not through with %s yet", folderCount(n))
+}
+
 // errNoPass is why what passes find out is not known.
 var errNoPass = errors.New("no whole pass has been over his mailboxes yet")
 
@@ -213,6 +232,9 @@ func (s *Syncer) gapKnown(ctx context.Context, user string) (*gapKnown, error) {
 // counted makes the row of a kind. why is what could not be told, "" for nothing.
 func counted(kind GapKind, things []GapThing, what, none, why, do string) Gap {
 	g := Gap{Kind: kind, Why: why}
+	slices.SortFunc(things, func(a, b GapThing) int {
+		return cmp.Or(strings.Compare(a.Folder, b.Folder), strings.Compare(a.What, b.What))
+	})
 	for _, x := range things {
 		if !x.Perhaps {
 			g.Count++

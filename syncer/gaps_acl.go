@@ -61,6 +61,14 @@ func letters(rights string) string {
 	}, rights)
 }
 
+// inOrder are rights as RFC 4314 lists them; servers give them in any order.
+func inOrder(rights string) string {
+	const order = "lrswipkxtecda"
+	b := []byte(rights)
+	slices.SortStableFunc(b, func(x, y byte) int { return strings.IndexByte(order, x) - strings.IndexByte(order, y) })
+	return string(b)
+}
+
 // given tells whether a list gives a right, or takes it away.
 func given(list []backend.Right, want backend.Right) bool {
 	return slices.ContainsFunc(list, func(r backend.Right) bool {
@@ -89,9 +97,9 @@ func aclGap(old, newer *gapSide, k *gapKnown) Gap {
 				continue
 			}
 			people[strings.ToLower(r.Identifier)] = true
-			what := fmt.Sprintf("%s may %s", oneLine(r.Identifier, 200), oneLine(r.Rights, 50))
+			what := fmt.Sprintf("%s may %s", oneLine(r.Identifier, 200), oneLine(inOrder(r.Rights), 50))
 			if r.Negative {
-				what = fmt.Sprintf("%s may not %s", oneLine(r.Identifier, 200), oneLine(r.Rights, 50))
+				what = fmt.Sprintf("%s may not %s", oneLine(r.Identifier, 200), oneLine(inOrder(r.Rights), 50))
 			}
 			things = append(things, GapThing{Folder: old.naming.shown(e.Name), What: what})
 		}

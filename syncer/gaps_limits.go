@@ -46,12 +46,8 @@ func (s *Syncer) lostFlags(ctx context.Context, boxes []Mailbox) (things []GapTh
 // keywordsGap counts flags that NEW did not keep. What NEW says beforehand (PERMANENTFLAGS) is heeded by passes, and what it does is what counts.
 func keywordsGap(k *gapKnown) Gap {
 	const do = "nothing: the mail is there, and OLD keeps the flags; where NEW has room for few keywords in a folder, divide the folder"
-	why := ""
-	if !k.passed() {
-		why = errNoPass.Error()
-	}
 	return counted(GapKeywords, k.lost, fmt.Sprintf("%d times a flag of a folder's messages that NEW did not keep", len(k.lost)),
-		"NEW has kept all flags of the messages that were carried", why, do)
+		"NEW has kept all flags of the messages that were carried", k.unfinished(), do)
 }
 
 // quotaGap compares what OLD allows and holds with what NEW allows.
@@ -111,13 +107,12 @@ func sizesGap(old, newer *gapSide, k *gapKnown) Gap {
 	if old.limit > 0 && newer.limit > 0 && newer.limit < old.limit {
 		things = append(things, GapThing{What: fmt.Sprintf("OLD takes messages of %s, NEW of %s", size(old.limit), size(newer.limit))})
 	}
-	none, why := "each message was taken by NEW", ""
+	none, why := "each message was taken by NEW", k.unfinished()
 	if k.waived > 0 {
 		none = fmt.Sprintf("each message was taken by NEW, but for %d that somebody has waived", k.waived)
 	}
 	switch {
-	case !k.passed():
-		why = errNoPass.Error()
+	case why != "":
 	case old.err != nil:
 		why = "the limit of OLD could not be asked: " + whyNot(old.err)
 	case newer.err != nil:
