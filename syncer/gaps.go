@@ -75,6 +75,8 @@ type GapReport struct {
 	At   time.Time     `json:"at"`
 	Took time.Duration `json:"took_ns"`
 	Gaps []Gap         `json:"gaps"`
+
+	Unreached [2]string `json:"unreached"` // by side, why it could not be asked at all; "" where it was
 }
 
 // Found is how many things were counted, Open how many kinds could not be told, or not wholly.
@@ -122,6 +124,11 @@ func (s *Syncer) Gaps(ctx context.Context, user string, o GapOptions) (*GapRepor
 	newer := s.askGaps(ctx, config.New, user, o.Names[config.New], k)
 	if err := context.Cause(ctx); err != nil {
 		return nil, err
+	}
+	for side, g := range []*gapSide{old, newer} {
+		if g.err != nil {
+			r.Unreached[side] = whyNot(g.err)
+		}
 	}
 	r.Gaps = compareGaps(old, newer, k)
 	for _, f := range o.Sources {
