@@ -63,8 +63,8 @@ func TestGapsExit(t *testing.T) {
 		{"bob@example.com", exitDifference, []string{"2 things of 1 kind do not travel", "- Work: anna may lrs", "- and 1 more", "to do: give them"}},
 		{"carol@example.com", exitUnknown, []string{"unknown  quota  no QUOTA"}},
 		{"dora@example.com", exitUnknown, []string{"not all is known: OLD does not tell of 1 folder", "of 1 kind not all is known"}},
-		{"alice@example.com bob@example.com", exitDifference, []string{"all together: 2 users", "acl  2 of 1 users  not all known of 0 users"}},
-		{"--all", exitUnknown, []string{"all together: 4 users", "acl    6 of 3 users  not all known of 1 users", "quota  0 of 0 users  not all known of 1 users"}},
+		{"alice@example.com bob@example.com", exitDifference, []string{"all together: 2 looked at, 0 not", "acl   2       1      0"}},
+		{"--all", exitUnknown, []string{"all together: 4 looked at, 0 not", "acl    6       3      1", "quota  0       0      1"}},
 	} {
 		var out, errOut bytes.Buffer
 		args := append([]string{"-c", filepath.Join(m.dir, "mailgate.yaml"), "gaps"}, strings.Fields(x.args)...)

@@ -108,13 +108,9 @@ func (g *gapTotals) write(w io.Writer) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
-	fmt.Fprintf(t, "all together: %d users", g.users)
-	if g.nobody > 0 {
-		fmt.Fprintf(t, ", and %d of whom nothing is known", g.nobody)
-	}
-	fmt.Fprintln(t)
+	fmt.Fprintf(t, "all together: %d looked at, %d not\nKIND\tTHINGS\tUSERS\tNOT ALL KNOWN OF\n", g.users, g.nobody)
 	for _, k := range g.kinds {
-		fmt.Fprintf(t, "%s\t%d of %d users\tnot all known of %d users\n", k, g.things[k], g.whose[k], g.open[k])
+		fmt.Fprintf(t, "%s\t%d\t%d\t%d\n", k, g.things[k], g.whose[k], g.open[k])
 	}
 	_ = t.Flush()
 }
