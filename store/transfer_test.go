@@ -81,6 +81,16 @@ func goesOn(t *testing.T, from, to Store) {
 		must(t, err)
 	}
 	same(t, pauses[1], pauses[0])
+	var gaps [2]string
+	for i, s := range []Store{from, to} {
+		text, ok, err := s.Gaps(ctx, anna)
+		must(t, err)
+		same(t, ok, true)
+		times, err := s.GapTimes(ctx)
+		must(t, err)
+		gaps[i] = fmt.Sprint(string(text), times)
+	}
+	same(t, gaps[1], gaps[0])
 	var ids [2][]any
 	for i, s := range []Store{from, to} {
 		o, err := s.NewOperation(ctx, op.Operation{Kind: op.Flip})
