@@ -97,7 +97,7 @@ func FuzzClient(f *testing.F) {
 		"* OK [COPYUID 1 1:1048576 1:1048576]\r\n* OK [COPYUID 1 1:1048576 1:1048576]\r\ns10 OK\r\n", "* 1 FETCH (UID 1 X {65536}\r\nabc", "s11 OK [APPENDUID 1 1:4294967295]\r\n"} {
 		f.Add([]byte(s))
 	}
-	for _, name := range []string{"dovecot", "cyrus", "courier"} {
+	for _, name := range []string{"dovecot", "cyrus", "courier", "sharing-dovecot", "sharing-cyrus", "sharing-courier"} {
 		all, _ := readDialogue(f, filepath.Join("testdata", "dialogues", name+".txt"))
 		for _, s := range all {
 			if s.by == 'S' && len(s.text) < 3000 {

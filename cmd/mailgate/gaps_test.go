@@ -162,3 +162,32 @@ func TestGapsDown(t *testing.T) {
 		t.Errorf("a look that was ended is kept: %s, %v", after, err)
 	}
 }
+
+// TestGapsHang: a look at a host that stops talking ends with serve, and holds nobody up meanwhile.
+func TestGapsHang(t *testing.T) {
+	m := newMemory(t, "alice@example.com")
+	m.keeps("")
+	g := m.opened()
+	kp := newKeeping(g.syncing)
+	m.relay.block()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan time.Duration, 1)
+	go func() { ended <- kp.lookForGaps(ctx, "alice@example.com") }()
+	select {
+	case d := <-ended:
+		t.Fatalf("it does not hang: again in %s", d)
+	case <-time.After(300 * time.Millisecond):
+	}
+	if resume, err := g.syncing.Quiesce(t.Context(), "alice@example.com"); err != nil { // a flip does not wait for it
+		t.Error(err)
+	} else {
+		resume()
+	}
+	cancel()
+	select {
+	case <-ended:
+	case <-time.After(5 * time.Second):
+		t.Error("the look does not end")
+	}
+	m.relay.unblock()
+}
