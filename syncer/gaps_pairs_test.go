@@ -1,8 +1,10 @@
 package syncer_test
 
 import (
+	"bufio"
 	"context"
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -70,6 +72,8 @@ func TestGaps(t *testing.T) {
 	t.Run("Dovecot to Cyrus", func(t *testing.T) { gapsDovecotCyrus(t, h) })
 	t.Run("Cyrus to Dovecot", func(t *testing.T) { gapsCyrusDovecot(t, h) })
 	t.Run("Courier to Dovecot", func(t *testing.T) { gapsCourierDovecot(t, h) })
+	t.Run("Courier to Cyrus", func(t *testing.T) { gapsCourierCyrus(t, h) })
+	t.Run("Dovecot to Courier", func(t *testing.T) { gapsDovecotCourier(t, h) })
 }
 
 func gapsDovecotCyrus(t *testing.T, h gapHosts) {
@@ -205,6 +209,66 @@ func gapsCourierDovecot(t *testing.T, h gapHosts) {
 	y := lab.Dial(t, new, 7)
 	y.Do(`SETACL "Work" %s lrs`, lab.User(8))
 	wantGaps(t, r.gaps(t), map[syncer.GapKind]string{syncer.GapACL: "none 0"})
+}
+
+// asAdministrator talks to Cyrus as its administrator.
+func asAdministrator(t testing.TB, h lab.Host, commands ...string) {
+	t.Helper()
+	conn, err := net.Dial("tcp", lab.Addr(h.IMAP))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	in := bufio.NewReader(conn)
+	for _, line := range append([]string{"LOGIN cyrus " + lab.MasterPassword}, commands...) {
+		if _, err := fmt.Fprintf(conn, "x %s\r\n", line); err != nil {
+			t.Fatal(err)
+		}
+		for {
+			s, err := in.ReadString('\n')
+			if err != nil || strings.HasPrefix(s, "x ") && !strings.HasPrefix(s, "x OK") {
+				t.Fatalf("%s: %s, %v", line, s, err)
+			}
+			if strings.HasPrefix(s, "x ") {
+				break
+			}
+		}
+	}
+}
+
+// gapsCourierCyrus: both tell of limits.
+func gapsCourierCyrus(t *testing.T, h gapHosts) {
+	r := newRig(t, h.courier, h.cyrus, 9, nil)
+	lab.Dial(t, h.courier, 9).Append("INBOX", "", letter(1))
+	r.pass(t)
+	wantGaps(t, r.gaps(t), map[syncer.GapKind]string{syncer.GapQuota: "none 0", syncer.GapACL: "none 0", syncer.GapMetadata: "none 0",
+		syncer.GapCalendars: "none 0", syncer.GapKeywords: "none 0", syncer.GapRights: "none 0"})
+	asAdministrator(t, h.cyrus, "SETQUOTA user/user9 (STORAGE 40000)")
+	wantGaps(t, r.gaps(t), map[syncer.GapKind]string{syncer.GapQuota: "counted 1; : OLD allows any amount, and NEW 40 MB"})
+}
+
+// gapsDovecotCourier: Courier takes rights, and no annotations and marks.
+func gapsDovecotCourier(t *testing.T, h gapHosts) {
+	r := newRig(t, h.dovecot[1], h.courier, 11, nil)
+	x := lab.Dial(t, h.dovecot[1], 11)
+	x.Do(`CREATE "Work"`)
+	x.Do(`SETACL "Work" %s lrs`, lab.User(12))
+	x.Do(`SETMETADATA "Work" (/private/comment "mine")`)
+	x.Append("Sent", "", letter(1))
+	x.Append("Work", "", letter(2))
+	r.pass(t)
+	want := map[syncer.GapKind]string{
+		syncer.GapACL:        "counted 1; Work: user12@example.com may lrs",
+		syncer.GapMetadata:   "counted 1; Work: /private/comment, 4 bytes: mine",
+		syncer.GapSpecialUse: `counted 1; Sent: \Sent on OLD, and not on NEW`,
+		syncer.GapQuota:      "unknown 0; why: OLD does not tell (no QUOTA)",
+		syncer.GapRights:     "none 0",
+	}
+	wantGaps(t, r.gaps(t), want)
+	lab.Dial(t, h.courier, 11).Do(`SETACL "INBOX.Work" %s lrs`, lab.User(12))
+	want[syncer.GapACL] = "none 0"
+	wantGaps(t, r.gaps(t), want)
 }
 
 // TestGapsUntold: what a host does not tell is unknown, and never none: where it lacks the extension, refuses to answer, or is not there.
