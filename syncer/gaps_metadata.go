@@ -88,7 +88,7 @@ func metadataGap(old, newer *gapSide, k *gapKnown) Gap {
 	case none:
 		return counted(GapMetadata, nil, "", "Courier has no annotations", "", "")
 	case no != "":
-		return unknown(GapMetadata, do, "%s", no)
+		return unknown(GapMetadata, "ask the administrator of OLD whether annotations are kept there; mostly it does not matter: few programs use them", "%s", no)
 	}
 	var things []GapThing
 	add := func(folder, to string, known bool, list []backend.Metadata) {
@@ -182,6 +182,9 @@ func groupwareGaps(old, newer *gapSide, k *gapKnown) []Gap {
 			why = append(why, fmt.Sprintf("perhaps %s: look what is in it", folderCount(n)))
 		}
 		found := things[kind]
+		if len(found) == guesses[kind] && len(why) > 0 {
+			do[kind] = "ask him, or look, whether there are " + words[kind] + " on OLD; if so, " + do[kind]
+		}
 		out = append(out, counted(kind, found, fmt.Sprintf("%d %s", len(found)-guesses[kind], words[kind]),
 			"no "+words[kind]+" among the folders of OLD (what other programs keep beside the mail is not seen)", strings.Join(why, "; "), do[kind]))
 	}
