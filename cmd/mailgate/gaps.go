@@ -27,7 +27,13 @@ func (s *syncing) gaps(ctx context.Context, y *syncer.Syncer, form url.Values) (
 	defer leave()
 	if form.Get("now") == "true" {
 		r, err := s.lookForGaps(ctx, y, user)
-		return r, ending(ctx, false, err)
+		if err != nil {
+			return nil, ending(ctx, false, err)
+		}
+		if s.keeping != nil {
+			s.keeping.noteGaps(r)
+		}
+		return r, nil
 	}
 	r, err := y.KeptGaps(ctx, user)
 	switch {

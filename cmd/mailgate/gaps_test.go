@@ -103,7 +103,11 @@ func TestGapsKept(t *testing.T) {
 		return r
 	}
 	until(t, "a look", func() bool { return kept(users[0]).User != "" })
+	until(t, "its line in status", func() bool { return kp.status(users[0]).Gaps != "" })
 	r := kept(users[0])
+	if s := kp.status(users[0]); s.Gaps != r.Summary() || !s.GapsAt.Equal(r.At) || kp.status(users[1]).Gaps != "" {
+		t.Errorf("status says %+v, %+v", s, kp.status(users[1]))
+	}
 	if len(r.Gaps) < 10 || r.Found() != 0 || r.Unreached != [2]string{} {
 		t.Errorf("%+v", r)
 	}
@@ -122,6 +126,18 @@ func TestGapsKept(t *testing.T) {
 	until(t, "a look at who was paused", func() bool { return kept(users[1]).User != "" })
 	end()
 	wg.Wait()
+	again := newKeeping(g.syncing) // as after a restart
+	if err := again.load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	times, err := g.store.GapTimes(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.recallGaps(t.Context(), times)
+	if s := again.status(users[0]); s.Gaps != r.Summary() || !s.GapsAt.Equal(r.At) {
+		t.Errorf("after a restart status says %+v", s)
+	}
 }
 
 // TestGapsDue: who was never looked at comes first, then who waits longest; those whom passes are not through with do not count.

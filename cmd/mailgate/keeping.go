@@ -40,6 +40,8 @@ type keptUser struct {
 	told     bool      // the history says so
 	toldAt   time.Time // when that was written
 	progress syncer.Progress
+	gaps     string    // what does not travel, in a line; "" where nobody has looked
+	gapsAt   time.Time // when that was
 }
 
 // engine is a syncer with the configuration that it was made for. It lives on between passes: it keeps connections.

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"time"
+
+	"mailgate/syncer"
 )
 
 // How often it is looked what of a user does not travel: once a day, and sooner where a side could not be asked. Between two users there is a
@@ -34,10 +36,31 @@ func (kp *keeping) gaps(ctx context.Context) {
 			for user, at := range times {
 				due[user] = at.Add(gapsEvery)
 			}
+			kp.recallGaps(ctx, times)
 		}
 		if user := kp.gapsDue(due, time.Now()); user != "" {
 			due[user] = time.Now().Add(kp.lookForGaps(ctx, user))
 		}
+	}
+}
+
+// recallGaps shows in status what was seen before this process began.
+func (kp *keeping) recallGaps(ctx context.Context, times map[string]time.Time) {
+	y := kp.s.syncer()
+	defer y.Close()
+	for user := range times {
+		if r, err := y.KeptGaps(ctx, user); err == nil && r != nil {
+			kp.noteGaps(r)
+		}
+	}
+}
+
+// noteGaps remembers a look for status.
+func (kp *keeping) noteGaps(r *syncer.GapReport) {
+	kp.mu.Lock()
+	defer kp.mu.Unlock()
+	if k := kp.users[r.User]; k != nil && !r.At.Before(k.gapsAt) {
+		k.gaps, k.gapsAt = r.Summary(), r.At
 	}
 }
 
@@ -67,6 +90,7 @@ func (kp *keeping) lookForGaps(ctx context.Context, user string) time.Duration {
 		}
 		return gapsAgain
 	}
+	kp.noteGaps(r)
 	if r.Unreached != [2]string{} {
 		return gapsAgain
 	}
