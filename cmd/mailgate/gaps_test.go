@@ -161,6 +161,12 @@ func TestGapsDown(t *testing.T) {
 	m.keeps("")
 	g := m.opened()
 	kp := newKeeping(g.syncing)
+	if d := kp.lookForGaps(t.Context(), "alice@example.com"); d != gapsAgain {
+		t.Errorf("there was no pass yet: again in %s", d)
+	}
+	if _, err := m.ask(g, "run", "alice@example.com"); err != nil {
+		t.Fatal(err)
+	}
 	if d := kp.lookForGaps(t.Context(), "alice@example.com"); d != gapsEvery {
 		t.Errorf("both are there: again in %s", d)
 	}

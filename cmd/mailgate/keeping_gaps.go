@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"mailgate/syncer"
 )
 
-// How often it is looked what of a user does not travel: once a day, and sooner where a side could not be asked. Between two users there is a
+// How often it is looked what of a user does not travel: once a day, and sooner where a side could not be asked, or passes were
+// not through with all folders. Between two users there is a
 // pause: nothing is in a hurry.
 const (
 	gapsEvery = 24 * time.Hour
@@ -91,7 +93,8 @@ func (kp *keeping) lookForGaps(ctx context.Context, user string) time.Duration {
 		return gapsAgain
 	}
 	kp.noteGaps(r)
-	if r.Unreached != [2]string{} {
+	early := slices.ContainsFunc(r.Gaps, func(g syncer.Gap) bool { return g.Kind == syncer.GapKeywords && g.Why != "" }) // passes are not through with all
+	if early || r.Unreached != [2]string{} {
 		return gapsAgain
 	}
 	return gapsEvery

@@ -62,6 +62,7 @@ type Lab struct {
 	Old, New Host
 	CA       string // PEM file
 
+	sharing bool
 	processes
 }
 
@@ -70,7 +71,7 @@ type Option func(*Lab)
 
 // Sharing gives both Dovecots access rights (RFC 4314), mailboxes of others below "shared", and metadata (RFC 5464).
 func Sharing() Option {
-	return func(l *Lab) { l.Old.Sharing, l.New.Sharing = true, true }
+	return func(l *Lab) { l.sharing = true }
 }
 
 // Start runs the servers until the test ends. Without them the test fails: make setup installs them. It takes some
@@ -111,12 +112,13 @@ func (l *Lab) start() error {
 	if err != nil {
 		return err
 	}
-	l.Old = Host{Name: "old", Sharing: l.Old.Sharing, IMAP: ports[0], IMAPS: ports[1], SASL: ports[2], LMTP: ports[3], Submission: ports[4],
+	l.Old = Host{Name: "old", IMAP: ports[0], IMAPS: ports[1], SASL: ports[2], LMTP: ports[3], Submission: ports[4],
 		Format: "maildir:~/Maildir", Sep: ".", Prefix: "INBOX.", Certs: certs, MailID: mailUID, Master: true}
-	l.New = Host{Name: "new", Sharing: l.New.Sharing, IMAP: ports[5], IMAPS: ports[6], LMTP: ports[7], Submission: ports[8], Format: "sdbox:~/sdbox",
+	l.New = Host{Name: "new", IMAP: ports[5], IMAPS: ports[6], LMTP: ports[7], Submission: ports[8], Format: "sdbox:~/sdbox",
 		Sep: "/", Certs: certs, MailID: mailUID, Master: true, WithSubmission: true, RelayPort: ports[4]}
 	for _, h := range []*Host{&l.Old, &l.New} {
 		h.Fsync = os.Getenv("MAILGATE_LAB_FSYNC")
+		h.Sharing = l.sharing
 		h.Dir = filepath.Join(l.dir, h.Name)
 		if err := l.dovecot(h); err != nil {
 			return err
