@@ -193,7 +193,7 @@ func (k *gapKnown) unfinished() string {
 	}
 	n := 0
 	for _, m := range k.boxes {
-		if m.Name[config.Old] != "" && m.Name[config.New] != "" && (m.Cursor[config.Old] == Cursor{} || m.Cursor[config.New] == Cursor{}) {
+		if m.Name[config.Old] != "" && m.Name[config.New] != "" && m.Cursor == [2]Cursor{} { // one that was made by this pass may have none on one side
 			n++
 		}
 	}

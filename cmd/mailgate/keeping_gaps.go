@@ -9,8 +9,7 @@ import (
 )
 
 // How often it is looked what of a user does not travel: once a day, and sooner where a side could not be asked, or passes were
-// not through with all folders. Between two users there is a
-// pause: nothing is in a hurry.
+// not through with all folders. Between two users there is a pause: nothing is in a hurry.
 const (
 	gapsEvery = 24 * time.Hour
 	gapsAgain = time.Hour
