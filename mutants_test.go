@@ -84,6 +84,8 @@ func mutants() []mutant {
 			"./syncer", []string{"TestFaults"}},
 		{"the guard of deletes that nobody has confirmed", "syncer/moves.go", []edit{{"guardMessages = 50", "guardMessages = 50000"},
 			{"guardEmptied  = 10", "guardEmptied  = 10000"}}, "./syncer", []string{"TestAccountEmptied"}},
+		{"what a host does not tell of a user is unknown, not none", "syncer/gaps.go",
+			[]edit{{"g.Answer, g.Do = GapUnknown, do", "g.Answer, g.Do = GapNone, do"}}, "./syncer", []string{"TestGapsPartly"}},
 		{"a mailbox that did not open is not read", "backend/client_fetch.go",
 			[]edit{{"if c.rs.closed != nil {", "if false {"}}, "./backend", []string{"TestWrongMailbox"}},
 		{"the response codes of a refused login", "backend/imap_login.go",

@@ -65,6 +65,8 @@ type SyncStatus struct {
 	Broken      []BrokenFolder `json:"broken,omitempty"` // folders that cannot be done; the others are
 	Opens       time.Time      `json:"opens,omitzero"`   // when first copies may be made again (sync.windows)
 	Paused      *SyncPause     `json:"paused,omitempty"`
+	Gaps        string         `json:"gaps,omitempty"` // what does not travel, in a line
+	GapsAt      time.Time      `json:"gaps_at,omitzero"`
 }
 
 // BrokenFolder is one that the last pass could not do.

@@ -191,7 +191,7 @@ func (c *Client) Quota(ctx context.Context, name string) (Quota, bool, error) {
 		if _, err := c.astring(); err != nil {
 			return true, err
 		}
-		if err := c.r.Expect(' '); err != nil {
+		if more, err := c.another(); err != nil || !more { // Courier without limits says nothing behind the root
 			return true, err
 		}
 		v, err := c.value(4096)

@@ -23,7 +23,7 @@ func allocated() uint64 {
 // s1 to s16, some of them behind each other.
 func assail(t testing.TB, answers []byte) {
 	client, server := net.Pipe()
-	c := newClient(&IMAPConn{Conn: client, Capabilities: strings.Fields("IMAP4rev1 LITERAL+ ESEARCH NAMESPACE ID QUOTA QRESYNC CONDSTORE MOVE UIDPLUS LIST-STATUS IDLE MULTIAPPEND")})
+	c := newClient(&IMAPConn{Conn: client, Capabilities: strings.Fields("IMAP4rev1 LITERAL+ ESEARCH NAMESPACE ID QUOTA QRESYNC CONDSTORE MOVE UIDPLUS LIST-STATUS IDLE MULTIAPPEND ACL METADATA")})
 	c.hurry(2 * time.Second)
 	c.SetUntagged(Untagged{Exists: func(uint32) {}, Expunge: func(uint32) {}, Vanished: func(Range) {}, Fetch: func(*Message) {}, Status: func(Status) {}, List: func(ListEntry) {}, Alert: func(string) {}})
 	var wg sync.WaitGroup
@@ -59,6 +59,9 @@ func assail(t testing.TB, answers []byte) {
 		func() { _, _ = c.Namespace(until) },
 		func() { _, _ = c.ID(until) },
 		func() { _, _, _ = c.Quota(until, "x") },
+		func() { _, _ = c.ACL(until, "x") },
+		func() { _, _ = c.MyRights(until, "x") },
+		func() { _, _, _ = c.Metadata(until, "x", MetadataOptions{Deep: true}, "/shared") },
 		func() {
 			_ = c.List(until, ListOptions{Status: []string{"MESSAGES"}}, func(ListEntry) error { return nil })
 		},
@@ -94,7 +97,7 @@ func FuzzClient(f *testing.F) {
 		"* OK [COPYUID 1 1:1048576 1:1048576]\r\n* OK [COPYUID 1 1:1048576 1:1048576]\r\ns10 OK\r\n", "* 1 FETCH (UID 1 X {65536}\r\nabc", "s11 OK [APPENDUID 1 1:4294967295]\r\n"} {
 		f.Add([]byte(s))
 	}
-	for _, name := range []string{"dovecot", "cyrus", "courier"} {
+	for _, name := range []string{"dovecot", "cyrus", "courier", "sharing-dovecot", "sharing-cyrus", "sharing-courier"} {
 		all, _ := readDialogue(f, filepath.Join("testdata", "dialogues", name+".txt"))
 		for _, s := range all {
 			if s.by == 'S' && len(s.text) < 3000 {

@@ -16,10 +16,15 @@ const (
 	maxExpand    = 1 << 20   // UIDs of one command's COPYUID, or of APPENDUID
 	maxMailboxes = 32 << 20  // bytes of what LIST says, kept until all is known
 	maxList      = 1000      // namespaces; capabilities that are on
+	maxACL       = 1 << 20   // bytes of the rights of one mailbox
+	maxMetadata  = 8 << 20   // bytes of the metadata of one command
 	spoolMemory  = 64 << 10  // bytes of bodies held in memory because their UID is not known yet
 	spoolFiles   = 64        // such bodies of one message
 	spoolDisk    = 512 << 20 // bytes of them all, beyond spoolMemory in unlinked files
 )
+
+// maxMetadataValue is what is kept of a value of metadata, in bytes; longer ones are cut, and Metadata.Size tells.
+const maxMetadataValue = 4096
 
 // LimitError means that a server has sent more than the engine holds.
 type LimitError = imapwire.LimitError

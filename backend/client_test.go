@@ -419,6 +419,7 @@ func TestAccount(t *testing.T) {
 		p.say("* NAMESPACE ((\"INBOX.\" \".\")) NIL ((\"#shared.\" \".\" \"X\" (\"a\"))(\"s/\" \"/\"))\n%s OK\n", p.want("NAMESPACE"))
 		p.say("* ID (\"name\" \"Thing\" \"version\" NIL)\n%s OK\n", p.want(`ID ("name" "mailgate")`))
 		p.say("* QUOTAROOT \"x\" \"\" \"b\"\n* QUOTA \"\" (STORAGE 10 100 MESSAGE 3 50)\n* QUOTA \"b\" (STORAGE 10 20)\n%s OK\n", p.want(`GETQUOTAROOT "x"`))
+		p.say("* QUOTAROOT \"x\" \"ROOT\"\n* QUOTA \"ROOT\"\n%s OK\n", p.want(`GETQUOTAROOT "x"`))
 	})
 	n, err := c.Namespace(ctx(t))
 	if err != nil || len(n.Personal) != 1 || n.Personal[0] != (Namespace{"INBOX.", '.'}) || len(n.Shared) != 2 || n.Shared[1].Separator != '/' {
@@ -429,6 +430,9 @@ func TestAccount(t *testing.T) {
 	}
 	q, ok, err := c.Quota(ctx(t), "x")
 	if err != nil || !ok || q != (Quota{Storage: 10240, StorageLimit: 20480, Messages: 3, MessageLimit: 50}) {
+		t.Errorf("%+v %v %v", q, ok, err)
+	}
+	if q, ok, err := c.Quota(ctx(t), "x"); err != nil || ok || q != (Quota{}) { // Courier without limits
 		t.Errorf("%+v %v %v", q, ok, err)
 	}
 }

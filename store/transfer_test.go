@@ -50,6 +50,7 @@ func fillAll(t *testing.T, s Store) {
 	_, err = s.SetPause(ctx, syncer.Pause{User: anna, By: "me", At: alice.Since}, op.Event{User: anna, What: "sync paused"})
 	must(t, err)
 	must(t, s.PutSecret(ctx, learnedRow(anna, config.New, 1)))
+	must(t, s.SaveGaps(ctx, anna, alice.Since, []byte(`{"user":"anna"}`)))
 	must(t, s.Check(ctx))
 }
 
@@ -82,6 +83,16 @@ func goesOn(t *testing.T, from, to Store) {
 		must(t, err)
 	}
 	same(t, pauses[1], pauses[0])
+	var gaps [2]string
+	for i, s := range []Store{from, to} {
+		text, ok, err := s.Gaps(ctx, anna)
+		must(t, err)
+		same(t, ok, true)
+		times, err := s.GapTimes(ctx)
+		must(t, err)
+		gaps[i] = fmt.Sprint(string(text), times)
+	}
+	same(t, gaps[1], gaps[0])
 	var ids [2][]any
 	for i, s := range []Store{from, to} {
 		o, err := s.NewOperation(ctx, op.Operation{Kind: op.Flip})
@@ -216,7 +227,9 @@ func TestCheck(t *testing.T) {
 		return f
 	}
 	f := check()
-	same(t, []any{f.Schema, f.Rows["users"], f.Rows["intents"], f.Rows["chunks"]}, []any{5, int64(1), int64(1), int64(3)})
+	steps, err := schema.ReadDir("schema")
+	must(t, err)
+	same(t, []any{f.Schema, f.Rows["users"], f.Rows["intents"], f.Rows["chunks"]}, []any{len(steps), int64(1), int64(1), int64(3)})
 	before := len(f.Problems)
 	c := raw(t, path)
 	exec1(t, c, "DELETE FROM mailboxes")

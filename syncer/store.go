@@ -55,6 +55,12 @@ type Store interface {
 	SetPause(ctx context.Context, p Pause, e op.Event) (bool, error)
 	DropPause(ctx context.Context, user string, e op.Event) (bool, error)
 
+	// Gaps reads what was last kept of what does not travel with a user; ok is false when nothing was. SaveGaps replaces it. The text is
+	// JSON. GapTimes tells when each user's were looked at.
+	Gaps(ctx context.Context, user string) (text []byte, ok bool, err error)
+	SaveGaps(ctx context.Context, user string, at time.Time, text []byte) error
+	GapTimes(ctx context.Context) (map[string]time.Time, error)
+
 	// Profile reads what was seen of a product, by side and host; ok is false when nothing was. SaveProfile replaces it.
 	// The text is JSON.
 	Profile(ctx context.Context, side config.Side, host string) (text []byte, ok bool, err error)

@@ -26,6 +26,8 @@ type keeping struct {
 	paused  map[string]syncer.Pause
 	unknown []string // waves that have started and have nobody
 	added   chan struct{}
+
+	gapsPause time.Duration // before each look at what does not travel
 }
 
 // keptUser is what is remembered of a user's passes for status.
@@ -38,6 +40,8 @@ type keptUser struct {
 	told     bool      // the history says so
 	toldAt   time.Time // when that was written
 	progress syncer.Progress
+	gaps     string    // what does not travel, in a line; "" where nobody has looked
+	gapsAt   time.Time // when that was
 }
 
 // engine is a syncer with the configuration that it was made for. It lives on between passes: it keeps connections.
@@ -53,7 +57,8 @@ const keptConnections = 30 * time.Second
 
 func newKeeping(s *syncing) *keeping {
 	c := s.g.conf.Load().Sync
-	kp := &keeping{s: s, users: map[string]*keptUser{}, paused: map[string]syncer.Pause{}, added: make(chan struct{}, 1)}
+	kp := &keeping{s: s, users: map[string]*keptUser{}, paused: map[string]syncer.Pause{}, added: make(chan struct{}, 1),
+		gapsPause: gapsPause}
 	kp.k = syncer.NewKeeper(syncer.KeeperOptions{Pass: kp.pass, Passes: c.Passes, Quiet: c.Poll, Log: s.g.log})
 	kp.w = syncer.NewWatcher(syncer.WatcherOptions{Open: s.accounts.open, Hint: kp.k.Hint, Budget: s.budget, Max: 1, Log: s.g.log})
 	return kp
@@ -84,6 +89,7 @@ func (kp *keeping) run(ctx context.Context) {
 	wg.Go(func() { kp.w.Run(ctx) })
 	wg.Go(func() { kp.watch(ctx) })
 	wg.Go(func() { kp.windows(ctx) })
+	wg.Go(func() { kp.gaps(ctx) })
 	kp.k.Run(ctx)
 	wg.Wait()
 	kp.mu.Lock()

@@ -61,7 +61,7 @@ func (kp *keeping) status(user string) *admin.SyncStatus {
 		return nil
 	}
 	now := time.Now()
-	s := &admin.SyncStatus{Phase: st.Phase, Running: st.Now, Last: k.whole, Next: st.Next, Tries: st.Tries}
+	s := &admin.SyncStatus{Phase: st.Phase, Running: st.Now, Last: k.whole, Next: st.Next, Tries: st.Tries, Gaps: k.gaps, GapsAt: k.gapsAt}
 	if !st.Since.IsZero() {
 		s.LagSeconds = now.Sub(st.Since).Seconds()
 	}

@@ -164,6 +164,9 @@ func printSyncStatus(w io.Writer, s *admin.SyncStatus) {
 	if s.Quarantine > 0 {
 		fmt.Fprintf(w, "set aside\t%d messages: mailgate quarantine list\n", s.Quarantine)
 	}
+	if s.Gaps != "" {
+		fmt.Fprintf(w, "gaps\t%s; looked at %s (mailgate gaps)\n", s.Gaps, stamp(s.GapsAt))
+	}
 	if s.Held > 0 {
 		fmt.Fprintf(w, "held back\tdeletes in %d folders: mailgate sync run shows them, --deletes lets them through\n", s.Held)
 	}

@@ -86,7 +86,7 @@ func (s *syncing) route(ctx context.Context, user string) (config.Side, int64, e
 	return r.Side, r.Epoch, nil
 }
 
-// Sync implements admin.Syncing: verb is "plan", "run", "verify", "probe", "quarantine", "pause", "resume", "secrets" or "limits". progress is called often.
+// Sync implements admin.Syncing: verb is "plan", "run", "verify", "probe", "quarantine", "gaps", "pause", "resume", "secrets" or "limits". progress is called often.
 func (s *syncing) Sync(ctx context.Context, verb string, form url.Values, progress func(any)) (any, error) {
 	switch verb {
 	case "limits":
@@ -101,6 +101,8 @@ func (s *syncing) Sync(ctx context.Context, verb string, form url.Values, progre
 		return s.probe(ctx, y, form["user"])
 	case "quarantine":
 		return s.quarantine(ctx, y, form)
+	case "gaps":
+		return s.gaps(ctx, y, form)
 	case "pause", "resume":
 		return s.pause(ctx, verb, form)
 	case "plan", "run", "verify":

@@ -40,10 +40,14 @@ type Host struct {
 	LMTP                   int
 	Format, Sep, Prefix    string
 	Fsync                  string // Dovecot's mail_fsync, "" means never; $MAILGATE_LAB_FSYNC sets it
+	Sharing                bool   // Dovecot's ACL and METADATA
 	Dir, Certs             string
 	RelayPort, MailID      int  // MailID is the uid and gid that mail on the disk belongs to
 	WithSubmission, Master bool // Master: MasterUser may log in
 }
+
+// SharedFormat is where the mail of others is.
+func (h Host) SharedFormat() string { return strings.ReplaceAll(h.Format, "~", "%%h") }
 
 // Home is the folder of user n, where Dovecot's and Courier's mail is.
 func (h Host) Home(n int) string { return filepath.Join(h.Dir, "home", "user"+strconv.Itoa(n)) }
@@ -58,12 +62,21 @@ type Lab struct {
 	Old, New Host
 	CA       string // PEM file
 
+	sharing bool
 	processes
+}
+
+// Option changes a Lab before it starts.
+type Option func(*Lab)
+
+// Sharing gives both Dovecots access rights (RFC 4314), mailboxes of others below "shared", and metadata (RFC 5464).
+func Sharing() Option {
+	return func(l *Lab) { l.sharing = true }
 }
 
 // Start runs the servers until the test ends. Without them the test fails: make setup installs them. It takes some
 // seconds, so what can be told apart by users shares a lab.
-func Start(t testing.TB) *Lab {
+func Start(t testing.TB, options ...Option) *Lab {
 	t.Helper()
 	for _, bin := range []string{"dovecot", "/usr/sbin/postfix", "/usr/lib/dovecot/submission-login", "/usr/lib/dovecot/lmtp"} {
 		if _, err := exec.LookPath(bin); err != nil {
@@ -76,6 +89,9 @@ func Start(t testing.TB) *Lab {
 	var l *Lab
 	begin(t, "the lab", func() (*processes, error) {
 		l = &Lab{}
+		for _, o := range options {
+			o(l)
+		}
 		return &l.processes, l.start()
 	})
 	return l
@@ -102,6 +118,7 @@ func (l *Lab) start() error {
 		Sep: "/", Certs: certs, MailID: mailUID, Master: true, WithSubmission: true, RelayPort: ports[4]}
 	for _, h := range []*Host{&l.Old, &l.New} {
 		h.Fsync = os.Getenv("MAILGATE_LAB_FSYNC")
+		h.Sharing = l.sharing
 		h.Dir = filepath.Join(l.dir, h.Name)
 		if err := l.dovecot(h); err != nil {
 			return err
