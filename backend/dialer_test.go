@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -210,12 +211,17 @@ func TestKeepAlive(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	raw, err := c.Conn.(*tlsconf.Quiet).SyscallConn()
+	socketHas(t, c.Conn, map[string][3]int{"on": {syscall.SOL_SOCKET, syscall.SO_KEEPALIVE, 1}, "idle": {syscall.IPPROTO_TCP, syscall.TCP_KEEPIDLE, 120},
+		"interval": {syscall.IPPROTO_TCP, syscall.TCP_KEEPINTVL, 30}, "count": {syscall.IPPROTO_TCP, syscall.TCP_KEEPCNT, 4}})
+}
+
+// socketHas looks at the options of a socket: level, name and value.
+func socketHas(t *testing.T, c net.Conn, want map[string][3]int) {
+	t.Helper()
+	raw, err := c.(*tlsconf.Quiet).SyscallConn()
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := map[string][3]int{"on": {syscall.SOL_SOCKET, syscall.SO_KEEPALIVE, 1}, "idle": {syscall.IPPROTO_TCP, syscall.TCP_KEEPIDLE, 120},
-		"interval": {syscall.IPPROTO_TCP, syscall.TCP_KEEPINTVL, 30}, "count": {syscall.IPPROTO_TCP, syscall.TCP_KEEPCNT, 4}}
 	if err := raw.Control(func(fd uintptr) {
 		for name, w := range want {
 			if got, err := syscall.GetsockoptInt(int(fd), w[0], w[1]); err != nil || got != w[2] {

@@ -14,6 +14,7 @@ type health struct {
 	open   int        // connections, those that are being made too
 	stands [2]int     // those of them that the machine has taken, by protocol
 	of     [2]service // by protocol: IMAP, submission
+	deaf   silences   // of the syncer's connections
 }
 
 // service is how one service of a machine was found.

@@ -31,6 +31,8 @@ type IMAPConn struct {
 	OKText       string   // text of the tagged OK, printable, without its response code
 	Alerts       []string // what the server wants the user to see (RFC 9051, section 7.1)
 	Host         string
+
+	health *health
 }
 
 // imapConn is the client's side of IMAP up to the login.
@@ -87,7 +89,7 @@ func (c *imapConn) login(who LoginIMAP) (*IMAPConn, error) {
 		}
 	}
 	return &IMAPConn{Conn: c.Conn, Buffered: c.buffered(), Capabilities: c.caps, OKText: printable(words),
-		Alerts: c.alerts, Host: c.host.Name}, nil
+		Alerts: c.alerts, Host: c.host.Name, health: c.host.health}, nil
 }
 
 // open reads the greeting, learns the capabilities, and begins TLS where that is configured.

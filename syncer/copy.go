@@ -125,6 +125,7 @@ type attempt struct{ noKeywords, clamp, binary bool }
 // worker copies jobs, those given and those of the queue, one behind the other without a pause. Jobs of which something was
 // refused are returned. A connection that breaks is replaced, once it is known what has arrived.
 func (p *pass) worker(ctx context.Context, o lineOptions, mine []*job, queue <-chan *job) (again []*job, err error) {
+	struck := 0
 	for tries := 0; ; {
 		if len(mine) == 0 {
 			j, ok := <-queue
@@ -142,7 +143,7 @@ func (p *pass) worker(ctx context.Context, o lineOptions, mine []*job, queue <-c
 			}
 		}
 		if mine = begun; err == nil {
-			tries = 0
+			tries, struck = 0, 0
 			continue
 		}
 		if isStore(err) || ctx.Err() != nil || asked(err) > 0 {
@@ -152,7 +153,13 @@ func (p *pass) worker(ctx context.Context, o lineOptions, mine []*job, queue <-c
 			continue
 		}
 		if len(done) > 0 || l.landed > 0 {
-			tries = 0
+			tries, struck = 0, 0
+		}
+		if Silent(err) {
+			if struck++; struck >= strikes {
+				return again, err
+			}
+			tries = attempts
 		}
 		if errors.Is(err, ErrCrowded) { // there was none to look for copies with: that is done below, now that the line has let go of its own
 			tries = 0

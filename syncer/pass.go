@@ -249,7 +249,7 @@ func (p *pass) listSide(ctx context.Context, side config.Side) error {
 		}
 		broken := c.Err() != nil
 		p.pools[side].drop(c)
-		if !broken || tries >= attempts || ctx.Err() != nil || asked(err) > 0 {
+		if !broken || tries >= attempts || ctx.Err() != nil || hopeless(err) {
 			return &SideError{side, err}
 		}
 		if err := pause(ctx, tries); err != nil {

@@ -67,7 +67,7 @@ func (s *Syncer) peekSide(ctx context.Context, side config.Side, user string, kn
 		switch {
 		case err == nil:
 			return changed, nil
-		case !kept || c.Err() == nil || ctx.Err() != nil:
+		case !kept || c.Err() == nil || ctx.Err() != nil || Silent(err):
 			return false, &SideError{side, err}
 		}
 		kept = false

@@ -52,8 +52,11 @@ func (kp *keeping) once(ctx context.Context, user string, hinted bool) (*syncer.
 	e := kp.take()
 	defer kp.put(e)
 	if !hinted && kp.atRest(user, e.conf, time.Now()) {
-		if changed, err := e.Peek(u.ctx, user); err == nil && !changed {
+		switch changed, err := e.Peek(u.ctx, user); {
+		case err == nil && !changed:
 			return nil, nil
+		case syncer.Silent(err) && u.ctx.Err() == nil: // a pass would wait for the same host, and longer
+			return nil, err
 		}
 	}
 	r, err := kp.over(u, e, user)
