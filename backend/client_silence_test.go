@@ -127,8 +127,10 @@ func TestMutePause(t *testing.T) {
 			}
 		}
 		h.heard()
-		if !listens() || !listens() {
-			t.Error("it has answered")
+		for range 2 {
+			if !listens() {
+				t.Error("it has answered")
+			}
 		}
 	})
 }

@@ -146,7 +146,7 @@ func (p *pass) worker(ctx context.Context, o lineOptions, mine []*job, queue <-c
 			tries, struck = 0, 0
 			continue
 		}
-		if isStore(err) || ctx.Err() != nil || asked(err) > 0 {
+		if isStore(err) || ctx.Err() != nil || asked(err) > 0 || errors.Is(err, ErrYielded) {
 			return again, err
 		}
 		if l.src == nil && errors.Is(err, ErrCrowded) { // nothing was begun; other lines have what connections there are

@@ -382,7 +382,7 @@ func (p *pass) fail(ctx context.Context, f *folder, err error) error {
 	}
 	var side *SideError
 	var defect *PanicError
-	if errors.As(err, &side) || errors.As(err, &defect) || errors.Is(err, ErrFenced) || isStore(err) || asked(err) > 0 {
+	if errors.As(err, &side) || errors.As(err, &defect) || errors.Is(err, ErrFenced) || errors.Is(err, ErrYielded) || isStore(err) || asked(err) > 0 {
 		return err
 	}
 	f.err = err
@@ -506,7 +506,7 @@ func (p *pass) finish(ctx context.Context, err error) (*Report, error) {
 	if errors.As(err, &refused) {
 		return &p.report, err
 	}
-	if !p.opts.DryRun && (err != nil || p.report.changed()) {
+	if !p.opts.DryRun && (err != nil && !errors.Is(err, ErrYielded) || p.report.changed()) {
 		r := Run{User: p.user, Began: p.report.Began, Ended: p.s.o.Now()}
 		r.Summary, _ = json.Marshal(&p.report)
 		if err != nil {

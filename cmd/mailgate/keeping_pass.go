@@ -68,7 +68,7 @@ func (kp *keeping) once(ctx context.Context, user string, hinted bool) (*syncer.
 		kp.mu.Unlock()
 	}
 	cause := context.Cause(u.ctx)
-	if err == nil || cause == nil && !errors.Is(err, errMovingNow) && !errors.Is(err, syncer.ErrMoved) {
+	if err == nil || cause == nil && !errors.Is(err, errMovingNow) && !errors.Is(err, syncer.ErrMoved) && !errors.Is(err, syncer.ErrYielded) {
 		return r, err
 	}
 	kp.s.g.metrics.Pass("interrupted", 0)
