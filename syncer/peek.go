@@ -42,12 +42,14 @@ func (s *Syncer) Peek(ctx context.Context, user string) (changed bool, err error
 		})
 	}
 	wg.Wait()
+	var over []pooled
 	for side, c := range conns {
 		if c.Client != nil && (!kept[side] || errs[side] != nil || c.Err() != nil) {
-			logout(ctx, []pooled{c})
+			over = append(over, c)
 			conns[side] = pooled{}
 		}
 	}
+	s.idle.close(over...)
 	if conns != [2]pooled{} {
 		s.keep(user, conns)
 	}

@@ -24,16 +24,17 @@ type Options struct {
 	// Route tells the side that decides.
 	Route       func(ctx context.Context, user string) (config.Side, int64, error) // side and epoch
 	Rules       Rules
-	Connections int           // to each side, for one user; 0 means 3
-	Batch       int           // messages of one append, at most; 0 means 256
-	BatchBytes  int64         // bytes of one append, at most; 0 means 8 MiB
-	Settle      time.Duration // how long UIDNEXT must stand still before an append of unknown outcome is done again; 0 means 2 s
-	Grace       time.Duration // before a folder that is gone on one side is deleted on the other; 0 means 24 h, less means at once
-	Keep        time.Duration // how long a connection to each side is kept for the next pass over the same user; 0 means not at all
-	Budget      *Budget       // of connections, over all users; nil means as many as each pass takes
-	Limits      *Limits       // how fast mail is copied; nil means as fast as it goes
-	Owner       string        // names this process towards the store
-	Lease       time.Duration // how long an account stays with a process that has died; 0 means 90 s
+	Connections int             // to each side, for one user; 0 means 3
+	Batch       int             // messages of one append, at most; 0 means 256
+	BatchBytes  int64           // bytes of one append, at most; 0 means 8 MiB
+	Settle      time.Duration   // how long UIDNEXT must stand still before an append of unknown outcome is done again; 0 means 2 s
+	Grace       time.Duration   // before a folder that is gone on one side is deleted on the other; 0 means 24 h, less means at once
+	Keep        time.Duration   // how long a connection to each side is kept for the next pass over the same user; 0 means not at all
+	Budget      *Budget         // of connections, over all users; nil means as many as each pass takes
+	Limits      *Limits         // how fast mail is copied; nil means as fast as it goes
+	Owner       string          // names this process towards the store
+	Enough      context.Context // ends when what is left to be done at the end of passes may take no longer; nil means never
+	Lease       time.Duration   // how long an account stays with a process that has died; 0 means 90 s
 	Log         *slog.Logger
 	Now         func() time.Time
 }
@@ -179,6 +180,7 @@ func New(o Options) *Syncer {
 		o.Now = time.Now
 	}
 	s := &Syncer{o: o, users: map[string]bool{}, told: map[string]time.Time{}, strange: map[string][2][]uint64{}}
+	s.idle.enough = o.Enough
 	s.alone = o.Budget.share(&s.idle)
 	return s
 }
@@ -248,7 +250,7 @@ func (s *Syncer) Run(ctx context.Context, user string, o RunOptions) (*Report, e
 	}
 	var r *Report
 	err = safely(func() error {
-		r, err = p.finish(ctx, err)
+		r, err = p.finish(err)
 		return err
 	})
 	return r, err

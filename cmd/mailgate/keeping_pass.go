@@ -176,7 +176,7 @@ func (kp *keeping) note(user string, r *syncer.Report, err error) {
 	if err != nil {
 		kp.s.g.log.Warn("a user's mailboxes cannot be brought together; it is tried again", "user", user, "err", err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), endTime)
+	ctx, cancel := kp.s.ending()
 	defer cancel()
 	if err := kp.s.g.store.AddEvents(ctx, events...); err != nil {
 		kp.s.g.log.Warn("an event is not recorded", "user", user, "what", events[0].What, "err", err)

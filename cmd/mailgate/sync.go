@@ -27,6 +27,9 @@ type syncing struct {
 
 	keeping *keeping // nil in a verb
 
+	enough context.Context // ends when what passes still do when they were told to end may take no longer
+	cut    context.CancelFunc
+
 	mu       sync.Mutex
 	passes   map[string]*underway // by user
 	moving   map[string]int       // by user: flips that keep passes out
@@ -39,6 +42,7 @@ type syncing struct {
 func newSyncing(g *gateway, d *backend.Dialer) *syncing {
 	s := &syncing{g: g, budget: newBudget(g, d), limits: syncer.NewLimits(syncer.LimitSettings{}), passes: map[string]*underway{},
 		moving: map[string]int{}}
+	s.enough, s.cut = context.WithCancel(context.Background())
 	s.accounts = &accounts{g: g, dialer: d, budget: s.budget}
 	s.throttle(g.conf.Load())
 	return s
@@ -63,7 +67,7 @@ func (s *syncing) syncerFor(conf *config.Config, keep time.Duration) *syncer.Syn
 		grace = -1
 	}
 	return syncer.New(syncer.Options{Store: s.g.store, Open: s.accounts.open, Route: s.route, Rules: rules, Connections: c.Connections,
-		Batch: c.Batch, Settle: c.Settle, Grace: grace, Keep: keep, Budget: s.budget, Limits: s.limits, Owner: nodeName(conf), Log: s.g.log})
+		Batch: c.Batch, Settle: c.Settle, Grace: grace, Keep: keep, Budget: s.budget, Limits: s.limits, Enough: s.enough, Owner: nodeName(conf), Log: s.g.log})
 }
 
 // route tells who decides: the store's row, or where a user without one would be.
