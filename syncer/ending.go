@@ -7,7 +7,7 @@ import (
 
 // endTime bounds all that a pass does when its work is over, whatever ended it: the last writes to the store, and leave-taking. Hosts that
 // say nothing and a store that is locked may each take a part of it, and no more together.
-const endTime = 6 * time.Second
+const endTime = 5 * time.Second
 
 // storeEndTime is how long each of the last writes may take.
 const storeEndTime = 3 * time.Second
