@@ -31,10 +31,6 @@ func (p *pass) conclude(ctx context.Context) error {
 	if p.opts.DryRun {
 		return nil
 	}
-	p.report.Told = !slices.ContainsFunc(p.folders, func(f *folder) bool {
-		st := f.status[p.authority]
-		return f.Action != ActionGone && (st == nil || !st.HasHighestModSeq || st.HighestModSeq == 0)
-	})
 	for _, f := range p.folders { // what was to be moved into a folder that failed still stands where it was
 		for _, steps := range f.steps {
 			for _, st := range steps {
@@ -61,6 +57,9 @@ func (p *pass) conclude(ctx context.Context) error {
 		}
 		if f.work.merged && !f.work.again {
 			p.advance(f)
+		}
+		if f.was.ID != 0 && f.work.any() {
+			p.s.busy(p.user, f.box.ID)
 		}
 		if !sameBox(f.box, f.was) {
 			c.Mailboxes = append(c.Mailboxes, f.box)

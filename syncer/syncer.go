@@ -81,7 +81,6 @@ type Report struct {
 	Quarantine []Quarantined    `json:"quarantine,omitempty"`
 	Waived     []Quarantined    `json:"waived,omitempty"` // in quarantine too, and no obstacle: a person has said so
 	Errors     []FolderError    `json:"errors,omitempty"` // folders that could not be done; the others were
-	Told       bool             `json:"-"`                // numbers of the side that decides tell of all changes (RFC 7162): see Peek
 }
 
 // Held is a delete that the guard keeps back.
@@ -132,9 +131,10 @@ type Syncer struct {
 	o Options
 
 	mu      sync.Mutex
-	users   map[string]bool        // under way
-	told    map[string]time.Time   // trouble with folders that was logged, and when
-	strange map[string][2][]uint64 // Peek's: by user and side, hashes of the mailboxes that nothing was known of, ascending
+	users   map[string]bool         // under way
+	told    map[string]time.Time    // trouble with folders that was logged, and when
+	strange map[string][2][]uint64  // Peek's: by user and side, hashes of the mailboxes that nothing was known of, ascending
+	hot     map[string][]hotMailbox // Peek's too: by user, where something was done lately, the latest last
 	idle    idleConns
 	alone   func() // ends the sharing of a Budget
 }
@@ -179,7 +179,7 @@ func New(o Options) *Syncer {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &Syncer{o: o, users: map[string]bool{}, told: map[string]time.Time{}, strange: map[string][2][]uint64{}}
+	s := &Syncer{o: o, users: map[string]bool{}, told: map[string]time.Time{}, strange: map[string][2][]uint64{}, hot: map[string][]hotMailbox{}}
 	s.idle.enough = o.Enough
 	s.alone = o.Budget.share(&s.idle)
 	return s

@@ -91,7 +91,7 @@ func (kp *keeping) begin(user string) error {
 }
 
 // wholeEvery is how often a whole pass is made over a user in whose mailboxes nothing seems to change: a look at numbers does not show
-// all (subscriptions, what is in quarantine and may be tried again, flags where there is no CONDSTORE).
+// all (subscriptions, what is in quarantine and may be tried again, flags where there is no CONDSTORE but for INBOX and what was busy lately).
 const wholeEvery = 15 * time.Minute
 
 // sameRules tells whether passes do the same under both: numbers do not tell what another folder plan, or another host, means.
@@ -104,7 +104,7 @@ func (kp *keeping) atRest(user string, conf *config.Config, now time.Time) bool 
 	kp.mu.Lock()
 	defer kp.mu.Unlock()
 	k := kp.users[user]
-	return k != nil && !k.failing && sameRules(k.under, conf) && k.report != nil && k.report.Told && len(k.report.Errors) == 0 && now.Sub(k.whole) < wholeEvery
+	return k != nil && !k.failing && sameRules(k.under, conf) && k.report != nil && len(k.report.Errors) == 0 && now.Sub(k.whole) < wholeEvery
 }
 
 func (kp *keeping) over(u *underway, e *engine, user string) (*syncer.Report, error) {
