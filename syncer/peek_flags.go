@@ -79,10 +79,7 @@ func (s *Syncer) flagsDiffer(ctx context.Context, side config.Side, m Mailbox, c
 	// What is not paired, or is gone, shows in the numbers.
 	err = c.Fetch(fmt.Sprintf("%d:*", pairs[0].UID[side]), backend.FetchOptions{Items: []string{"FLAGS"}, Message: func(f *backend.Message) error {
 		i, found := slices.BinarySearchFunc(pairs, f.UID, func(q merge.Pair, uid uint32) int { return int(int64(q.UID[side]) - int64(uid)) })
-		if found && f.HasFlags {
-			now, base := dict.ID(f.Flags), pairs[i].Base[side]
-			differ = differ || now != base && dict.Settled(base, now) != now
-		}
+		differ = differ || found && f.HasFlags && dict.ID(f.Flags) != pairs[i].Base[side]
 		return nil
 	}}).Wait(ctx)
 	return differ || refused(err), peekTrouble(err)

@@ -97,7 +97,7 @@ func TestPeek(t *testing.T) {
 }
 
 // TestPeekFlags: where a side's numbers do not tell of flags they are read, in INBOX and where something was done lately; the others are
-// for whole passes. Flags that a pass has carried, and keywords that the side did not keep, are no news.
+// for whole passes. Flags that a pass has carried are no news.
 func TestPeekFlags(t *testing.T) {
 	for _, dumb := range config.Sides {
 		t.Run(dumb.String(), func(t *testing.T) {
