@@ -55,7 +55,7 @@ func newKeeping(s *syncing) *keeping {
 	c := s.g.conf.Load().Sync
 	kp := &keeping{s: s, users: map[string]*keptUser{}, paused: map[string]syncer.Pause{}, added: make(chan struct{}, 1)}
 	kp.k = syncer.NewKeeper(syncer.KeeperOptions{Pass: kp.pass, Passes: c.Passes, Quiet: c.Poll, Log: s.g.log})
-	kp.w = syncer.NewWatcher(syncer.WatcherOptions{Open: s.accounts.open, Hint: kp.k.Hint, Budget: s.budget, Max: 1, Log: s.g.log})
+	kp.w = syncer.NewWatcher(syncer.WatcherOptions{Open: s.accounts.open, Hint: kp.k.Hint, Place: s.g.place, Budget: s.budget, Max: 1, Log: s.g.log})
 	return kp
 }
 
