@@ -49,6 +49,9 @@ func (p *pass) conclude(ctx context.Context) error {
 		f.box.GoneSince = f.was.GoneSince
 		if f.Exists[0] && f.Exists[1] {
 			f.box.GoneSince = time.Time{}
+			if !f.was.GoneSince.IsZero() {
+				p.s.o.Clock.back(f.box.ID)
+			}
 		}
 		for side, sel := range f.opened {
 			if sel != nil && sel.MailboxID != "" {
@@ -179,20 +182,20 @@ func (p *pass) gone(ctx context.Context, f *folder) error {
 		_, err := p.write(ctx, Change{DropMailboxes: []int64{f.box.ID}})
 		return err
 	}
-	side, now := f.Side, p.s.o.Now()
+	side := f.Side
 	messages := int(f.Messages[side])
 	moved := len(f.movedAway) > 0 && len(f.movedAway) >= messages // to where the folder is now, under another name
 	switch {
 	case moved:
 	case f.was.GoneSince.IsZero() && p.s.o.Grace > 0:
-		f.box.GoneSince = now
+		f.box.GoneSince = p.s.stamp()
 		p.hold(f, side, messages, messages, fmt.Sprintf("the folder is gone from %s; it is deleted on %s when it has been so for %s", side.Other(), side, p.s.o.Grace))
 		if p.opts.DryRun {
 			return nil
 		}
 		_, err := p.write(ctx, Change{Mailboxes: []Mailbox{f.box}})
 		return err
-	case p.s.o.Grace > 0 && now.Sub(f.was.GoneSince) < p.s.o.Grace:
+	case !p.s.longGone(f.was, p.s.o.Grace):
 		p.hold(f, side, messages, messages, fmt.Sprintf("the folder is gone from %s since %s; it is deleted on %s after %s", side.Other(), f.was.GoneSince.UTC().Format("2006-01-02 15:04 MST"), side, p.s.o.Grace))
 		return nil
 	case p.guarded != "":

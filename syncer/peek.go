@@ -156,7 +156,7 @@ func peekName(name string) string {
 // cannot be opened.
 func (s *Syncer) differs(m Mailbox, side config.Side, st *backend.Status) bool {
 	if st == nil { // it is gone: the pass that saw it first waits, and so does this
-		return m.GoneSince.IsZero() || s.o.Now().Sub(m.GoneSince) >= s.o.Grace
+		return m.GoneSince.IsZero() || s.longGone(m, s.o.Grace)
 	}
 	cur := m.Cursor[side]
 	return st.Validity != m.Validity[side] || st.UIDNext != cur.UIDNext || st.Messages != cur.Messages || st.Unseen != cur.Unseen ||

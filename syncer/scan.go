@@ -48,7 +48,7 @@ func (p *pass) modeOf(f *folder, side config.Side) mode {
 	st, cur := f.status[side], f.box.Cursor[side]
 	switch {
 	case st == nil || !st.HasHighestModSeq || st.HighestModSeq == 0 || cur.HighestModSeq == 0,
-		st.Validity != f.box.Validity[side], p.s.o.Now().Sub(cur.Scanned) > fullEvery,
+		st.Validity != f.box.Validity[side], p.s.o.Now().Sub(cur.Scanned) > fullEvery, p.s.o.Now().Before(cur.Scanned.Add(-fullEvery / 24)), // the clock was set back
 		st.HighestModSeq < cur.HighestModSeq, f.turnedBack(side): // an index was lost, or a backup restored: its count begins anew
 		return scanFull
 	case st.HighestModSeq == cur.HighestModSeq && st.UIDNext == cur.UIDNext && st.Messages == cur.Messages && !p.due(f, side):

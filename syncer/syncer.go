@@ -37,6 +37,7 @@ type Options struct {
 	Lease       time.Duration   // how long an account stays with a process that has died; 0 means 90 s
 	Log         *slog.Logger
 	Now         func() time.Time
+	Clock       *Clock // the process\'s, for what must not be done early; nil means Now
 }
 
 // RunOptions of one pass.

@@ -28,6 +28,7 @@ import (
 	"mailgate/proxy"
 	"mailgate/router"
 	"mailgate/store"
+	"mailgate/syncer"
 	"mailgate/tlsconf"
 )
 
@@ -91,6 +92,7 @@ func (p *program) serve(ctx context.Context, started func(*gateway)) error {
 	}
 	g.limiter = auth.NewLimiter(conf.Login.FailDelay, nil)
 	g.syncing = newSyncing(g, g.dialer)
+	g.syncing.clock = syncer.NewClock()
 	if err := g.start(ctx); err != nil {
 		return err
 	}

@@ -29,6 +29,7 @@ type syncing struct {
 
 	enough context.Context // ends when what passes still do when they were told to end may take no longer
 	cut    context.CancelFunc
+	clock  *syncer.Clock // in serve; a verb of its own has the machine's
 
 	mu       sync.Mutex
 	passes   map[string]*underway // by user
@@ -67,7 +68,7 @@ func (s *syncing) syncerFor(conf *config.Config, keep time.Duration) *syncer.Syn
 		grace = -1
 	}
 	return syncer.New(syncer.Options{Store: s.g.store, Open: s.accounts.open, Route: s.route, Rules: rules, Connections: c.Connections,
-		Batch: c.Batch, Settle: c.Settle, Grace: grace, Keep: keep, Budget: s.budget, Limits: s.limits, Enough: s.enough, Owner: nodeName(conf), Log: s.g.log})
+		Batch: c.Batch, Settle: c.Settle, Grace: grace, Keep: keep, Budget: s.budget, Limits: s.limits, Enough: s.enough, Clock: s.clock, Owner: nodeName(conf), Log: s.g.log})
 }
 
 // route tells who decides: the store's row, or where a user without one would be.
