@@ -2,6 +2,7 @@ package backend
 
 import (
 	"errors"
+	"log/slog"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -93,6 +94,32 @@ func TestMuteHost(t *testing.T) {
 	for range 3 {
 		if err := ask(); err != nil {
 			t.Errorf("well again: %v", err)
+		}
+	}
+}
+
+// TestMuteLogin: a host that greets and then says nothing to a login is such a host too.
+func TestMuteLogin(t *testing.T) {
+	s := mailtest.StartScript(t, nil, func(k *mailtest.Talk) {
+		k.Dialogue("S: * OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] x\nC: $l AUTHENTICATE PLAIN ...\n")
+		k.Silent()
+	}).AllowGone()
+	b := testBackends(config.Plain, "", s)
+	b[config.Old].LoginTimeout = 50 * time.Millisecond
+	d, err := NewDialer(b, slog.New(slog.DiscardHandler), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var last error
+	for range deafAfter + 1 {
+		_, last = d.DialClient(t.Context(), config.Old, "", Account{Credentials: who(t).Credentials, LoginName: "u"})
+	}
+	if !errors.Is(last, ErrDown) {
+		t.Errorf("the syncer goes on waiting there: %v", last)
+	}
+	for range deafAfter + 1 {
+		if _, err := d.DialIMAP(t.Context(), config.Old, "", who(t)); err == nil || errors.Is(err, ErrDown) {
+			t.Errorf("people: %v", err)
 		}
 	}
 }

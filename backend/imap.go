@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -64,6 +65,9 @@ func (d *Dialer) dialIMAP(ctx context.Context, at config.Side, name string, by a
 	out, err := c.login(who)
 	done()
 	if err != nil {
+		if by == forSync && ctx.Err() == nil && errors.Is(err, os.ErrDeadlineExceeded) {
+			c.host.muted(err)
+		}
 		c.Close()
 		return nil, err
 	}

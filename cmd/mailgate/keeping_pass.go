@@ -52,10 +52,16 @@ func (kp *keeping) once(ctx context.Context, user string, hinted bool) (*syncer.
 	e := kp.take()
 	defer kp.put(e)
 	if !hinted && kp.atRest(user, e.conf, time.Now()) {
-		switch changed, err := e.Peek(u.ctx, user); {
+		look, cancel := context.WithTimeoutCause(u.ctx, min(peekTime, kp.patience()), errStalled)
+		changed, err := e.Peek(look, user)
+		late := look.Err() != nil
+		cancel()
+		switch {
 		case err == nil && !changed:
 			return nil, nil
-		case syncer.Silent(err) && u.ctx.Err() == nil: // a pass would wait for the same host, and longer
+		case u.ctx.Err() == nil && err != nil && late:
+			return nil, errStalled
+		case u.ctx.Err() == nil && syncer.Silent(err): // a pass would wait for the same host, and longer
 			return nil, err
 		}
 	}
@@ -68,11 +74,21 @@ func (kp *keeping) once(ctx context.Context, user string, hinted bool) (*syncer.
 		kp.mu.Unlock()
 	}
 	cause := context.Cause(u.ctx)
+	if errors.Is(cause, errStalled) {
+		return r, err
+	}
 	if err == nil || cause == nil && !errors.Is(err, errMovingNow) && !errors.Is(err, syncer.ErrMoved) && !errors.Is(err, syncer.ErrYielded) {
 		return r, err
 	}
 	kp.s.g.metrics.Pass("interrupted", 0)
 	return nil, fmt.Errorf("%w: %w", syncer.ErrBusy, cmp.Or(cause, err))
+}
+
+// patience is how long a pass may make no headway.
+func (kp *keeping) patience() time.Duration {
+	kp.mu.Lock()
+	defer kp.mu.Unlock()
+	return kp.stall
 }
 
 // begin tells what is in the way of a pass.
@@ -120,7 +136,11 @@ func (kp *keeping) over(u *underway, e *engine, user string) (*syncer.Report, er
 		k.copied = true
 		kp.mu.Unlock()
 	}
+	patience := kp.patience()
+	stalled := time.AfterFunc(patience, func() { u.cancel(errStalled) })
+	defer stalled.Stop()
 	return e.Run(u.ctx, user, syncer.RunOptions{Progress: func(p syncer.Progress) {
+		stalled.Reset(patience)
 		kp.s.mu.Lock()
 		u.progress = p
 		kp.s.mu.Unlock()
