@@ -16,13 +16,6 @@ import (
 	"mailgate/imapwire"
 )
 
-// How long a server may neither take nor give a byte while something is outstanding. An APPEND whose literal is through is
-// waited for longer: who gives up on it and tries again makes twins.
-const (
-	clientSilence = 5 * time.Minute
-	appendSilence = 10 * time.Minute
-)
-
 // While a handler of ours runs nothing is read, and a server that cannot write may not read either: so many times the silence
 // may it then take nothing.
 const handlerPatience = 12
@@ -36,14 +29,15 @@ const lastWords = time.Second
 // One goroutine reads what the server says and calls handlers in the order of the responses; a handler that blocks stops the
 // reading, and so the server. Methods are safe for concurrent use; commands go out in the order of the calls.
 //
-// Deadlines are by progress: a connection that neither takes nor gives a byte for five minutes while something is outstanding
-// has failed; the time of a handler does not count. After an error of the connection every outstanding and every later command
+// Deadlines are by progress: a connection that neither takes nor gives a byte while something is outstanding has failed with a
+// *SilenceError after one to ten minutes, by what was asked (see client_silence.go); the time of a handler does not count. After an error of the connection every outstanding and every later command
 // fails with it: with what the server said in its BYE, if it did. A response that is not IMAP is passed over where nothing can
 // be missed for it; a server that says more than is held (client_limits.go) loses the connection with a *LimitError.
 type Client struct {
 	conn    net.Conn
 	host    string
-	silence time.Duration // 0 means the constants above; tests are in a hurry
+	silence time.Duration // that is put up with whatever is asked; 0 means by command
+	health  *health       // of the host; nil in tests
 	end     chan struct{} // closed when the reader has ended
 
 	wmu sync.Mutex // held for a command, and from Append to Finish
@@ -75,11 +69,17 @@ type flusher interface {
 
 // DialClient connects, logs in and learns the capabilities. The error is an *Error.
 func (d *Dialer) DialClient(ctx context.Context, at config.Side, host string, who Account) (*Client, error) {
-	c, err := d.DialIMAP(ctx, at, host, LoginIMAP{Credentials: who.Credentials, LoginName: who.LoginName, Authzid: who.Authzid})
+	c, err := d.dialIMAP(ctx, at, host, forSync, LoginIMAP{Credentials: who.Credentials, LoginName: who.LoginName, Authzid: who.Authzid})
 	if err != nil {
 		return nil, err
 	}
-	return newClient(c), nil
+	x := newClient(c)
+	x.health = c.health
+	if err := watchful(c.Conn); err != nil {
+		_ = x.Close()
+		return nil, &Error{Step: StepConnect, Host: c.Host, Err: err}
+	}
+	return x, nil
 }
 
 func newClient(c *IMAPConn) *Client {
@@ -136,13 +136,7 @@ func (c *Client) progress() {
 
 // deadline sets it. The caller holds mu.
 func (c *Client) deadline() {
-	silence := clientSilence
-	switch {
-	case c.silence > 0:
-		silence = c.silence
-	case c.appends > 0:
-		silence = appendSilence
-	}
+	silence := c.patience()
 	now := time.Now()
 	var read time.Time
 	switch {

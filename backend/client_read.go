@@ -30,7 +30,7 @@ func (c *Client) read() {
 	defer close(c.end)
 	for {
 		if err := c.safeResponse(); err != nil {
-			_ = c.fail(c.reason(err))
+			_ = c.fail(c.mute(c.reason(err)))
 			_ = c.conn.Close()
 			return
 		}
@@ -68,7 +68,7 @@ func (c *Client) reason(err error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.unsent != nil {
-		return c.unsent
+		err = c.unsent
 	}
 	return err
 }
@@ -168,6 +168,9 @@ func (c *Client) tagged(tag string) error {
 	x := c.ended(tag)
 	if x == nil {
 		return nil
+	}
+	if x.silence() > briefSilence { // a machine whose storage hangs answers what needs none
+		c.health.heard()
 	}
 	c.noteCode(x, code, text)
 	x.code = code

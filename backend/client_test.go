@@ -452,9 +452,4 @@ func TestStatusOfMany(t *testing.T) {
 }
 
 // hurry takes d for the silence that is put up with.
-func (c *Client) hurry(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.silence = d
-	c.deadline()
-}
+func (c *Client) hurry(d time.Duration) { c.SetSilence(d) }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -156,37 +157,47 @@ func TestProbe(t *testing.T) {
 	}
 }
 
-// TestBreakerTriesOne: behind an open circuit one login at a time tries; when it gets in all do.
+// TestBreakerTriesOne: behind an open circuit one login at a time tries; when it gets in all do. Those that were let through before the
+// circuit opened, and end late, let no second one try.
 func TestBreakerTriesOne(t *testing.T) {
 	var h health
 	now := time.Now()
 	bad := errors.New("no")
-	for range breakAfter {
-		if _, ok := h.admits(config.IMAP, now); !ok {
+	var early []attempt
+	for range breakAfter + 2 {
+		a, _, ok := h.admits(config.IMAP, now)
+		if !ok {
 			t.Fatal("refused too early")
 		}
-		h.mark(config.IMAP, bad)
+		early = append(early, a)
 	}
-	if why, ok := h.admits(config.IMAP, now); ok || why != "no" {
+	for _, a := range early[:breakAfter] {
+		a.mark(bad)
+	}
+	if _, why, ok := h.admits(config.IMAP, now); ok || why != "no" {
 		t.Errorf("%q, %v", why, ok)
 	}
-	if _, ok := h.admits(config.Submission, now); !ok {
+	if _, _, ok := h.admits(config.Submission, now); !ok {
 		t.Error("the other service is refused too")
 	}
 	later := now.Add(time.Minute)
-	if _, ok := h.admits(config.IMAP, later); !ok {
+	lone, _, ok := h.admits(config.IMAP, later)
+	if !ok {
 		t.Error("nobody may try")
 	}
-	if _, ok := h.admits(config.IMAP, later); ok {
+	early[breakAfter].undecided()
+	early[breakAfter+1].mark(bad)
+	if _, _, ok := h.admits(config.IMAP, later.Add(time.Minute)); ok {
 		t.Error("two may try")
 	}
-	h.undecided(config.IMAP)
-	if _, ok := h.admits(config.IMAP, later); !ok {
+	lone.undecided()
+	later = later.Add(time.Minute)
+	if lone, _, ok = h.admits(config.IMAP, later); !ok {
 		t.Error("an attempt that told nothing blocks the next")
 	}
-	h.mark(config.IMAP, nil)
+	lone.mark(nil)
 	for range 2 {
-		if _, ok := h.admits(config.IMAP, later); !ok {
+		if _, _, ok := h.admits(config.IMAP, later); !ok {
 			t.Error("it is well again")
 		}
 	}
@@ -200,12 +211,17 @@ func TestKeepAlive(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	raw, err := c.Conn.(*tlsconf.Quiet).SyscallConn()
+	socketHas(t, c.Conn, map[string][3]int{"on": {syscall.SOL_SOCKET, syscall.SO_KEEPALIVE, 1}, "idle": {syscall.IPPROTO_TCP, syscall.TCP_KEEPIDLE, 120},
+		"interval": {syscall.IPPROTO_TCP, syscall.TCP_KEEPINTVL, 30}, "count": {syscall.IPPROTO_TCP, syscall.TCP_KEEPCNT, 4}})
+}
+
+// socketHas looks at the options of a socket: level, name and value.
+func socketHas(t *testing.T, c net.Conn, want map[string][3]int) {
+	t.Helper()
+	raw, err := c.(*tlsconf.Quiet).SyscallConn()
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := map[string][3]int{"on": {syscall.SOL_SOCKET, syscall.SO_KEEPALIVE, 1}, "idle": {syscall.IPPROTO_TCP, syscall.TCP_KEEPIDLE, 120},
-		"interval": {syscall.IPPROTO_TCP, syscall.TCP_KEEPINTVL, 30}, "count": {syscall.IPPROTO_TCP, syscall.TCP_KEEPCNT, 4}}
 	if err := raw.Control(func(fd uintptr) {
 		for name, w := range want {
 			if got, err := syscall.GetsockoptInt(int(fd), w[0], w[1]); err != nil || got != w[2] {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,6 +32,8 @@ type IMAPConn struct {
 	OKText       string   // text of the tagged OK, printable, without its response code
 	Alerts       []string // what the server wants the user to see (RFC 9051, section 7.1)
 	Host         string
+
+	health *health
 }
 
 // imapConn is the client's side of IMAP up to the login.
@@ -45,9 +48,13 @@ type imapConn struct {
 // DialIMAP connects and logs in (RFC 9051, sections 6.2.2 and 6.2.3). Nothing is sent behind LOGIN or AUTHENTICATE
 // before its answer. The error is an *Error.
 func (d *Dialer) DialIMAP(ctx context.Context, at config.Side, name string, who LoginIMAP) (*IMAPConn, error) {
+	return d.dialIMAP(ctx, at, name, forUser, who)
+}
+
+func (d *Dialer) dialIMAP(ctx context.Context, at config.Side, name string, by asker, who LoginIMAP) (*IMAPConn, error) {
 	var c *imapConn
 	var start time.Time
-	_, err := d.connectAnd(ctx, at, config.IMAP, name, func(ctx context.Context, raw *conn) error {
+	_, err := d.connectAnd(ctx, at, config.IMAP, name, by, func(ctx context.Context, raw *conn) error {
 		c, start = &imapConn{conn: raw}, time.Now()
 		return c.open(ctx)
 	})
@@ -58,6 +65,9 @@ func (d *Dialer) DialIMAP(ctx context.Context, at config.Side, name string, who 
 	out, err := c.login(who)
 	done()
 	if err != nil {
+		if by == forSync && ctx.Err() == nil && errors.Is(err, os.ErrDeadlineExceeded) {
+			c.host.muted(err)
+		}
 		c.Close()
 		return nil, err
 	}
@@ -83,7 +93,7 @@ func (c *imapConn) login(who LoginIMAP) (*IMAPConn, error) {
 		}
 	}
 	return &IMAPConn{Conn: c.Conn, Buffered: c.buffered(), Capabilities: c.caps, OKText: printable(words),
-		Alerts: c.alerts, Host: c.host.Name}, nil
+		Alerts: c.alerts, Host: c.host.Name, health: c.host.health}, nil
 }
 
 // open reads the greeting, learns the capabilities, and begins TLS where that is configured.

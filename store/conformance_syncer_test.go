@@ -24,7 +24,8 @@ func conformSyncer(t *testing.T, open func(*testing.T) (one, two both), reopen f
 	for name, f := range map[string]func(t *testing.T, one, two syncer.Store){
 		"lease": conformLease, "lease races": conformLeaseRace, "apply": conformApply, "apply is whole or not at all": conformApplyWhole,
 		"apply races": conformApplyRace, "mailboxes of others": conformOthers, "dropped mailbox": conformDrop,
-		"decisions": conformDecide, "pauses": conformPauses, "learned passwords": conformLearned, "gaps": conformGaps, "runs": conformRuns, "profiles": conformProfiles, "a cancelled context": conformSyncerCancelled,
+		"decisions": conformDecide, "pauses": conformPauses, "learned passwords": conformLearned, "gaps": conformGaps, "runs": conformRuns, "runs race": conformRunsRace,
+		"a clock set back": conformClockBack, "profiles": conformProfiles, "a cancelled context": conformSyncerCancelled,
 	} {
 		t.Run(name, func(t *testing.T) {
 			one, two := open(t)
@@ -370,6 +371,88 @@ func conformRuns(t *testing.T, s, _ syncer.Store) {
 	r.ID = 4711
 	_, err = s.SaveRun(ctx, r)
 	is(t, err, op.ErrNotFound)
+}
+
+// conformRunsRace: many passes end at once, of one user and of another, in several processes: nobody is refused, no other user's go, of
+// this one's the newest stay, and never many more than there are to be.
+func conformRunsRace(t *testing.T, one, two syncer.Store) {
+	ctx := t.Context()
+	_, err := one.SaveRun(ctx, syncer.Run{User: bert})
+	must(t, err)
+	const writers, each = 8, 40
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	ids := map[int64]bool{}
+	for i := range writers {
+		s := []syncer.Store{one, two}[i%2]
+		wg.Go(func() {
+			for n := range each {
+				r := syncer.Run{User: anna, Summary: []byte(`{}`)}
+				id, err := s.SaveRun(ctx, r)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				mu.Lock()
+				ids[id] = true
+				mu.Unlock()
+				if n%10 == 0 { // a run that goes on is written again, and may be gone by then
+					r.ID, r.Ended = id, alice.Since
+					if _, err := s.SaveRun(ctx, r); err != nil && !errors.Is(err, op.ErrNotFound) {
+						t.Error(err)
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	same(t, len(ids), writers*each)
+	list, err := two.Runs(ctx, anna, 0)
+	must(t, err)
+	if len(list) < 100 || len(list) > 100+writers {
+		t.Errorf("%d runs are left", len(list))
+	}
+	last, err := one.SaveRun(ctx, syncer.Run{User: anna})
+	must(t, err)
+	list, err = one.Runs(ctx, anna, 0)
+	must(t, err)
+	same(t, []any{len(list), list[0].ID}, []any{100, last})
+	for i, r := range list[1:] {
+		if r.ID >= list[i].ID || !ids[r.ID] {
+			t.Errorf("run %d behind %d", r.ID, list[i].ID)
+		}
+	}
+	newest := 0
+	for id := range ids {
+		if id > list[len(list)-1].ID {
+			newest++
+		}
+	}
+	same(t, newest, 98)
+	list, err = one.Runs(ctx, bert, 0)
+	must(t, err)
+	same(t, len(list), 1)
+}
+
+// conformClockBack: a lease that ends in days was taken before the clock was set back. It keeps nobody out, and its holder, if there is
+// one, is fenced off; one of a usual length does keep others out.
+func conformClockBack(t *testing.T, one, two syncer.Store) {
+	ctx := t.Context()
+	token, err := one.Acquire(ctx, anna, "p1", 24*time.Hour)
+	must(t, err)
+	taken, err := two.Acquire(ctx, anna, "p2", 90*time.Second)
+	must(t, err)
+	if taken <= token {
+		t.Errorf("after %d came token %d", token, taken)
+	}
+	_, err = one.Apply(ctx, syncer.Change{User: anna, Token: token})
+	is(t, err, syncer.ErrFenced)
+	_, err = one.Acquire(ctx, anna, "p1", 90*time.Second)
+	is(t, err, syncer.ErrFenced)
+	_, err = two.Acquire(ctx, bert, "p2", 5*time.Minute)
+	must(t, err)
+	_, err = one.Acquire(ctx, bert, "p1", time.Second)
+	is(t, err, syncer.ErrFenced)
 }
 
 func conformProfiles(t *testing.T, s, _ syncer.Store) {

@@ -10,6 +10,10 @@ import (
 	"mailgate/syncer"
 )
 
+// longestLease is how far ahead the end of a lease is believed. One that ends later was taken before the clock was set back; who holds it
+// still renews it in a moment, and else must not keep others out for days.
+const longestLease = 10 * time.Minute
+
 // Acquire implements syncer.Store. Every call gives a larger token, that of the owner who renews too: what he began under
 // the former one is fenced off with everybody else's.
 func (d *database) Acquire(ctx context.Context, user, owner string, ttl time.Duration) (token int64, err error) {
@@ -20,8 +24,8 @@ func (d *database) Acquire(ctx context.Context, user, owner string, ttl time.Dur
 		}
 		err = t.row(ctx, `INSERT INTO accounts (user, owner, token, lease) VALUES (?,?,1,?) ON CONFLICT (user)
 			DO UPDATE SET owner = excluded.owner, token = accounts.token + 1, lease = excluded.lease
-			WHERE accounts.owner = excluded.owner OR accounts.lease <= ? RETURNING token`,
-			user, owner, stamp(now.Add(ttl)), stamp(now)).Scan(&token)
+			WHERE accounts.owner = excluded.owner OR accounts.lease <= ? OR accounts.lease > ? RETURNING token`,
+			user, owner, stamp(now.Add(ttl)), stamp(now), stamp(now.Add(max(2*ttl, longestLease)))).Scan(&token)
 		if errors.Is(err, sql.ErrNoRows) {
 			var who string
 			var lease int64

@@ -230,7 +230,7 @@ func (s *SQLite) Close() error {
 	if s.write != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), busyTime)
 		defer cancel()
-		_, _ = s.write.ExecContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)") // what stays there is read by the next start
+		_, _ = s.write.ExecContext(ctx, "PRAGMA busy_timeout = 1000; PRAGMA wal_checkpoint(TRUNCATE)") // what stays there is read by the next start
 	}
 	for _, db := range []*sql.DB{s.read, s.write} {
 		if db != nil {

@@ -31,10 +31,6 @@ func (p *pass) conclude(ctx context.Context) error {
 	if p.opts.DryRun {
 		return nil
 	}
-	p.report.Told = !slices.ContainsFunc(p.folders, func(f *folder) bool {
-		st := f.status[p.authority]
-		return f.Action != ActionGone && (st == nil || !st.HasHighestModSeq || st.HighestModSeq == 0)
-	})
 	for _, f := range p.folders { // what was to be moved into a folder that failed still stands where it was
 		for _, steps := range f.steps {
 			for _, st := range steps {
@@ -53,6 +49,9 @@ func (p *pass) conclude(ctx context.Context) error {
 		f.box.GoneSince = f.was.GoneSince
 		if f.Exists[0] && f.Exists[1] {
 			f.box.GoneSince = time.Time{}
+			if !f.was.GoneSince.IsZero() {
+				p.s.o.Clock.back(f.box.ID)
+			}
 		}
 		for side, sel := range f.opened {
 			if sel != nil && sel.MailboxID != "" {
@@ -61,6 +60,9 @@ func (p *pass) conclude(ctx context.Context) error {
 		}
 		if f.work.merged && !f.work.again {
 			p.advance(f)
+		}
+		if f.was.ID != 0 && f.work.any() {
+			p.s.busy(p.user, f.box.ID)
 		}
 		if !sameBox(f.box, f.was) {
 			c.Mailboxes = append(c.Mailboxes, f.box)
@@ -180,20 +182,20 @@ func (p *pass) gone(ctx context.Context, f *folder) error {
 		_, err := p.write(ctx, Change{DropMailboxes: []int64{f.box.ID}})
 		return err
 	}
-	side, now := f.Side, p.s.o.Now()
+	side := f.Side
 	messages := int(f.Messages[side])
 	moved := len(f.movedAway) > 0 && len(f.movedAway) >= messages // to where the folder is now, under another name
 	switch {
 	case moved:
 	case f.was.GoneSince.IsZero() && p.s.o.Grace > 0:
-		f.box.GoneSince = now
+		f.box.GoneSince = p.s.stamp()
 		p.hold(f, side, messages, messages, fmt.Sprintf("the folder is gone from %s; it is deleted on %s when it has been so for %s", side.Other(), side, p.s.o.Grace))
 		if p.opts.DryRun {
 			return nil
 		}
 		_, err := p.write(ctx, Change{Mailboxes: []Mailbox{f.box}})
 		return err
-	case p.s.o.Grace > 0 && now.Sub(f.was.GoneSince) < p.s.o.Grace:
+	case !p.s.longGone(f.was, p.s.o.Grace):
 		p.hold(f, side, messages, messages, fmt.Sprintf("the folder is gone from %s since %s; it is deleted on %s after %s", side.Other(), f.was.GoneSince.UTC().Format("2006-01-02 15:04 MST"), side, p.s.o.Grace))
 		return nil
 	case p.guarded != "":

@@ -1,6 +1,7 @@
 package syncer
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -302,6 +303,8 @@ func (c pooled) end() {
 
 // idleConns keeps a connection to each side between passes over the same user.
 type idleConns struct {
+	enough context.Context // as in Options; may be nil
+
 	mu    sync.Mutex
 	users map[string]*idleUser
 }
@@ -326,7 +329,7 @@ func (i *idleConns) take(user string) [2]pooled {
 // keep holds connections for a time. Those that are there already go.
 func (i *idleConns) keep(user string, conns [2]pooled, d time.Duration) {
 	before := i.take(user)
-	closeConns(before[:]...)
+	i.close(before[:]...)
 	u := &idleUser{conns: conns}
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -342,7 +345,7 @@ func (i *idleConns) keep(user string, conns [2]pooled, d time.Duration) {
 		}
 		i.mu.Unlock()
 		if mine {
-			closeConns(u.conns[:]...)
+			i.close(u.conns[:]...)
 		}
 	})
 }
@@ -357,12 +360,12 @@ func (i *idleConns) closeAll() {
 		u.timer.Stop()
 		all = append(all, u.conns[:]...)
 	}
-	closeConns(all...)
+	i.close(all...)
 }
 
-// closeConns takes leave: hosts count connections, and are to know that these are over before the next ones come.
-func closeConns(list ...pooled) {
-	logout(context.Background(), slices.DeleteFunc(list, func(c pooled) bool { return c.Client == nil }))
+// close takes leave: hosts count connections, and are to know that these are over before the next ones come.
+func (i *idleConns) close(list ...pooled) {
+	logout(cmp.Or(i.enough, context.Background()), slices.DeleteFunc(list, func(c pooled) bool { return c.Client == nil }))
 }
 
 // logoutTime bounds the leave-taking at the end of a pass.
@@ -370,15 +373,15 @@ const logoutTime = 2 * time.Second
 
 // leave closes the mailbox of a connection that is to be kept: what it shows is of this pass, and the next one must not take it
 // for what is there then. It tells whether that went well.
-func leave(c *backend.Client) bool {
-	ctx, cancel := context.WithTimeout(context.Background(), logoutTime)
+func leave(ctx context.Context, c *backend.Client) bool {
+	ctx, cancel := context.WithTimeout(ctx, logoutTime)
 	defer cancel()
 	return c.Mailbox() == "" || c.Unselect().Wait(ctx) == nil
 }
 
-// logout ends connections that are not kept, all at once.
+// logout ends connections that are not kept, all at once, within logoutTime at most.
 func logout(ctx context.Context, list []pooled) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), logoutTime)
+	ctx, cancel := context.WithTimeout(ctx, logoutTime)
 	defer cancel()
 	var wg sync.WaitGroup
 	for _, c := range list {

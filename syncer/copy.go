@@ -125,6 +125,7 @@ type attempt struct{ noKeywords, clamp, binary bool }
 // worker copies jobs, those given and those of the queue, one behind the other without a pause. Jobs of which something was
 // refused are returned. A connection that breaks is replaced, once it is known what has arrived.
 func (p *pass) worker(ctx context.Context, o lineOptions, mine []*job, queue <-chan *job) (again []*job, err error) {
+	struck := 0
 	for tries := 0; ; {
 		if len(mine) == 0 {
 			j, ok := <-queue
@@ -142,17 +143,23 @@ func (p *pass) worker(ctx context.Context, o lineOptions, mine []*job, queue <-c
 			}
 		}
 		if mine = begun; err == nil {
-			tries = 0
+			tries, struck = 0, 0
 			continue
 		}
-		if isStore(err) || ctx.Err() != nil || asked(err) > 0 {
+		if isStore(err) || ctx.Err() != nil || asked(err) > 0 || errors.Is(err, ErrYielded) {
 			return again, err
 		}
 		if l.src == nil && errors.Is(err, ErrCrowded) { // nothing was begun; other lines have what connections there are
 			continue
 		}
 		if len(done) > 0 || l.landed > 0 {
-			tries = 0
+			tries, struck = 0, 0
+		}
+		if Silent(err) {
+			if struck++; struck >= strikes {
+				return again, err
+			}
+			tries = attempts
 		}
 		if errors.Is(err, ErrCrowded) { // there was none to look for copies with: that is done below, now that the line has let go of its own
 			tries = 0

@@ -3,6 +3,7 @@ package syncer
 import (
 	"cmp"
 	"context"
+	"errors"
 	"io"
 	"slices"
 	"sync"
@@ -81,14 +82,14 @@ func (l *line) work(ctx context.Context, jobs []*job, queue <-chan *job) (begun,
 		err = ferr
 	}
 	cancel(nil)
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrYielded) { // nothing is under way then
 		l.p.pools[l.to.Other()].drop(l.src)
 		l.p.pools[l.to].drop(l.dst)
 		return open, done, err
 	}
 	l.p.pools[l.to.Other()].put(l.src)
 	l.p.pools[l.to].put(l.dst)
-	return open, done, nil
+	return open, done, err
 }
 
 // feed sends what is to be copied, intent first. Nothing waits for an answer.
@@ -194,6 +195,9 @@ func (l *line) feedJob(ctx context.Context, j *job, runs chan<- *run) error {
 // cut off when nobody reads what it sends, nor the target, whose APPEND has ended with the last message of the run before. To wait
 // between the messages of a fetch would be smoother, and would do both.
 func (l *line) turn(ctx context.Context, items []item) (int, error) {
+	if yields(ctx) && l.p.mayYield() {
+		return 0, ErrYielded
+	}
 	items = items[:min(len(items), runMessages)]
 	limits := l.p.s.o.Limits
 	if !limits.limited() {

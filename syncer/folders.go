@@ -192,7 +192,7 @@ func (p *pass) on(ctx context.Context, side config.Side, f func(*backend.Client)
 			}
 			p.pools[side].drop(c)
 		}
-		if tries >= attempts || ctx.Err() != nil || asked(err) > 0 || holds(ctx) && errors.Is(err, ErrCrowded) {
+		if tries >= attempts || ctx.Err() != nil || hopeless(err) || holds(ctx) && errors.Is(err, ErrCrowded) {
 			var s *SideError
 			if !errors.As(err, &s) {
 				err = &SideError{side, err}

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,6 +18,7 @@ type KeeperOptions struct {
 	// change is known of, or that the pass before has failed.
 	Pass   func(ctx context.Context, user string, hinted bool) (changed bool, err error)
 	Passes int           // at once; 0 means 4. First copies take half of them at most, so that those who are through stay so
+	Slice  time.Duration // where there is one turn only, the longest that a first copy has it while others wait, and they while it waits; 0 means 30 s
 	Soon   time.Duration // from a hint to the pass: what comes together is done together; 0 means 500 ms
 	Busy   time.Duration // between two passes while there are changes; 0 means 5 s
 	Quiet  time.Duration // between two passes while there are none: it grows from Busy to this; 0 means 5 min
@@ -39,7 +41,7 @@ type Keeper struct {
 	fresh  dueQueue         // the same, of those who never had a whole pass
 	copies int              // first copies under way
 	passes int              // under way, in all
-	turn   bool             // the last turn that could not be shared went to a first copy
+	others time.Time        // until when the last turn is not for first copies, if there is somebody else
 	wait   bool             // no first copy may begin now
 }
 
@@ -54,11 +56,13 @@ type kept struct {
 	paused bool
 	gone   bool // not kept any more
 
-	through bool      // had a whole pass: at some time, not only by this Keeper
-	copying bool      // the pass under way counts as a first copy
-	again   bool      // the last pass was ended early: what it had seen is still to be done
-	mended  bool      // what the pass under way may fail for is mended since it began, see Retry
-	carries time.Time // Since of when the pass under way began
+	through bool         // had a whole pass: at some time, not only by this Keeper
+	copying bool         // the pass under way counts as a first copy
+	again   bool         // the last pass was ended early: what it had seen is still to be done
+	mended  bool         // what the pass under way may fail for is mended since it began, see Retry
+	began   time.Time    // the pass under way
+	yield   *atomic.Bool // asks it to give way
+	carries time.Time    // Since of when the pass under way began
 }
 
 // KeptState is how far a user is.
@@ -86,6 +90,7 @@ func NewKeeper(o KeeperOptions) *Keeper {
 	set(&o.Quiet, 5*time.Minute)
 	set(&o.Retry, 15*time.Second)
 	set(&o.Late, 30*time.Minute)
+	set(&o.Slice, 30*time.Second)
 	if o.Passes <= 0 {
 		o.Passes = 4
 	}
@@ -334,14 +339,13 @@ func (k *Keeper) next() (*kept, time.Duration) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	const long = time.Hour
-	if k.passes >= k.o.Passes {
-		return nil, long
-	}
 	now := time.Now()
+	if k.passes >= k.o.Passes {
+		return nil, min(long, k.giveWay(now))
+	}
 	wait := long
 	queues := []*dueQueue{&k.due, &k.fresh}
-	last := k.copies == 0 && k.passes == k.o.Passes-1
-	if last && !k.turn { // or first copies would wait for ever where there is always somebody due
+	if k.copies == 0 && k.passes == k.o.Passes-1 && !now.Before(k.others) { // or first copies would wait for ever where there is always somebody due
 		slices.Reverse(queues)
 	}
 	for _, q := range queues {
@@ -354,17 +358,39 @@ func (k *Keeper) next() (*kept, time.Duration) {
 			continue
 		}
 		k.unqueue(u)
-		u.state.Now = true
+		u.state.Now, u.began, u.yield = true, now, &atomic.Bool{}
 		k.passes++
 		if u.copying = !u.through; u.copying {
 			k.copies++
 		}
-		if last {
-			k.turn = u.copying
-		}
 		return u, 0
 	}
 	return nil, wait
+}
+
+// giveWay asks a first copy to give way when first copies have more than their half of the turns and somebody is due who had his: the one
+// that has been at it longest. It tells when to look again. mu is held.
+func (k *Keeper) giveWay(now time.Time) time.Duration {
+	if k.copies <= k.o.Passes/2 || len(k.due) == 0 {
+		return time.Hour
+	}
+	var first *kept
+	for _, list := range []map[string]*kept{k.users, k.leave} {
+		for _, u := range list {
+			if u.state.Now && u.copying && (first == nil || u.began.Before(first.began)) {
+				first = u
+			}
+		}
+	}
+	at := k.due[0].at
+	if full := first.began.Add(k.o.Slice); full.After(at) {
+		at = full
+	}
+	if d := at.Sub(now); d > 0 {
+		return d
+	}
+	first.yield.Store(true)
+	return time.Hour
 }
 
 // pass makes one, and decides when the next is due.
@@ -377,6 +403,7 @@ func (k *Keeper) pass(ctx context.Context, u *kept) {
 	k.mu.Unlock()
 	began := time.Now()
 	var changed, through bool
+	ctx = yielding(ctx, u.yield)
 	err := safely(func() (err error) { // a defect costs this user's turn, and no more
 		changed, err = k.o.Pass(ctx, u.user, hinted)
 		through = true
@@ -393,6 +420,7 @@ func (k *Keeper) pass(ctx context.Context, u *kept) {
 	k.passes--
 	if u.copying {
 		k.copies--
+		k.others = now.Add(min(now.Sub(u.began), k.o.Slice)) // as long as it had itself
 	}
 	if u.gone {
 		delete(k.leave, u.user)
@@ -401,6 +429,9 @@ func (k *Keeper) pass(ctx context.Context, u *kept) {
 	u.again = false
 	s := &u.state
 	switch {
+	case errors.Is(err, ErrYielded): // it keeps its place
+		s.Since = earlier(since, s.Since)
+		u.again = true
 	case errors.Is(err, ErrBusy) || ctx.Err() != nil: // neither good nor bad
 		s.Since = earlier(since, s.Since)
 		u.again = true

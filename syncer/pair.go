@@ -25,6 +25,16 @@ type work struct {
 	again   bool // something was left undone: the next pass has to look again, whatever the cursors say
 }
 
+// any tells whether there is something to be done on either side.
+func (w *work) any() bool {
+	for side := range w.create {
+		if len(w.create[side])+len(w.expunge[side])+len(w.change[side]) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // change is one delta of flags for messages of one side.
 type change struct {
 	add, remove []string

@@ -34,6 +34,8 @@ type pass struct {
 	guarded       string        // why no deletes at all are carried in this pass, "" when they are
 	unlimit       func()        // the pass takes part in the user's limit no more
 	lostOwner     context.CancelCauseFunc
+	overOnce      sync.Once
+	over          time.Time // when all that is left to do at the end is to be done
 
 	mu     sync.Mutex // guards what follows
 	report Report
@@ -100,20 +102,28 @@ func (s *Syncer) newPass(ctx context.Context, user string, o RunOptions) (*pass,
 // close gives the connections back.
 func (p *pass) close() {
 	p.unlimit()
+	ctx, cancel := p.ending(2 * logoutTime)
+	defer cancel()
 	var keep [2]pooled
 	var rest []pooled
+	var wg sync.WaitGroup
 	for side, pl := range p.pools {
 		pl.end()
 		list := pl.take()
-		if p.s.o.Keep > 0 && len(list) > 0 && leave(list[0].Client) {
-			keep[side], list = list[0], list[1:]
-		}
 		rest = append(rest, list...)
+		if p.s.o.Keep > 0 && len(list) > 0 {
+			wg.Go(func() {
+				if leave(ctx, list[0].Client) {
+					keep[side] = list[0]
+				}
+			})
+		}
 	}
+	wg.Wait()
 	if keep[0].Client != nil || keep[1].Client != nil {
 		p.s.keep(p.user, keep)
 	}
-	logout(context.Background(), rest)
+	logout(ctx, slices.DeleteFunc(rest, func(c pooled) bool { return c == keep[0] || c == keep[1] }))
 }
 
 // ownTime is how long an account stays with a process that has died.
@@ -130,7 +140,7 @@ func (p *pass) acquire(ctx context.Context) (stop func(), err error) {
 		return nil, err
 	}
 	return func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		ctx, cancel := p.ending(storeEndTime)
 		defer cancel()
 		if err := p.journal.release(ctx); err != nil {
 			p.s.o.Log.Warn("the account is given up late", "user", p.user, "err", err)
@@ -249,7 +259,7 @@ func (p *pass) listSide(ctx context.Context, side config.Side) error {
 		}
 		broken := c.Err() != nil
 		p.pools[side].drop(c)
-		if !broken || tries >= attempts || ctx.Err() != nil || asked(err) > 0 {
+		if !broken || tries >= attempts || ctx.Err() != nil || hopeless(err) {
 			return &SideError{side, err}
 		}
 		if err := pause(ctx, tries); err != nil {
@@ -382,7 +392,7 @@ func (p *pass) fail(ctx context.Context, f *folder, err error) error {
 	}
 	var side *SideError
 	var defect *PanicError
-	if errors.As(err, &side) || errors.As(err, &defect) || errors.Is(err, ErrFenced) || isStore(err) || asked(err) > 0 {
+	if errors.As(err, &side) || errors.As(err, &defect) || errors.Is(err, ErrFenced) || errors.Is(err, ErrYielded) || isStore(err) || asked(err) > 0 {
 		return err
 	}
 	f.err = err
@@ -490,7 +500,7 @@ func (p *pass) count(change func(*Report)) {
 }
 
 // finish closes the report and keeps it.
-func (p *pass) finish(ctx context.Context, err error) (*Report, error) {
+func (p *pass) finish(err error) (*Report, error) {
 	p.progress(func(g *Progress) { g.Phase = "done"; g.Folder = "" })
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -506,13 +516,13 @@ func (p *pass) finish(ctx context.Context, err error) (*Report, error) {
 	if errors.As(err, &refused) {
 		return &p.report, err
 	}
-	if !p.opts.DryRun && (err != nil || p.report.changed()) {
+	if !p.opts.DryRun && (err != nil && !errors.Is(err, ErrYielded) || p.report.changed()) {
 		r := Run{User: p.user, Began: p.report.Began, Ended: p.s.o.Now()}
 		r.Summary, _ = json.Marshal(&p.report)
 		if err != nil {
 			r.Error = err.Error()
 		}
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		ctx, cancel := p.ending(storeEndTime)
 		defer cancel()
 		if _, serr := p.s.o.Store.SaveRun(ctx, r); serr != nil && err == nil {
 			err = serr

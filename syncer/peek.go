@@ -13,12 +13,14 @@ import (
 	"mailgate/config"
 )
 
-// Peek asks both sides whether a pass over a user would find something, at the price of one command each: LIST with STATUS
-// (RFC 5819), or STATUS of INBOX where the server lacks that. It writes nothing, takes no ownership of the account, and may be
-// called while a pass is under way; connections that are kept are used and kept again, others are not kept. An error is a *SideError or the store's.
+// Peek asks both sides whether a pass over a user would find something, at the price of one command each where there is LIST with STATUS
+// (RFC 5819), and of one STATUS a mailbox where there is not: of the first hundreds then. Where the numbers of a side do not tell of flags,
+// as it has no CONDSTORE (RFC 7162), the flags of the newest messages are read in INBOX and in the mailboxes in which something was done
+// lately. It writes nothing, takes no ownership of the account, and may be called while a pass is under way; connections that are kept are
+// used and kept again, others are not kept. An error is a *SideError or the store's.
 //
-// true may be a false alarm. false is no promise: other flags than \Seen show only where there is CONDSTORE, subscriptions do
-// not show at all, nor do other mailboxes than INBOX where LIST has no STATUS; and what is due by time alone (the daily scan,
+// true may be a false alarm. false is no promise: flags of other mailboxes and of older messages do not show without CONDSTORE (but for
+// \Seen, which the number of unseen ones tells of), and subscriptions do not show at all; and what is due by time alone (the daily scan,
 // tries of mail in quarantine) is not asked about. So passes have to be made now and then all the same.
 func (s *Syncer) Peek(ctx context.Context, user string) (changed bool, err error) {
 	known, err := s.o.Store.Mailboxes(ctx, user)
@@ -42,12 +44,14 @@ func (s *Syncer) Peek(ctx context.Context, user string) (changed bool, err error
 		})
 	}
 	wg.Wait()
+	var over []pooled
 	for side, c := range conns {
 		if c.Client != nil && (!kept[side] || errs[side] != nil || c.Err() != nil) {
-			logout(ctx, []pooled{c})
+			over = append(over, c)
 			conns[side] = pooled{}
 		}
 	}
+	s.idle.close(over...)
 	if conns != [2]pooled{} {
 		s.keep(user, conns)
 	}
@@ -67,7 +71,7 @@ func (s *Syncer) peekSide(ctx context.Context, side config.Side, user string, kn
 		switch {
 		case err == nil:
 			return changed, nil
-		case !kept || c.Err() == nil || ctx.Err() != nil:
+		case !kept || c.Err() == nil || ctx.Err() != nil || Silent(err):
 			return false, &SideError{side, err}
 		}
 		kept = false
@@ -77,34 +81,67 @@ func (s *Syncer) peekSide(ctx context.Context, side config.Side, user string, kn
 }
 
 func (s *Syncer) peekOn(ctx context.Context, side config.Side, user string, known []Mailbox, c *backend.Client) (changed bool, err error) {
-	if !c.Has("LIST-STATUS") && !c.Has("IMAP4REV2") {
-		for _, m := range known {
-			if !strings.EqualFold(m.Name[side], "INBOX") {
-				continue
-			}
-			st, err := c.Status(m.Name[side], statusItems...).Result(ctx)
-			return err == nil && s.differs(m, side, &st), err
-		}
-		return true, nil
-	}
 	listed := map[string]*backend.ListEntry{}
-	err = c.List(ctx, backend.ListOptions{Status: statusItems}, func(e backend.ListEntry) error {
-		listed[peekName(e.Name)] = &e
-		return nil
-	})
+	all := c.Has("LIST-STATUS") || c.Has("IMAP4REV2") || len(known) <= peekMost
+	if all {
+		err = c.List(ctx, backend.ListOptions{Status: statusItems}, func(e backend.ListEntry) error {
+			listed[peekName(e.Name)] = &e
+			return nil
+		})
+	} else {
+		err = s.peekSome(ctx, side, user, known, c, listed)
+	}
 	if err != nil {
 		return false, err
 	}
+	var dumb []Mailbox // numbers do not tell of their flags
 	for _, m := range known {
 		name := peekName(m.Name[side])
-		if e := listed[name]; name != "" && e != nil {
-			changed = changed || s.differs(m, side, e.Status)
+		e := listed[name]
+		var st *backend.Status
+		switch {
+		case name == "" || e == nil && !all:
+			continue
+		case e != nil:
+			st = e.Status
 			delete(listed, name)
-		} else if name != "" {
-			changed = changed || s.differs(m, side, nil)
+		}
+		if s.differs(m, side, st) {
+			changed = true
+			s.busy(user, m.ID)
+		} else if st != nil && st.HighestModSeq == 0 && st.Messages > 0 && (name == "INBOX" || s.isBusy(user, m.ID)) {
+			dumb = append(dumb, m)
 		}
 	}
-	return s.strangers(user, side, listed) || changed, nil
+	if s.strangers(user, side, listed) || changed {
+		return true, nil
+	}
+	return s.peekFlags(ctx, side, dumb, c)
+}
+
+// peekMost is how many mailboxes are asked for one by one. Of a user who has more, INBOX is, and where something was done lately.
+const peekMost = 200
+
+// peekSome is the look at those.
+func (s *Syncer) peekSome(ctx context.Context, side config.Side, user string, known []Mailbox, c *backend.Client, listed map[string]*backend.ListEntry) error {
+	asked := map[string]*backend.StatusCommand{}
+	for _, m := range known {
+		if name := peekName(m.Name[side]); name == "INBOX" || name != "" && s.isBusy(user, m.ID) {
+			asked[m.Name[side]] = c.Status(m.Name[side], statusItems...)
+		}
+	}
+	for name, x := range asked {
+		e := &backend.ListEntry{Name: name}
+		st, err := x.Result(ctx)
+		switch {
+		case err == nil:
+			e.Status = &st
+		case !refused(err):
+			return err
+		}
+		listed[peekName(name)] = e
+	}
+	return nil
 }
 
 // peekName is a name for comparing: INBOX is one in any letter case.
@@ -119,7 +156,7 @@ func peekName(name string) string {
 // cannot be opened.
 func (s *Syncer) differs(m Mailbox, side config.Side, st *backend.Status) bool {
 	if st == nil { // it is gone: the pass that saw it first waits, and so does this
-		return m.GoneSince.IsZero() || s.o.Now().Sub(m.GoneSince) >= s.o.Grace
+		return m.GoneSince.IsZero() || s.longGone(m, s.o.Grace)
 	}
 	cur := m.Cursor[side]
 	return st.Validity != m.Validity[side] || st.UIDNext != cur.UIDNext || st.Messages != cur.Messages || st.Unseen != cur.Unseen ||

@@ -136,7 +136,7 @@ func (s *Syncer) lookAt(ctx context.Context, user string, side config.Side, list
 	if err != nil {
 		return []string{"the messages on " + sideName(side) + " could not be looked at: " + oneLine(err.Error(), 300)}
 	}
-	defer logout(ctx, []pooled{c})
+	defer s.idle.close(c)
 	for _, name := range names {
 		if err := lookInto(ctx, c.Client, name, folders[name]); err != nil {
 			notes = append(notes, fmt.Sprintf("%s on %s could not be looked at: %s", folderTitle(name), sideName(side), oneLine(err.Error(), 300)))

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -29,6 +30,8 @@ type relay struct {
 	rewrite [2]string         // a word of what is sent to the server, and what it keeps in its place; of equal length
 	answer  [2]string         // a word of the server, and what comes through in its place; of equal length
 	before  map[string]func() // done before words go to the server, once; set before the first connection
+	cutAt   string            // words that end each connection on which they go to the server
+	muteAt  string            // words behind which the server is not heard on their connection
 	wg      sync.WaitGroup
 
 	mu        sync.Mutex
@@ -121,6 +124,7 @@ func (r *relay) serve(c net.Conn) {
 	}
 	queue := make(chan chunk, 1<<16)
 	talk := &dialogue{r: r}
+	var mute atomic.Bool
 	var wg sync.WaitGroup
 	wg.Go(func() { // to the server, as late as is asked for
 		defer s.Close()
@@ -147,6 +151,13 @@ func (r *relay) serve(c net.Conn) {
 			}
 			talk.up(buf[:n])
 			k, cut, late := r.pass(true, n)
+			if at, c := r.broken(buf[:n]); at >= 0 {
+				queue <- chunk{append([]byte(nil), buf[:at]...), time.Now()}
+				time.Sleep(50 * time.Millisecond) // what was asked before is answered
+				copy(buf, buf[at:n])
+				k, cut = k-at, cut || c
+				mute.Store(!c)
+			}
 			if d := r.found(&r.fault.lateAt, buf[:n]); d {
 				slow = late0(r)
 				time.AfterFunc(30*time.Millisecond, func() { c.Close() })
@@ -172,6 +183,9 @@ func (r *relay) serve(c net.Conn) {
 				copy(buf, bytes.ReplaceAll(buf[:n], []byte(r.answer[0]), []byte(r.answer[1])))
 			}
 			k, cut, _ := r.pass(false, n)
+			if mute.Load() {
+				k = 0
+			}
 			if r.found(&r.fault.lose, buf[:n]) {
 				k, cut = 0, true
 			}
@@ -195,6 +209,25 @@ func (r *relay) serve(c net.Conn) {
 	delete(r.conns, c)
 	delete(r.conns, s)
 	r.mu.Unlock()
+}
+
+// breaks sets cutAt and muteAt.
+func (r *relay) breaks(cut, mute string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.cutAt, r.muteAt = cut, mute
+}
+
+// broken finds the line at which a connection breaks; -1 when there is none. cut tells that it is ended, and not only silent.
+func (r *relay) broken(b []byte) (at int, cut bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, word := range []string{r.cutAt, r.muteAt} {
+		if i := bytes.Index(b, []byte(word)); word != "" && i >= 0 {
+			return bytes.LastIndexByte(b[:i], '\n') + 1, word == r.cutAt
+		}
+	}
+	return -1, false
 }
 
 func (r *relay) lateness() time.Duration {

@@ -48,7 +48,7 @@ func (p *pass) modeOf(f *folder, side config.Side) mode {
 	st, cur := f.status[side], f.box.Cursor[side]
 	switch {
 	case st == nil || !st.HasHighestModSeq || st.HighestModSeq == 0 || cur.HighestModSeq == 0,
-		st.Validity != f.box.Validity[side], p.s.o.Now().Sub(cur.Scanned) > fullEvery,
+		st.Validity != f.box.Validity[side], p.s.o.Now().Sub(cur.Scanned) > fullEvery, p.s.o.Now().Before(cur.Scanned.Add(-fullEvery / 24)), // the clock was set back
 		st.HighestModSeq < cur.HighestModSeq, f.turnedBack(side): // an index was lost, or a backup restored: its count begins anew
 		return scanFull
 	case st.HighestModSeq == cur.HighestModSeq && st.UIDNext == cur.UIDNext && st.Messages == cur.Messages && !p.due(f, side):
@@ -131,20 +131,38 @@ const scanAhead = 8
 const attempts = 3
 
 // scanSide looks at one side of folders, one behind the other without waiting. A connection that breaks is replaced. What
-// the server says about one folder goes to its scanErr.
+// the server says about one folder goes to its scanErr, and so does it when a folder breaks every connection.
 func (p *pass) scanSide(ctx context.Context, side config.Side, list []*folder) error {
 	list = slices.DeleteFunc(slices.Clone(list), func(f *folder) bool { return !f.Exists[side] || f.snap[side].mode == scanNone })
+	struck := 0
 	for tries := 0; len(list) > 0; {
-		done, err := p.scanSome(ctx, side, list)
+		ahead := scanAhead
+		if tries > 0 { // one by one, to find out which it is
+			ahead = 1
+		}
+		done, connected, err := p.scanSome(ctx, side, list, ahead)
 		list = list[done:]
 		if done > 0 {
-			tries = 0
+			struck = 0
+			if tries = 0; err != nil && ahead == 1 {
+				tries = 1 // it is the next one
+			}
 		}
 		if err == nil {
 			continue
 		}
-		if tries++; tries >= attempts || ctx.Err() != nil || asked(err) > 0 {
+		tries++
+		enough := tries >= attempts || Silent(err) && (ahead == 1 || len(list) == 1)
+		if enough && connected {
+			struck++
+		}
+		switch {
+		case ctx.Err() != nil || asked(err) > 0 || enough && (!connected || struck >= strikes || len(list) == 0 || isStore(err) || stackOf(err) != nil):
 			return &SideError{side, err}
+		case enough:
+			list[0].scanErr[side] = fmt.Errorf("%s: the connection ends each time at this folder: %w", side, err)
+			list, tries = list[1:], 0
+			continue
 		}
 		if err := pause(ctx, tries); err != nil {
 			return err
@@ -171,11 +189,12 @@ func refused(err error) bool {
 	return errors.As(err, &s) && s.Status != "BYE"
 }
 
-// scanSome scans folders in order until all are done or the connection fails, and tells how many are done.
-func (p *pass) scanSome(ctx context.Context, side config.Side, list []*folder) (done int, err error) {
+// scanSome scans folders in order until all are done or the connection fails, and tells how many are done, and whether there was a
+// connection.
+func (p *pass) scanSome(ctx context.Context, side config.Side, list []*folder, most int) (done int, connected bool, err error) {
 	c, err := p.pools[side].get(ctx, "")
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	defer func() {
 		if err != nil {
@@ -190,7 +209,7 @@ func (p *pass) scanSome(ctx context.Context, side config.Side, list []*folder) (
 	var ahead []*scanning
 	next := 0
 	for done < len(list) {
-		for next < len(list) && len(ahead) < scanAhead {
+		for next < len(list) && len(ahead) < most {
 			s := p.ask(c, side, list[next])
 			expunged.begin(s)
 			ahead = append(ahead, s)
@@ -200,13 +219,13 @@ func (p *pass) scanSome(ctx context.Context, side config.Side, list []*folder) (
 		ahead = ahead[1:]
 		if err := s.take(ctx, p, expunged); err != nil {
 			if !refused(err) && !errors.Is(err, errVoid) {
-				return done, err
+				return done, true, err
 			}
 			s.f.scanErr[side] = fmt.Errorf("%s: %w", side, err)
 		}
 		done++
 	}
-	return done, nil
+	return done, true, nil
 }
 
 // expunges counts the messages that go from mailboxes while they are looked at. What goes from one says nothing of another.

@@ -16,7 +16,7 @@ func (s *Syncer) Size(ctx context.Context, user string) (messages int64, err err
 	if err != nil {
 		return 0, &SideError{side, err}
 	}
-	defer logout(ctx, []pooled{c})
+	defer s.idle.close(c)
 	err = safely(func() error {
 		return c.List(ctx, backend.ListOptions{Status: []string{"MESSAGES"}}, func(e backend.ListEntry) error {
 			if e.Status != nil {

@@ -24,18 +24,20 @@ type Options struct {
 	// Route tells the side that decides.
 	Route       func(ctx context.Context, user string) (config.Side, int64, error) // side and epoch
 	Rules       Rules
-	Connections int           // to each side, for one user; 0 means 3
-	Batch       int           // messages of one append, at most; 0 means 256
-	BatchBytes  int64         // bytes of one append, at most; 0 means 8 MiB
-	Settle      time.Duration // how long UIDNEXT must stand still before an append of unknown outcome is done again; 0 means 2 s
-	Grace       time.Duration // before a folder that is gone on one side is deleted on the other; 0 means 24 h, less means at once
-	Keep        time.Duration // how long a connection to each side is kept for the next pass over the same user; 0 means not at all
-	Budget      *Budget       // of connections, over all users; nil means as many as each pass takes
-	Limits      *Limits       // how fast mail is copied; nil means as fast as it goes
-	Owner       string        // names this process towards the store
-	Lease       time.Duration // how long an account stays with a process that has died; 0 means 90 s
+	Connections int             // to each side, for one user; 0 means 3
+	Batch       int             // messages of one append, at most; 0 means 256
+	BatchBytes  int64           // bytes of one append, at most; 0 means 8 MiB
+	Settle      time.Duration   // how long UIDNEXT must stand still before an append of unknown outcome is done again; 0 means 2 s
+	Grace       time.Duration   // before a folder that is gone on one side is deleted on the other; 0 means 24 h, less means at once
+	Keep        time.Duration   // how long a connection to each side is kept for the next pass over the same user; 0 means not at all
+	Budget      *Budget         // of connections, over all users; nil means as many as each pass takes
+	Limits      *Limits         // how fast mail is copied; nil means as fast as it goes
+	Owner       string          // names this process towards the store
+	Enough      context.Context // ends when what is left to be done at the end of passes may take no longer; nil means never
+	Lease       time.Duration   // how long an account stays with a process that has died; 0 means 90 s
 	Log         *slog.Logger
 	Now         func() time.Time
+	Clock       *Clock // the process\'s, for what must not be done early; nil means Now
 }
 
 // RunOptions of one pass.
@@ -81,7 +83,6 @@ type Report struct {
 	Quarantine []Quarantined    `json:"quarantine,omitempty"`
 	Waived     []Quarantined    `json:"waived,omitempty"` // in quarantine too, and no obstacle: a person has said so
 	Errors     []FolderError    `json:"errors,omitempty"` // folders that could not be done; the others were
-	Told       bool             `json:"-"`                // numbers of the side that decides tell of all changes (RFC 7162): see Peek
 }
 
 // Held is a delete that the guard keeps back.
@@ -135,9 +136,10 @@ type Syncer struct {
 	o Options
 
 	mu      sync.Mutex
-	users   map[string]bool        // under way
-	told    map[string]time.Time   // trouble with folders that was logged, and when
-	strange map[string][2][]uint64 // Peek's: by user and side, hashes of the mailboxes that nothing was known of, ascending
+	users   map[string]bool         // under way
+	told    map[string]time.Time    // trouble with folders that was logged, and when
+	strange map[string][2][]uint64  // Peek's: by user and side, hashes of the mailboxes that nothing was known of, ascending
+	hot     map[string][]hotMailbox // Peek's too: by user, where something was done lately, the latest last
 	idle    idleConns
 	alone   func() // ends the sharing of a Budget
 }
@@ -182,7 +184,8 @@ func New(o Options) *Syncer {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &Syncer{o: o, users: map[string]bool{}, told: map[string]time.Time{}, strange: map[string][2][]uint64{}}
+	s := &Syncer{o: o, users: map[string]bool{}, told: map[string]time.Time{}, strange: map[string][2][]uint64{}, hot: map[string][]hotMailbox{}}
+	s.idle.enough = o.Enough
 	s.alone = o.Budget.share(&s.idle)
 	return s
 }
@@ -252,7 +255,7 @@ func (s *Syncer) Run(ctx context.Context, user string, o RunOptions) (*Report, e
 	}
 	var r *Report
 	err = safely(func() error {
-		r, err = p.finish(ctx, err)
+		r, err = p.finish(err)
 		return err
 	})
 	return r, err

@@ -148,7 +148,7 @@ func (v *verifier) folder(ctx context.Context, f *folder) (*FolderVerification, 
 		if err = v.both(ctx, config.New, func(src, dst *backend.Client) error {
 			r.reset()
 			return v.compare(ctx, f, r, [2]*backend.Client{src, dst})
-		}); err == nil || refused(err) || ctx.Err() != nil {
+		}); err == nil || refused(err) || hopeless(err) || ctx.Err() != nil {
 			break
 		}
 	}

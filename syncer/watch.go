@@ -18,7 +18,10 @@ type WatcherOptions struct {
 	Open func(ctx context.Context, side config.Side, user string) (*backend.Client, error)
 	// Hint is told of whom something has changed, from many goroutines at once, once for each response of a server: it must not
 	// block. It is also told when a watch begins, for what has changed before: Keeper.Hint does.
-	Hint    func(user string)
+	Hint func(user string)
+	// Place names the host of a user's connections to a side, "" where it may be any of several; nil means that nothing is known of that.
+	// Where one user of a host is not told of changes no other is asked for an hour.
+	Place   func(side config.Side, user string) string
 	Budget  *Budget       // of connections: a watch has one that nobody else needs, and gives it up for a pass; nil means as many as Max
 	Max     int           // connections, those that are being made too; 0 means 100
 	Pause   time.Duration // from a failure to the next try, doubled each time, give or take a quarter; 0 means 1 s
@@ -30,7 +33,7 @@ type WatcherOptions struct {
 // watchLogins is how many logins to a side are under way at once.
 const watchLogins = 4
 
-// deafPause is how long a user is left alone whose server tells of nothing.
+// deafPause is how long a user, and a host, is left alone that tells of nothing.
 const deafPause = time.Hour
 
 // Watcher keeps connections to mailboxes whose servers tell of changes by themselves, one for each user, and gives hints. It
@@ -42,9 +45,12 @@ type Watcher struct {
 	wake   chan struct{}
 	logins [2]chan struct{} // has room for those under way
 
-	mu     sync.Mutex
-	users  map[string]*watched
-	active int // goroutines, of users not wanted any more too
+	mu      sync.Mutex
+	users   map[string]*watched
+	first   map[string]bool       // go before others
+	deaf    map[hostKey]time.Time // until when nobody is asked there
+	active  int                   // goroutines, of users not wanted any more too
+	leaving int                   // of them, those that make room for others
 }
 
 // watched is a user who is to be watched on a side. Its fields but the first two are the Watcher's, under mu.
@@ -58,6 +64,7 @@ type watched struct {
 	toldAt time.Time          // when
 	cancel context.CancelFunc // not nil while there is a goroutine for him
 	since  time.Time          // when the server began to tell; zero while it does not
+	leaves bool               // it ends to make room for another
 }
 
 // NewWatcher makes a Watcher of nobody.
@@ -73,19 +80,30 @@ func NewWatcher(o WatcherOptions) *Watcher {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	w := &Watcher{o: o, wake: make(chan struct{}, 1), users: map[string]*watched{}}
+	w := &Watcher{o: o, wake: make(chan struct{}, 1), users: map[string]*watched{}, deaf: map[hostKey]time.Time{}}
 	for side := range w.logins {
 		w.logins[side] = make(chan struct{}, watchLogins)
 	}
 	return w
 }
 
+// Prefer says who goes first where there are more than connections: they take those of others. It holds for Set, before and after.
+func (w *Watcher) Prefer(users map[string]bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.first = users
+	w.poke()
+}
+
 // Set says who is to be watched, and where: on the side that decides for him. Who is left out, or has moved, is let go. When
 // there are more than connections, those who have one keep it, and free ones go to who has waited longest, in the order of
-// their names at first. It does not wait.
+// their names at first. Who cannot be watched takes none. Of nobody means that hosts may be others from now on. It does not wait.
 func (w *Watcher) Set(wanted map[string]config.Side) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if len(wanted) == 0 {
+		clear(w.deaf)
+	}
 	for name, u := range w.users {
 		if side, ok := wanted[name]; !ok || side != u.side {
 			delete(w.users, name)
@@ -150,24 +168,61 @@ func (w *Watcher) next(ctx context.Context) (*watched, context.Context, time.Dur
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	const long = time.Hour
-	if w.active >= w.o.Max {
-		return nil, nil, long
-	}
-	var first *watched
+	now := time.Now()
+	wait := long
+	var first, spare *watched
 	for _, u := range w.users {
-		if u.cancel == nil && (first == nil || u.at.Before(first.at) || u.at.Equal(first.at) && u.user < first.user) {
+		switch {
+		case u.cancel != nil:
+			if !u.leaves && !w.first[u.user] && (spare == nil || u.user > spare.user) {
+				spare = u
+			}
+		case now.Before(w.from(u)):
+			wait = min(wait, w.from(u).Sub(now))
+		case first == nil || w.before(u, first):
 			first = u
 		}
 	}
-	if first == nil {
-		return nil, nil, long
-	}
-	if wait := time.Until(first.at); wait > 0 {
+	switch {
+	case first == nil:
 		return nil, nil, wait
+	case w.active >= w.o.Max:
+		if w.o.Max > 0 && spare != nil && w.first[first.user] && w.leaving == 0 { // one by one: its end brings us here again
+			spare.leaves, spare.at = true, now
+			w.leaving++
+			spare.cancel()
+		}
+		return nil, nil, long
 	}
 	w.active++
 	ctx, first.cancel = context.WithCancel(ctx)
 	return first, ctx, 0
+}
+
+// before tells who is connected first. mu is held.
+func (w *Watcher) before(a, b *watched) bool {
+	if w.first[a.user] != w.first[b.user] {
+		return w.first[a.user]
+	}
+	return a.at.Before(b.at) || a.at.Equal(b.at) && a.user < b.user
+}
+
+// from is when a user may be tried. mu is held.
+func (w *Watcher) from(u *watched) time.Time {
+	if until := w.deaf[w.place(u)]; until.After(u.at) {
+		return until
+	}
+	return u.at
+}
+
+// place is where a user is watched; the zero one is nowhere in particular.
+func (w *Watcher) place(u *watched) (key hostKey) {
+	if w.o.Place != nil {
+		if name := w.o.Place(u.side, u.user); name != "" {
+			key = hostKey{u.side, name}
+		}
+	}
+	return key
 }
 
 // watch is one connection, from login to its end.
@@ -180,6 +235,10 @@ func (w *Watcher) watch(ctx context.Context, u *watched) {
 	u.cancel() // frees the context
 	u.cancel = nil
 	w.active--
+	if u.leaves {
+		u.leaves = false
+		w.leaving--
+	}
 	since := u.since
 	u.since = time.Time{}
 	if !over {
@@ -195,6 +254,9 @@ func (w *Watcher) failed(u *watched, err error, well bool) {
 	switch {
 	case kind == classDeaf:
 		pause = max(deafPause, w.o.Longest)
+		if key := w.place(u); key != (hostKey{}) {
+			w.deaf[key] = time.Now().Add(pause)
+		}
 	case kind == classRefused:
 		u.pause = w.o.Longest
 		pause = u.pause

@@ -214,3 +214,75 @@ func TestWatchDefect(t *testing.T) {
 		t.Error(r.log.b.String())
 	}
 }
+
+// TestWatchPrefers: who goes first takes a connection of somebody else, once; nobody who goes first loses his for that, and there are never
+// more than allowed.
+func TestWatchPrefers(t *testing.T) {
+	leavesNothing(t)
+	h := faulty.Start(t, faulty.Dovecot())
+	r := newWatchRig(t, [2]int{h.Port(), h.Port()}, func(o *syncer.WatcherOptions) { o.Max = 3 })
+	defer r.end()
+	all := map[string]config.Side{}
+	for i := range 8 {
+		all[fmt.Sprint("user", i)] = config.Old
+	}
+	r.Set(all)
+	r.stands("user0", "user1", "user2")
+	r.Prefer(map[string]bool{"user6": true, "user7": true})
+	r.stands("user0", "user6", "user7")
+	r.Prefer(map[string]bool{"user0": true, "user5": true, "user6": true, "user7": true})
+	time.Sleep(50 * time.Millisecond)
+	r.stands("user0", "user6", "user7")
+	r.Prefer(map[string]bool{"user5": true})
+	r.until("he who goes first now", 5*time.Second, func() bool { return slices.Contains(r.Watched(), "user5") && len(r.Watched()) == 3 })
+	r.Prefer(nil)
+	time.Sleep(50 * time.Millisecond)
+	total := 0
+	for i := range 8 {
+		total += r.count(r.opened, fmt.Sprint("user", i))
+	}
+	if total > 6 || h.Connections() > 3 {
+		t.Errorf("%d logins, %d connections now", total, h.Connections())
+	}
+}
+
+// TestWatchDeafHost: users of a host that tells of nothing take nobody's place, and one or two of them are enough to know.
+func TestWatchDeafHost(t *testing.T) {
+	leavesNothing(t)
+	product := faulty.Courier()
+	product.Capabilities = strings.ReplaceAll(product.Capabilities, "IDLE", "XNONE")
+	deaf, well := faulty.Start(t, product), faulty.Start(t, faulty.Dovecot())
+	r := newWatchRig(t, [2]int{deaf.Port(), well.Port()}, func(o *syncer.WatcherOptions) {
+		o.Max, o.Longest = 3, 50*time.Millisecond
+		o.Place = func(side config.Side, _ string) string { return side.String() }
+	})
+	defer r.end()
+	all, first := map[string]config.Side{}, map[string]bool{}
+	for i := range 50 {
+		all[fmt.Sprintf("deaf%02d", i)] = config.Old
+		first[fmt.Sprintf("deaf%02d", i)] = true
+	}
+	for i := range 5 {
+		all[fmt.Sprint("well", i)] = config.New
+	}
+	r.Prefer(first)
+	r.Set(all)
+	r.stands("well0", "well1", "well2")
+	time.Sleep(100 * time.Millisecond)
+	total := 0
+	for name := range first {
+		total += r.count(r.opened, name)
+	}
+	if total > 3 || r.log.count("does not tell") > 3 {
+		t.Errorf("%d logins of those who are not told\n%s", total, r.log.b.String())
+	}
+	r.Set(nil) // the hosts may be others: they are asked again
+	r.Set(all)
+	r.until("another look", 5*time.Second, func() bool {
+		n := 0
+		for name := range first {
+			n += r.count(r.opened, name)
+		}
+		return n > total
+	})
+}

@@ -81,7 +81,7 @@ func (w *Watcher) listen(ctx context.Context, u *watched) error {
 		s.release()
 		return err
 	}
-	defer logout(ctx, []pooled{{c, s}})
+	defer logout(context.WithoutCancel(ctx), []pooled{{c, s}})
 	s.connected(true)
 	s.spare(func() { _ = c.Close() })
 	// Who waits for a server that says nothing more, when ctx ends, is helped out of it.

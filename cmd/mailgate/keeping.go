@@ -21,6 +21,7 @@ type keeping struct {
 	changing sync.Mutex // one change of who is kept and who is paused at a time, from reading what is so to its being in force; before mu
 
 	mu      sync.Mutex
+	stall   time.Duration // how long a pass may make no headway
 	engine  *engine
 	users   map[string]*keptUser
 	paused  map[string]syncer.Pause
@@ -52,15 +53,22 @@ type engine struct {
 	old  bool
 }
 
+// stallTime is how long a pass may make no headway: a host that says a little now and then is not silent, and must not hold a turn for ever.
+// peekTime is how long a look at numbers may take.
+const (
+	stallTime = time.Hour
+	peekTime  = 5 * time.Minute
+)
+
 // keptConnections is how long a connection to each side waits for the next pass over the same user.
 const keptConnections = 30 * time.Second
 
 func newKeeping(s *syncing) *keeping {
 	c := s.g.conf.Load().Sync
-	kp := &keeping{s: s, users: map[string]*keptUser{}, paused: map[string]syncer.Pause{}, added: make(chan struct{}, 1),
+	kp := &keeping{s: s, stall: stallTime, users: map[string]*keptUser{}, paused: map[string]syncer.Pause{}, added: make(chan struct{}, 1),
 		gapsPause: gapsPause}
 	kp.k = syncer.NewKeeper(syncer.KeeperOptions{Pass: kp.pass, Passes: c.Passes, Quiet: c.Poll, Log: s.g.log})
-	kp.w = syncer.NewWatcher(syncer.WatcherOptions{Open: s.accounts.open, Hint: kp.k.Hint, Budget: s.budget, Max: 1, Log: s.g.log})
+	kp.w = syncer.NewWatcher(syncer.WatcherOptions{Open: s.accounts.open, Hint: kp.k.Hint, Place: s.g.place, Budget: s.budget, Max: 1, Log: s.g.log})
 	return kp
 }
 
@@ -231,5 +239,6 @@ func (kp *keeping) pause(ctx context.Context, user, by, reason string, on bool) 
 var (
 	errPaused  = errors.New("sync is paused")
 	errNotKept = errors.New("his wave is not in sync.waves any more")
+	errStalled = errors.New("it made no headway for too long, though the hosts answer; its turn is others' now")
 	errWindow  = errors.New("the time for first copies is over (sync.windows)")
 )

@@ -58,8 +58,17 @@ func (kp *keeping) once(ctx context.Context, user string, hinted bool) (*syncer.
 	e := kp.take()
 	defer kp.put(e)
 	if !hinted && kp.atRest(user, e.conf, time.Now()) {
-		if changed, err := e.Peek(u.ctx, user); err == nil && !changed {
+		look, cancel := context.WithTimeoutCause(u.ctx, min(peekTime, kp.patience()), errStalled)
+		changed, err := e.Peek(look, user)
+		late := look.Err() != nil
+		cancel()
+		switch {
+		case err == nil && !changed:
 			return nil, nil
+		case u.ctx.Err() == nil && err != nil && late:
+			return nil, errStalled
+		case u.ctx.Err() == nil && syncer.Silent(err): // a pass would wait for the same host, and longer
+			return nil, err
 		}
 	}
 	r, err := kp.over(u, e, user)
@@ -71,11 +80,21 @@ func (kp *keeping) once(ctx context.Context, user string, hinted bool) (*syncer.
 		kp.mu.Unlock()
 	}
 	cause := context.Cause(u.ctx)
-	if err == nil || cause == nil && !errors.Is(err, errMovingNow) && !errors.Is(err, syncer.ErrMoved) {
+	if errors.Is(cause, errStalled) {
+		return r, err
+	}
+	if err == nil || cause == nil && !errors.Is(err, errMovingNow) && !errors.Is(err, syncer.ErrMoved) && !errors.Is(err, syncer.ErrYielded) {
 		return r, err
 	}
 	kp.s.g.metrics.Pass("interrupted", 0)
 	return nil, fmt.Errorf("%w: %w", syncer.ErrBusy, cmp.Or(cause, err))
+}
+
+// patience is how long a pass may make no headway.
+func (kp *keeping) patience() time.Duration {
+	kp.mu.Lock()
+	defer kp.mu.Unlock()
+	return kp.stall
 }
 
 // begin tells what is in the way of a pass.
@@ -94,7 +113,7 @@ func (kp *keeping) begin(user string) error {
 }
 
 // wholeEvery is how often a whole pass is made over a user in whose mailboxes nothing seems to change: a look at numbers does not show
-// all (subscriptions, what is in quarantine and may be tried again, flags where there is no CONDSTORE).
+// all (subscriptions, what is in quarantine and may be tried again, flags where there is no CONDSTORE but for INBOX and what was busy lately).
 const wholeEvery = 15 * time.Minute
 
 // sameRules tells whether passes do the same under both: numbers do not tell what another folder plan, or another host, means.
@@ -107,7 +126,7 @@ func (kp *keeping) atRest(user string, conf *config.Config, now time.Time) bool 
 	kp.mu.Lock()
 	defer kp.mu.Unlock()
 	k := kp.users[user]
-	return k != nil && !k.failing && sameRules(k.under, conf) && k.report != nil && k.report.Told && len(k.report.Errors) == 0 && now.Sub(k.whole) < wholeEvery
+	return k != nil && !k.failing && sameRules(k.under, conf) && k.report != nil && len(k.report.Errors) == 0 && now.Sub(k.whole) < wholeEvery
 }
 
 func (kp *keeping) over(u *underway, e *engine, user string) (*syncer.Report, error) {
@@ -123,7 +142,11 @@ func (kp *keeping) over(u *underway, e *engine, user string) (*syncer.Report, er
 		k.copied = true
 		kp.mu.Unlock()
 	}
+	patience := kp.patience()
+	stalled := time.AfterFunc(patience, func() { u.cancel(errStalled) })
+	defer stalled.Stop()
 	return e.Run(u.ctx, user, syncer.RunOptions{Progress: func(p syncer.Progress) {
+		stalled.Reset(patience)
 		kp.s.mu.Lock()
 		u.progress = p
 		kp.s.mu.Unlock()
@@ -180,7 +203,7 @@ func (kp *keeping) note(user string, r *syncer.Report, err error) {
 	if err != nil {
 		kp.s.g.log.Warn("a user's mailboxes cannot be brought together; it is tried again", "user", user, "err", err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), endTime)
+	ctx, cancel := kp.s.ending()
 	defer cancel()
 	if err := kp.s.g.store.AddEvents(ctx, events...); err != nil {
 		kp.s.g.log.Warn("an event is not recorded", "user", user, "what", events[0].What, "err", err)

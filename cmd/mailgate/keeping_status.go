@@ -105,7 +105,7 @@ func wayOut(user string, err error) string {
 		return "the login for syncing is refused: mend the secret, then mailgate reload; it is tried again by itself too"
 	case errors.Is(err, syncer.ErrFenced):
 		return "another gateway is at these mailboxes, or was a moment ago; it is tried again by itself"
-	case errors.As(err, &side):
+	case errors.As(err, &side), syncer.Silent(err), errors.Is(err, errStalled):
 		return "nothing, when the host is only down for a while: it is tried again by itself"
 	}
 	return "it is tried again by itself; mailgate sync run " + user + " tries now and shows more"

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"reflect"
 	"slices"
@@ -43,7 +42,8 @@ func (kp *keeping) windows(ctx context.Context) {
 // watchEvery is how often it is looked who is to be watched: sessions come and go.
 const watchEvery = 5 * time.Second
 
-// watch says who is to be watched: of those who are kept, and not paused, as many as there may be connections, with a session first.
+// watch says who is to be watched: those who are kept, and not paused. Where they are more than there may be connections, those with a
+// session go first.
 func (kp *keeping) watch(ctx context.Context) {
 	t := time.NewTicker(watchEvery)
 	defer t.Stop()
@@ -67,15 +67,13 @@ func (kp *keeping) watch(ctx context.Context) {
 			st, ok := kp.k.State(u)
 			return !ok || st.Last.IsZero()
 		})
-		slices.Sort(users)
+		online := map[string]bool{}
 		if len(users) > most {
-			online := map[string]bool{}
 			for _, s := range kp.s.g.router.Sessions("") {
 				online[s.User] = true
 			}
-			slices.SortStableFunc(users, func(a, b string) int { return cmp.Compare(word(online[b]), word(online[a])) })
-			users = users[:most]
 		}
+		kp.w.Prefer(online)
 		wanted := make(map[string]config.Side, len(users))
 		for _, u := range users {
 			wanted[u] = kp.s.g.manager.Side(u)
@@ -91,14 +89,6 @@ func (kp *keeping) watch(ctx context.Context) {
 		case <-t.C:
 		}
 	}
-}
-
-// word is 1 for true.
-func word(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 // sizeTime bounds the look at one user's size.

@@ -124,7 +124,7 @@ func TestKeptRules(t *testing.T) {
 	}
 	enough := func() bool {
 		now := time.Now()
-		k := &keptUser{report: &syncer.Report{Told: true}, whole: now, under: before(kp, alice)}
+		k := &keptUser{report: &syncer.Report{}, whole: now, under: before(kp, alice)}
 		kp.mu.Lock()
 		was := kp.users[alice]
 		kp.users[alice] = k

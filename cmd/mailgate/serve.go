@@ -28,6 +28,7 @@ import (
 	"mailgate/proxy"
 	"mailgate/router"
 	"mailgate/store"
+	"mailgate/syncer"
 	"mailgate/tlsconf"
 )
 
@@ -94,6 +95,7 @@ func (p *program) serve(ctx context.Context, started func(*gateway)) error {
 	if err := g.syncing.learn(conf); err != nil {
 		return err
 	}
+	g.syncing.clock = syncer.NewClock()
 	if err := g.start(ctx); err != nil {
 		return err
 	}
@@ -120,6 +122,12 @@ func (g *gateway) run(ctx context.Context, hangups <-chan os.Signal, started fun
 	}
 	stopControl := serveHTTP(control, g.api().Handler(), g.log)
 	defer stopControl()
+	var late *time.Timer // when passes that were told to end are cut short
+	defer func() {
+		if late != nil {
+			late.Stop()
+		}
+	}()
 	defer g.syncing.close() // before the control socket: whoever waits is told
 	if conf.Admin.Listen != "" {
 		l, err := net.Listen("tcp", conf.Admin.Listen)
@@ -152,6 +160,8 @@ func (g *gateway) run(ctx context.Context, hangups <-chan os.Signal, started fun
 	g.proxy.Serve(ctx)
 	g.ready.Store(false)
 	g.log.Info("stopping", "sessions", len(g.router.Sessions("")))
+	late = time.AfterFunc(g.conf.Load().Shutdown, g.syncing.cut)
+	g.syncing.stop() // at once, beside the sessions
 	last, enough := context.WithTimeout(context.WithoutCancel(ctx), g.conf.Load().Shutdown)
 	defer enough()
 	g.proxy.Shutdown(last)

@@ -29,6 +29,10 @@ type syncing struct {
 
 	keeping *keeping // nil in a verb
 
+	enough context.Context // ends when what passes still do when they were told to end may take no longer
+	cut    context.CancelFunc
+	clock  *syncer.Clock // in serve; a verb of its own has the machine's
+
 	mu       sync.Mutex
 	passes   map[string]*underway // by user
 	moving   map[string]int       // by user: flips that keep passes out
@@ -41,6 +45,7 @@ type syncing struct {
 func newSyncing(g *gateway, d *backend.Dialer) *syncing {
 	s := &syncing{g: g, budget: newBudget(g, d), limits: syncer.NewLimits(syncer.LimitSettings{}), passes: map[string]*underway{},
 		moving: map[string]int{}}
+	s.enough, s.cut = context.WithCancel(context.Background())
 	s.book = newBook(s)
 	s.accounts = &accounts{g: g, dialer: d, budget: s.budget, book: s.book}
 	s.throttle(g.conf.Load())
@@ -66,7 +71,7 @@ func (s *syncing) syncerFor(conf *config.Config, keep time.Duration) *syncer.Syn
 		grace = -1
 	}
 	return syncer.New(syncer.Options{Store: s.g.store, Open: s.accounts.open, Route: s.route, Rules: rules, Connections: c.Connections,
-		Batch: c.Batch, Settle: c.Settle, Grace: grace, Keep: keep, Budget: s.budget, Limits: s.limits, Owner: nodeName(conf), Log: s.g.log})
+		Batch: c.Batch, Settle: c.Settle, Grace: grace, Keep: keep, Budget: s.budget, Limits: s.limits, Enough: s.enough, Clock: s.clock, Owner: nodeName(conf), Log: s.g.log})
 }
 
 // route tells who decides: the store's row, or where a user without one would be.

@@ -36,21 +36,24 @@ func throttleOf(conf *config.Config) (t throttle) {
 
 // newBudget makes the budget of connections for a gateway.
 func newBudget(g *gateway, d *backend.Dialer) *syncer.Budget {
-	return syncer.NewBudget(syncer.BudgetOptions{Log: g.log, Load: d.Load, Place: func(side config.Side, user string) string {
-		if host := g.routes.Load().For(user).Host[side]; host != "" {
-			return host
+	return syncer.NewBudget(syncer.BudgetOptions{Log: g.log, Load: d.Load, Place: g.place})
+}
+
+// place names the host that a user's connections to a side go to, "" where it may be any of several.
+func (g *gateway) place(side config.Side, user string) string {
+	if host := g.routes.Load().For(user).Host[side]; host != "" {
+		return host
+	}
+	var names []string
+	for _, h := range g.conf.Load().Backends[side].Hosts {
+		if h.IMAP.Host != "" {
+			names = append(names, h.Name)
 		}
-		var names []string
-		for _, h := range g.conf.Load().Backends[side].Hosts {
-			if h.IMAP.Host != "" {
-				names = append(names, h.Name)
-			}
-		}
-		if len(names) == 1 {
-			return names[0]
-		}
-		return ""
-	}})
+	}
+	if len(names) == 1 {
+		return names[0]
+	}
+	return ""
 }
 
 // throttle puts in force what the file says, where that is something else than before: a change by hand outlives a reload of the

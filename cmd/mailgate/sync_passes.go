@@ -142,9 +142,22 @@ func (s *syncing) Quiesce(ctx context.Context, user string) (resume func(), err 
 	}
 }
 
+// ending is the context for the last write of a pass, which outlives what ended it.
+func (s *syncing) ending() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(s.enough, endTime)
+}
+
 // close ends all passes and waits for them.
 func (s *syncing) close() {
+	s.stop()
+	s.wg.Wait()
+	s.cut()
+}
+
+// stop tells all passes to end, and lets none begin.
+func (s *syncing) stop() {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.closing = true
 	for _, u := range s.passes {
 		u.cancel(errClosing)
@@ -152,8 +165,6 @@ func (s *syncing) close() {
 	for v := range s.visitors {
 		v.cancel(errClosing)
 	}
-	s.mu.Unlock()
-	s.wg.Wait()
 }
 
 // Cancel implements admin.Syncing.
@@ -226,7 +237,7 @@ func (s *syncing) record(u *underway, user, by string) (end func(*syncer.Report,
 		if o.Reason != "" {
 			e.Detail = strings.TrimPrefix(e.Detail+"; "+o.Reason, "; ")
 		}
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(u.ctx), endTime)
+		ctx, cancel := s.ending()
 		defer cancel()
 		if err := s.g.store.SaveOperation(ctx, o, e); err != nil {
 			s.g.log.Warn("the end of a pass is not recorded", "user", user, "op", o.ID, "err", err)

@@ -1,0 +1,115 @@
+package syncer_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"mailgate/backend"
+	"mailgate/config"
+	"mailgate/mailtest/lab"
+	"mailgate/syncer"
+)
+
+// shortSilence is what these tests put up with.
+const shortSilence = 400 * time.Millisecond
+
+// silentRig is a rig whose OLD stands behind a relay, and whose connections are in a hurry.
+func silentRig(t *testing.T) (*rig, *relay, *lab.Talk) {
+	t.Helper()
+	l := lab.Start(t)
+	behind := newRelay(t, lab.Addr(l.Old.IMAP))
+	far := l.Old
+	far.IMAP = behind.port()
+	r := newRig(t, far, l.New, 1, func(o *syncer.Options) {
+		open := o.Open
+		o.Open = func(ctx context.Context, side config.Side, user string) (*backend.Client, error) {
+			c, err := open(ctx, side, user)
+			if err == nil {
+				c.SetSilence(shortSilence)
+			}
+			return c, err
+		}
+	})
+	x := lab.Dial(t, l.Old, 1)
+	for _, name := range []string{"INBOX.Apples", "INBOX.Broken", "INBOX.Cherries"} {
+		x.Do(`CREATE "%s"`, name)
+		x.Append(name, "", letter(1))
+	}
+	r.pass(t)
+	return r, behind, x
+}
+
+// TestBrokenMailbox: a mailbox that takes each connection along, or at which the host falls silent, is left for later, and the others are
+// done.
+func TestBrokenMailbox(t *testing.T) {
+	r, behind, x := silentRig(t)
+	for n, what := range []string{"cut", "mute"} {
+		for _, name := range []string{"INBOX", "INBOX.Apples", "INBOX.Broken", "INBOX.Cherries"} {
+			x.Append(name, "", letter(10+n))
+		}
+		if what == "cut" {
+			behind.breaks("INBOX.Broken", "")
+		} else {
+			behind.breaks("", "INBOX.Broken")
+		}
+		began := time.Now()
+		rep, err := r.Run(t.Context(), lab.User(1), syncer.RunOptions{})
+		if err != nil || rep.Copied[config.New] != 3 || len(rep.Errors) != 1 || !strings.HasSuffix(rep.Errors[0].Folder, "Broken") {
+			t.Errorf("%s: %v, %+v", what, err, rep)
+		}
+		if took := time.Since(began); took > 10*time.Second {
+			t.Errorf("%s: it took %s", what, took)
+		}
+		behind.breaks("", "")
+		if rep := r.pass(t); rep.Copied[config.New] != 1 {
+			t.Errorf("behind %s: %+v", what, rep)
+		}
+	}
+}
+
+// TestSilentHost: a host that lets everybody in and then says nothing ends a pass after the first silence, and is left alone by the
+// syncer for a while when that goes on. People are not kept from it.
+func TestSilentHost(t *testing.T) {
+	r, behind, x := silentRig(t)
+	x.Append("INBOX.Apples", "", letter(20))
+	behind.breaks("", "LIST")
+	began := time.Now()
+	for range 3 {
+		if _, err := r.Run(t.Context(), lab.User(1), syncer.RunOptions{}); !syncer.Silent(err) || !strings.Contains(err.Error(), "has said nothing for") {
+			t.Errorf("%v", err)
+		}
+	}
+	if took := time.Since(began); took > 12*shortSilence {
+		t.Errorf("three passes were held up for %s", took)
+	}
+	began = time.Now()
+	if _, err := r.Run(t.Context(), lab.User(1), syncer.RunOptions{}); !errors.Is(err, backend.ErrDown) || time.Since(began) > shortSilence {
+		t.Errorf("%v after %s", err, time.Since(began))
+	}
+	if h := r.dialer.Health(config.Old, config.IMAP); h[0].Error != "" {
+		t.Errorf("the syncer's trouble shuts people out: %v", h)
+	}
+}
+
+// TestSilentLook: a look at numbers ends after one silence too, though its connection was kept.
+func TestSilentLook(t *testing.T) {
+	r, behind, _ := silentRig(t)
+	r.pass(t)
+	changed, err := r.Peek(t.Context(), lab.User(1))
+	for range 3 { // what nothing is known of is told once
+		if err == nil && changed {
+			changed, err = r.Peek(t.Context(), lab.User(1))
+		}
+	}
+	if err != nil || changed {
+		t.Fatal(changed, err)
+	}
+	behind.breaks("", "LIST")
+	began := time.Now()
+	if _, err := r.Peek(t.Context(), lab.User(1)); !syncer.Silent(err) || time.Since(began) > 4*shortSilence {
+		t.Errorf("%v after %s", err, time.Since(began))
+	}
+}
