@@ -82,7 +82,7 @@ func mutants() []mutant {
 		{"the intent comes before the first byte", "syncer/copy_line.go",
 			[]edit{{"a, err := l.p.write(ctx, Change{AddIntents: []Intent{in}})", "_, a, err := in, Applied{Intents: []int64{0}}, error(nil)"}},
 			"./syncer", []string{"TestFaults"}},
-		{"the guard of deletes that nobody has confirmed", "syncer/moves.go", []edit{{"guardMessages = 50", "guardMessages = 50000"},
+		{"the guard of deletes that nobody has confirmed", "syncer/guard.go", []edit{{"guardMessages = 50", "guardMessages = 50000"},
 			{"guardEmptied  = 10", "guardEmptied  = 10000"}}, "./syncer", []string{"TestAccountEmptied"}},
 		{"a mailbox that did not open is not read", "backend/client_fetch.go",
 			[]edit{{"if c.rs.closed != nil {", "if false {"}}, "./backend", []string{"TestWrongMailbox"}},

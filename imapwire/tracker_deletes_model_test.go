@@ -23,7 +23,6 @@ type client struct {
 	tr      Tracker
 	rnd     *rand.Rand
 	view    []uint32 // what has which number
-	news    int      // of view, what it was told of
 	marks   map[uint32]bool
 	asked   map[uint32]bool // to be deleted, and the server did
 	gaps    int             // UIDs of no message in the ranges that he named: what goes by other hands at the same time may be taken for those
@@ -36,9 +35,7 @@ func (c *client) say(line string) { feedClient(&c.tr, "a "+line+"\r\n", 1+c.rnd.
 
 func (c *client) hear(lines ...string) {
 	feedServer(&c.tr, strings.Join(lines, "\r\n")+"\r\n", 1+c.rnd.IntN(30))
-	for _, d := range c.tr.TakeDeletes() {
-		c.proofs = append(c.proofs, d)
-	}
+	c.proofs = append(c.proofs, c.tr.TakeDeletes()...)
 }
 
 // catchUp tells a session what has gone and come.

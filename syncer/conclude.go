@@ -184,7 +184,7 @@ func (p *pass) gone(ctx context.Context, f *folder) error {
 	messages := int(f.Messages[side])
 	moved := len(f.movedAway) > 0 && len(f.movedAway) >= messages // to where the folder is now, under another name
 	switch {
-	case moved:
+	case moved, f.proven.folder: // a person has done that
 	case f.was.GoneSince.IsZero() && p.s.o.Grace > 0:
 		f.box.GoneSince = now
 		p.hold(f, side, messages, messages, fmt.Sprintf("the folder is gone from %s; it is deleted on %s when it has been so for %s", side.Other(), side, p.s.o.Grace))
@@ -252,6 +252,7 @@ func (p *pass) gone(ctx context.Context, f *folder) error {
 	if p.opts.DryRun {
 		return nil
 	}
+	f.carried = true
 	_, err = p.write(ctx, Change{DropMailboxes: []int64{f.box.ID}})
 	return err
 }

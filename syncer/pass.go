@@ -30,9 +30,10 @@ type pass struct {
 	intents   []Intent      // suspects: appends that may still come true
 	release   []Quarantined // to be let go: the message is gone
 
-	newQuarantine []Quarantined // not written yet
-	guarded       string        // why no deletes at all are carried in this pass, "" when they are
-	unlimit       func()        // the pass takes part in the user's limit no more
+	newQuarantine []Quarantined    // not written yet
+	proofs        map[spot][]proof // what people have asked to be deleted, taken from Options.Proofs
+	guarded       string           // why no deletes at all are carried in this pass, "" when they are
+	unlimit       func()           // the pass takes part in the user's limit no more
 	lostOwner     context.CancelCauseFunc
 
 	mu     sync.Mutex // guards what follows
@@ -62,7 +63,10 @@ type folder struct {
 
 	movedAway []merge.Pair  // moved to another folder on the follower: gone from here when that is done
 	quar      []Quarantined // those of its messages
-	reset     [2]bool       // UIDVALIDITY is another than that of the pairs
+	proven    proven
+	held      bool    // deletes are held back
+	carried   bool    // deletes were carried, or some of them
+	reset     [2]bool // UIDVALIDITY is another than that of the pairs
 }
 
 // name is what people call it.

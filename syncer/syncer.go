@@ -31,6 +31,7 @@ type Options struct {
 	Grace       time.Duration // before a folder that is gone on one side is deleted on the other; 0 means 24 h, less means at once
 	Keep        time.Duration // how long a connection to each side is kept for the next pass over the same user; 0 means not at all
 	Budget      *Budget       // of connections, over all users; nil means as many as each pass takes
+	Proofs      *Proofs       // of deletes that people asked for; nil means that nobody has heard of any
 	Limits      *Limits       // how fast mail is copied; nil means as fast as it goes
 	Owner       string        // names this process towards the store
 	Lease       time.Duration // how long an account stays with a process that has died; 0 means 90 s
@@ -219,7 +220,7 @@ func (s *Syncer) Plan(ctx context.Context, user string) (*Plan, error) {
 
 // Run makes one pass: afterwards both sides are equal, as far as the report does not say otherwise. After an error, or a
 // crash at any moment, Run goes on where it was. The report is there also beside an error, when anything was done.
-func (s *Syncer) Run(ctx context.Context, user string, o RunOptions) (*Report, error) {
+func (s *Syncer) Run(ctx context.Context, user string, o RunOptions) (r *Report, err error) {
 	end, err := s.begin(user)
 	if err != nil {
 		return nil, err
@@ -230,6 +231,8 @@ func (s *Syncer) Run(ctx context.Context, user string, o RunOptions) (*Report, e
 		return nil, err
 	}
 	defer p.close()
+	p.proofs = s.o.Proofs.take(user) // before anything is looked at: what they are about is done
+	defer func() { p.keepProofs(err) }()
 	asked := ctx
 	if !o.DryRun {
 		stop, err := p.acquire(ctx)
@@ -246,7 +249,6 @@ func (s *Syncer) Run(ctx context.Context, user string, o RunOptions) (*Report, e
 	if err != nil && asked.Err() != nil { // whatever it was that noticed first
 		err = context.Cause(asked)
 	}
-	var r *Report
 	err = safely(func() error {
 		r, err = p.finish(ctx, err)
 		return err
