@@ -15,11 +15,12 @@ import (
 	"mailgate/auth"
 	"mailgate/backend"
 	"mailgate/config"
+	"mailgate/imapwire"
 	"mailgate/router"
 	"mailgate/tlsconf"
 )
 
-// Options are what a Server works with. All but Recorder and Changed must be set.
+// Options are what a Server works with. All but Recorder, Changed and Deleted must be set.
 type Options struct {
 	Config       *config.Config
 	Routes       *config.RouteFile
@@ -38,6 +39,10 @@ type Options struct {
 	// once, as often as servers answer: it must not block, and whoever has more to do than a few microseconds puts it off.
 	// nil means that nobody asks.
 	Changed func(user string)
+	// Deleted is told what a user's client asked to be deleted or moved away, and his server did, before Changed is told of it: proof
+	// that a person meant it. session is the ID of one session, which no other has while the process lives. What holds for Changed holds
+	// for it. nil means that nobody asks.
+	Deleted func(user string, side config.Side, session uint64, d imapwire.Deletes)
 }
 
 // Server accepts clients and serves them to the end of their sessions. It is safe for concurrent use.
@@ -49,6 +54,7 @@ type Server struct {
 	log     *slog.Logger
 	rec     Recorder
 	changed func(user string)
+	deleted func(*router.Session, imapwire.Deletes)
 	set     atomic.Pointer[settings]
 	pre     preAuth
 	buffers bufferPool
@@ -101,6 +107,10 @@ func NewServer(o Options) *Server {
 	}
 	if s.changed == nil {
 		s.changed = func(string) {}
+	}
+	s.deleted = func(*router.Session, imapwire.Deletes) {}
+	if o.Deleted != nil {
+		s.deleted = func(x *router.Session, d imapwire.Deletes) { o.Deleted(x.User, x.Side, x.ID, d) }
 	}
 	s.ctx, s.stop = context.WithCancelCause(context.Background())
 	s.pre.init()
