@@ -196,8 +196,8 @@ func (p *pass) gone(ctx context.Context, f *folder) error {
 	case p.s.o.Grace > 0 && now.Sub(f.was.GoneSince) < p.s.o.Grace:
 		p.hold(f, side, messages, messages, fmt.Sprintf("the folder is gone from %s since %s; it is deleted on %s after %s", side.Other(), f.was.GoneSince.UTC().Format("2006-01-02 15:04 MST"), side, p.s.o.Grace))
 		return nil
-	case p.guarded != "":
-		p.hold(f, side, messages, messages, p.guarded+"; if that is meant, run the pass with --deletes")
+	case p.guarded != "" && !f.released:
+		p.hold(f, side, messages, messages, p.guarded+"; "+p.wayOut(ctx, f))
 		return nil
 	}
 	if err := p.load(ctx, f); err != nil {

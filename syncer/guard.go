@@ -1,6 +1,7 @@
 package syncer
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -19,16 +20,22 @@ const (
 // guard keeps deletes back that look like an accident: a mailbox that lost much, or all of its mail, and an account that
 // lost most of its folders, or much or all of its mail, be it little by little. What a client of the gateway asked to be deleted is no
 // accident (see Proofs), and neither is what was moved: neither counts.
-func (p *pass) guard() {
+func (p *pass) guard(ctx context.Context) {
 	follower := p.authority.Other()
 	for _, f := range p.folders {
 		f.proven = p.prove(f)
+		if n := len(f.work.expunge[follower]); f.Action == ActionGone || n > f.proven.count {
+			f.released = p.released(ctx, f)
+		}
+		if f.released {
+			f.proven.count, f.proven.sure, f.proven.left = len(f.work.expunge[follower]), f.work.expunge[follower], nil
+		}
 	}
 	gone, known := 0, 0
 	lost, all := 0, 0      // messages of the folders that are there
 	lostAll, inAll := 0, 0 // and with those of folders that are not
 	for _, f := range p.folders {
-		if f.box.ID == 0 || f.box.Pairs == 0 || f.Action == ActionGone && f.proven.folder {
+		if f.box.ID == 0 || f.box.Pairs == 0 || f.Action == ActionGone && (f.proven.folder || f.released) {
 			continue
 		}
 		n := len(f.work.expunge[follower]) - f.proven.count
@@ -51,16 +58,13 @@ func (p *pass) guard() {
 	case lost > max(guardMessages, all/guardShare):
 		p.guarded = fmt.Sprintf("more than %d and more than one in %d messages of the account are gone from %s", guardMessages, guardShare, p.authority)
 	}
-	if p.opts.Deletes {
-		p.guarded = ""
-	}
 	for _, f := range p.folders {
 		if f.Action == ActionGone { // its mail goes with it, when its time of grace is over
 			f.work.expunge[follower], f.work.again = nil, true
 			f.work.create, f.work.change = [2][]item{}, [2][]change{} // what else stands in it waits for a person
 		}
 		n, of := len(f.work.expunge[follower])-f.proven.count, f.agreed()-f.proven.count
-		if n == 0 || p.opts.Deletes || f.Action == ActionGone {
+		if n == 0 || f.Action == ActionGone {
 			continue
 		}
 		why := p.guarded
@@ -74,7 +78,7 @@ func (p *pass) guard() {
 		if why == "" {
 			continue
 		}
-		p.hold(f, follower, n, int(f.box.Pairs), why+"; if that is meant, run the pass with --deletes")
+		p.hold(f, follower, n, int(f.box.Pairs), why+"; "+p.wayOut(ctx, f))
 		f.work.expunge[follower] = f.proven.sure
 		f.work.again, f.held = true, true
 	}

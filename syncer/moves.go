@@ -30,7 +30,7 @@ func (p *pass) moves(ctx context.Context) error {
 	if err := p.findMoves(ctx, follower, true); err != nil {
 		return err
 	}
-	p.guard()
+	p.guard(ctx)
 	for _, f := range p.folders {
 		for _, side := range config.Sides {
 			if f.err == nil && len(f.steps[side]) == 0 && len(f.work.create[side]) > 0 {

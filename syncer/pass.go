@@ -30,10 +30,12 @@ type pass struct {
 	intents   []Intent      // suspects: appends that may still come true
 	release   []Quarantined // to be let go: the message is gone
 
-	newQuarantine []Quarantined    // not written yet
-	proofs        map[spot][]proof // what people have asked to be deleted, taken from Options.Proofs
-	guarded       string           // why no deletes at all are carried in this pass, "" when they are
-	unlimit       func()           // the pass takes part in the user's limit no more
+	newQuarantine []Quarantined          // not written yet
+	proofs        map[spot][]proof       // what people have asked to be deleted, taken from Options.Proofs
+	seen          map[string]observation // of passes before; see observations
+	fresh         bool                   // no connection to the side that decides is one of a pass before
+	guarded       string                 // why no deletes at all are carried in this pass, "" when they are
+	unlimit       func()                 // the pass takes part in the user's limit no more
 	lostOwner     context.CancelCauseFunc
 
 	mu     sync.Mutex // guards what follows
@@ -64,6 +66,7 @@ type folder struct {
 	movedAway []merge.Pair  // moved to another folder on the follower: gone from here when that is done
 	quar      []Quarantined // those of its messages
 	proven    proven
+	released  bool    // what the guard would hold back may go
 	held      bool    // deletes are held back
 	carried   bool    // deletes were carried, or some of them
 	reset     [2]bool // UIDVALIDITY is another than that of the pairs
@@ -88,6 +91,8 @@ func (s *Syncer) newPass(ctx context.Context, user string, o RunOptions) (*pass,
 	p.prog = Progress{Phase: "plan", Began: p.report.Began}
 	p.unlimit = s.o.Limits.join(user)
 	kept := s.idle.take(user)
+	s.freshConns(user, &kept)
+	p.fresh = kept[authority].Client == nil
 	for _, side := range config.Sides {
 		p.pools[side] = newPool(side, user, &s.o)
 	}
@@ -510,7 +515,8 @@ func (p *pass) finish(ctx context.Context, err error) (*Report, error) {
 	if errors.As(err, &refused) {
 		return &p.report, err
 	}
-	if !p.opts.DryRun && (err != nil || p.report.changed()) {
+	before, _ := p.s.o.Proofs.sighted(p.user)
+	if !p.opts.DryRun && (err != nil || p.report.changed() || len(before) > 0) { // that nothing is held back any more is worth it too
 		r := Run{User: p.user, Began: p.report.Began, Ended: p.s.o.Now()}
 		r.Summary, _ = json.Marshal(&p.report)
 		if err != nil {

@@ -10,12 +10,14 @@ import (
 )
 
 // Proofs remembers what people asked to be deleted through the gateway, until a pass has carried it: such deletes do not count against the
-// guard. It is in memory only: what is lost with the process is held back as if nobody had seen it. It is safe for concurrent use, and
+// guard. And it remembers since when the guard holds deletes back, so that no history need be read. It is in memory only: what is lost
+// with the process is held back as if nobody had seen it. It is safe for concurrent use, and
 // bounded; what does not fit is no proof.
 type Proofs struct {
 	mu    sync.Mutex
 	users map[string]map[spot][]proof
-	spans int // of all
+	spans int                               // of all
+	seen  map[string]map[string]observation // what was held back of a user when he was last looked at
 }
 
 // spot is a mailbox of a user on a side.
@@ -89,13 +91,15 @@ func (s *Proofs) add(user string, at spot, x proof) {
 }
 
 // Forget lets go what is remembered of a user.
-func (s *Proofs) Forget(user string) { s.take(user) }
+func (s *Proofs) Forget(user string) {
+	s.take(user)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.seen, user)
+}
 
 // take gives what is remembered of a user, and remembers it no more.
 func (s *Proofs) take(user string) map[spot][]proof {
-	if s == nil {
-		return nil
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	u := s.users[user]
@@ -110,9 +114,6 @@ func (s *Proofs) take(user string) map[spot][]proof {
 
 // back remembers again what take gave.
 func (s *Proofs) back(user string, u map[spot][]proof) {
-	if s == nil {
-		return
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for at, list := range u {

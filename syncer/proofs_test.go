@@ -3,6 +3,7 @@ package syncer
 import (
 	"reflect"
 	"testing"
+	"time"
 
 	"mailgate/config"
 	"mailgate/imapwire"
@@ -63,6 +64,25 @@ func TestProofs(t *testing.T) {
 	if s.spans != 0 || len(s.users) != 0 {
 		t.Errorf("%d spans, %v", s.spans, s.users)
 	}
-	var none *Proofs
-	none.back("u", none.take("u"))
+}
+
+// TestObserved: deletes are first seen once, until they are held back no more or become many more.
+func TestObserved(t *testing.T) {
+	at := time.Unix(1000, 0)
+	held := func(n int) []Held { return []Held{{Folder: "a", Side: "new", Messages: n, Of: 400}} }
+	seen := observed(nil, held(100), at)
+	seen = observed(seen, held(180), at.Add(time.Minute))
+	if x := seen[heldKey("a", "new")]; x.since != at || x.messages != 100 {
+		t.Errorf("%+v", x)
+	}
+	seen = observed(seen, held(181), at.Add(2*time.Minute))
+	if x := seen[heldKey("a", "new")]; x.since != at.Add(2*time.Minute) || x.messages != 181 {
+		t.Errorf("grown: %+v", x)
+	}
+	if seen = observed(seen, nil, at); len(seen) > 0 {
+		t.Errorf("%+v", seen)
+	}
+	if seen = observed(seen, held(100), at.Add(time.Hour)); seen[heldKey("a", "new")].since != at.Add(time.Hour) {
+		t.Errorf("again: %+v", seen)
+	}
 }

@@ -29,9 +29,10 @@ type Options struct {
 	BatchBytes  int64         // bytes of one append, at most; 0 means 8 MiB
 	Settle      time.Duration // how long UIDNEXT must stand still before an append of unknown outcome is done again; 0 means 2 s
 	Grace       time.Duration // before a folder that is gone on one side is deleted on the other; 0 means 24 h, less means at once
+	Confirm     time.Duration // for how long deletes must have been held back before somebody may release them; 0 means at once
 	Keep        time.Duration // how long a connection to each side is kept for the next pass over the same user; 0 means not at all
 	Budget      *Budget       // of connections, over all users; nil means as many as each pass takes
-	Proofs      *Proofs       // of deletes that people asked for; nil means that nobody has heard of any
+	Proofs      *Proofs       // of deletes that people asked for; nil means that nobody tells of any
 	Limits      *Limits       // how fast mail is copied; nil means as fast as it goes
 	Owner       string        // names this process towards the store
 	Lease       time.Duration // how long an account stays with a process that has died; 0 means 90 s
@@ -42,7 +43,7 @@ type Options struct {
 // RunOptions of one pass.
 type RunOptions struct {
 	DryRun   bool           // say what would be done
-	Deletes  bool           // a person says that mass deletes are meant: the guard of bulk deletes is off
+	Deletes  bool           // a person says that mass deletes are meant: the guard lets go what it has held back for Options.Confirm
 	Progress func(Progress) // called often, from one goroutine at a time; may be nil
 }
 
@@ -179,6 +180,9 @@ func New(o Options) *Syncer {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.Proofs == nil {
+		o.Proofs = &Proofs{}
+	}
 	s := &Syncer{o: o, users: map[string]bool{}, told: map[string]time.Time{}, strange: map[string][2][]uint64{}}
 	s.alone = o.Budget.share(&s.idle)
 	return s
@@ -232,7 +236,10 @@ func (s *Syncer) Run(ctx context.Context, user string, o RunOptions) (r *Report,
 	}
 	defer p.close()
 	p.proofs = s.o.Proofs.take(user) // before anything is looked at: what they are about is done
-	defer func() { p.keepProofs(err) }()
+	defer func() {
+		p.keepProofs(err)
+		p.remember(context.WithoutCancel(ctx), err)
+	}()
 	asked := ctx
 	if !o.DryRun {
 		stop, err := p.acquire(ctx)

@@ -64,7 +64,7 @@ func (s *syncing) syncerFor(conf *config.Config, keep time.Duration) *syncer.Syn
 		grace = -1
 	}
 	return syncer.New(syncer.Options{Store: s.g.store, Open: s.accounts.open, Route: s.route, Rules: rules, Connections: c.Connections,
-		Batch: c.Batch, Settle: c.Settle, Grace: grace, Keep: keep, Proofs: s.proofs, Budget: s.budget, Limits: s.limits,
+		Batch: c.Batch, Settle: c.Settle, Grace: grace, Confirm: c.Confirm, Keep: keep, Proofs: s.proofs, Budget: s.budget, Limits: s.limits,
 		Owner: nodeName(conf), Log: s.g.log})
 }
 
