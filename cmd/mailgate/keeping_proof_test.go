@@ -148,8 +148,8 @@ func TestKeptHeedsPeople(t *testing.T) {
 
 func keptHeedsPeople(t *testing.T, l *lab.Lab, prefix string) {
 	g := syncGate(t, l, "")
-	g.write(g.file, strings.Replace(mustRead(t, g.file), "sync: {settle: 100ms", "sync: {waves: ['*'], poll: 2s, settle: 100ms", 1))
-	users := len(emptyings) + 1 // the last one loses mail by other hands, and then deletes a folder
+	g.write(g.file, strings.Replace(mustRead(t, g.file), "sync: {settle: 100ms, confirm: 0s", "sync: {waves: ['*'], poll: 2s, settle: 100ms, confirm: 2s", 1))
+	users := len(emptyings) + 2 // the last two lose mail by other hands: one then deletes a folder, of the other somebody says that it is meant
 	if users > lab.Users {
 		t.Fatalf("%d users are not enough", lab.Users)
 	}
@@ -198,7 +198,7 @@ func keptHeedsPeople(t *testing.T, l *lab.Lab, prefix string) {
 	}
 	wg.Wait()
 
-	n := users
+	n := users - 1
 	whole(n)
 	x := g.through(t, n)
 	x.do("SELECT %s", box)
@@ -209,21 +209,33 @@ func keptHeedsPeople(t *testing.T, l *lab.Lab, prefix string) {
 	x.send("DONE")
 	x.until("i OK")
 	x.do("EXPUNGE") // and asks for nothing
-	held := func() int {
+	held := func(n int) int {
 		s, err := g.user(lab.User(n))
 		if err != nil {
 			t.Fatal(err)
 		}
 		return s.Sync.Held
 	}
-	until(t, "what goes by other hands is held back", func() bool { return held() == 1 })
+	until(t, "what goes by other hands is held back", func() bool { return held(n) == 1 })
 	time.Sleep(3 * time.Second) // a poll, and a pass
-	if k := messages(t, l.New, n, "Discarded"); k != discarded || held() != 1 {
+	if k := messages(t, l.New, n, "Discarded"); k != discarded || held(n) != 1 {
 		t.Errorf("%d of %d messages are left on NEW", k, discarded)
 	}
 	x.do("CLOSE")
 	x.do("DELETE %s", box) // now that is meant
-	until(t, "a folder that a person has deleted", func() bool { return messages(t, l.New, n, "Discarded") == -1 && held() == 0 })
+	until(t, "a folder that a person has deleted", func() bool { return messages(t, l.New, n, "Discarded") == -1 && held(n) == 0 })
+
+	n = users
+	whole(n)
+	wipe(t, l.Old, n, box)
+	until(t, "it is held back", func() bool { return held(n) == 1 })
+	until(t, "what somebody says is meant", func() bool {
+		code, out, _ := g.verb("sync", "run", lab.User(n), "--yes", "--deletes")
+		if code != 0 && (code != 4 || !strings.Contains(out, "--deletes after")) {
+			t.Fatalf("exit %d:\n%s", code, out)
+		}
+		return code == 0 && messages(t, l.New, n, "Discarded") == 0
+	})
 }
 
 // wipe takes all mail of a mailbox away: on disk where that can be done, or past the gateway.
