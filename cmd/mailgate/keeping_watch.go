@@ -68,11 +68,12 @@ func (kp *keeping) watch(ctx context.Context) {
 			return !ok || st.Last.IsZero()
 		})
 		slices.Sort(users)
+		online := map[string]bool{}
+		for _, s := range kp.s.g.router.Sessions("") {
+			online[s.User] = true
+		}
+		kp.k.Online(online)
 		if len(users) > most {
-			online := map[string]bool{}
-			for _, s := range kp.s.g.router.Sessions("") {
-				online[s.User] = true
-			}
 			slices.SortStableFunc(users, func(a, b string) int { return cmp.Compare(word(online[b]), word(online[a])) })
 			users = users[:most]
 		}
@@ -126,8 +127,8 @@ func (kp *keeping) sizes(ctx context.Context) {
 			known[user] = true
 			e := kp.take()
 			look, cancel := context.WithTimeout(ctx, sizeTime)
-			if n, err := e.Size(look, user); err == nil {
-				kp.k.Size(user, n)
+			if x, err := e.Size(look, user); err == nil {
+				kp.k.Size(user, x)
 			}
 			cancel()
 			kp.put(e)
