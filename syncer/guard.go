@@ -154,8 +154,18 @@ func (p *pass) prove(f *folder) (out proven) {
 			seen[i], sure[i] = true, whole
 		}
 	}
+	marked := map[merge.Flags]bool{} // whether \Deleted is among them: there are few different ones
 	for i, q := range list {
-		if !seen[i] && f.markedDeleted(q.Base[p.authority]) && slices.ContainsFunc(all, func(x proof) bool { return x.marked.Has(q.UID[p.authority]) }) {
+		if seen[i] || !slices.ContainsFunc(all, func(x proof) bool { return x.marked.Has(q.UID[p.authority]) }) {
+			continue
+		}
+		flags := q.Base[p.authority]
+		deleted, known := marked[flags]
+		if !known {
+			deleted = f.markedDeleted(flags)
+			marked[flags] = deleted
+		}
+		if deleted {
 			sure[i] = true
 			out.count++
 		}

@@ -138,11 +138,18 @@ func (p *pass) remember(ctx context.Context, err error) {
 	if p.opts.DryRun || err != nil || p.s.o.Confirm <= 0 {
 		return
 	}
-	var before map[string]observation
+	before, _ := p.s.o.Proofs.sighted(p.user)
 	if len(p.report.Held) > 0 {
 		before = p.observations(ctx)
 	}
-	p.s.o.Proofs.sight(p.user, observed(before, p.report.Held, p.report.Began))
+	seen := observed(before, p.report.Held, p.report.Began)
+	for _, f := range p.folders {
+		key := heldKey(f.name(), p.authority.Other().String())
+		if x, known := before[key]; known && f.err != nil { // nobody has looked
+			seen[key] = x
+		}
+	}
+	p.s.o.Proofs.sight(p.user, seen)
 }
 
 // freshConns ends the connections that were kept from the pass before when deletes may be released: they are to be seen over another one.
