@@ -133,6 +133,7 @@ type Sync struct {
 	Batch       int           // messages in one APPEND, at most
 	Settle      time.Duration // how long a mailbox must stand still before an append of unknown outcome is done again
 	Grace       time.Duration // before a folder that is gone on one side is deleted on the other
+	Confirm     time.Duration // for how long deletes that look like an accident must have been held back before they may be released
 	Rename      []Pair        // OLD's name and NEW's
 	Exclude     []string      // names on OLD, with * and % as in LIST
 	Waves       []string      // those that have started: their users' mailboxes are kept equal; "*" is everybody in the routes file

@@ -1,5 +1,10 @@
 package imapwire
 
+import (
+	"bytes"
+	"slices"
+)
+
 // Tracker follows both directions of an IMAP session without holding its bytes: lines, literals, commands without their
 // tagged answer, IDLE. So a session can end between two commands, and an APPEND is never cut. It is not safe for
 // concurrent use; the owner of the session locks around each call.
@@ -12,9 +17,10 @@ type Tracker struct {
 	client clientLex
 	server serverLex
 
-	bye     bool   // the server has said BYE
-	writes  uint64 // commands answered that do more than read
-	changes uint64 // see Changes
+	bye     bool      // the server has said BYE
+	writes  uint64    // commands answered that do more than read
+	changes uint64    // see Changes
+	del     *deleting // see TakeDeletes; nil until a mailbox is selected or deleted
 }
 
 // maxPending is how many commands may wait for their answers before no more are passed on. It bounds the memory of a
@@ -27,6 +33,7 @@ type pending struct {
 	tag    uint64
 	kind   kind
 	effect effect
+	asks   *asks // what has to do with deletes, nil for nothing
 }
 
 type kind uint8
@@ -77,11 +84,14 @@ func (t *Tracker) ServerAtStart() bool { return t.server.atStart() }
 // Outstanding is the number of commands without their tagged answer.
 func (t *Tracker) Outstanding() int { return len(t.out) }
 
-func (t *Tracker) begin(tag uint64, k kind, e effect) { t.out = append(t.out, pending{tag, k, e}) }
+func (t *Tracker) begin(p pending) { t.out = append(t.out, p) }
 
 // answered takes the oldest command with this tag off the list.
 func (t *Tracker) answered(tag uint64) {
 	l := &t.client
+	if t.del != nil {
+		defer func() { t.del.headLen = 0 }()
+	}
 	for i, p := range t.out {
 		if p.tag != tag {
 			continue
@@ -95,12 +105,16 @@ func (t *Tracker) answered(tag uint64) {
 		if p.effect == effectChange {
 			t.changes++
 		}
+		if p.asks != nil {
+			t.del.answeredTo(p.asks, bytes.EqualFold(t.del.head[:min(t.del.headLen, 2)], []byte("OK")))
+		}
 		t.drop(i)
 		return
 	}
 	if l.literals && tag == l.tag {
 		if l.wait { // the literal was refused: what follows is a new command
 			l.reset()
+			t.del.forget()
 		} else { // the answer came before the end of a LITERAL+: the command is over when its bytes are
 			l.early = true
 		}
@@ -108,7 +122,7 @@ func (t *Tracker) answered(tag uint64) {
 }
 
 func (t *Tracker) drop(i int) {
-	t.out = append(t.out[:i], t.out[i+1:]...)
+	t.out = slices.Delete(t.out, i, i+1)
 	if len(t.out) == 0 && cap(t.out) > 16 {
 		t.out = nil // a burst of pipelining must not stay in memory
 	}

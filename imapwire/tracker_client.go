@@ -20,6 +20,8 @@ type clientLex struct {
 	kind     kind
 	effect   effect
 	fetch    bool // the command is FETCH
+	uid      bool // its word stands behind UID
+	verb     verb
 	tail     literalTail
 }
 
@@ -52,6 +54,9 @@ func (t *Tracker) Client(b []byte, stop bool) (pass int) {
 		if l.literal > 0 {
 			n := min(uint64(len(b)-i), l.literal)
 			l.literal -= n
+			if l.verb != verbNone {
+				t.argument(b[i : i+int(n)])
+			}
 			i += int(n)
 			continue
 		}
@@ -69,11 +74,16 @@ func (t *Tracker) Client(b []byte, stop bool) (pass int) {
 		}
 		end := bytes.IndexByte(b[i:], '\n')
 		if end < 0 {
-			l.rest(b[i:])
-			return len(b)
+			end = len(b) - i - 1
 		}
-		l.rest(b[i : i+end+1])
-		i += end + 1
+		part := b[i : i+end+1]
+		l.rest(part)
+		if l.verb != verbNone {
+			t.argument(part)
+		}
+		if i += len(part); part[end] != '\n' {
+			return i
+		}
 		t.lineEnd()
 	}
 	return len(b)
@@ -161,7 +171,7 @@ func spoilt(word []byte) bool {
 func (l *clientLex) endWord() {
 	word := string(l.word[:l.wordLen])
 	if l.phase == phaseWord && word == "UID" {
-		l.phase, l.wordLen = phaseSub, 0
+		l.phase, l.wordLen, l.uid = phaseSub, 0, true
 		return
 	}
 	l.phase = phaseRest
@@ -172,7 +182,7 @@ func (l *clientLex) endWord() {
 	case "IDLE":
 		l.kind = kindIdle
 	}
-	l.effect, l.fetch = effectOf(word, l.kind), word == "FETCH"
+	l.effect, l.fetch, l.verb = effectOf(word, l.kind), word == "FETCH", verbOf(word)
 }
 
 // lineEnd is the end of a line: a literal follows, or the command is complete, or IDLE is over.
@@ -188,6 +198,7 @@ func (t *Tracker) lineEnd() {
 	if size, sync, ok := l.tail.literal(); ok && !l.quoted {
 		if l.early && sync {
 			l.reset() // the command was answered: no "+" comes, and what follows is a new one
+			t.del.forget()
 			return
 		}
 		l.literal, l.wait, l.literals, l.begun = size, sync, true, true
@@ -196,15 +207,18 @@ func (t *Tracker) lineEnd() {
 		return
 	}
 	over := l.early || l.tag == fnvOffset
-	tag, k, e := l.tag, l.kind, l.effect
+	p := pending{tag: l.tag, kind: l.kind, effect: l.effect}
 	if l.odd {
-		k = kindOdd
+		p.kind = kindOdd
+	}
+	if l.verb != verbNone {
+		p.asks = t.asked(l)
 	}
 	l.reset()
 	if over {
 		return // answered already, or an empty line, which is no command
 	}
-	t.begin(tag, k, e)
-	l.idle = k == kindIdle
+	t.begin(p)
+	l.idle = p.kind == kindIdle
 	l.wait = l.idle // only the answer tells whether the next line is DONE or a command
 }

@@ -169,6 +169,9 @@ func (t *Tracker) serverBytes(b []byte) (n int) {
 				end = len(b) - n
 			}
 			l.tail.add(b[n : n+end])
+			if l.status || l.phase == serverTagged || l.word[0] == 'V' {
+				t.del.behind(l, b[n:n+end])
+			}
 			n += end - 1
 			continue
 		}
@@ -204,6 +207,13 @@ func (t *Tracker) serverLineEnd() {
 	}
 	phase, status := l.phase, l.status
 	size, _, literal := l.tail.literal()
+	switch {
+	case t.del == nil:
+	case l.tells && (l.word[0] == 'V' || l.word[0] <= '9' && l.tail.mayCount()):
+		t.told(l)
+	case phase == serverData && status:
+		t.code()
+	}
 	l.tail.n = 0
 	if l.tells {
 		l.tells = false

@@ -1,11 +1,14 @@
 package proxy
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 
+	"mailgate/config"
+	"mailgate/imapwire"
 	"mailgate/mailtest"
 	"mailgate/router"
 )
@@ -96,6 +99,50 @@ func TestChanged(t *testing.T) {
 				t.Errorf("%d calls, want %d", n, want)
 			}
 		})
+	}
+}
+
+// TestDeleted: what a client asks to be deleted is heard of before the change is, of each session by itself; what just goes is not.
+func TestDeleted(t *testing.T) {
+	var mu sync.Mutex
+	var list []string
+	heard := func() string {
+		mu.Lock()
+		defer mu.Unlock()
+		return strings.Join(list, "; ")
+	}
+	add := func(format string, a ...any) {
+		mu.Lock()
+		defer mu.Unlock()
+		list = append(list, fmt.Sprintf(format, a...))
+	}
+	text := "C: a SELECT Trash\nS: * 3 EXISTS\nS: * OK [UIDVALIDITY 9] x\nS: * OK [UIDNEXT 8] x\nS: a OK\n" +
+		"C: b IDLE\nS: + idling\nS: * 1 EXPUNGE\nC: DONE\nS: b OK\n" +
+		"C: c UID STORE 3:4 +FLAGS.SILENT (\\Deleted)\nS: c OK\n" +
+		"C: d UID EXPUNGE 3:4\nS: * 1 EXPUNGE\nS: * 1 EXPUNGE\nS: d OK\n"
+	sessions := map[uint64]bool{}
+	r := newRig(t, rigOptions{changed: func(string) { add("changed") },
+		deleted: func(u string, side config.Side, session uint64, d imapwire.Deletes) {
+			if u != user || d.Mailbox != imapwire.NameHash("Trash") {
+				t.Errorf("%s: %v", u, d)
+			}
+			mu.Lock()
+			sessions[session] = true
+			mu.Unlock()
+			add("%s %d %v %d", side, d.Validity, d.UIDs, d.Most)
+		}, old: func(k *mailtest.Talk) {
+			backendIn(k, "old")
+			k.Dialogue(text)
+		}})
+	for range 2 {
+		k := r.in()
+		k.Dialogue(text)
+		k.Close()
+	}
+	const want = "changed; changed; old 9 [{3 4}] 2; changed"
+	r.until("both sessions", func() bool { return strings.Count(heard(), "changed") == 6 })
+	if got := heard(); got != want+"; "+want || len(sessions) != 2 {
+		t.Errorf("heard %q of %d sessions", got, len(sessions))
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"mailgate/imapwire"
 	"mailgate/router"
 	"mailgate/tlsconf"
 )
@@ -27,6 +28,7 @@ type boundary interface {
 	Writes() uint64
 	Changes() uint64
 	ChangesPending() bool
+	TakeDeletes() []imapwire.Deletes
 	// Bye is the line that tells the client of the end, "" where none may be put in or the server has said its own.
 	ByeLine(text string) string
 	// Leave is what ends the session on the backend politely, "" where nothing may be put in.
@@ -50,17 +52,18 @@ type link struct {
 	changed  sync.Cond
 	track    boundary
 	pressure router.Pressure
-	text     string    // for the client, when pressed
-	sending  bool      // the client's pump has taken bytes and not passed them on
-	writing  bool      // the server's pump has
-	owes     bool      // ... and in them is the answer to a command that does more than read
-	told     bool      // what the server's pump has taken is a sign of change in the user's mailboxes
-	writes   int64     // chunks passed on to the client
-	stuckAt  int64     // writes when last judged
-	ended    bool      // no byte is passed on any more
-	clientIn bool      // false once the client has sent his end
-	silence  time.Time // when the backend must have said something, once the client has sent his end
-	frontBy  time.Time // write deadlines
+	text     string             // for the client, when pressed
+	sending  bool               // the client's pump has taken bytes and not passed them on
+	writing  bool               // the server's pump has
+	owes     bool               // ... and in them is the answer to a command that does more than read
+	deletes  []imapwire.Deletes // that the client asked for, and not told of yet
+	told     bool               // what the server's pump has taken is a sign of change in the user's mailboxes
+	writes   int64              // chunks passed on to the client
+	stuckAt  int64              // writes when last judged
+	ended    bool               // no byte is passed on any more
+	clientIn bool               // false once the client has sent his end
+	silence  time.Time          // when the backend must have said something, once the client has sent his end
+	frontBy  time.Time          // write deadlines
 	backBy   time.Time
 	lost     struct{ front, back bool } // gone, or a write failed: what was sent is cut somewhere, nothing may follow
 	reason   string
@@ -231,6 +234,7 @@ func (l *link) follow(b []byte) (out []byte, ok bool) {
 		out = l.track.Server(b)
 		l.owes = l.track.Writes() != before
 		l.told = l.track.Changes() != changes
+		l.deletes = l.track.TakeDeletes()
 	}
 	l.writing = len(out) > 0
 	l.arm(l.front, &l.frontBy)
@@ -249,6 +253,10 @@ func (l *link) deliver(b []byte) bool {
 		l.down += int64(len(out))
 		_, err = l.front.Write(out)
 	}
+	for _, d := range l.deletes { // before the change: who looks then knows that they were meant
+		l.srv.deleted(l.sess, d)
+	}
+	l.deletes = nil
 	if l.told { // also when the client did not get it; only this pump sets it
 		l.told = false
 		l.srv.changed(l.sess.User)

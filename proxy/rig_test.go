@@ -14,6 +14,7 @@ import (
 	"mailgate/auth"
 	"mailgate/backend"
 	"mailgate/config"
+	"mailgate/imapwire"
 	"mailgate/mailtest"
 	"mailgate/router"
 	"mailgate/tlsconf"
@@ -40,6 +41,7 @@ type rigOptions struct {
 	router   func(o *router.Options)
 	server   func(s *Server)
 	changed  func(user string)
+	deleted  func(user string, side config.Side, session uint64, d imapwire.Deletes)
 	gone     bool // backends do not mind when the gateway goes away
 	panics   bool // the test injects one
 }
@@ -99,7 +101,7 @@ func newRig(t testing.TB, o rigOptions) *rig {
 	}
 	r.Server = NewServer(Options{Config: &cfg, Routes: routes, Dialer: dialer, Certificates: certs, Log: log, Recorder: r.rec,
 		Router:  router.New(ro, func(u string) config.Side { return routes.For(u).Side }, nil),
-		Limiter: auth.NewLimiter(cfg.Login.FailDelay, nil), Changed: o.changed})
+		Limiter: auth.NewLimiter(cfg.Login.FailDelay, nil), Changed: o.changed, Deleted: o.deleted})
 	if o.server != nil {
 		o.server(r.Server)
 	}

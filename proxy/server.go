@@ -15,11 +15,12 @@ import (
 	"mailgate/auth"
 	"mailgate/backend"
 	"mailgate/config"
+	"mailgate/imapwire"
 	"mailgate/router"
 	"mailgate/tlsconf"
 )
 
-// Options are what a Server works with. All but Recorder, Changed and Learned must be set.
+// Options are what a Server works with. All but Recorder, Changed, Deleted and Learned must be set.
 type Options struct {
 	Config       *config.Config
 	Routes       *config.RouteFile
@@ -43,6 +44,10 @@ type Options struct {
 	// side's server and before the client has it: it must not block, and is called from many goroutines at once. It is never told
 	// of tokens. nil means that passwords are nobody's business.
 	Learned func(user string, side config.Side, p config.Protocol, password config.Secret)
+	// Deleted is told what a user's client asked to be deleted or moved away, and his server did, before Changed is told of it: proof
+	// that a person meant it. session is the ID of one session, which no other has while the process lives. What holds for Changed holds
+	// for it. nil means that nobody asks.
+	Deleted func(user string, side config.Side, session uint64, d imapwire.Deletes)
 }
 
 // Server accepts clients and serves them to the end of their sessions. It is safe for concurrent use.
@@ -55,6 +60,7 @@ type Server struct {
 	rec     Recorder
 	changed func(user string)
 	learned func(user string, side config.Side, p config.Protocol, password config.Secret) // may be nil
+	deleted func(*router.Session, imapwire.Deletes)
 	set     atomic.Pointer[settings]
 	pre     preAuth
 	buffers bufferPool
@@ -107,6 +113,10 @@ func NewServer(o Options) *Server {
 	}
 	if s.changed == nil {
 		s.changed = func(string) {}
+	}
+	s.deleted = func(*router.Session, imapwire.Deletes) {}
+	if o.Deleted != nil {
+		s.deleted = func(x *router.Session, d imapwire.Deletes) { o.Deleted(x.User, x.Side, x.ID, d) }
 	}
 	s.ctx, s.stop = context.WithCancelCause(context.Background())
 	s.pre.init()

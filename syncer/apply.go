@@ -236,6 +236,7 @@ func (p *pass) expungesOf(ctx context.Context, f *folder) error {
 		return err
 	}
 	var intents []int64
+	f.carried = true
 	for _, side := range config.Sides {
 		pairs := f.work.expunge[side]
 		if len(pairs) == 0 {

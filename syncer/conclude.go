@@ -186,7 +186,7 @@ func (p *pass) gone(ctx context.Context, f *folder) error {
 	messages := int(f.Messages[side])
 	moved := len(f.movedAway) > 0 && len(f.movedAway) >= messages // to where the folder is now, under another name
 	switch {
-	case moved:
+	case moved, f.proven.folder: // a person has done that
 	case f.was.GoneSince.IsZero() && p.s.o.Grace > 0:
 		f.box.GoneSince = p.s.stamp()
 		p.hold(f, side, messages, messages, fmt.Sprintf("the folder is gone from %s; it is deleted on %s when it has been so for %s", side.Other(), side, p.s.o.Grace))
@@ -198,8 +198,8 @@ func (p *pass) gone(ctx context.Context, f *folder) error {
 	case !p.s.longGone(f.was, p.s.o.Grace):
 		p.hold(f, side, messages, messages, fmt.Sprintf("the folder is gone from %s since %s; it is deleted on %s after %s", side.Other(), f.was.GoneSince.UTC().Format("2006-01-02 15:04 MST"), side, p.s.o.Grace))
 		return nil
-	case p.guarded != "":
-		p.hold(f, side, messages, messages, p.guarded+"; if that is meant, run the pass with --deletes")
+	case p.guarded != "" && !f.released:
+		p.hold(f, side, messages, messages, p.guarded+"; "+p.wayOut(ctx, f))
 		return nil
 	}
 	if err := p.load(ctx, f); err != nil {
@@ -254,6 +254,7 @@ func (p *pass) gone(ctx context.Context, f *folder) error {
 	if p.opts.DryRun {
 		return nil
 	}
+	f.carried = true
 	_, err = p.write(ctx, Change{DropMailboxes: []int64{f.box.ID}})
 	return err
 }

@@ -1,7 +1,6 @@
 package syncer
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -63,7 +62,7 @@ func (p *pass) copy(ctx context.Context) error {
 		}
 		return nil
 	}
-	slices.SortStableFunc(fast, func(a, b *job) int { return cmp.Compare(len(b.items), len(a.items)) }) // the longest first: less waiting at the end
+	sortForCopy(fast, p.s.o.Connections)
 	queue := make(chan *job, len(fast))
 	for _, j := range fast {
 		queue <- j

@@ -56,6 +56,9 @@ type kept struct {
 	paused bool
 	gone   bool // not kept any more
 
+	asked   time.Time    // when he came to be kept
+	extent  *Extent      // nil while it is not known
+	online  bool         // he works now
 	through bool         // had a whole pass: at some time, not only by this Keeper
 	copying bool         // the pass under way counts as a first copy
 	again   bool         // the last pass was ended early: what it had seen is still to be done
@@ -131,7 +134,8 @@ func (k *Keeper) Keep(users []string, paused map[string]bool) {
 			delete(k.leave, user)
 			k.users[user] = u
 		default:
-			u = &kept{user: user, place: -1, every: k.o.Busy, retry: k.o.Retry, at: now.Add(time.Duration(i))}
+			u = &kept{user: user, place: -1, every: k.o.Busy, retry: k.o.Retry, asked: now.Add(time.Duration(i))}
+			u.at = u.asked
 			k.users[user] = u
 			k.queue(u)
 		}
@@ -169,6 +173,7 @@ func (k *Keeper) pause(u *kept, paused bool) {
 	} else if !u.state.Now {
 		u.at = time.Now()
 		k.queue(u)
+		k.rank(u)
 	}
 }
 
@@ -201,17 +206,6 @@ func (k *Keeper) Fresh() (users []string) {
 		users = append(users, u.user)
 	}
 	return users
-}
-
-// Size says how many messages a user has: of those who wait for their first copy the small ones come first, and before those of whom
-// it is not known.
-func (k *Keeper) Size(user string, messages int64) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if u := k.users[user]; u != nil && !u.through && u.state.Tries == 0 && u.place >= 0 {
-		u.at = k.began.Add(time.Duration(messages) - time.Hour) // long due
-		k.queue(u)
-	}
 }
 
 // Copies lets first copies begin, or not. Those under way end by themselves.

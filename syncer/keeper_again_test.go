@@ -65,8 +65,8 @@ func TestKeeperThrough(t *testing.T) {
 		r.Keep(users, nil)
 		for i := range 21 {
 			r.Through(fmt.Sprint("old", i))
-			r.Size(fmt.Sprint("old", i), 100000) // says nothing any more
-			r.Size(fmt.Sprint("new", i), 10)
+			r.Size(fmt.Sprint("old", i), Extent{Messages: 100000}) // says nothing any more
+			r.Size(fmt.Sprint("new", i), Extent{Messages: 10})
 		}
 		r.Through("nobody")
 		time.Sleep(time.Minute)

@@ -281,8 +281,9 @@ func TestSuggested(t *testing.T) {
 	}
 }
 
-// TestKeeperSmallFirst: of those who wait for their first copy small mailboxes come first, those of unknown size last.
-func TestKeeperSmallFirst(t *testing.T) {
+// TestKeeperOrder: of those who wait for their first copy small ones come first, of one size who has the newest mail, and before them all who
+// works now; those of whom nothing is known come last. Who comes back from a pause has his place again.
+func TestKeeperOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
 		var order []string
@@ -292,15 +293,34 @@ func TestKeeperSmallFirst(t *testing.T) {
 			order = append(order, user)
 			return time.Minute, true, nil
 		})
-		r.Keep([]string{"a", "big", "middle", "small", "unknown"}, nil)
+		ago := func(d time.Duration) time.Time { return time.Now().Add(-d) }
+		extents := map[string]Extent{
+			"big":       {100000, ago(time.Hour)},
+			"big, idle": {900000, ago(1000 * time.Hour)},
+			"bigger":    {1000000, ago(0)},
+			"small":     {999, ago(100 * time.Hour)},
+			"tiny":      {10, time.Time{}},
+			"fresh":     {600, ago(99*time.Hour + 59*time.Minute)},
+			"tomorrow":  {700, ago(-24 * time.Hour)},
+			"at work":   {5000000, ago(time.Hour)},
+		}
+		users := []string{"a", "unknown", "unknown, at work"}
+		for u := range extents {
+			users = append(users, u)
+		}
+		r.Keep(users, nil)
 		synctest.Wait()
-		r.Size("big", 100000)
-		r.Size("small", 10)
-		r.Size("middle", 5000)
-		if f := r.Fresh(); len(f) != 4 {
+		for u, e := range extents {
+			r.Size(u, e)
+		}
+		r.Online(map[string]bool{"at work": true, "unknown, at work": true, "small": true})
+		r.Online(map[string]bool{"at work": true, "unknown, at work": true, "nobody": true})
+		r.Pause("fresh", true)
+		r.Pause("fresh", false)
+		if f := r.Fresh(); len(f) != len(users)-1 {
 			t.Errorf("waiting: %v", f)
 		}
-		time.Sleep(12 * time.Minute)
+		time.Sleep(30 * time.Minute)
 		r.stop()
 		mu.Lock()
 		defer mu.Unlock()
@@ -310,8 +330,8 @@ func TestKeeperSmallFirst(t *testing.T) {
 				first = append(first, u)
 			}
 		}
-		if !slices.Equal(first, []string{"a", "small", "middle", "big", "unknown"}) {
-			t.Errorf("the order was %v", order)
+		if want := []string{"a", "at work", "unknown, at work", "tomorrow", "fresh", "small", "tiny", "big", "big, idle", "bigger", "unknown"}; !slices.Equal(first, want) {
+			t.Errorf("the order was %q, want %q", first, want)
 		}
 	})
 }

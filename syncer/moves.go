@@ -2,7 +2,6 @@ package syncer
 
 import (
 	"context"
-	"fmt"
 	"slices"
 
 	"mailgate/backend"
@@ -31,7 +30,7 @@ func (p *pass) moves(ctx context.Context) error {
 	if err := p.findMoves(ctx, follower, true); err != nil {
 		return err
 	}
-	p.guard()
+	p.guard(ctx)
 	for _, f := range p.folders {
 		for _, side := range config.Sides {
 			if f.err == nil && len(f.steps[side]) == 0 && len(f.work.create[side]) > 0 {
@@ -280,79 +279,4 @@ func (p *pass) know(ctx context.Context, side config.Side, list []candidate) err
 		}
 		return nil
 	})
-}
-
-// Limits of deletes that nobody has confirmed (uid-stable.md, section 4.7).
-const (
-	guardMessages = 50
-	guardShare    = 5 // one in so many
-	guardEmptied  = 10
-)
-
-// guard keeps deletes back that look like an accident: a mailbox that lost much, or all of its mail, and an account that
-// lost most of its folders, or much or all of its mail, be it little by little.
-func (p *pass) guard() {
-	follower := p.authority.Other()
-	gone, known := 0, 0
-	lost, all := 0, 0      // messages of the folders that are there
-	lostAll, inAll := 0, 0 // and with those of folders that are not
-	for _, f := range p.folders {
-		if f.box.ID == 0 || f.box.Pairs == 0 {
-			continue
-		}
-		n, of := len(f.work.expunge[follower]), f.agreed()-len(f.work.drop)-len(f.movedAway)
-		known++
-		inAll, lostAll = inAll+of, lostAll+n
-		if f.Action == ActionGone {
-			if f.Side == follower {
-				gone++
-			}
-			continue
-		}
-		lost, all = lost+n, all+of
-	}
-	switch {
-	case gone > 1 && gone*2 > known:
-		p.guarded = fmt.Sprintf("%d of %d folders are gone from %s", gone, known, p.authority)
-	case lostAll >= inAll && lostAll > guardEmptied:
-		p.guarded = fmt.Sprintf("the account is empty on %s", p.authority)
-	case lost > max(guardMessages, all/guardShare):
-		p.guarded = fmt.Sprintf("more than %d and more than one in %d messages of the account are gone from %s", guardMessages, guardShare, p.authority)
-	}
-	if p.opts.Deletes {
-		p.guarded = ""
-	}
-	for _, f := range p.folders {
-		if f.Action == ActionGone { // its mail goes with it, when its time of grace is over
-			f.work.expunge[follower], f.work.again = nil, true
-			f.work.create, f.work.change = [2][]item{}, [2][]change{} // what else stands in it waits for a person
-		}
-		n, of := len(f.work.expunge[follower]), f.agreed()
-		if n == 0 || p.opts.Deletes {
-			continue
-		}
-		why := p.guarded
-		switch {
-		case why != "":
-		case n > max(guardMessages, of/guardShare):
-			why = fmt.Sprintf("more than %d and more than one in %d messages of this folder are gone from %s", guardMessages, guardShare, p.authority)
-		case n >= of-len(f.work.drop) && n > guardEmptied:
-			why = fmt.Sprintf("the folder is empty on %s", p.authority)
-		}
-		if why == "" {
-			continue
-		}
-		p.hold(f, follower, n, int(f.box.Pairs), why+"; if that is meant, run the pass with --deletes")
-		f.work.expunge[follower] = nil
-		f.work.again = true
-	}
-}
-
-// agreed is how much mail both sides had when they were last in agreement. What has arrived since is no sign that the rest was
-// deleted by a person: deletes that are kept back stay so when mail comes in.
-func (f *folder) agreed() int {
-	if f.work.merged {
-		return f.work.agreed
-	}
-	return int(f.box.Pairs)
 }

@@ -30,9 +30,12 @@ type pass struct {
 	intents   []Intent      // suspects: appends that may still come true
 	release   []Quarantined // to be let go: the message is gone
 
-	newQuarantine []Quarantined // not written yet
-	guarded       string        // why no deletes at all are carried in this pass, "" when they are
-	unlimit       func()        // the pass takes part in the user's limit no more
+	newQuarantine []Quarantined          // not written yet
+	proofs        map[spot][]proof       // what people have asked to be deleted, taken from Options.Proofs
+	seen          map[string]observation // of passes before; see observations
+	fresh         bool                   // no connection to the side that decides is one of a pass before
+	guarded       string                 // why no deletes at all are carried in this pass, "" when they are
+	unlimit       func()                 // the pass takes part in the user's limit no more
 	lostOwner     context.CancelCauseFunc
 	overOnce      sync.Once
 	over          time.Time // when all that is left to do at the end is to be done
@@ -64,7 +67,11 @@ type folder struct {
 
 	movedAway []merge.Pair  // moved to another folder on the follower: gone from here when that is done
 	quar      []Quarantined // those of its messages
-	reset     [2]bool       // UIDVALIDITY is another than that of the pairs
+	proven    proven
+	released  bool    // what the guard would hold back may go
+	held      bool    // deletes are held back
+	carried   bool    // deletes were carried, or some of them
+	reset     [2]bool // UIDVALIDITY is another than that of the pairs
 }
 
 // name is what people call it.
@@ -86,6 +93,8 @@ func (s *Syncer) newPass(ctx context.Context, user string, o RunOptions) (*pass,
 	p.prog = Progress{Phase: "plan", Began: p.report.Began}
 	p.unlimit = s.o.Limits.join(user)
 	kept := s.idle.take(user)
+	s.freshConns(user, &kept)
+	p.fresh = kept[authority].Client == nil
 	for _, side := range config.Sides {
 		p.pools[side] = newPool(side, user, &s.o)
 	}
@@ -516,7 +525,9 @@ func (p *pass) finish(err error) (*Report, error) {
 	if errors.As(err, &refused) {
 		return &p.report, err
 	}
-	if !p.opts.DryRun && (err != nil && !errors.Is(err, ErrYielded) || p.report.changed()) {
+	before, _ := p.s.o.Proofs.sighted(p.user)
+	// That nothing is held back any more is worth a note too.
+	if !p.opts.DryRun && (err != nil && !errors.Is(err, ErrYielded) || p.report.changed() || len(before) > 0) {
 		r := Run{User: p.user, Began: p.report.Began, Ended: p.s.o.Now()}
 		r.Summary, _ = json.Marshal(&p.report)
 		if err != nil {

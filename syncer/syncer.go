@@ -29,8 +29,10 @@ type Options struct {
 	BatchBytes  int64           // bytes of one append, at most; 0 means 8 MiB
 	Settle      time.Duration   // how long UIDNEXT must stand still before an append of unknown outcome is done again; 0 means 2 s
 	Grace       time.Duration   // before a folder that is gone on one side is deleted on the other; 0 means 24 h, less means at once
+	Confirm     time.Duration   // for how long deletes must have been held back before somebody may release them; 0 means at once
 	Keep        time.Duration   // how long a connection to each side is kept for the next pass over the same user; 0 means not at all
 	Budget      *Budget         // of connections, over all users; nil means as many as each pass takes
+	Proofs      *Proofs         // of deletes that people asked for; nil means that nobody tells of any
 	Limits      *Limits         // how fast mail is copied; nil means as fast as it goes
 	Owner       string          // names this process towards the store
 	Enough      context.Context // ends when what is left to be done at the end of passes may take no longer; nil means never
@@ -43,7 +45,7 @@ type Options struct {
 // RunOptions of one pass.
 type RunOptions struct {
 	DryRun   bool           // say what would be done
-	Deletes  bool           // a person says that mass deletes are meant: the guard of bulk deletes is off
+	Deletes  bool           // a person says that mass deletes are meant: the guard lets go what it has held back for Options.Confirm
 	Progress func(Progress) // called often, from one goroutine at a time; may be nil
 }
 
@@ -184,6 +186,9 @@ func New(o Options) *Syncer {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.Proofs == nil {
+		o.Proofs = &Proofs{}
+	}
 	s := &Syncer{o: o, users: map[string]bool{}, told: map[string]time.Time{}, strange: map[string][2][]uint64{}, hot: map[string][]hotMailbox{}}
 	s.idle.enough = o.Enough
 	s.alone = o.Budget.share(&s.idle)
@@ -226,7 +231,7 @@ func (s *Syncer) Plan(ctx context.Context, user string) (*Plan, error) {
 
 // Run makes one pass: afterwards both sides are equal, as far as the report does not say otherwise. After an error, or a
 // crash at any moment, Run goes on where it was. The report is there also beside an error, when anything was done.
-func (s *Syncer) Run(ctx context.Context, user string, o RunOptions) (*Report, error) {
+func (s *Syncer) Run(ctx context.Context, user string, o RunOptions) (r *Report, err error) {
 	end, err := s.begin(user)
 	if err != nil {
 		return nil, err
@@ -237,6 +242,11 @@ func (s *Syncer) Run(ctx context.Context, user string, o RunOptions) (*Report, e
 		return nil, err
 	}
 	defer p.close()
+	p.proofs = s.o.Proofs.take(user) // before anything is looked at: what they are about is done
+	defer func() {
+		p.keepProofs(err)
+		p.remember(context.WithoutCancel(ctx), err)
+	}()
 	asked := ctx
 	if !o.DryRun {
 		stop, err := p.acquire(ctx)
@@ -253,7 +263,6 @@ func (s *Syncer) Run(ctx context.Context, user string, o RunOptions) (*Report, e
 	if err != nil && asked.Err() != nil { // whatever it was that noticed first
 		err = context.Cause(asked)
 	}
-	var r *Report
 	err = safely(func() error {
 		r, err = p.finish(err)
 		return err

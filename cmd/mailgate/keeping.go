@@ -121,6 +121,7 @@ func (kp *keeping) configure() {
 func (kp *keeping) adopt() {
 	for _, user := range kp.keep() {
 		kp.s.endBackground(user, errNotKept)
+		kp.s.proofs.Forget(user)
 	}
 }
 

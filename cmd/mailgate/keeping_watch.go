@@ -68,11 +68,10 @@ func (kp *keeping) watch(ctx context.Context) {
 			return !ok || st.Last.IsZero()
 		})
 		online := map[string]bool{}
-		if len(users) > most {
-			for _, s := range kp.s.g.router.Sessions("") {
-				online[s.User] = true
-			}
+		for _, s := range kp.s.g.router.Sessions("") {
+			online[s.User] = true
 		}
+		kp.k.Online(online)
 		kp.w.Prefer(online)
 		wanted := make(map[string]config.Side, len(users))
 		for _, u := range users {
@@ -116,8 +115,8 @@ func (kp *keeping) sizes(ctx context.Context) {
 			known[user] = true
 			e := kp.take()
 			look, cancel := context.WithTimeout(ctx, sizeTime)
-			if n, err := e.Size(look, user); err == nil {
-				kp.k.Size(user, n)
+			if x, err := e.Size(look, user); err == nil {
+				kp.k.Size(user, x)
 			}
 			cancel()
 			kp.put(e)

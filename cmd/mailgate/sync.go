@@ -26,6 +26,7 @@ type syncing struct {
 	budget   *syncer.Budget
 	limits   *syncer.Limits
 	book     *learned.Book
+	proofs   *syncer.Proofs // of deletes that clients asked for
 
 	keeping *keeping // nil in a verb
 
@@ -43,7 +44,7 @@ type syncing struct {
 }
 
 func newSyncing(g *gateway, d *backend.Dialer) *syncing {
-	s := &syncing{g: g, budget: newBudget(g, d), limits: syncer.NewLimits(syncer.LimitSettings{}), passes: map[string]*underway{},
+	s := &syncing{g: g, proofs: &syncer.Proofs{}, budget: newBudget(g, d), limits: syncer.NewLimits(syncer.LimitSettings{}), passes: map[string]*underway{},
 		moving: map[string]int{}}
 	s.enough, s.cut = context.WithCancel(context.Background())
 	s.book = newBook(s)
@@ -71,7 +72,8 @@ func (s *syncing) syncerFor(conf *config.Config, keep time.Duration) *syncer.Syn
 		grace = -1
 	}
 	return syncer.New(syncer.Options{Store: s.g.store, Open: s.accounts.open, Route: s.route, Rules: rules, Connections: c.Connections,
-		Batch: c.Batch, Settle: c.Settle, Grace: grace, Keep: keep, Budget: s.budget, Limits: s.limits, Enough: s.enough, Clock: s.clock, Owner: nodeName(conf), Log: s.g.log})
+		Batch: c.Batch, Settle: c.Settle, Grace: grace, Confirm: c.Confirm, Keep: keep, Proofs: s.proofs, Budget: s.budget, Limits: s.limits,
+		Enough: s.enough, Clock: s.clock, Owner: nodeName(conf), Log: s.g.log})
 }
 
 // route tells who decides: the store's row, or where a user without one would be.

@@ -29,7 +29,7 @@ func syncGate(t *testing.T, l *lab.Lab, extra string) *gate {
 		fmt.Fprintf(&routes, "%s old\n", lab.User(n))
 		fmt.Fprintf(&secrets, "%s %s\n", lab.User(n), lab.Password(n))
 	}
-	g := newGate(t, old, new, routes.String(), "sync: {settle: 100ms}\n"+extra)
+	g := newGate(t, old, new, routes.String(), "sync: {settle: 100ms, confirm: 0s}\n"+extra)
 	g.write(filepath.Join(g.dir, "secrets"), secrets.String())
 	text := mustRead(t, g.file)
 	i, j := strings.Index(text, "listen:"), strings.Index(text, "\ntls:")+1

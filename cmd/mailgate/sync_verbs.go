@@ -43,7 +43,8 @@ func (p *program) syncCommand() *cobra.Command {
 		Long: "Make one pass over a user's mailboxes. The first pass copies everything: every message byte for byte with its date and flags,\n" +
 			"and subscriptions. Every further pass carries what has changed since: new mail, flags, moves, deletes, renamed folders. The side\n" +
 			"that the user is routed to decides. A pass that is interrupted, or killed, loses and doubles nothing; the next one goes on.\n\n" +
-			"Deletes that look like an accident (an emptied folder, a fifth of one) are held back and named; --deletes lets them through.\n" +
+			"Deletes that look like an accident (an emptied folder, a fifth of one) are held back and named; --deletes lets them\n" +
+			"through, an hour after they were first seen (sync.confirm).\n" +
 			"Exit codes: 0 done; 4 done but for what is named, or ended early; 3 refused, and nothing was written: by the folder plan, for\n" +
 			"want of a login, or because another pass or a flip of the user is under way; 6 a side could not be reached; 1 failed, or\n" +
 			"interrupted by Ctrl-C; 64 usage." + whoHelp,
