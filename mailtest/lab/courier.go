@@ -65,7 +65,7 @@ func (c *Courier) start(opt string) error {
 	if err != nil {
 		return err
 	}
-	for i := 1; i <= Users; i++ {
+	for i := 1; i <= Accounts; i++ {
 		if err := c.account(i); err != nil {
 			return err
 		}
@@ -93,7 +93,7 @@ func (c *Courier) start(opt string) error {
 // users writes the two databases as text, from which the script makes the files that Courier reads.
 func (c *Courier) users() error {
 	var passwords, db, shadow strings.Builder
-	for i := 1; i <= Users; i++ {
+	for i := 1; i <= Accounts; i++ {
 		fmt.Fprintln(&passwords, Password(i))
 	}
 	cmd := exec.Command("openssl", "passwd", "-1", "-stdin")
@@ -103,7 +103,7 @@ func (c *Courier) users() error {
 		return fmt.Errorf("openssl: %w", err)
 	}
 	hashes := strings.Fields(string(out))
-	if len(hashes) != Users {
+	if len(hashes) != Accounts {
 		return fmt.Errorf("openssl gave %d hashes", len(hashes))
 	}
 	for i, h := range hashes {
