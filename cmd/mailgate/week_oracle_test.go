@@ -1,0 +1,255 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"mailgate/config"
+	"mailgate/imapwire"
+	"mailgate/mailtest/corpus"
+	"mailgate/mailtest/lab"
+	"mailgate/syncer"
+)
+
+// oddity is where a side is not what it has to be by the rules (uid-stable.md, sections 4.3 and 4.4).
+type oddity struct {
+	side config.Side
+	kind string // "missing", "unexpected", "flags", "date", "folder"
+	at   string // the folder's name on that side, as people read it
+	uids []uint32
+	text string
+
+	elsewhere []place // where the other side has a message that is missing here
+}
+
+// place is a message on a side.
+type place struct {
+	at  string
+	uid uint32
+}
+
+func (o oddity) String() string {
+	return strings.ReplaceAll(fmt.Sprintf("%s, %s: %s: %s", o.side, o.at, o.kind, o.text), "\x00", "/")
+}
+
+// sight is a message that was seen.
+type sight struct {
+	place
+	item corpus.Item
+}
+
+// look compares both sides with what has to be there, by a reader that shares no code with the gateway.
+func (p *person) look() ([]oddity, error) {
+	var accounts [2]corpus.Account
+	for side := range accounts {
+		var err error
+		if accounts[side], err = corpus.Snapshot(p.week.addr(config.Side(side)), lab.User(p.n), lab.Password(p.n)); err != nil {
+			return nil, err
+		}
+	}
+	var out []oddity
+	var seen [2]map[*letter][]sight
+	for side := range accounts {
+		var list []oddity
+		seen[side], list = p.compare(config.Side(side), accounts[side])
+		out = append(out, list...)
+	}
+	for i, o := range out {
+		if o.kind != "missing" {
+			continue
+		}
+		for _, l := range p.letters {
+			if l.mark == o.text {
+				for _, s := range seen[o.side.Other()][l] {
+					out[i].elsewhere = append(out[i].elsewhere, s.place)
+				}
+			}
+		}
+	}
+	p.seen = seen
+	return out, nil
+}
+
+func readable(raw string) string {
+	text, _ := imapwire.DecodeName(raw)
+	return text
+}
+
+// compare looks at a side.
+func (p *person) compare(side config.Side, a corpus.Account) (map[*letter][]sight, []oddity) {
+	var out []oddity
+	byDigest := map[[sha256.Size]byte]*letter{}
+	known := func(list []*letter) {
+		for _, l := range list {
+			for _, d := range l.digests() {
+				byDigest[d] = l
+			}
+		}
+	}
+	known(p.gone)
+	known(p.letters)
+	want := map[string]string{} // folders, from the raw name
+	for _, b := range p.boxes {
+		want[p.raw(side, b)] = b
+	}
+	seen := map[*letter][]sight{}
+	there := map[string]bool{}
+	for _, f := range a.Folders {
+		at, wanted := want[f.Raw]
+		there[f.Raw] = true
+		for item, s := range f.Messages {
+			l := byDigest[item.Body]
+			if wanted && l != nil && l.path == at && slices.Contains(p.letters, l) {
+				for _, uid := range s.UIDs {
+					seen[l] = append(seen[l], sight{place{readable(f.Raw), uid}, item})
+				}
+				continue
+			}
+			text := fmt.Sprintf("%q, %d bytes, which nobody has written", s.Subject, item.Size)
+			if l != nil {
+				text = fmt.Sprintf("%s, which should be in %s", l.mark, l.path)
+				if slices.Contains(p.gone, l) {
+					text = l.mark + ", which was deleted from " + l.path
+				}
+			}
+			out = append(out, oddity{side: side, kind: "unexpected", at: readable(f.Raw), uids: s.UIDs, text: text})
+		}
+	}
+	for _, raw := range slices.Sorted(maps.Keys(want)) {
+		if !there[raw] {
+			out = append(out, oddity{side: side, kind: "folder", at: readable(raw), text: "it is not there"})
+		}
+	}
+	for _, b := range p.dead {
+		if raw := p.raw(side, b); there[raw] && want[raw] == "" {
+			out = append(out, oddity{side: side, kind: "folder", at: readable(raw), text: "it was deleted, or has another name now"})
+		}
+	}
+	for _, l := range p.letters {
+		out = append(out, p.letterOn(side, l, seen[l])...)
+	}
+	return seen, out
+}
+
+// letterOn looks at what a side has of a letter.
+func (p *person) letterOn(side config.Side, l *letter, seen []sight) (out []oddity) {
+	at := readable(p.raw(side, l.path))
+	if len(seen) < l.copies {
+		out = append(out, oddity{side: side, kind: "missing", at: at, text: l.mark})
+	}
+	if len(seen) > l.copies {
+		o := oddity{side: side, kind: "unexpected", at: at, text: fmt.Sprintf("%s is there %d times, want %d", l.mark, len(seen), l.copies)}
+		for _, s := range seen {
+			o.uids = append(o.uids, s.uid)
+		}
+		out = append(out, o)
+	}
+	want := l.flagText(nil)
+	for _, s := range seen {
+		if got := l.flagText(strings.Fields(s.item.Flags)); got != want {
+			out = append(out, oddity{side: side, kind: "flags", at: at, uids: []uint32{s.uid}, text: fmt.Sprintf("%s has (%s), want (%s)", l.mark, got, want)})
+		}
+		if s.item.Date != l.date.Unix() {
+			out = append(out, oddity{side: side, kind: "date", at: at, uids: []uint32{s.uid}, text: l.mark})
+		}
+	}
+	return out
+}
+
+// flagText is those flags that can end in one way only; nil means the letter's own. Hosts may spell keywords in another case.
+func (l *letter) flagText(have []string) string {
+	if have == nil {
+		for f := range l.flags {
+			have = append(have, f)
+		}
+	}
+	var list []string
+	for _, f := range have {
+		if !slices.ContainsFunc(slices.Collect(maps.Keys(l.either)), func(e string) bool { return strings.EqualFold(e, f) }) {
+			list = append(list, strings.ToLower(f))
+		}
+	}
+	slices.Sort(list)
+	return strings.Join(list, " ")
+}
+
+// adopt takes over the flags that could end either way, as they were seen on the side that decides. It tells whether there were any.
+func (p *person) adopt() (some bool) {
+	for _, l := range p.letters {
+		if len(l.either) == 0 || len(p.seen[p.route][l]) == 0 {
+			continue
+		}
+		some = true
+		have := strings.Fields(p.seen[p.route][l][0].item.Flags)
+		for f := range l.either {
+			if delete(l.flags, f); slices.ContainsFunc(have, func(h string) bool { return strings.EqualFold(h, f) }) {
+				l.flags[f] = true
+			}
+		}
+		clear(l.either)
+	}
+	return some
+}
+
+// report is what verify says of him, exit code and all.
+func (p *person) report(deep bool) (*syncer.Verification, error) {
+	args := []string{"verify", lab.User(p.n), "-o", "json", "--progress", "none"}
+	if deep {
+		args = append(args, "--deep")
+	}
+	code, out, errOut := p.week.gate.verb(args...)
+	v := &syncer.Verification{}
+	if err := json.Unmarshal([]byte(out), v); err != nil || code != 0 && code != exitDifference {
+		return nil, fmt.Errorf("verify: exit %d, %s", code, errOut)
+	}
+	if (code == 0) != v.Equal {
+		return nil, fmt.Errorf("verify: exit %d, equal: %v", code, v.Equal)
+	}
+	return v, nil
+}
+
+// unexplained are the oddities that a report does not account for: what is in quarantine, or is known to be accepted.
+func unexplained(list []oddity, v *syncer.Verification) (out []oddity) {
+	type key struct {
+		side config.Side
+		at   string
+		uid  uint32
+		flag bool
+	}
+	explained := map[key]bool{}
+	for _, f := range v.Folders {
+		for _, d := range slices.Concat(f.Open, f.Explained) {
+			for side, uid := range d.UID {
+				if uid != 0 {
+					explained[key{config.Side(side), f.Name[side], uid, d.Kind == "flags"}] = true
+				}
+			}
+		}
+	}
+	for _, o := range list {
+		var ok bool
+		switch o.kind {
+		case "missing": // the other side has it, and the report says why it is not here
+			ok = len(o.elsewhere) > 0
+			for _, s := range o.elsewhere {
+				ok = ok && explained[key{o.side.Other(), s.at, s.uid, false}]
+			}
+		case "unexpected", "flags":
+			n := 0
+			for _, uid := range o.uids {
+				if explained[key{o.side, o.at, uid, o.kind == "flags"}] {
+					n++
+				}
+			}
+			ok = n == len(o.uids) || o.kind == "unexpected" && n > 0 && strings.Contains(o.text, " times, want ") && n >= len(o.uids)-1
+		}
+		if !ok {
+			out = append(out, o)
+		}
+	}
+	return out
+}
