@@ -60,6 +60,18 @@ func (p *person) own() string {
 	return list[p.rnd.IntN(len(list))]
 }
 
+// home has all sessions look at INBOX: some hosts neither rename nor delete what somebody has open.
+func (p *person) home() error {
+	for _, d := range p.desks {
+		if d != nil && d.lives() {
+			if _, err := d.do("SELECT INBOX"); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // rename gives a folder, and with it those below, a name that none has had.
 func (p *person) rename(d *desk) error {
 	at := p.own()
@@ -75,6 +87,9 @@ func (p *person) rename(d *desk) error {
 	}
 	if p.names[0][at] != "" || p.names[1][at] != "" {
 		return nil // its name on the other side is known by the plan of the evening only
+	}
+	if err := p.home(); err != nil {
+		return err
 	}
 	if _, err := d.do("RENAME %q %q", p.raw(p.route, at), p.raw(p.route, to)); err != nil {
 		return err
@@ -92,6 +107,7 @@ func (p *person) rename(d *desk) error {
 		p.boxes[slices.Index(p.boxes, b)] = now
 		p.dead = append(p.dead, b)
 	}
+	p.renamed++
 	p.note("rename", "%s to %s", at, to)
 	return nil
 }
@@ -102,15 +118,8 @@ func (p *person) removeBox(d *desk) error {
 	if at == "" || len(p.under(at)) > 1 {
 		return nil
 	}
-	if _, err := d.do("SELECT INBOX"); err != nil { // some hosts do not delete what is selected
+	if err := p.home(); err != nil {
 		return err
-	}
-	for _, other := range p.desks {
-		if other != nil && other != d && other.lives() {
-			if _, err := other.do("SELECT INBOX"); err != nil {
-				return err
-			}
-		}
 	}
 	_, _ = d.do("UNSUBSCRIBE %q", p.raw(p.route, at))
 	if _, err := d.do("DELETE %q", p.raw(p.route, at)); err != nil {

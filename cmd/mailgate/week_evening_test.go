@@ -61,13 +61,12 @@ func (p *person) settle() error {
 		if len(list) == 0 {
 			break
 		}
-		if u.Sync.Held > 0 && time.Since(began) > 4*time.Second {
-			if held++; held%10 == 1 { // the guard has to have had a reason
-				if p.deleted == 0 {
-					return fmt.Errorf("deletes are held back of one who has deleted nothing: %s", status)
-				}
-				p.release()
+		// A folder that is gone waits for its time of grace first. What waits longer waits for an admin; the guard has to have had a reason.
+		if u.Sync.Held > 0 && !u.Sync.Running && time.Since(began) > time.Duration(15+30*held)*time.Second {
+			if held++; p.deleted+p.renamed == 0 {
+				return fmt.Errorf("deletes are held back of one who has deleted nothing: %s", status)
 			}
+			p.release()
 		}
 		if time.Since(began) > patience {
 			var odd []string

@@ -53,6 +53,7 @@ type person struct {
 	log     []string       // the last of them
 	seen    [2]map[*letter][]sight
 	deleted int // messages that he deleted since both sides were equal
+	renamed int // and folders that he renamed
 }
 
 const inboxPath = "INBOX"
@@ -185,7 +186,7 @@ func (p *person) went(list []*letter, to string) {
 
 // settled notes that both sides are equal.
 func (p *person) settled() {
-	p.deleted = 0
+	p.deleted, p.renamed = 0, 0
 	for _, l := range p.letters {
 		l.stray, l.moved, l.strayed = false, false, false
 		clear(l.near)
@@ -216,8 +217,8 @@ func (l *letter) flagList() string {
 	return strings.Join(list, " ")
 }
 
-// digests are those of the text as hosts may give it: Dovecot makes NUL 0x80, Courier ends each message with CRLF, and where a line ends
-// with LF only the others make it CRLF.
+// digests are those of the text as hosts may give it: Dovecot makes NUL 0x80, Cyrus puts X for what is not ASCII in a header, Courier ends
+// each message with CRLF, and where a line ends with LF only the others make it CRLF.
 func (l *letter) digests() (out [][sha256.Size]byte) {
 	all := []string{string(l.body)}
 	if l.odd {
@@ -227,6 +228,15 @@ func (l *letter) digests() (out [][sha256.Size]byte) {
 			all = append(all, strings.ReplaceAll(s, "\x00", "\x80"))
 		}
 		for _, s := range all[:4:4] {
+			munged := []byte(s)
+			for i := range max(0, strings.Index(s, "\r\n\r\n")) {
+				if munged[i] >= 0x80 {
+					munged[i] = 'X'
+				}
+			}
+			all = append(all, string(munged))
+		}
+		for _, s := range all[:8:8] {
 			all = append(all, strings.TrimRight(s, "\r\n")+"\r\n", s+"\r\n")
 		}
 	}

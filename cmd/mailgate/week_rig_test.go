@@ -56,6 +56,7 @@ type week struct {
 	people []*person
 	day    int
 	began  time.Time
+	closed string // a window of sync that is not now
 
 	quiet sync.RWMutex // held for reading while somebody does a thing, for writing while a host or the gateway is stopped
 
@@ -65,7 +66,7 @@ type week struct {
 
 func newWeek(t *testing.T, hosts pairOfHosts, people int, seed uint64) *week {
 	t.Helper()
-	w := &week{t: t, pairOfHosts: hosts, count: map[string]int{}, began: time.Now()}
+	w := &week{t: t, pairOfHosts: hosts, count: map[string]int{}, began: time.Now(), closed: notNow()}
 	for n := 1; n <= people; n++ {
 		w.people = append(w.people, newPerson(w, n, seed))
 	}
@@ -75,7 +76,7 @@ func newWeek(t *testing.T, hosts pairOfHosts, people int, seed uint64) *week {
 	}
 	w.gate = newGate(t, side[0], side[1], w.routes(), `sync:
   waves: [staff]
-  windows: ["`+notNow()+`"]
+  windows: ["`+w.closed+`"]
   poll: 2s
   settle: 500ms
   grace: 1s

@@ -64,7 +64,7 @@ func (p *person) bring(l *letter) error {
 
 // asShown takes over the flags that a host has kept.
 func (p *person) asShown(d *desk, l *letter) error {
-	if _, err := d.do("EXAMINE %q", p.raw(p.route, l.path)); err != nil {
+	if _, err := d.do("SELECT %q", p.raw(p.route, l.path)); err != nil {
 		return err
 	}
 	uids, err := d.search("TEXT %q", l.mark)
