@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"mailgate/mailtest/lab"
+	"mailgate/mailtest/people"
 	"mailgate/syncer"
 )
 
@@ -15,9 +16,9 @@ const patience = 3 * time.Minute
 
 // evening waits until both sides are equal, for everybody.
 func (w *week) evening() {
-	w.each(w.people, func(p *person) {
+	w.each(w.staff, func(p *person) {
 		if err := p.settle(); err != nil {
-			w.t.Errorf("day %d: %v\n%s", w.day+1, err, p.story())
+			w.t.Errorf("day %d: %v\n%s", w.day+1, err, p.Story())
 		}
 	})
 }
@@ -26,13 +27,13 @@ func (w *week) evening() {
 func (p *person) settle() error {
 	began := time.Now()
 	held := 0
-	var list []oddity
+	var list []people.Oddity
 	var status string
 	for tries := 0; ; tries++ {
 		if tries > 0 {
 			time.Sleep(400 * time.Millisecond)
 		}
-		u, err := p.week.gate.user(lab.User(p.n))
+		u, err := p.week.gate.user(lab.User(p.N))
 		if err != nil {
 			return err
 		}
@@ -45,17 +46,17 @@ func (p *person) settle() error {
 				status += ", " + err.Error()
 			}
 		}
-		if list, err = p.look(); err != nil {
+		if list, err = p.Look(); err != nil {
 			return err
 		}
 		if len(list) > 0 && tries%6 == 5 && u.Sync.Phase == "converged" && !u.Sync.Running { // a pass under way would give way to verify
 			if v, err := p.report(false); err == nil {
-				list = unexplained(list, v)
+				list = people.Unexplained(list, v)
 			} else {
 				status += ", " + err.Error()
 			}
 		}
-		if len(list) == 0 && p.adopt() {
+		if len(list) == 0 && p.Adopt() {
 			continue // and look again: both sides have the same
 		}
 		if len(list) == 0 {
@@ -63,7 +64,7 @@ func (p *person) settle() error {
 		}
 		// A folder that is gone waits for its time of grace first. What waits longer waits for an admin; the guard has to have had a reason.
 		if u.Sync.Held > 0 && !u.Sync.Running && time.Since(began) > time.Duration(15+30*held)*time.Second {
-			if held++; p.deleted+p.renamed == 0 {
+			if held++; p.Deleted+p.Renamed == 0 {
 				return fmt.Errorf("deletes are held back of one who has deleted nothing: %s", status)
 			}
 			p.release()
@@ -76,7 +77,7 @@ func (p *person) settle() error {
 			return fmt.Errorf("the sides are not equal after %v; status %s; %d oddities:\n%s", patience, status, len(list), strings.Join(odd, "\n"))
 		}
 	}
-	p.settled()
+	p.Settled()
 	p.week.slowest(p, time.Since(began))
 	return nil
 }
@@ -90,21 +91,31 @@ func (w *week) slowest(p *person, took time.Duration) {
 
 // learnNames asks the plan which folder is which, where names do not follow from the levels.
 func (p *person) learnNames() error {
-	if p.habit.name != "odd mail" {
+	if p.Habit.Name != "odd mail" {
 		return nil
 	}
-	code, out, errOut := p.week.gate.verb("sync", "plan", lab.User(p.n), "-o", "json")
+	code, out, errOut := p.week.gate.verb("sync", "plan", lab.User(p.N), "-o", "json")
 	var plan struct{ Folders []syncer.Folder }
 	if err := json.Unmarshal([]byte(out), &plan); err != nil {
 		return fmt.Errorf("sync plan: exit %d, %w, %s", code, err, errOut)
 	}
-	here, there := p.route, p.route.Other()
-	for _, f := range plan.Folders {
-		for _, b := range p.boxes {
-			if f.Name[here] == p.raw(here, b) && f.Name[there] != "" && f.Name[there] != p.raw(there, b) {
-				p.names[there][b] = f.Name[there]
-			}
-		}
-	}
+	p.Learn(plan.Folders)
 	return nil
+}
+
+// report is what verify says of him, exit code and all.
+func (p *person) report(deep bool) (*syncer.Verification, error) {
+	args := []string{"verify", lab.User(p.N), "-o", "json", "--progress", "none"}
+	if deep {
+		args = append(args, "--deep")
+	}
+	code, out, errOut := p.week.gate.verb(args...)
+	v := &syncer.Verification{}
+	if err := json.Unmarshal([]byte(out), v); err != nil || code != 0 && code != exitDifference {
+		return nil, fmt.Errorf("verify: exit %d, %s", code, errOut)
+	}
+	if (code == 0) != v.Equal {
+		return nil, fmt.Errorf("verify: exit %d, equal: %v", code, v.Equal)
+	}
+	return v, nil
 }

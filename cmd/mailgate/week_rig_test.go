@@ -12,6 +12,7 @@ import (
 
 	"mailgate/config"
 	"mailgate/mailtest/lab"
+	"mailgate/mailtest/people"
 )
 
 // stopper is a host of the lab that can be stopped, and started again.
@@ -53,7 +54,7 @@ type week struct {
 	t *testing.T
 	pairOfHosts
 	gate   *gate
-	people []*person
+	staff  []*person
 	day    int
 	began  time.Time
 	closed string // a window of sync that is not now
@@ -64,11 +65,17 @@ type week struct {
 	count map[string]int // of what happened to all of them
 }
 
-func newWeek(t *testing.T, hosts pairOfHosts, people int, seed uint64) *week {
+// person is one of its people.
+type person struct {
+	*people.Person
+	week *week
+}
+
+func newWeek(t *testing.T, hosts pairOfHosts, many int, seed uint64) *week {
 	t.Helper()
 	w := &week{t: t, pairOfHosts: hosts, count: map[string]int{}, began: time.Now(), closed: notNow()}
-	for n := 1; n <= people; n++ {
-		w.people = append(w.people, newPerson(w, n, seed))
+	for n := 1; n <= many; n++ {
+		w.staff = append(w.staff, &person{people.New(n, n-1, seed, w.hosts, ""), w})
 	}
 	var side [2]string
 	for i, h := range w.hosts {
@@ -84,13 +91,16 @@ func newWeek(t *testing.T, hosts pairOfHosts, people int, seed uint64) *week {
   watch: 20
 `)
 	g := w.gate
+	for _, p := range w.staff {
+		p.Gate = g.imapPlain
+	}
 	text := mustRead(t, g.file)
 	i, j := strings.Index(text, "listen:"), strings.Index(text, "\ntls:")+1
 	text = text[:i] + fmt.Sprintf("listen: [\"imaps://%s\", \"imap+starttls://%s\", \"imap://%s\"]\n", g.imaps, g.imap, g.imapPlain) + text[j:]
 	text = strings.Replace(text, "watch: 100ms}", "watch: 100ms, approve_share: 1}", 1)
 	g.write(g.file, strings.Replace(text, "level: debug", "level: info", 1))
 	var secrets strings.Builder
-	for n := 1; n <= people; n++ {
+	for n := 1; n <= many; n++ {
 		fmt.Fprintf(&secrets, "%s %s\n", lab.User(n), lab.Password(n))
 	}
 	g.write(filepath.Join(g.dir, "secrets"), secrets.String())
@@ -108,8 +118,8 @@ func (w *week) addr(side config.Side) string { return lab.Addr(w.hosts[side].IMA
 // routes is the routes file as people are routed now.
 func (w *week) routes() string {
 	var b strings.Builder
-	for _, p := range w.people {
-		fmt.Fprintf(&b, "%s %s wave=staff\n", lab.User(p.n), p.route)
+	for _, p := range w.staff {
+		fmt.Fprintf(&b, "%s %s wave=staff\n", lab.User(p.N), p.Route)
 	}
 	return b.String()
 }
@@ -144,7 +154,7 @@ func (w *week) hour(share int, meanwhile func()) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	began := time.Now()
-	wg.Go(func() { w.each(w.people, func(p *person) { w.hours(p, share) }) })
+	wg.Go(func() { w.each(w.staff, func(p *person) { w.hours(p, share) }) })
 	if meanwhile != nil {
 		meanwhile() // it may end the test, so it is not another goroutine's
 	}
@@ -154,17 +164,17 @@ func (w *week) hour(share int, meanwhile func()) {
 
 // hours has one do things.
 func (w *week) hours(p *person, share int) {
-	n := p.habit.things * share / 8
-	if p.rnd.IntN(8) < p.habit.things*share%8 {
+	n := p.Habit.Things * share / 8
+	if p.Rnd.IntN(8) < p.Habit.Things*share%8 {
 		n++
 	}
 	for range n {
 		w.quiet.RLock()
-		err := p.act()
+		err := p.Act()
 		w.quiet.RUnlock()
 		w.happened("things done", 1)
 		if err != nil {
-			w.t.Errorf("%s, day %d: %v\n%s", lab.User(p.n), w.day+1, err, p.story())
+			w.t.Errorf("%s, day %d: %v\n%s", lab.User(p.N), w.day+1, err, p.Story())
 			return
 		}
 	}
@@ -172,11 +182,6 @@ func (w *week) hours(p *person, share int) {
 
 // hourTime is the shortest that an hour takes.
 const hourTime = 700 * time.Millisecond
-
-// story is what somebody did last.
-func (p *person) story() string {
-	return fmt.Sprintf("%s, %s, on %s:\n%s", lab.User(p.n), p.habit.name, p.route, strings.Join(p.log[max(0, len(p.log)-80):], "\n"))
-}
 
 // alone does something while nobody is in the middle of a thing.
 func (w *week) alone(what string, f func()) {
@@ -227,19 +232,19 @@ func (w *week) set(old, new string) {
 // flip moves people by the routes file.
 func (w *week) flip(people []*person, to config.Side) {
 	for _, p := range people {
-		p.route = to
-		p.leave()
+		p.Route = to
+		p.Leave()
 	}
 	w.gate.write(w.gate.routes, w.routes())
 	for _, p := range people {
-		w.gate.waitSide(lab.User(p.n), to.String())
+		w.gate.waitSide(lab.User(p.N), to.String())
 	}
 	w.happened("flips to "+to.String(), len(people))
 }
 
 func (w *week) of(habit string) (list []*person) {
-	for _, p := range w.people {
-		if p.habit.name == habit {
+	for _, p := range w.staff {
+		if p.Habit.Name == habit {
 			list = append(list, p)
 		}
 	}
@@ -248,8 +253,8 @@ func (w *week) of(habit string) (list []*person) {
 
 // tally is what happened, in words.
 func (w *week) tally() string {
-	for _, p := range w.people {
-		for k, n := range p.did {
+	for _, p := range w.staff {
+		for k, n := range p.Did {
 			w.count["("+k+")"] += n
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"mailgate/config"
 	"mailgate/mailtest/corpus"
 	"mailgate/mailtest/lab"
+	"mailgate/mailtest/people"
 	"mailgate/syncer"
 )
 
@@ -28,20 +29,20 @@ func TestWeek(t *testing.T) {
 	if s, err := strconv.ParseUint(os.Getenv("MAILGATE_SEED"), 10, 64); err == nil {
 		seed = s
 	}
-	people, names := 12, []string{"Dovecot to Cyrus"}
+	many, names := 12, []string{"Dovecot to Cyrus"}
 	if os.Getenv("MAILGATE_SOAK") != "" {
-		people, names = 50, slices.Sorted(maps.Keys(pairsOfHosts()))
+		many, names = 50, slices.Sorted(maps.Keys(pairsOfHosts()))
 	}
 	if s := os.Getenv("MAILGATE_PAIR"); s != "" {
 		names = []string{s}
 	}
 	if n, err := strconv.Atoi(os.Getenv("MAILGATE_PEOPLE")); err == nil {
-		people = n
+		many = n
 	}
 	for _, name := range names {
 		t.Run(name, func(t *testing.T) {
 			t.Logf("MAILGATE_SEED=%d", seed)
-			w := newWeek(t, pairsOfHosts()[name](t), people, seed)
+			w := newWeek(t, pairsOfHosts()[name](t), many, seed)
 			w.live()
 		})
 	}
@@ -50,9 +51,9 @@ func TestWeek(t *testing.T) {
 // live is the week.
 func (w *week) live() {
 	old, new := config.Old, config.New
-	w.each(w.people, func(p *person) {
-		if err := p.move0(); err != nil {
-			w.t.Errorf("%s: %v", lab.User(p.n), err)
+	w.each(w.staff, func(p *person) {
+		if err := p.Fill(10 + p.Rnd.IntN(20)); err != nil {
+			w.t.Errorf("%s: %v", lab.User(p.N), err)
 		}
 	})
 	if w.t.Failed() {
@@ -61,8 +62,8 @@ func (w *week) live() {
 	w.gate.mustVerb("probe", "backends") // what hosts do to mail is no difference then
 	w.start()
 	third := func(i int) (list []*person) {
-		for _, p := range w.people {
-			if p.n%3 == i {
+		for _, p := range w.staff {
+			if p.N%3 == i {
 				list = append(list, p)
 			}
 		}
@@ -105,6 +106,9 @@ func (w *week) live() {
 	}
 	for day, live := range days {
 		w.day = day
+		for _, p := range w.staff {
+			p.Day = day
+		}
 		live()
 		w.evening()
 		if w.t.Failed() {
@@ -126,44 +130,23 @@ func (w *week) live() {
 	if !w.t.Failed() {
 		w.end()
 	}
-	for _, p := range w.people {
-		p.leave()
+	for _, p := range w.staff {
+		p.Leave()
 	}
 	w.gate.stop()
 	w.sane()
-	w.t.Logf("%d people, %v: %s", len(w.people), time.Since(w.began).Round(time.Second), w.tally())
-}
-
-// move0 fills an account on OLD before anything begins.
-func (p *person) move0() error {
-	d := p.at(p.route)
-	if d == nil {
-		return fmt.Errorf("no login")
-	}
-	stable := []string{path("Trash"), path("Sent"), path("Archive"), path("Archive", "2025"), path("Lists"), path("Lists", "go")}
-	for _, b := range stable {
-		if err := p.make(d, b); err != nil {
-			return err
-		}
-	}
-	p.stable = []string{path("Archive"), path("Archive", "2025"), path("Lists"), path("Lists", "go"), path("Trash"), path("Sent")}
-	for range 10 + p.rnd.IntN(20) {
-		if err := p.bring(p.write(p.box(), `\Seen`)); err != nil {
-			return err
-		}
-	}
-	return nil
+	w.t.Logf("%d people, %v: %s", len(w.staff), time.Since(w.began).Round(time.Second), w.tally())
 }
 
 // work is a day: what came in the night, then eight hours, with what happens meanwhile.
 func (w *week) work(meanwhile map[int]func()) {
-	w.each(w.people, func(p *person) {
-		for range p.habit.mornings {
+	w.each(w.staff, func(p *person) {
+		for range p.Habit.Mornings {
 			w.quiet.RLock()
-			err := p.deliver(inboxPath)
+			err := p.Deliver(people.Inbox)
 			w.quiet.RUnlock()
 			if err != nil {
-				w.t.Errorf("%s: %v", lab.User(p.n), err)
+				w.t.Errorf("%s: %v", lab.User(p.N), err)
 				return
 			}
 		}
@@ -182,19 +165,19 @@ func (w *week) restart(side config.Side) {
 
 // nothingCopied looks that first copies wait for their window.
 func (w *week) nothingCopied() {
-	for _, p := range w.people {
-		a, err := corpus.Snapshot(w.addr(config.New), lab.User(p.n), lab.Password(p.n))
+	for _, p := range w.staff {
+		a, err := corpus.Snapshot(w.addr(config.New), lab.User(p.N), lab.Password(p.N))
 		if err != nil {
 			w.t.Fatal(err)
 		}
 		strays := 0
-		for _, l := range p.letters {
-			if l.stray {
+		for _, l := range p.Letters {
+			if l.Stray {
 				strays++
 			}
 		}
 		if n := a.Messages(); n > strays {
-			w.t.Errorf("%s: %d messages are on NEW before the window of sync has opened, %d strays", lab.User(p.n), n, strays)
+			w.t.Errorf("%s: %d messages are on NEW before the window of sync has opened, %d strays", lab.User(p.N), n, strays)
 		}
 	}
 }
@@ -203,7 +186,7 @@ func (w *week) nothingCopied() {
 func (w *week) bulk() {
 	w.each(w.of("lists"), func(p *person) {
 		if err := p.bulk(); err != nil {
-			w.t.Errorf("%s: %v\n%s", lab.User(p.n), err, p.story())
+			w.t.Errorf("%s: %v\n%s", lab.User(p.N), err, p.Story())
 		}
 	})
 	w.evening()
@@ -222,36 +205,36 @@ func (w *week) inForce(what string, f func() (bool, error)) error {
 }
 
 func (p *person) bulk() error {
-	at := path("Lists", "go")
+	at := people.Path("Lists", "go")
 	for range 70 {
-		if err := p.deliver(at); err != nil {
+		if err := p.Deliver(at); err != nil {
 			return err
 		}
 	}
 	if err := p.settle(); err != nil {
 		return err
 	}
-	d := p.sit()
+	d := p.Sit()
 	if d == nil {
 		return fmt.Errorf("no login")
 	}
-	before := len(p.in(at))
-	if err := p.empty(d, at, before); err != nil {
+	before := len(p.In(at))
+	if err := p.Empty(d, at, before); err != nil {
 		return err
 	}
 	held := func() (bool, error) {
-		u, err := p.week.gate.user(lab.User(p.n))
+		u, err := p.week.gate.user(lab.User(p.N))
 		return err == nil && u.Sync != nil && u.Sync.Held > 0, err
 	}
 	if err := p.week.inForce("deletes are held back", held); err != nil {
 		return err
 	}
-	a, err := corpus.Snapshot(p.week.addr(p.route.Other()), lab.User(p.n), lab.Password(p.n))
+	a, err := corpus.Snapshot(p.week.addr(p.Route.Other()), lab.User(p.N), lab.Password(p.N))
 	if err != nil {
 		return err
 	}
 	for _, f := range a.Folders {
-		if f.Raw == p.raw(p.route.Other(), at) && f.Count < before {
+		if f.Raw == p.Raw(p.Route.Other(), at) && f.Count < before {
 			return fmt.Errorf("%d letters of %d are left on the follower before anybody has said that the deletes are meant", f.Count, before)
 		}
 	}
@@ -261,30 +244,30 @@ func (p *person) bulk() error {
 
 // release lets deletes through that were held back, as an admin does.
 func (p *person) release() {
-	code, out, errOut := p.week.gate.verb("sync", "run", lab.User(p.n), "--deletes", "--yes", "--progress", "none")
+	code, out, errOut := p.week.gate.verb("sync", "run", lab.User(p.N), "--deletes", "--yes", "--progress", "none")
 	if code != 0 && code != exitPartly && code != exitRefused {
 		p.week.t.Errorf("sync run --deletes: exit %d\n%s%s", code, out, errOut)
 	}
 	p.week.happened("deletes released by an admin", 1)
-	p.note("released", "%s", out)
+	p.Note("released", "%s", out)
 }
 
 // end is the report: everybody's mailboxes are equal, or verify says why not.
 func (w *week) end() {
 	var reports []string
-	w.each(w.people, func(p *person) {
+	w.each(w.staff, func(p *person) {
 		v, err := p.report(true)
 		if err != nil {
-			w.t.Errorf("%s: %v", lab.User(p.n), err)
+			w.t.Errorf("%s: %v", lab.User(p.N), err)
 			return
 		}
-		list, err := p.look()
+		list, err := p.Look()
 		if err != nil {
-			w.t.Errorf("%s: %v", lab.User(p.n), err)
+			w.t.Errorf("%s: %v", lab.User(p.N), err)
 			return
 		}
-		for _, o := range unexplained(list, v) {
-			w.t.Errorf("%s: not in the report: %v", lab.User(p.n), o)
+		for _, o := range people.Unexplained(list, v) {
+			w.t.Errorf("%s: not in the report: %v", lab.User(p.N), o)
 		}
 		if n := v.Different(); n > 0 {
 			var b strings.Builder
@@ -299,7 +282,7 @@ func (w *week) end() {
 	w.waive()
 	slices.Sort(reports)
 	w.t.Logf("What is not the same, and why:\n%s", strings.Join(reports, "\n"))
-	if out := w.gate.mustVerb("status"); !strings.Contains(out, fmt.Sprintf("%d converged", len(w.people))) {
+	if out := w.gate.mustVerb("status"); !strings.Contains(out, fmt.Sprintf("%d converged", len(w.staff))) {
 		w.t.Errorf("status says\n%s", out)
 	}
 }
@@ -313,7 +296,7 @@ func (w *week) account(p *person, v *syncer.Verification, reports *[]string) {
 			for _, d := range list {
 				word := []string{"open", "explained"}[i]
 				w.count[word+" "+d.Kind]++
-				*reports = append(*reports, fmt.Sprintf("%s %s: %s: %s", word, lab.User(p.n), f.Title(), d.Sentence()))
+				*reports = append(*reports, fmt.Sprintf("%s %s: %s: %s", word, lab.User(p.N), f.Title(), d.Sentence()))
 			}
 		}
 	}
@@ -321,11 +304,11 @@ func (w *week) account(p *person, v *syncer.Verification, reports *[]string) {
 
 // waive has an admin decide about mail that NEW will never take: then verify is content, and says who decided.
 func (w *week) waive() {
-	w.each(w.people, func(p *person) {
+	w.each(w.staff, func(p *person) {
 		var l syncer.QuarantineList
-		code, out, errOut := w.gate.verb("quarantine", "list", lab.User(p.n), "-o", "json")
+		code, out, errOut := w.gate.verb("quarantine", "list", lab.User(p.N), "-o", "json")
 		if err := json.Unmarshal([]byte(out), &l); err != nil {
-			w.t.Errorf("%s: quarantine list: exit %d, %v %s", lab.User(p.n), code, err, errOut)
+			w.t.Errorf("%s: quarantine list: exit %d, %v %s", lab.User(p.N), code, err, errOut)
 			return
 		}
 		if l.Open == 0 {
@@ -334,13 +317,13 @@ func (w *week) waive() {
 		for _, m := range l.Messages {
 			w.happened("in quarantine: "+m.Reason, 1)
 			if m.Why == "" || m.WayOut == "" {
-				w.t.Errorf("%s: nothing says why, or what to do: %+v", lab.User(p.n), m)
+				w.t.Errorf("%s: nothing says why, or what to do: %+v", lab.User(p.N), m)
 			}
 		}
-		w.gate.mustVerb("quarantine", "waive", lab.User(p.n))
+		w.gate.mustVerb("quarantine", "waive", lab.User(p.N))
 		v, err := p.report(false)
 		if err != nil || !v.Equal || v.Waived == 0 {
-			w.t.Errorf("%s: what waits was waived, and verify says %+v, %v", lab.User(p.n), v, err)
+			w.t.Errorf("%s: what waits was waived, and verify says %+v, %v", lab.User(p.N), v, err)
 		}
 	})
 }

@@ -1,4 +1,4 @@
-package main
+package people
 
 import (
 	"fmt"
@@ -8,35 +8,35 @@ import (
 	"strings"
 )
 
-// act is one thing that he does, if he can log in. What fails else is an error: nothing breaks a session in the middle of a thing.
-func (p *person) act() error {
-	kinds := slices.Sorted(maps.Keys(p.habit.does))
+// Act is one thing that he does, if he can log in. What fails else is an error: nothing breaks a session in the middle of a thing.
+func (p *Person) Act() error {
+	kinds := slices.Sorted(maps.Keys(p.Habit.does))
 	total := 0
 	for _, k := range kinds {
-		total += p.habit.does[k]
+		total += p.Habit.does[k]
 	}
-	pick := p.rnd.IntN(total)
+	pick := p.Rnd.IntN(total)
 	for _, k := range kinds {
-		if pick -= p.habit.does[k]; pick < 0 {
-			return p.do(k)
+		if pick -= p.Habit.does[k]; pick < 0 {
+			return p.Do(k)
 		}
 	}
 	return nil
 }
 
-// do does one thing of a kind.
-func (p *person) do(kind string) error {
+// Do does one thing of a kind.
+func (p *Person) Do(kind string) error {
 	switch kind {
 	case "deliver":
-		return p.deliver(inboxPath)
+		return p.Deliver(Inbox)
 	case "list":
-		return p.deliver(p.stable[p.rnd.IntN(len(p.stable))])
+		return p.Deliver(p.Stable[p.Rnd.IntN(len(p.Stable))])
 	case "odd":
 		return p.deliverOdd()
 	case "stray":
 		return p.stray()
 	}
-	d := p.sit()
+	d := p.Sit()
 	if d == nil {
 		return nil
 	}
@@ -55,9 +55,9 @@ func (p *person) do(kind string) error {
 	case "trash":
 		err = p.trash(d)
 	case "empty":
-		err = p.empty(d, path("Trash"), 1<<20)
+		err = p.Empty(d, Path("Trash"), 1<<20)
 	case "fetch":
-		err = p.empty(d, inboxPath, 9)
+		err = p.Empty(d, Inbox, 9)
 	case "delete":
 		err = p.remove(d)
 	case "create":
@@ -78,11 +78,11 @@ func (p *person) do(kind string) error {
 var uidOf = regexp.MustCompile(`\bUID (\d+)`)
 
 // open selects a folder and gives the UIDs of letters in it. Odd ones cannot be told by their subjects: they are looked for one by one.
-func (p *person) open(d *desk, at string) (map[*letter][]string, error) {
-	if _, err := d.do("SELECT %q", p.raw(p.route, at)); err != nil {
+func (p *Person) open(d *Desk, at string) (map[*Letter][]string, error) {
+	if _, err := d.Do("SELECT %q", p.Raw(p.Route, at)); err != nil {
 		return nil, err
 	}
-	lines, err := d.do("UID FETCH 1:* (UID BODY.PEEK[HEADER.FIELDS (SUBJECT)])")
+	lines, err := d.Do("UID FETCH 1:* (UID BODY.PEEK[HEADER.FIELDS (SUBJECT)])")
 	if err != nil {
 		return nil, err
 	}
@@ -106,18 +106,18 @@ func (p *person) open(d *desk, at string) (map[*letter][]string, error) {
 		}
 	}
 	flush()
-	out := map[*letter][]string{}
-	for _, l := range p.in(at) {
+	out := map[*Letter][]string{}
+	for _, l := range p.In(at) {
 		uids := by[l.mark]
 		if l.odd && len(uids) == 0 {
-			if uids, err = d.search(`TEXT %q`, l.mark); err != nil {
+			if uids, err = d.Search(`TEXT %q`, l.mark); err != nil {
 				return nil, err
 			}
 		}
 		switch {
 		case len(uids) == l.copies:
 			out[l] = uids
-		case l.stray || l.odd || l.strayed: // the other side has it alone as yet, or for good
+		case l.Stray || l.odd || l.strayed: // the other side has it alone as yet, or for good
 		default:
 			return nil, fmt.Errorf("%s: %d copies of %s are there, not %d", strings.ReplaceAll(at, "\x00", "/"), len(uids), l.mark, l.copies)
 		}
@@ -126,14 +126,14 @@ func (p *person) open(d *desk, at string) (map[*letter][]string, error) {
 }
 
 // ones chooses up to n letters of a folder that are there and may be moved or deleted.
-func (p *person) ones(here map[*letter][]string, n int) (list []*letter, set string) {
+func (p *Person) ones(here map[*Letter][]string, n int) (list []*Letter, set string) {
 	for l := range here {
 		if !l.strayed {
 			list = append(list, l)
 		}
 	}
-	slices.SortFunc(list, func(a, b *letter) int { return strings.Compare(a.mark, b.mark) })
-	p.rnd.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+	slices.SortFunc(list, func(a, b *Letter) int { return strings.Compare(a.mark, b.mark) })
+	p.Rnd.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
 	list = list[:min(n, len(list))]
 	var uids []string
 	for _, l := range list {
@@ -143,7 +143,7 @@ func (p *person) ones(here map[*letter][]string, n int) (list []*letter, set str
 }
 
 // mark sets or takes off a flag.
-func (p *person) mark(l *letter, flag string, on bool) {
+func (p *Person) mark(l *Letter, flag string, on bool) {
 	if l.far[flag] {
 		l.either[flag] = true
 	}
@@ -153,7 +153,7 @@ func (p *person) mark(l *letter, flag string, on bool) {
 	}
 }
 
-func (p *person) flag(d *desk, from []string) error {
+func (p *Person) flag(d *Desk, from []string) error {
 	l := p.any()
 	if l == nil {
 		return nil
@@ -162,17 +162,17 @@ func (p *person) flag(d *desk, from []string) error {
 	if err != nil || here[l] == nil {
 		return err
 	}
-	flag, on := from[p.rnd.IntN(len(from))], p.rnd.IntN(4) > 0
-	if _, err := d.do("UID STORE %s %sFLAGS (%s)", strings.Join(here[l], ","), map[bool]string{true: "+", false: "-"}[on], flag); err != nil {
+	flag, on := from[p.Rnd.IntN(len(from))], p.Rnd.IntN(4) > 0
+	if _, err := d.Do("UID STORE %s %sFLAGS (%s)", strings.Join(here[l], ","), map[bool]string{true: "+", false: "-"}[on], flag); err != nil {
 		return err
 	}
 	p.mark(l, flag, on)
-	p.note("flag", "%s %s %v", l.mark, flag, on)
+	p.Note("flag", "%s %s %v", l.mark, flag, on)
 	return nil
 }
 
 // storm marks all of a folder as read, or as not.
-func (p *person) storm(d *desk) error {
+func (p *Person) storm(d *Desk) error {
 	at := p.box()
 	here, err := p.open(d, at)
 	if err != nil || len(here) == 0 {
@@ -182,19 +182,19 @@ func (p *person) storm(d *desk) error {
 	for _, uids := range here {
 		set = append(set, uids...)
 	}
-	on := p.rnd.IntN(3) > 0
-	if _, err := d.do(`UID STORE %s %sFLAGS (\Seen)`, strings.Join(set, ","), map[bool]string{true: "+", false: "-"}[on]); err != nil {
+	on := p.Rnd.IntN(3) > 0
+	if _, err := d.Do(`UID STORE %s %sFLAGS (\Seen)`, strings.Join(set, ","), map[bool]string{true: "+", false: "-"}[on]); err != nil {
 		return err
 	}
 	for l := range here {
 		p.mark(l, `\Seen`, on)
 	}
-	p.note("storm", "%s %v, %d letters", at, on, len(here))
+	p.Note("storm", "%s %v, %d letters", at, on, len(here))
 	return nil
 }
 
 // move takes letters from one folder to another; where there is no MOVE they are copied, and expunged.
-func (p *person) move(d *desk, n int) error {
+func (p *Person) move(d *Desk, n int) error {
 	l := p.any()
 	if l == nil {
 		return nil
@@ -206,7 +206,7 @@ func (p *person) move(d *desk, n int) error {
 	return p.moveTo(d, l.path, to, n)
 }
 
-func (p *person) moveTo(d *desk, from, to string, n int) error {
+func (p *Person) moveTo(d *Desk, from, to string, n int) error {
 	here, err := p.open(d, from)
 	if err != nil {
 		return err
@@ -215,23 +215,23 @@ func (p *person) moveTo(d *desk, from, to string, n int) error {
 	if len(list) == 0 {
 		return nil
 	}
-	target := p.raw(p.route, to)
-	if p.week.hosts[p.route].Name == "courier" {
-		if _, err = d.do("UID COPY %s %q", set, target); err == nil {
+	target := p.Raw(p.Route, to)
+	if p.Hosts[p.Route].Name == "courier" {
+		if _, err = d.Do("UID COPY %s %q", set, target); err == nil {
 			err = p.expunge(d, set)
 		}
 	} else {
-		_, err = d.do("UID MOVE %s %q", set, target)
+		_, err = d.Do("UID MOVE %s %q", set, target)
 	}
 	if err != nil {
 		return err
 	}
 	p.went(list, to)
-	p.note("move", "%d from %s to %s: %s", len(list), from, to, marks(list))
+	p.Note("move", "%d from %s to %s: %s", len(list), from, to, marks(list))
 	return nil
 }
 
-func marks(list []*letter) string {
+func marks(list []*Letter) string {
 	var s []string
 	for _, l := range list {
 		s = append(s, l.mark)
@@ -239,31 +239,31 @@ func marks(list []*letter) string {
 	return strings.Join(s, " ")
 }
 
-func (p *person) expunge(d *desk, set string) error {
-	if _, err := d.do(`UID STORE %s +FLAGS.SILENT (\Deleted)`, set); err != nil {
+func (p *Person) expunge(d *Desk, set string) error {
+	if _, err := d.Do(`UID STORE %s +FLAGS.SILENT (\Deleted)`, set); err != nil {
 		return err
 	}
-	_, err := d.do("UID EXPUNGE %s", set)
+	_, err := d.Do("UID EXPUNGE %s", set)
 	return err
 }
 
-func (p *person) trash(d *desk) error {
-	if l := p.any(); l != nil && l.path != path("Trash") {
-		return p.moveTo(d, l.path, path("Trash"), 3)
+func (p *Person) trash(d *Desk) error {
+	if l := p.any(); l != nil && l.path != Path("Trash") {
+		return p.moveTo(d, l.path, Path("Trash"), 3)
 	}
 	return nil
 }
 
 // remove deletes one for good.
-func (p *person) remove(d *desk) error {
+func (p *Person) remove(d *Desk) error {
 	if l := p.any(); l != nil {
-		return p.empty(d, l.path, 1)
+		return p.Empty(d, l.path, 1)
 	}
 	return nil
 }
 
-// empty deletes up to n of a folder.
-func (p *person) empty(d *desk, at string, n int) error {
+// Empty deletes up to n of a folder.
+func (p *Person) Empty(d *Desk, at string, n int) error {
 	here, err := p.open(d, at)
 	if err != nil {
 		return err
@@ -276,6 +276,6 @@ func (p *person) empty(d *desk, at string, n int) error {
 		return err
 	}
 	p.drop(list)
-	p.note("delete", "%d of %s: %s", len(list), at, marks(list))
+	p.Note("delete", "%d of %s: %s", len(list), at, marks(list))
 	return nil
 }

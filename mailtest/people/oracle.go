@@ -1,8 +1,7 @@
-package main
+package people
 
 import (
 	"crypto/sha256"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -15,8 +14,8 @@ import (
 	"mailgate/syncer"
 )
 
-// oddity is where a side is not what it has to be by the rules (uid-stable.md, sections 4.3 and 4.4).
-type oddity struct {
+// Oddity is where a side is not what it has to be by the rules (uid-stable.md, sections 4.3 and 4.4).
+type Oddity struct {
 	side config.Side
 	kind string // "missing", "unexpected", "flags", "date", "folder"
 	at   string // the folder's name on that side, as people read it
@@ -32,7 +31,7 @@ type place struct {
 	uid uint32
 }
 
-func (o oddity) String() string {
+func (o Oddity) String() string {
 	return strings.ReplaceAll(fmt.Sprintf("%s, %s: %s: %s", o.side, o.at, o.kind, o.text), "\x00", "/")
 }
 
@@ -42,19 +41,19 @@ type sight struct {
 	item corpus.Item
 }
 
-// look compares both sides with what has to be there, by a reader that shares no code with the gateway.
-func (p *person) look() ([]oddity, error) {
+// Look compares both sides with what has to be there, by a reader that shares no code with the gateway.
+func (p *Person) Look() ([]Oddity, error) {
 	var accounts [2]corpus.Account
 	for side := range accounts {
 		var err error
-		if accounts[side], err = corpus.Snapshot(p.week.addr(config.Side(side)), lab.User(p.n), lab.Password(p.n)); err != nil {
+		if accounts[side], err = corpus.Snapshot(p.addr(config.Side(side)), lab.User(p.N), lab.Password(p.N)); err != nil {
 			return nil, err
 		}
 	}
-	var out []oddity
-	var seen [2]map[*letter][]sight
+	var out []Oddity
+	var seen [2]map[*Letter][]sight
 	for side := range accounts {
-		var list []oddity
+		var list []Oddity
 		seen[side], list = p.compare(config.Side(side), accounts[side])
 		out = append(out, list...)
 	}
@@ -62,7 +61,7 @@ func (p *person) look() ([]oddity, error) {
 		if o.kind != "missing" {
 			continue
 		}
-		for _, l := range p.letters {
+		for _, l := range p.Letters {
 			if l.mark == o.text {
 				for _, s := range seen[o.side.Other()][l] {
 					out[i].elsewhere = append(out[i].elsewhere, s.place)
@@ -80,10 +79,10 @@ func readable(raw string) string {
 }
 
 // compare looks at a side.
-func (p *person) compare(side config.Side, a corpus.Account) (map[*letter][]sight, []oddity) {
-	var out []oddity
-	byDigest := map[[sha256.Size]byte]*letter{}
-	known := func(list []*letter) {
+func (p *Person) compare(side config.Side, a corpus.Account) (map[*Letter][]sight, []Oddity) {
+	var out []Oddity
+	byDigest := map[[sha256.Size]byte]*Letter{}
+	known := func(list []*Letter) {
 		for _, l := range list {
 			for _, d := range l.digests() {
 				byDigest[d] = l
@@ -91,19 +90,19 @@ func (p *person) compare(side config.Side, a corpus.Account) (map[*letter][]sigh
 		}
 	}
 	known(p.gone)
-	known(p.letters)
+	known(p.Letters)
 	want := map[string]string{} // folders, from the raw name
-	for _, b := range p.boxes {
-		want[p.raw(side, b)] = b
+	for _, b := range p.Boxes {
+		want[p.Raw(side, b)] = b
 	}
-	seen := map[*letter][]sight{}
+	seen := map[*Letter][]sight{}
 	there := map[string]bool{}
 	for _, f := range a.Folders {
 		at, wanted := want[f.Raw]
 		there[f.Raw] = true
 		for item, s := range f.Messages {
 			l := byDigest[item.Body]
-			if wanted && l != nil && l.path == at && slices.Contains(p.letters, l) {
+			if wanted && l != nil && l.path == at && slices.Contains(p.Letters, l) {
 				for _, uid := range s.UIDs {
 					seen[l] = append(seen[l], sight{place{readable(f.Raw), uid}, item})
 				}
@@ -116,33 +115,33 @@ func (p *person) compare(side config.Side, a corpus.Account) (map[*letter][]sigh
 					text = l.mark + ", which was deleted from " + l.path
 				}
 			}
-			out = append(out, oddity{side: side, kind: "unexpected", at: readable(f.Raw), uids: s.UIDs, text: text})
+			out = append(out, Oddity{side: side, kind: "unexpected", at: readable(f.Raw), uids: s.UIDs, text: text})
 		}
 	}
 	for _, raw := range slices.Sorted(maps.Keys(want)) {
 		if !there[raw] {
-			out = append(out, oddity{side: side, kind: "folder", at: readable(raw), text: "it is not there"})
+			out = append(out, Oddity{side: side, kind: "folder", at: readable(raw), text: "it is not there"})
 		}
 	}
 	for _, b := range p.dead {
-		if raw := p.raw(side, b); there[raw] && want[raw] == "" {
-			out = append(out, oddity{side: side, kind: "folder", at: readable(raw), text: "it was deleted, or has another name now"})
+		if raw := p.Raw(side, b); there[raw] && want[raw] == "" {
+			out = append(out, Oddity{side: side, kind: "folder", at: readable(raw), text: "it was deleted, or has another name now"})
 		}
 	}
-	for _, l := range p.letters {
+	for _, l := range p.Letters {
 		out = append(out, p.letterOn(side, l, seen[l])...)
 	}
 	return seen, out
 }
 
 // letterOn looks at what a side has of a letter.
-func (p *person) letterOn(side config.Side, l *letter, seen []sight) (out []oddity) {
-	at := readable(p.raw(side, l.path))
+func (p *Person) letterOn(side config.Side, l *Letter, seen []sight) (out []Oddity) {
+	at := readable(p.Raw(side, l.path))
 	if len(seen) < l.copies {
-		out = append(out, oddity{side: side, kind: "missing", at: at, text: l.mark})
+		out = append(out, Oddity{side: side, kind: "missing", at: at, text: l.mark})
 	}
 	if len(seen) > l.copies {
-		o := oddity{side: side, kind: "unexpected", at: at, text: fmt.Sprintf("%s is there %d times, want %d", l.mark, len(seen), l.copies)}
+		o := Oddity{side: side, kind: "unexpected", at: at, text: fmt.Sprintf("%s is there %d times, want %d", l.mark, len(seen), l.copies)}
 		for _, s := range seen {
 			o.uids = append(o.uids, s.uid)
 		}
@@ -151,17 +150,17 @@ func (p *person) letterOn(side config.Side, l *letter, seen []sight) (out []oddi
 	want := l.flagText(nil)
 	for _, s := range seen {
 		if got := l.flagText(strings.Fields(s.item.Flags)); got != want {
-			out = append(out, oddity{side: side, kind: "flags", at: at, uids: []uint32{s.uid}, text: fmt.Sprintf("%s has (%s), want (%s)", l.mark, got, want)})
+			out = append(out, Oddity{side: side, kind: "flags", at: at, uids: []uint32{s.uid}, text: fmt.Sprintf("%s has (%s), want (%s)", l.mark, got, want)})
 		}
 		if s.item.Date != l.date.Unix() {
-			out = append(out, oddity{side: side, kind: "date", at: at, uids: []uint32{s.uid}, text: l.mark})
+			out = append(out, Oddity{side: side, kind: "date", at: at, uids: []uint32{s.uid}, text: l.mark})
 		}
 	}
 	return out
 }
 
 // flagText is those flags that can end in one way only; nil means the letter's own. Hosts may spell keywords in another case.
-func (l *letter) flagText(have []string) string {
+func (l *Letter) flagText(have []string) string {
 	if have == nil {
 		for f := range l.flags {
 			have = append(have, f)
@@ -177,14 +176,14 @@ func (l *letter) flagText(have []string) string {
 	return strings.Join(list, " ")
 }
 
-// adopt takes over the flags that could end either way, as they were seen on the side that decides. It tells whether there were any.
-func (p *person) adopt() (some bool) {
-	for _, l := range p.letters {
-		if len(l.either) == 0 || len(p.seen[p.route][l]) == 0 {
+// Adopt takes over the flags that could end either way, as they were seen on the side that decides. It tells whether there were any.
+func (p *Person) Adopt() (some bool) {
+	for _, l := range p.Letters {
+		if len(l.either) == 0 || len(p.seen[p.Route][l]) == 0 {
 			continue
 		}
 		some = true
-		have := strings.Fields(p.seen[p.route][l][0].item.Flags)
+		have := strings.Fields(p.seen[p.Route][l][0].item.Flags)
 		for f := range l.either {
 			if delete(l.flags, f); slices.ContainsFunc(have, func(h string) bool { return strings.EqualFold(h, f) }) {
 				l.flags[f] = true
@@ -195,25 +194,8 @@ func (p *person) adopt() (some bool) {
 	return some
 }
 
-// report is what verify says of him, exit code and all.
-func (p *person) report(deep bool) (*syncer.Verification, error) {
-	args := []string{"verify", lab.User(p.n), "-o", "json", "--progress", "none"}
-	if deep {
-		args = append(args, "--deep")
-	}
-	code, out, errOut := p.week.gate.verb(args...)
-	v := &syncer.Verification{}
-	if err := json.Unmarshal([]byte(out), v); err != nil || code != 0 && code != exitDifference {
-		return nil, fmt.Errorf("verify: exit %d, %s", code, errOut)
-	}
-	if (code == 0) != v.Equal {
-		return nil, fmt.Errorf("verify: exit %d, equal: %v", code, v.Equal)
-	}
-	return v, nil
-}
-
-// unexplained are the oddities that a report does not account for: what is in quarantine, or is known to be accepted.
-func unexplained(list []oddity, v *syncer.Verification) (out []oddity) {
+// Unexplained are the oddities that a report does not account for: what is in quarantine, or is known to be accepted.
+func Unexplained(list []Oddity, v *syncer.Verification) (out []Oddity) {
 	type key struct {
 		side config.Side
 		at   string

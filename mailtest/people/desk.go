@@ -1,10 +1,8 @@
-package main
+package people
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
-	"io"
 	"net"
 	"strings"
 	"time"
@@ -12,29 +10,29 @@ import (
 	"mailgate/mailtest/lab"
 )
 
-// desk is a mail program of somebody's: an IMAP session in clear, one command at a time. Its errors are for the caller, since sessions
+// Desk is a mail program of somebody's: an IMAP session in clear, one command at a time. Its errors are for the caller, since sessions
 // break in the course of a week.
-type desk struct {
+type Desk struct {
 	conn net.Conn
 	r    *bufio.Reader
 	n    int
 }
 
-// refusal is a tagged NO or BAD.
-type refusal struct{ command, text string }
+// Refusal is a tagged NO or BAD.
+type Refusal struct{ command, text string }
 
-func (e *refusal) Error() string { return e.command + ": " + e.text }
+func (e *Refusal) Error() string { return e.command + ": " + e.text }
 
-// sit logs user n in at an address.
-func sit(addr string, n int) (*desk, error) {
+// Sit logs user n in at an address.
+func Sit(addr string, n int) (*Desk, error) {
 	c, err := net.DialTimeout("tcp", addr, 10*time.Second)
 	if err != nil {
 		return nil, err
 	}
-	d := &desk{conn: c, r: bufio.NewReader(c)}
+	d := &Desk{conn: c, r: bufio.NewReader(c)}
 	_ = c.SetDeadline(time.Now().Add(time.Minute))
 	if _, err = d.r.ReadString('\n'); err == nil {
-		_, err = d.do("LOGIN %s %s", lab.User(n), lab.Password(n))
+		_, err = d.Do("LOGIN %s %s", lab.User(n), lab.Password(n))
 	}
 	if err != nil {
 		c.Close()
@@ -43,8 +41,8 @@ func sit(addr string, n int) (*desk, error) {
 	return d, nil
 }
 
-// do sends a command and gives the lines of the answer. NO and BAD are *refusal.
-func (d *desk) do(format string, args ...any) ([]string, error) {
+// Do sends a command and gives the lines of the answer. NO and BAD are *Refusal.
+func (d *Desk) Do(format string, args ...any) ([]string, error) {
 	d.n++
 	command := fmt.Sprintf(format, args...)
 	_ = d.conn.SetDeadline(time.Now().Add(time.Minute))
@@ -54,7 +52,7 @@ func (d *desk) do(format string, args ...any) ([]string, error) {
 	return d.answer(command)
 }
 
-func (d *desk) answer(command string) (lines []string, err error) {
+func (d *Desk) answer(command string) (lines []string, err error) {
 	for {
 		line, err := d.r.ReadString('\n')
 		if err != nil {
@@ -63,7 +61,7 @@ func (d *desk) answer(command string) (lines []string, err error) {
 		line = strings.TrimRight(line, "\r\n")
 		if rest, ok := strings.CutPrefix(line, fmt.Sprintf("d%d ", d.n)); ok {
 			if !strings.HasPrefix(rest, "OK") {
-				return lines, &refusal{command, rest}
+				return lines, &Refusal{command, rest}
 			}
 			return lines, nil
 		}
@@ -71,8 +69,8 @@ func (d *desk) answer(command string) (lines []string, err error) {
 	}
 }
 
-// put appends a message.
-func (d *desk) put(box, flags string, date time.Time, body []byte) error {
+// Put appends a message.
+func (d *Desk) Put(box, flags string, date time.Time, body []byte) error {
 	d.n++
 	_ = d.conn.SetDeadline(time.Now().Add(time.Minute))
 	command := fmt.Sprintf("APPEND %q (%s) %q {%d}", box, flags, date.Format("02-Jan-2006 15:04:05 -0700"), len(body))
@@ -87,7 +85,7 @@ func (d *desk) put(box, flags string, date time.Time, body []byte) error {
 	case err != nil:
 		return err
 	case line[0] != '+':
-		return &refusal{command, line}
+		return &Refusal{command, line}
 	}
 	if _, err := d.conn.Write(append(body[:len(body):len(body)], '\r', '\n')); err != nil {
 		return err
@@ -96,9 +94,9 @@ func (d *desk) put(box, flags string, date time.Time, body []byte) error {
 	return err
 }
 
-// search gives UIDs of the selected mailbox.
-func (d *desk) search(format string, args ...any) (uids []string, err error) {
-	lines, err := d.do("UID SEARCH "+format, args...)
+// Search gives UIDs of the selected mailbox.
+func (d *Desk) Search(format string, args ...any) (uids []string, err error) {
+	lines, err := d.Do("UID SEARCH "+format, args...)
 	for _, line := range lines {
 		if f := strings.Fields(line); len(f) >= 2 && f[1] == "SEARCH" {
 			uids = append(uids, f[2:]...)
@@ -107,20 +105,14 @@ func (d *desk) search(format string, args ...any) (uids []string, err error) {
 	return uids, err
 }
 
-// lives tells whether the session is still there.
-func (d *desk) lives() bool {
-	_, err := d.do("NOOP")
+// Lives tells whether the session is still there.
+func (d *Desk) Lives() bool {
+	_, err := d.Do("NOOP")
 	return err == nil
 }
 
-func (d *desk) leave() {
-	_, _ = d.do("LOGOUT")
+// Leave logs out.
+func (d *Desk) Leave() {
+	_, _ = d.Do("LOGOUT")
 	d.conn.Close()
-}
-
-// broken tells whether an error is of the connection, rather than an answer.
-func broken(err error) bool {
-	var no *refusal
-	var netErr net.Error
-	return err != nil && !errors.As(err, &no) && (errors.Is(err, io.EOF) || errors.As(err, &netErr))
 }

@@ -1,4 +1,4 @@
-package main
+package people
 
 import (
 	"errors"
@@ -7,28 +7,28 @@ import (
 	"strings"
 )
 
-// deliver brings mail to the side that decides, as the transfer agent does: not through the gateway.
-func (p *person) deliver(at string) error {
+// Deliver brings mail to the side that decides, as the transfer agent does: not through the gateway.
+func (p *Person) Deliver(at string) error {
 	l := p.write(at)
-	if p.rnd.IntN(8) == 0 {
+	if p.Rnd.IntN(8) == 0 {
 		l.copies = 2
 	}
-	if p.rnd.IntN(3) == 0 {
-		l.flags[systemFlags()[p.rnd.IntN(3)]] = true
+	if p.Rnd.IntN(3) == 0 {
+		l.flags[systemFlags()[p.Rnd.IntN(3)]] = true
 	}
 	return p.bring(l)
 }
 
-func (p *person) deliverOdd() error {
-	l := p.write(p.boxes[p.rnd.IntN(len(p.boxes))])
+func (p *Person) deliverOdd() error {
+	l := p.write(p.Boxes[p.Rnd.IntN(len(p.Boxes))])
 	l.odd = true
 	all := oddBodies(l.mark)
-	i := p.rnd.IntN(len(all))
-	if strings.Contains(all[i], "attachment") && p.rnd.IntN(2) == 0 { // large ones are not so many
+	i := p.Rnd.IntN(len(all))
+	if strings.Contains(all[i], "attachment") && p.Rnd.IntN(2) == 0 { // large ones are not so many
 		i = 0
 	}
 	l.body = []byte(all[i])
-	if p.rnd.IntN(6) == 0 {
+	if p.Rnd.IntN(6) == 0 {
 		for n := range 30 { // more than a Maildir has room for
 			l.flags[fmt.Sprintf("Label%02d", n)] = true
 		}
@@ -37,15 +37,15 @@ func (p *person) deliverOdd() error {
 }
 
 // bring appends a letter on the side that decides. A host that refuses it has not got it.
-func (p *person) bring(l *letter) error {
-	d := p.at(p.route)
+func (p *Person) bring(l *Letter) error {
+	d := p.At(p.Route)
 	if d == nil {
 		return nil
 	}
 	for range l.copies {
-		err := d.put(p.raw(p.route, l.path), l.flagList(), l.date, l.body)
-		if no := (*refusal)(nil); l.odd && errors.As(err, &no) {
-			p.note("refused", "%s: %s", l.mark, no.text)
+		err := d.Put(p.Raw(p.Route, l.path), l.flagList(), l.date, l.body)
+		if no := (*Refusal)(nil); l.odd && errors.As(err, &no) {
+			p.Note("refused", "%s: %s", l.mark, no.text)
 			return nil
 		}
 		if err != nil {
@@ -57,21 +57,21 @@ func (p *person) bring(l *letter) error {
 			return err
 		}
 	}
-	p.letters = append(p.letters, l)
-	p.note("deliver", "%s to %s (%s)", l.mark, l.path, l.flagList())
+	p.Letters = append(p.Letters, l)
+	p.Note("deliver", "%s to %s (%s)", l.mark, l.path, l.flagList())
 	return nil
 }
 
 // asShown takes over the flags that a host has kept.
-func (p *person) asShown(d *desk, l *letter) error {
-	if _, err := d.do("SELECT %q", p.raw(p.route, l.path)); err != nil {
+func (p *Person) asShown(d *Desk, l *Letter) error {
+	if _, err := d.Do("SELECT %q", p.Raw(p.Route, l.path)); err != nil {
 		return err
 	}
-	uids, err := d.search("TEXT %q", l.mark)
+	uids, err := d.Search("TEXT %q", l.mark)
 	if err != nil || len(uids) == 0 {
 		return err
 	}
-	lines, err := d.do("UID FETCH %s (UID FLAGS)", uids[0])
+	lines, err := d.Do("UID FETCH %s (UID FLAGS)", uids[0])
 	if err != nil {
 		return err
 	}
@@ -90,60 +90,60 @@ func (p *person) asShown(d *desk, l *letter) error {
 }
 
 // stray is something that happens on the follower: mail that is delivered there, flags, a delete, a move.
-func (p *person) stray() error {
-	side := p.route.Other()
-	d := p.at(side)
+func (p *Person) stray() error {
+	side := p.Route.Other()
+	d := p.At(side)
 	if d == nil {
 		return nil
 	}
-	what := p.rnd.IntN(10)
+	what := p.Rnd.IntN(10)
 	if what < 4 {
-		l := p.write(inboxPath)
-		l.stray = true
-		if err := d.put(inboxPath, "", l.date, l.body); err != nil {
+		l := p.write(Inbox)
+		l.Stray = true
+		if err := d.Put(Inbox, "", l.date, l.body); err != nil {
 			return fmt.Errorf("stray: %w", err)
 		}
-		p.letters = append(p.letters, l)
-		p.note("stray", "%s", l.mark)
+		p.Letters = append(p.Letters, l)
+		p.Note("stray", "%s", l.mark)
 		return nil
 	}
 	l := p.any()
 	if l == nil || l.odd || l.copies > 1 {
 		return nil
 	}
-	if _, err := d.do("SELECT %q", p.raw(side, l.path)); err != nil {
+	if _, err := d.Do("SELECT %q", p.Raw(side, l.path)); err != nil {
 		return nil // it has not heard of the folder yet
 	}
-	uids, err := d.search(`SUBJECT %q`, l.mark)
+	uids, err := d.Search(`SUBJECT %q`, l.mark)
 	if err != nil || len(uids) != 1 {
 		return err
 	}
 	switch {
 	case what < 8:
-		flag := []string{`\Flagged`, `\Seen`, "$Phone"}[p.rnd.IntN(3)]
-		if _, err := d.do("UID STORE %s +FLAGS (%s)", uids[0], flag); err != nil {
+		flag := []string{`\Flagged`, `\Seen`, "$Phone"}[p.Rnd.IntN(3)]
+		if _, err := d.Do("UID STORE %s +FLAGS (%s)", uids[0], flag); err != nil {
 			return fmt.Errorf("stray: %w", err)
 		}
 		if l.moved || l.near[flag] {
 			l.either[flag] = true // what was done here in the same hour decides, or came before it
 		}
 		l.far[flag], l.flags[flag] = true, true
-		p.note("far flag", "%s %s", l.mark, flag)
-	case l.moved || l.stray:
+		p.Note("far flag", "%s %s", l.mark, flag)
+	case l.moved || l.Stray:
 	case what == 8: // it comes back
 		if err := p.expunge(d, uids[0]); err != nil {
 			return fmt.Errorf("stray: %w", err)
 		}
 		l.strayed = true
 		p.doubt(l)
-		p.note("far delete", "%s", l.mark)
+		p.Note("far delete", "%s", l.mark)
 	case !p.stays(l.path):
 	default: // it goes back
-		to := p.stable[p.rnd.IntN(len(p.stable))]
+		to := p.Stable[p.Rnd.IntN(len(p.Stable))]
 		if to == l.path {
 			return nil
 		}
-		if _, err := d.do("UID COPY %s %q", uids[0], p.raw(side, to)); err != nil {
+		if _, err := d.Do("UID COPY %s %q", uids[0], p.Raw(side, to)); err != nil {
 			return nil // it has not heard of the folder yet
 		}
 		if err := p.expunge(d, uids[0]); err != nil {
@@ -151,16 +151,16 @@ func (p *person) stray() error {
 		}
 		l.strayed = true
 		p.doubt(l)
-		p.note("far move", "%s to %s", l.mark, to)
+		p.Note("far move", "%s to %s", l.mark, to)
 	}
 	return nil
 }
 
 // stays tells whether a folder is never renamed or deleted.
-func (p *person) stays(at string) bool { return at == inboxPath || slices.Contains(p.stable, at) }
+func (p *Person) stays(at string) bool { return at == Inbox || slices.Contains(p.Stable, at) }
 
 // doubt notes that what the follower alone knew of a letter's flags may have gone with it.
-func (p *person) doubt(l *letter) {
+func (p *Person) doubt(l *Letter) {
 	for f := range l.far {
 		l.either[f] = true
 	}

@@ -1,21 +1,21 @@
-package main
+package people
 
 import (
 	"fmt"
 	"strings"
 )
 
-// habit is how somebody uses his mail.
-type habit struct {
-	name     string
-	mornings int            // messages that wait for him
+// Habit is how somebody uses his mail.
+type Habit struct {
+	Name     string
+	Mornings int            // messages that wait for him
 	sessions int            // programs that are open at once
-	things   int            // that he does in a day
+	Things   int            // that he does in a day
 	does     map[string]int // how often each, of all
 }
 
 // habits are those of a company. Nobody deletes on the follower, or moves there: that is a phone's (person.stray).
-func habits() []habit {
+func habits() []Habit {
 	usual := func(more map[string]int) map[string]int {
 		all := map[string]int{"deliver": 3, "flag": 4, "move": 2, "delete": 1, "stray": 2, "create": 1}
 		for k, n := range more {
@@ -23,7 +23,7 @@ func habits() []habit {
 		}
 		return all
 	}
-	return []habit{
+	return []Habit{
 		{"light", 2, 1, 8, usual(nil)},
 		{"heavy", 8, 1, 40, usual(map[string]int{"bulk": 2, "storm": 1, "rename": 1, "trash": 2, "empty": 1})},
 		{"lists", 12, 1, 16, usual(map[string]int{"list": 10, "storm": 4})},
