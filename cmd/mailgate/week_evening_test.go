@@ -56,10 +56,7 @@ func (p *person) settle() error {
 				status += ", " + err.Error()
 			}
 		}
-		if len(list) == 0 && p.Adopt() {
-			continue // and look again: both sides have the same
-		}
-		if len(list) == 0 {
+		if len(list) == 0 && !p.Adopt() {
 			break
 		}
 		// A folder that is gone waits for its time of grace first. What waits longer waits for an admin; the guard has to have had a reason.

@@ -23,7 +23,7 @@ type Courier struct {
 }
 
 // StartCourier runs a Courier until the test ends. It has the users of Start. Settings are more lines of its environment,
-// such as `IMAP_KEYWORDS=2`; the last one of a name holds.
+// such as `IMAP_KEYWORDS=2`, or `MAXPERIP=4` for connections from one address; the last one of a name holds.
 func StartCourier(t testing.TB, settings ...string) *Courier {
 	t.Helper()
 	opt := unpacked(t, "courier")

@@ -176,22 +176,31 @@ func (l *Letter) flagText(have []string) string {
 	return strings.Join(list, " ")
 }
 
-// Adopt takes over the flags that could end either way, as they were seen on the side that decides. It tells whether there were any.
-func (p *Person) Adopt() (some bool) {
+// Adopt takes over the flags that could end either way, as Look has seen them on both sides. It tells whether to look again: there were
+// any, or the sides do not agree on one yet.
+func (p *Person) Adopt() (again bool) {
 	for _, l := range p.Letters {
-		if len(l.either) == 0 || len(p.seen[p.Route][l]) == 0 {
+		here, there := p.seen[p.Route][l], p.seen[p.Route.Other()][l]
+		if len(l.either) == 0 || len(here) == 0 {
 			continue
 		}
-		some = true
-		have := strings.Fields(p.seen[p.Route][l][0].item.Flags)
+		again = true
+		if len(there) > 0 && slices.ContainsFunc(slices.Collect(maps.Keys(l.either)), func(f string) bool { return has(here[0], f) != has(there[0], f) }) {
+			continue
+		}
 		for f := range l.either {
-			if delete(l.flags, f); slices.ContainsFunc(have, func(h string) bool { return strings.EqualFold(h, f) }) {
+			if delete(l.flags, f); has(here[0], f) {
 				l.flags[f] = true
 			}
 		}
 		clear(l.either)
 	}
-	return some
+	return again
+}
+
+// has tells whether a message that was seen has a flag. Hosts may spell keywords in another case.
+func has(s sight, flag string) bool {
+	return slices.ContainsFunc(strings.Fields(s.item.Flags), func(f string) bool { return strings.EqualFold(f, flag) })
 }
 
 // Unexplained are the oddities that a report does not account for: what is in quarantine, or is known to be accepted.
