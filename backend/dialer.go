@@ -136,7 +136,7 @@ func (s *side) candidates(p config.Protocol, name string) []*host {
 
 // connectAnd tries the hosts of a side until one takes the connection, with TLS where that is implicit, and open is
 // through.
-func (d *Dialer) connectAnd(ctx context.Context, at config.Side, p config.Protocol, name string,
+func (d *Dialer) connectAnd(ctx context.Context, at config.Side, p config.Protocol, name string, who asker,
 	open func(context.Context, *conn) error) (*conn, error) {
 	s := d.sides[at].Load()
 	list := s.candidates(p, name)
@@ -145,24 +145,14 @@ func (d *Dialer) connectAnd(ctx context.Context, at config.Side, p config.Protoc
 	}
 	var last error
 	for _, h := range list {
-		if why, ok := h.admits(p, time.Now()); !ok {
+		a, why, ok := h.admits(p, time.Now())
+		if !ok {
 			if last == nil {
 				last = &Error{Step: StepConnect, Host: h.Name, Err: fmt.Errorf("%w: %s", ErrDown, why)}
 			}
 			continue
 		}
-		c, err := d.connectHost(ctx, at, s, h, p, s.MaxConnections)
-		if err == nil {
-			if err = open(ctx, c); err != nil {
-				c.Close()
-			}
-		}
-		if ctx.Err() != nil || errors.Is(err, ErrBudget) {
-			h.undecided(p) // whatever went wrong, it was not the host
-		} else {
-			h.mark(p, err)
-			d.rec.Up(at, p, h.Name, err == nil)
-		}
+		c, err := d.attempt(ctx, at, s, h, a, who, open)
 		if err == nil {
 			return c, nil
 		}
@@ -171,6 +161,37 @@ func (d *Dialer) connectAnd(ctx context.Context, at config.Side, p config.Protoc
 		}
 	}
 	return nil, last
+}
+
+// attempt asks one host, and notes what that tells of it.
+func (d *Dialer) attempt(ctx context.Context, at config.Side, s *side, h *host, a attempt, who asker,
+	open func(context.Context, *conn) error) (c *conn, err error) {
+	decided := false
+	defer func() {
+		if !decided { // also by a defect
+			a.undecided()
+		}
+	}()
+	c, err = d.connectHost(ctx, at, s, h, a.p, s.MaxConnections)
+	if err == nil {
+		if err = open(ctx, c); err != nil {
+			c.Close()
+		}
+	}
+	if ctx.Err() == nil && h.tells(a.p, who, err) {
+		decided = true
+		a.mark(err)
+		d.rec.Up(at, a.p, h.Name, err == nil)
+	}
+	if err != nil {
+		return nil, err
+	}
+	end := h.stand(a.p)
+	c.raw.OnClose(func() {
+		end()
+		h.release()
+	})
+	return c, nil
 }
 
 // connectHost makes a connection, with TLS where that is implicit; most is the host's budget, 0 for none.

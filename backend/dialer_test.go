@@ -156,37 +156,47 @@ func TestProbe(t *testing.T) {
 	}
 }
 
-// TestBreakerTriesOne: behind an open circuit one login at a time tries; when it gets in all do.
+// TestBreakerTriesOne: behind an open circuit one login at a time tries; when it gets in all do. Those that were let through before the
+// circuit opened, and end late, let no second one try.
 func TestBreakerTriesOne(t *testing.T) {
 	var h health
 	now := time.Now()
 	bad := errors.New("no")
-	for range breakAfter {
-		if _, ok := h.admits(config.IMAP, now); !ok {
+	var early []attempt
+	for range breakAfter + 2 {
+		a, _, ok := h.admits(config.IMAP, now)
+		if !ok {
 			t.Fatal("refused too early")
 		}
-		h.mark(config.IMAP, bad)
+		early = append(early, a)
 	}
-	if why, ok := h.admits(config.IMAP, now); ok || why != "no" {
+	for _, a := range early[:breakAfter] {
+		a.mark(bad)
+	}
+	if _, why, ok := h.admits(config.IMAP, now); ok || why != "no" {
 		t.Errorf("%q, %v", why, ok)
 	}
-	if _, ok := h.admits(config.Submission, now); !ok {
+	if _, _, ok := h.admits(config.Submission, now); !ok {
 		t.Error("the other service is refused too")
 	}
 	later := now.Add(time.Minute)
-	if _, ok := h.admits(config.IMAP, later); !ok {
+	lone, _, ok := h.admits(config.IMAP, later)
+	if !ok {
 		t.Error("nobody may try")
 	}
-	if _, ok := h.admits(config.IMAP, later); ok {
+	early[breakAfter].undecided()
+	early[breakAfter+1].mark(bad)
+	if _, _, ok := h.admits(config.IMAP, later.Add(time.Minute)); ok {
 		t.Error("two may try")
 	}
-	h.undecided(config.IMAP)
-	if _, ok := h.admits(config.IMAP, later); !ok {
+	lone.undecided()
+	later = later.Add(time.Minute)
+	if lone, _, ok = h.admits(config.IMAP, later); !ok {
 		t.Error("an attempt that told nothing blocks the next")
 	}
-	h.mark(config.IMAP, nil)
+	lone.mark(nil)
 	for range 2 {
-		if _, ok := h.admits(config.IMAP, later); !ok {
+		if _, _, ok := h.admits(config.IMAP, later); !ok {
 			t.Error("it is well again")
 		}
 	}

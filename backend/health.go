@@ -10,9 +10,10 @@ import (
 
 // health is what is remembered of a machine.
 type health struct {
-	mu   sync.Mutex
-	open int        // connections
-	of   [2]service // by protocol: IMAP, submission
+	mu     sync.Mutex
+	open   int        // connections, those that are being made too
+	stands [2]int     // those of them that the machine has taken, by protocol
+	of     [2]service // by protocol: IMAP, submission
 }
 
 // service is how one service of a machine was found.
@@ -55,41 +56,71 @@ func (h *health) ill(p config.Protocol, now time.Time) bool {
 	return now.Before(h.of[index(p)].until)
 }
 
-// admits tells whether a login may ask the machine; after true the caller must call mark or undecided.
-func (h *health) admits(p config.Protocol, now time.Time) (why string, ok bool) {
+// attempt is a login that asks a machine, or a look at it. Exactly one of mark and undecided ends it.
+type attempt struct {
+	h    *health
+	p    config.Protocol
+	lone bool // it is the one that tries whether the machine is well again
+}
+
+// admits tells whether a login may ask the machine; after true the caller must end the attempt.
+func (h *health) admits(p config.Protocol, now time.Time) (a attempt, why string, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s := &h.of[index(p)]
+	a = attempt{h: h, p: p}
 	if s.fails < breakAfter {
-		return "", true
+		return a, "", true
 	}
 	if s.trying || now.Before(s.until) {
-		return s.why, false
+		return a, s.why, false
 	}
-	s.trying = true
-	return "", true
+	s.trying, a.lone = true, true
+	return a, "", true
 }
 
 // mark notes how an attempt went.
-func (h *health) mark(p config.Protocol, err error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	s := &h.of[index(p)]
+func (a attempt) mark(err error) {
+	a.h.mu.Lock()
+	defer a.h.mu.Unlock()
+	s := &a.h.of[index(a.p)]
 	if err == nil {
 		*s = service{}
 		return
 	}
 	s.fails++
-	s.why, s.trying = err.Error(), false
+	s.why, s.trying = err.Error(), s.trying && !a.lone
 	d := min(time.Second<<min(s.fails-1, 5), 30*time.Second)
 	s.until = time.Now().Add(d - d/5 + time.Duration(rand.Int64N(int64(d/5)*2))) // spread, so that gateways do not march
 }
 
 // undecided ends an attempt that tells nothing of the machine.
-func (h *health) undecided(p config.Protocol) {
+func (a attempt) undecided() {
+	if !a.lone {
+		return // another one may be trying
+	}
+	a.h.mu.Lock()
+	defer a.h.mu.Unlock()
+	a.h.of[index(a.p)].trying = false
+}
+
+// stand counts a connection that the machine has taken, until the end is called.
+func (h *health) stand(p config.Protocol) (end func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.of[index(p)].trying = false
+	h.stands[index(p)]++
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.stands[index(p)]--
+	}
+}
+
+// serves tells whether connections of ours stand to the machine.
+func (h *health) serves(p config.Protocol) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.stands[index(p)] > 0
 }
 
 // reserve takes a place in the machine's budget.

@@ -45,9 +45,13 @@ type imapConn struct {
 // DialIMAP connects and logs in (RFC 9051, sections 6.2.2 and 6.2.3). Nothing is sent behind LOGIN or AUTHENTICATE
 // before its answer. The error is an *Error.
 func (d *Dialer) DialIMAP(ctx context.Context, at config.Side, name string, who LoginIMAP) (*IMAPConn, error) {
+	return d.dialIMAP(ctx, at, name, forUser, who)
+}
+
+func (d *Dialer) dialIMAP(ctx context.Context, at config.Side, name string, by asker, who LoginIMAP) (*IMAPConn, error) {
 	var c *imapConn
 	var start time.Time
-	_, err := d.connectAnd(ctx, at, config.IMAP, name, func(ctx context.Context, raw *conn) error {
+	_, err := d.connectAnd(ctx, at, config.IMAP, name, by, func(ctx context.Context, raw *conn) error {
 		c, start = &imapConn{conn: raw}, time.Now()
 		return c.open(ctx)
 	})

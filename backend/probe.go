@@ -33,6 +33,7 @@ type Seen struct {
 	Extensions   map[string]string // submission
 	TLS          *tls.ConnectionState
 	Err          error
+	Crowded      bool // Err says nothing of the host: it was sent away while connections of ours stand there
 	Took         time.Duration
 }
 
@@ -43,8 +44,8 @@ func (d *Dialer) Probe(ctx context.Context, at config.Side, p config.Protocol, n
 		if h.Name == name {
 			start := time.Now()
 			seen := d.probeHost(ctx, at, s, h, p, helo)
-			if ctx.Err() == nil {
-				h.mark(p, seen.Err)
+			if seen.Crowded = !h.tells(p, forUser, seen.Err); ctx.Err() == nil && !seen.Crowded {
+				attempt{h: h.health, p: p}.mark(seen.Err)
 			}
 			seen.Side, seen.Host, seen.Endpoint, seen.Took = at, h.Name, h.Endpoint(p), time.Since(start)
 			return seen
@@ -118,9 +119,14 @@ func (d *Dialer) Refresh(ctx context.Context, helo string) (all bool) {
 
 func (d *Dialer) refreshSide(ctx context.Context, s config.Side, p config.Protocol, helo string, mu *sync.Mutex) bool {
 	var seen []Seen
+	crowded := 0
 	names := d.Names(s, p)
 	for _, name := range names {
 		x := d.Probe(ctx, s, p, name, helo)
+		if x.Crowded { // all is as it was; to ask again soon would crowd it more
+			crowded++
+			continue
+		}
 		d.rec.Up(s, p, name, x.Err == nil)
 		if x.Err == nil {
 			seen = append(seen, x)
@@ -132,7 +138,7 @@ func (d *Dialer) refreshSide(ctx context.Context, s config.Side, p config.Protoc
 		}
 	}
 	if len(seen) == 0 {
-		return len(names) == 0
+		return len(names) == crowded
 	}
 	mu.Lock()
 	defer mu.Unlock()
@@ -143,7 +149,7 @@ func (d *Dialer) refreshSide(ctx context.Context, s config.Side, p config.Protoc
 		f.Submission = commonExt(seen)
 	}
 	d.feat[s].Store(&f)
-	return len(seen) == len(names)
+	return len(seen)+crowded == len(names)
 }
 
 func commonCaps(seen []Seen) []string {
