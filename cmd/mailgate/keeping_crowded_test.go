@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"mailgate/config"
 	"mailgate/mailtest/corpus"
 	"mailgate/mailtest/lab"
 	"mailgate/mailtest/people"
@@ -29,7 +30,23 @@ func TestKeptWithFewConnections(t *testing.T) {
 	}
 	g.write(g.routes, routes.String())
 	g.start()
-	refused, logins := 0, 0
+	limits := func() (v SyncLimits) {
+		if err := json.Unmarshal([]byte(g.mustVerb("sync", "limits", "-o", "json")), &v); err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	learned := func() bool {
+		for _, u := range limits().Sides[config.Old].Hosts {
+			if u.Learned > 4 || u.Open > 4 {
+				t.Fatalf("%+v", u)
+			}
+			if u.Learned > 0 {
+				return true
+			}
+		}
+		return false
+	}
 	phases := func() (converged int) {
 		for n := 1; n <= users; n++ {
 			u, err := g.user(lab.User(n))
@@ -45,33 +62,58 @@ func TestKeptWithFewConnections(t *testing.T) {
 		}
 		return converged
 	}
-	// People log in while first copies and later passes are made.
-	for end := time.Now().Add(time.Minute); ; time.Sleep(200 * time.Millisecond) {
+	until(t, "what the host allows is known", learned)
+
+	// People log in, two at a time, while first copies and later passes are made.
+	refused, logins := 0, 0
+	var sessions []*people.Desk
+	for end := time.Now().Add(time.Minute); phases() < users || logins < 60; time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d of %d are converged within a minute\n%s", phases(), users, g.mustVerb("sync", "limits"))
+		}
 		n := 1 + logins%users
 		logins++
 		d, err := people.Sit(g.imapPlain, n)
 		if err != nil {
 			t.Log(err)
 			refused++
-		} else {
-			if _, err := d.Do("SELECT INBOX"); err != nil {
-				t.Errorf("%s: %v", lab.User(n), err)
-			}
-			d.Leave()
+			continue
 		}
-		if phases() == users && logins >= 30 {
+		if err := d.Put("INBOX", "", time.Now(), fmt.Appendf(nil, "Subject: later %d\r\n\r\nhello\r\n", logins)); err != nil {
+			t.Errorf("%s: %v", lab.User(n), err)
+		}
+		if sessions = append(sessions, d); len(sessions) == 2 {
+			sessions[0].Leave()
+			sessions = sessions[1:]
+		}
+	}
+	if refused > logins/4 {
+		t.Errorf("%d of %d logins were refused", refused, logins)
+	}
+	for _, d := range sessions {
+		d.Leave()
+	}
+
+	// In a quiet hour, when all connections may be taken by those who listen for changes, somebody logs in.
+	g.kill() // and nothing is known any more
+	g.start()
+	until(t, "what the host allows is known again", learned)
+	time.Sleep(2 * watchEvery)
+	t.Logf("%+v", limits())
+	for tries := 1; ; tries++ {
+		d, err := people.Sit(g.imapPlain, 1)
+		if err == nil {
+			d.Leave()
 			break
 		}
-		if time.Now().After(end) {
-			t.Fatalf("%d of %d are converged within a minute\n%s", phases(), users, g.mustVerb("sync", "limits"))
+		t.Log(err)
+		if tries == 3 {
+			t.Fatalf("nobody can log in: %v\n%s", err, g.mustVerb("sync", "limits"))
 		}
+		time.Sleep(time.Second)
 	}
-	t.Logf("%d of %d logins were refused", refused, logins)
-	var v SyncLimits
-	if err := json.Unmarshal([]byte(g.mustVerb("sync", "limits", "-o", "json")), &v); err != nil {
-		t.Fatal(err)
+	if phases() != users {
+		t.Error("not everybody is converged")
 	}
-	t.Logf("%+v", v)
-
 	g.stop()
 }
