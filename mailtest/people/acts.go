@@ -128,7 +128,7 @@ func (p *Person) open(d *Desk, at string) (map[*Letter][]string, error) {
 // ones chooses up to n letters of a folder that are there and may be moved or deleted.
 func (p *Person) ones(here map[*Letter][]string, n int) (list []*Letter, set string) {
 	for l := range here {
-		if !l.strayed {
+		if !l.strayed && !l.frozen {
 			list = append(list, l)
 		}
 	}

@@ -52,11 +52,13 @@ func (p *Person) Look() ([]Oddity, error) {
 	}
 	var out []Oddity
 	var seen [2]map[*Letter][]sight
+	twins := [2]map[*Letter]sight{{}, {}}
 	for side := range accounts {
 		var list []Oddity
-		seen[side], list = p.compare(config.Side(side), accounts[side])
+		seen[side], list = p.compare(config.Side(side), accounts[side], twins[side])
 		out = append(out, list...)
 	}
+	out = append(out, p.twins(twins)...)
 	for i, o := range out {
 		if o.kind != "missing" {
 			continue
@@ -78,19 +80,43 @@ func readable(raw string) string {
 	return text
 }
 
-// compare looks at a side.
-func (p *Person) compare(side config.Side, a corpus.Account) (map[*Letter][]sight, []Oddity) {
-	var out []Oddity
-	byDigest := map[[sha256.Size]byte]*Letter{}
-	known := func(list []*Letter) {
-		for _, l := range list {
-			for _, d := range l.digests() {
-				byDigest[d] = l
+// twins takes in copies that have come of moves on the follower, when both sides have them: a copy there before the original went is mail
+// that was delivered there.
+func (p *Person) twins(found [2]map[*Letter]sight) (out []Oddity) {
+	for side := range found {
+		for l, s := range found[side] {
+			other, both := found[1-side][l]
+			switch {
+			case !both:
+				out = append(out, Oddity{side: config.Side(side), kind: "unexpected", at: s.at, uids: []uint32{s.uid}, text: l.mark + ", on this side only"})
+			case side == int(p.Route) && s.item.Flags == other.item.Flags:
+				twin := *l
+				twin.path, twin.flags, twin.frozen = l.twinAt, map[string]bool{}, true
+				twin.near, twin.far, twin.either = map[string]bool{}, map[string]bool{}, map[string]bool{}
+				for _, f := range strings.Fields(s.item.Flags) {
+					twin.flags[f] = true
+				}
+				l.frozen, l.twinAt, twin.twinAt = true, "", ""
+				p.Letters = append(p.Letters, &twin)
+				p.Note("twin", "%s in %s", l.mark, twin.path)
+				out = append(out, Oddity{side: config.Side(side), kind: "unexpected", at: s.at, uids: []uint32{s.uid}, text: l.mark + ", which has come of a move: look again"})
 			}
 		}
 	}
-	known(p.gone)
-	known(p.Letters)
+	return out
+}
+
+// compare looks at a side. Copies that may have come of moves on the follower go into twins.
+func (p *Person) compare(side config.Side, a corpus.Account, twins map[*Letter]sight) (map[*Letter][]sight, []Oddity) {
+	var out []Oddity
+	byDigest := map[[sha256.Size]byte][]*Letter{} // those that are there first
+	for _, list := range [][]*Letter{p.Letters, p.gone} {
+		for _, l := range list {
+			for _, d := range l.digests() {
+				byDigest[d] = append(byDigest[d], l)
+			}
+		}
+	}
 	want := map[string]string{} // folders, from the raw name
 	for _, b := range p.Boxes {
 		want[p.Raw(side, b)] = b
@@ -101,10 +127,22 @@ func (p *Person) compare(side config.Side, a corpus.Account) (map[*Letter][]sigh
 		at, wanted := want[f.Raw]
 		there[f.Raw] = true
 		for item, s := range f.Messages {
-			l := byDigest[item.Body]
-			if wanted && l != nil && l.path == at && slices.Contains(p.Letters, l) {
+			var l, here *Letter
+			for i, x := range byDigest[item.Body] {
+				if i == 0 {
+					l = x
+				}
+				if wanted && (x.path == at || x.twinAt == at && len(s.UIDs) == 1) && slices.Contains(p.Letters, x) {
+					here = x
+				}
+			}
+			if here != nil {
 				for _, uid := range s.UIDs {
-					seen[l] = append(seen[l], sight{place{readable(f.Raw), uid}, item})
+					if x := (sight{place{readable(f.Raw), uid}, item}); here.path == at {
+						seen[here] = append(seen[here], x)
+					} else {
+						twins[here] = x
+					}
 				}
 				continue
 			}

@@ -22,6 +22,7 @@ type Letter struct {
 	flags  map[string]bool
 	copies int
 	odd    bool // hosts alter it, or refuse it
+	frozen bool // it has a twin in another folder: it stays where it is
 
 	// Since both sides were seen to be equal:
 	Stray   bool            // delivered to the follower: the side that decides may not have it yet
@@ -29,6 +30,7 @@ type Letter struct {
 	strayed bool            // moved or deleted on the follower
 	near    map[string]bool // flags that its owner has changed
 	far     map[string]bool // flags that were changed on the follower
+	twinAt  string          // where it was moved on the follower: a pass that reads folders in between may see a copy there, and carry it
 	either  map[string]bool // flags that may end either way: changed there, and the message moved, or the same flag changed, here
 }
 
@@ -205,7 +207,7 @@ func (p *Person) went(list []*Letter, to string) {
 func (p *Person) Settled() {
 	p.Deleted, p.Renamed = 0, 0
 	for _, l := range p.Letters {
-		l.Stray, l.moved, l.strayed = false, false, false
+		l.Stray, l.moved, l.strayed, l.twinAt = false, false, false, ""
 		clear(l.near)
 		clear(l.far)
 	}

@@ -108,7 +108,7 @@ func (p *Person) stray() error {
 		return nil
 	}
 	l := p.any()
-	if l == nil || l.odd || l.copies > 1 {
+	if l == nil || l.odd || l.copies > 1 || l.frozen {
 		return nil
 	}
 	if _, err := d.Do("SELECT %q", p.Raw(side, l.path)); err != nil {
@@ -149,7 +149,7 @@ func (p *Person) stray() error {
 		if err := p.expunge(d, uids[0]); err != nil {
 			return fmt.Errorf("stray: %w", err)
 		}
-		l.strayed = true
+		l.strayed, l.twinAt = true, to
 		p.doubt(l)
 		p.Note("far move", "%s to %s", l.mark, to)
 	}
