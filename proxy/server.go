@@ -38,6 +38,10 @@ type Options struct {
 	// once, as often as servers answer: it must not block, and whoever has more to do than a few microseconds puts it off.
 	// nil means that nobody asks.
 	Changed func(user string)
+
+	// Crowded is told that a host has refused a user's login, and tells whether to try again in a moment, since others of ours
+	// there have given way. It must not block. nil means that nobody gives way.
+	Crowded func(side config.Side, user string, err error) bool
 }
 
 // Server accepts clients and serves them to the end of their sessions. It is safe for concurrent use.
@@ -49,6 +53,7 @@ type Server struct {
 	log     *slog.Logger
 	rec     Recorder
 	changed func(user string)
+	crowded func(side config.Side, user string, err error) bool
 	set     atomic.Pointer[settings]
 	pre     preAuth
 	buffers bufferPool
@@ -95,12 +100,15 @@ var ErrShutdown = errors.New("the gateway is shutting down")
 // NewServer makes a Server that does not listen yet.
 func NewServer(o Options) *Server {
 	s := &Server{router: o.Router, dialer: o.Dialer, limiter: o.Limiter, certs: o.Certificates, log: o.Log,
-		rec: o.Recorder, changed: o.Changed, stall: stallTime, afterEOF: afterEOF}
+		rec: o.Recorder, changed: o.Changed, crowded: o.Crowded, stall: stallTime, afterEOF: afterEOF}
 	if s.rec == nil {
 		s.rec = noRecorder{}
 	}
 	if s.changed == nil {
 		s.changed = func(string) {}
+	}
+	if s.crowded == nil {
+		s.crowded = func(config.Side, string, error) bool { return false }
 	}
 	s.ctx, s.stop = context.WithCancelCause(context.Background())
 	s.pre.init()
