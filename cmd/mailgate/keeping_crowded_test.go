@@ -2,7 +2,10 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -113,6 +116,16 @@ func TestKeptWithFewConnections(t *testing.T) {
 	}
 	if phases() != users {
 		t.Error("not everybody is converged")
+	}
+
+	// Courier tells of mail once a minute, or asks a daemon that is not there: looks find it sooner.
+	for n := 1; n <= 2; n++ {
+		file := filepath.Join(l.Old.Home(n), "Maildir", "new", fmt.Sprintf("%d.%d.mx", time.Now().Unix(), n))
+		text := "Subject: by the transfer agent\nMessage-ID: <by.mta@example.com>\n\nhello\n"
+		if err := errors.Join(os.WriteFile(file, []byte(text), 0o600), os.Chown(file, l.Old.MailID, l.Old.MailID)); err != nil {
+			t.Fatal(err)
+		}
+		until(t, "mail that the transfer agent has brought to Courier", func() bool { return has(t, l.New, n, "by the transfer agent") })
 	}
 	g.stop()
 }
