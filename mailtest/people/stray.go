@@ -159,8 +159,10 @@ func (p *Person) stray() error {
 // stays tells whether a folder is never renamed or deleted.
 func (p *Person) stays(at string) bool { return at == Inbox || slices.Contains(p.Stable, at) }
 
-// doubt notes that what the follower alone knew of a letter's flags may have gone with it.
+// doubt notes that what the follower alone knew of a letter's flags may have gone with it, and that a pass may have seen it marked as
+// \Deleted there before it went.
 func (p *Person) doubt(l *Letter) {
+	l.either[`\Deleted`] = true
 	for f := range l.far {
 		l.either[f] = true
 	}
