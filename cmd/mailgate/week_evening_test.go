@@ -46,17 +46,18 @@ func (p *person) settle() error {
 				status += ", " + err.Error()
 			}
 		}
-		if list, err = p.Look(); err != nil {
-			return err
+		list, err = p.Look()
+		if err != nil { // a folder that was listed may be gone, or have another name, when it is opened
+			status += ", " + err.Error()
 		}
-		if len(list) > 0 && tries%6 == 5 && u.Sync.Phase == "converged" && !u.Sync.Running { // a pass under way would give way to verify
+		if err == nil && len(list) > 0 && tries%6 == 5 && u.Sync.Phase == "converged" && !u.Sync.Running { // a pass under way would give way to verify
 			if v, err := p.report(false); err == nil {
 				list = people.Unexplained(list, v)
 			} else {
 				status += ", " + err.Error()
 			}
 		}
-		if len(list) == 0 && !p.Adopt() {
+		if err == nil && len(list) == 0 && !p.Adopt() {
 			break
 		}
 		// A folder that is gone waits for its time of grace first. What waits longer waits for an admin; the guard has to have had a reason.
