@@ -33,9 +33,11 @@ lint:
 check: lint test
 
 SEEDS ?= 3000
-soak: setup ## random faults and random work for half an hour, SEEDS=10000 for longer
+soak: setup ## random faults and random work, and a week of fifty people on four pairs of hosts: an hour and a half, SEEDS=10000 for longer
 	MAILGATE_REQUIRE_LAB=1 MAILGATE_SEEDS=$(SEEDS) $(GO) test -timeout 10h -parallel 24 -run 'TestFaults$$|TestFaultsBothSides' ./syncer
+	MAILGATE_REQUIRE_LAB=1 MAILGATE_SEEDS=$$(( $(SEEDS) / 10 )) $(GO) test -timeout 10h -run 'TestSeedsOnHosts' ./syncer
 	MAILGATE_REQUIRE_LAB=1 $(GO) test -timeout 10h -count=$$(( $(SEEDS) / 100 )) -run 'TestKeptUnderWork' ./cmd/mailgate
+	MAILGATE_REQUIRE_LAB=1 MAILGATE_SOAK=1 $(GO) test -timeout 10h -v -run 'TestWeek$$' ./cmd/mailgate
 	$(GO) test ./syncer/merge -timeout 10h -run TestConverges -rapid.checks=$$(( $(SEEDS) * 10 ))
 
 fuzz: ## a minute for each parser, FUZZTIME=10m for more

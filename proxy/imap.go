@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"mailgate/auth"
 	"mailgate/backend"
@@ -276,13 +277,31 @@ func (s *imapClient) malformed(tag string, err error) error {
 	return s.answerFailure(tag, s.refused("", &loginError{"malformed", authFailed, err}))
 }
 
+// crowdedTries is how often a login is tried again at a host that is crowded with connections of ours that give way.
+const crowdedTries = 5
+
+// moment waits for one, and tells whether ctx lasts.
+func moment(ctx context.Context) bool {
+	t := time.NewTimer(300 * time.Millisecond)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
 // authenticate takes credentials to the backend; errOver means that the session runs.
 func (s *imapClient) authenticate(ctx context.Context, tag string, creds *auth.Credentials) error {
 	var conn *backend.IMAPConn
 	var l *link
 	dial := func(ctx context.Context, at target) (d dialed, err error) {
-		conn, err = s.srv.dialer.DialIMAP(ctx, at.Side, at.host, backend.LoginIMAP{Credentials: creds, LoginName: at.login,
-			ClientAddr: s.addr, ClientID: s.id})
+		who := backend.LoginIMAP{Credentials: creds, LoginName: at.login, ClientAddr: s.addr, ClientID: s.id}
+		conn, err = s.srv.dialer.DialIMAP(ctx, at.Side, at.host, who)
+		for tries := 1; err != nil && tries <= crowdedTries && s.srv.crowded(at.Side, at.user, err) && moment(ctx); tries++ {
+			conn, err = s.srv.dialer.DialIMAP(ctx, at.Side, at.host, who)
+		}
 		if err != nil {
 			return d, err
 		}

@@ -20,7 +20,7 @@ import (
 	"mailgate/tlsconf"
 )
 
-// Options are what a Server works with. All but Recorder, Changed, Deleted and Learned must be set.
+// Options are what a Server works with. All but Recorder, Changed, Deleted, Learned and Crowded must be set.
 type Options struct {
 	Config       *config.Config
 	Routes       *config.RouteFile
@@ -48,6 +48,9 @@ type Options struct {
 	// that a person meant it. session is the ID of one session, which no other has while the process lives. What holds for Changed holds
 	// for it. nil means that nobody asks.
 	Deleted func(user string, side config.Side, session uint64, d imapwire.Deletes)
+	// Crowded is told that a host has refused a user's login, and tells whether to try again in a moment, since others of ours
+	// there have given way. It must not block. nil means that nobody gives way.
+	Crowded func(side config.Side, user string, err error) bool
 }
 
 // Server accepts clients and serves them to the end of their sessions. It is safe for concurrent use.
@@ -61,6 +64,7 @@ type Server struct {
 	changed func(user string)
 	learned func(user string, side config.Side, p config.Protocol, password config.Secret) // may be nil
 	deleted func(*router.Session, imapwire.Deletes)
+	crowded func(side config.Side, user string, err error) bool
 	set     atomic.Pointer[settings]
 	pre     preAuth
 	buffers bufferPool
@@ -107,7 +111,7 @@ var ErrShutdown = errors.New("the gateway is shutting down")
 // NewServer makes a Server that does not listen yet.
 func NewServer(o Options) *Server {
 	s := &Server{router: o.Router, dialer: o.Dialer, limiter: o.Limiter, certs: o.Certificates, log: o.Log,
-		rec: o.Recorder, changed: o.Changed, learned: o.Learned, stall: stallTime, afterEOF: afterEOF}
+		rec: o.Recorder, changed: o.Changed, learned: o.Learned, crowded: o.Crowded, stall: stallTime, afterEOF: afterEOF}
 	if s.rec == nil {
 		s.rec = noRecorder{}
 	}
@@ -117,6 +121,9 @@ func NewServer(o Options) *Server {
 	s.deleted = func(*router.Session, imapwire.Deletes) {}
 	if o.Deleted != nil {
 		s.deleted = func(x *router.Session, d imapwire.Deletes) { o.Deleted(x.User, x.Side, x.ID, d) }
+	}
+	if s.crowded == nil {
+		s.crowded = func(config.Side, string, error) bool { return false }
 	}
 	s.ctx, s.stop = context.WithCancelCause(context.Background())
 	s.pre.init()

@@ -65,6 +65,7 @@ type slot struct {
 	p        *hostUse
 	open     bool
 	trying   bool // it is the further one that is being made
+	guessed  int  // refusals that were taken for a crowd though nothing of ours was seen there
 	released bool
 }
 
@@ -236,12 +237,7 @@ func (b *Budget) first(ctx context.Context, side config.Side, user string) (*slo
 	}
 	p.waiting++
 	idle := slices.Collect(maps.Keys(b.idle))
-	var end func()
-	for s, f := range p.spares { // any
-		delete(p.spares, s)
-		end = f
-		break
-	}
+	end := p.aSpare()
 	b.mu.Unlock()
 	for _, i := range idle {
 		i.closeAll()
@@ -298,14 +294,52 @@ func (b *Budget) busy(side config.Side, user string) bool {
 	return b.of(side, user).trying
 }
 
-// pressed tells whether somebody waits for a first slot at a place: what can be spared should go.
+// GiveWay is told that a host has refused the login of a user, and tells whether it is worth while to try again in a moment: the host is
+// crowded, and some of the connections are the syncer's. One of those fewer will be had there for ten minutes, and what can be spared goes
+// at once.
+func (b *Budget) GiveWay(side config.Side, user string, err error) bool {
+	if !crowded(err) {
+		return false
+	}
+	b.mu.Lock()
+	p := b.of(side, user)
+	if p.open == 0 {
+		b.mu.Unlock()
+		return false
+	}
+	p.learned, p.until = max(1, p.open-1), time.Now().Add(learnedTime)
+	idle := slices.Collect(maps.Keys(b.idle))
+	end := p.aSpare()
+	p.wake()
+	b.mu.Unlock()
+	for _, i := range idle {
+		i.closeAll()
+	}
+	if end != nil {
+		end()
+	}
+	return true
+}
+
+// aSpare takes one that is good to have and no more, nil when there is none; the caller ends it without Budget.mu, which it holds.
+func (p *hostUse) aSpare() (end func()) {
+	for s, f := range p.spares { // any
+		delete(p.spares, s)
+		return f
+	}
+	return nil
+}
+
+// pressed tells whether somebody waits for a first slot at a place, or there are more connections than there should be: what can be spared
+// should go.
 func (b *Budget) pressed(side config.Side, user string) bool {
 	if b == nil {
 		return false
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.of(side, user).waiting > 0
+	p := b.of(side, user)
+	return p.waiting > 0 || p.learned > 0 && p.open > p.learned
 }
 
 // news is closed when there may be another slot at a place.
@@ -382,7 +416,7 @@ func (s *slot) refused(err error) bool {
 	s.b.mu.Lock()
 	defer s.b.mu.Unlock()
 	if s.p.open == 0 {
-		return false
+		return s.guess(err)
 	}
 	if !crowded(err) {
 		return full(err)
@@ -393,6 +427,21 @@ func (s *slot) refused(err error) bool {
 	}
 	s.p.learned, s.p.until = s.p.open, time.Now().Add(learnedTime)
 	return true
+}
+
+// guesses is how often a refusal may be taken for a crowd of others that come at the same time.
+const guesses = 10
+
+// guess tells whether a host that none of our slots has a connection to may be crowded all the same: others of us are about to come, or
+// user sessions are there. It may be down as well, so it is believed for a short time only, and nothing is learned. Budget.mu is held.
+func (s *slot) guess(err error) bool {
+	others := s.p.held > 1
+	if !others && s.b.o.Load != nil {
+		open, _ := s.b.o.Load(s.p.key.side, s.p.key.name)
+		others = open > 0
+	}
+	s.guessed++
+	return others && s.guessed <= guesses && crowded(err)
 }
 
 // again waits until a slot whose connection was refused may try anew: the host has fewer connections than it allows. The error is

@@ -293,3 +293,74 @@ func TestBudgetSpare(t *testing.T) {
 		}
 	})
 }
+
+// TestBudgetGivesWay: a user whose login a crowded host has refused comes first: what can be spared goes, and there will be one fewer.
+func TestBudgetGivesWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := NewBudget(BudgetOptions{})
+		if b.GiveWay(config.Old, "a", errLimit()) {
+			t.Error("gave way without a connection")
+		}
+		var slots []*slot
+		s := mustFirst(t, b, "a")
+		slots = append(slots, s)
+		for range 3 {
+			x, _ := b.more(config.Old, "a")
+			x.connected(true)
+			slots = append(slots, x)
+		}
+		ended := 0
+		slots[3].spare(func() { ended++; slots[3].release() })
+		if b.GiveWay(config.Old, "b", errors.New("no route to host")) || ended > 0 {
+			t.Error("gave way to another trouble")
+		}
+		if !b.GiveWay(config.Old, "b", errLimit()) || ended != 1 {
+			t.Errorf("did not give way: %d ended", ended)
+		}
+		if u := onePlace(t, b); u.Learned != 3 || u.Open != 3 || b.pressed(config.Old, "a") {
+			t.Errorf("behind that: %+v", u)
+		}
+		if !b.GiveWay(config.Old, "b", errLimit()) || !b.pressed(config.Old, "a") {
+			t.Error("three connections where two may be, and none is asked to go")
+		}
+		slots[2].release()
+		if _, ok := b.more(config.Old, "a"); ok || b.pressed(config.Old, "a") {
+			t.Error("two of two are in use")
+		}
+		time.Sleep(learnedTime)
+		if _, ok := b.more(config.Old, "a"); !ok {
+			t.Error("gives way for ever")
+		}
+	})
+}
+
+// TestBudgetComing: where nothing of ours stands, and others come at the same time, one who is refused waits for a moment, and fails after it:
+// the host may be down.
+func TestBudgetComing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := NewBudget(BudgetOptions{})
+		one, err := b.first(t.Context(), config.Old, "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		two, err := b.first(t.Context(), config.Old, "b")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if two.refused(errors.New("no route to host")) {
+			t.Error("taken for a crowd")
+		}
+		n := 0
+		for two.refused(errLimit()) {
+			n++
+		}
+		if n == 0 || n > guesses {
+			t.Errorf("believed in others %d times", n)
+		}
+		if u := onePlace(t, b); u.Learned != 0 {
+			t.Errorf("learned from a guess: %+v", u)
+		}
+		one.release()
+		two.release()
+	})
+}

@@ -1,13 +1,10 @@
 package syncer
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"slices"
 	"strings"
@@ -430,7 +427,7 @@ func (v *verifier) sameBodies(ctx context.Context, r *FolderVerification, both [
 		}
 		part := rest[:n]
 		rest = rest[n:]
-		var sums [2]map[uint32][2][32]byte
+		var sums [2]map[uint32]bodySum
 		var errs [2]error
 		var wg sync.WaitGroup
 		for side, c := range conns {
@@ -454,72 +451,17 @@ func (v *verifier) sameBodies(ctx context.Context, r *FolderVerification, both [
 				continue
 			}
 			r.Hashed++
-			if a[0] == b[0] {
+			if a.exact == b.exact {
 				continue
 			}
-			d := Difference{Kind: "body", UID: [2]uint32{x[0].uid, x[1].uid}, Old: fmt.Sprintf("%d bytes, SHA-256 %x", x[0].size, a[0][:8]),
-				New: fmt.Sprintf("%d bytes, SHA-256 %x", x[1].size, b[0][:8])}
-			if a[1] == b[1] {
-				d.Why = "only line ends, NULs or the end of the message differ"
-			}
+			d := Difference{Kind: "body", UID: [2]uint32{x[0].uid, x[1].uid}, Old: fmt.Sprintf("%d bytes, SHA-256 %x", x[0].size, a.exact[:8]),
+				New: fmt.Sprintf("%d bytes, SHA-256 %x", x[1].size, b.exact[:8])}
+			d.Why = a.alike(b)
 			v.altered(r, d)
 		}
 		v.progress(func(g *Progress) { g.Messages[0] += int64(len(part)) })
 	}
 	return nil
-}
-
-// hashBodies hashes messages as they are, and with line ends, NULs and ends made alike.
-func hashBodies(ctx context.Context, c *backend.Client, uids []uint32) (map[uint32][2][32]byte, error) {
-	slices.Sort(uids)
-	out := make(map[uint32][2][32]byte, len(uids))
-	var list []*backend.Command
-	for _, set := range imapwire.SplitUIDs(uids, lineLength) {
-		list = append(list, c.Fetch(set, backend.FetchOptions{Items: []string{"BODY.PEEK[]"},
-			Body: func(m *backend.Message, _ string, _ int64, r io.Reader) error {
-				exact, n := sha256.New(), &loose{h: sha256.New()}
-				if _, err := io.Copy(io.MultiWriter(exact, n), r); err != nil {
-					return err
-				}
-				n.end()
-				out[m.UID] = [2][32]byte{[32]byte(exact.Sum(nil)), [32]byte(n.h.Sum(nil))}
-				return nil
-			}}))
-	}
-	return out, waitAll(ctx, list)
-}
-
-// loose hashes a message without CRs anywhere, with NULs as Dovecot keeps them, and with a line end at the end.
-type loose struct {
-	h    hash.Hash
-	last byte
-	text []byte // between two writes only its memory is kept
-}
-
-func (l *loose) Write(p []byte) (int, error) {
-	l.text = l.text[:0]
-	for rest := p; len(rest) > 0; {
-		part, behind, _ := bytes.Cut(rest, []byte{'\r'})
-		l.text, rest = append(l.text, part...), behind
-	}
-	for q := l.text; ; {
-		i := bytes.IndexByte(q, 0)
-		if i < 0 {
-			break
-		}
-		q[i], q = 0x80, q[i+1:]
-	}
-	if n := len(l.text); n > 0 {
-		l.last = l.text[n-1]
-	}
-	l.h.Write(l.text)
-	return len(p), nil
-}
-
-func (l *loose) end() {
-	if l.last != '\n' {
-		l.h.Write([]byte{'\n'})
-	}
 }
 
 // name adds Subject and Message-ID to what differs, so that people find it.

@@ -92,6 +92,8 @@ func (kp *keeping) load(ctx context.Context) error {
 
 // run makes passes until ctx ends, and waits for their end.
 func (kp *keeping) run(ctx context.Context) {
+	open, _ := kp.s.windowOpen(time.Now()) // before the first copy begins, not while it is under way
+	kp.k.Copies(open)
 	var wg sync.WaitGroup
 	wg.Go(func() { kp.sizes(ctx) })
 	wg.Go(func() { kp.w.Run(ctx) })

@@ -23,7 +23,7 @@ type Courier struct {
 }
 
 // StartCourier runs a Courier until the test ends. It has the users of Start. Settings are more lines of its environment,
-// such as `IMAP_KEYWORDS=2`; the last one of a name holds.
+// such as `IMAP_KEYWORDS=2`, or `MAXPERIP=4` for connections from one address; the last one of a name holds.
 func StartCourier(t testing.TB, settings ...string) *Courier {
 	t.Helper()
 	opt := unpacked(t, "courier")
@@ -65,7 +65,7 @@ func (c *Courier) start(opt string) error {
 	if err != nil {
 		return err
 	}
-	for i := 1; i <= Users; i++ {
+	for i := 1; i <= Accounts; i++ {
 		if err := c.account(i); err != nil {
 			return err
 		}
@@ -93,7 +93,7 @@ func (c *Courier) start(opt string) error {
 // users writes the two databases as text, from which the script makes the files that Courier reads.
 func (c *Courier) users() error {
 	var passwords, db, shadow strings.Builder
-	for i := 1; i <= Users; i++ {
+	for i := 1; i <= Accounts; i++ {
 		fmt.Fprintln(&passwords, Password(i))
 	}
 	cmd := exec.Command("openssl", "passwd", "-1", "-stdin")
@@ -103,7 +103,7 @@ func (c *Courier) users() error {
 		return fmt.Errorf("openssl: %w", err)
 	}
 	hashes := strings.Fields(string(out))
-	if len(hashes) != Users {
+	if len(hashes) != Accounts {
 		return fmt.Errorf("openssl gave %d hashes", len(hashes))
 	}
 	for i, h := range hashes {

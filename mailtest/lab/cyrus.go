@@ -128,7 +128,7 @@ func (c *Cyrus) passwords() error {
 		return nil
 	}
 	err := errors.Join(add("cyrus", MasterPassword), add(MasterUser, MasterPassword))
-	for i := 1; i <= Users; i++ {
+	for i := 1; i <= Accounts; i++ {
 		err = errors.Join(err, add("user"+strconv.Itoa(i), Password(i)))
 	}
 	return errors.Join(err, os.Chown(db, mailUID, mailUID))

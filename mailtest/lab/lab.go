@@ -20,6 +20,7 @@ var templates embed.FS
 // Users of the lab: name to password, the same on both sides, at example.com.
 const (
 	Users    = 20               // user1@example.com to user20@example.com, password pass1 to pass20
+	Accounts = 60               // there are so many on the hosts: those behind Users are for tests that need a crowd
 	mailUID  = 5000             // a bare number: there is no such user
 	deadline = 20 * time.Second // for a server to answer
 )
@@ -166,7 +167,7 @@ func (l *Lab) dovecot(h *Host) error {
 		}
 	}
 	var users strings.Builder
-	for i := 1; i <= Users; i++ {
+	for i := 1; i <= Accounts; i++ {
 		fmt.Fprintf(&users, "%s:{PLAIN}%s\n", User(i), Password(i))
 	}
 	conf := filepath.Join(h.Dir, "dovecot.conf")

@@ -25,10 +25,12 @@ type processes struct {
 
 // server is a process of the lab.
 type server struct {
-	name string
-	cmd  *exec.Cmd
-	log  *os.File
-	done chan struct{} // closed when it has ended
+	name   string
+	args   []string
+	change func(*exec.Cmd) // may be nil
+	cmd    *exec.Cmd
+	log    *os.File
+	done   chan struct{} // closed when it has ended
 }
 
 // attempts is how often servers begin anew: the ports are free when they are chosen, and may be gone when they are used.
@@ -77,7 +79,7 @@ func (p *processes) run(name string, change func(*exec.Cmd), args ...string) err
 		log.Close()
 		return err
 	}
-	s := &server{name: name, cmd: c, log: log, done: make(chan struct{})}
+	s := &server{name: name, args: args, change: change, cmd: c, log: log, done: make(chan struct{})}
 	go func() { // ends with the process; end waits for it
 		_ = c.Wait()
 		close(s.done)

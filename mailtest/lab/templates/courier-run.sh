@@ -42,7 +42,7 @@ exec 3<&-
 	. "$d/etc/authdaemonrc"
 	exec "$lib/courier-authlib/authdaemond"
 ) &
-tcpd="$opt/usr/sbin/couriertcpd -address=127.0.0.1 -maxprocs=3000 -maxperip=20000 -maxperc=20000 -nodnslookup -noidentlookup"
+tcpd="$opt/usr/sbin/couriertcpd -address=127.0.0.1 -maxprocs=3000 -maxperip=${MAXPERIP:-20000} -maxperc=20000 -nodnslookup -noidentlookup"
 # STARTTLS is not for the port that is encrypted already
 IMAP_STARTTLS=NO IMAP_TLS=1 $tcpd {{.Host.IMAPS}} "$COURIERTLS" -server -tcpd -user=courier "$lib/courier/imaplogin" "$opt/usr/bin/imapd" Maildir &
 $tcpd {{.Host.IMAP}} "$lib/courier/imaplogin" "$opt/usr/bin/imapd" Maildir &
