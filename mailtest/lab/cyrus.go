@@ -66,13 +66,13 @@ func (c *Cyrus) start(opt string) error {
 	if c.CA, err = certificates(c.Certs); err != nil {
 		return err
 	}
-	ports, err := freePorts(3)
+	ports, err := freePorts(4)
 	if err != nil {
 		return err
 	}
-	c.IMAP, c.IMAPS, c.LMTP = ports[0], ports[1], ports[2]
+	c.IMAP, c.IMAPS, c.LMTP, c.Sieve = ports[0], ports[1], ports[2], ports[3]
 	// Without conf/db and conf/socket it runs, half of it broken.
-	err = makeDirs(c.dir, mailUID, "conf", "conf/db", "conf/socket", "conf/log", "conf/msg", "spool", "proc", "lock", "sock", "dev")
+	err = makeDirs(c.dir, mailUID, "conf", "conf/db", "conf/socket", "conf/log", "conf/msg", "spool", "sieve", "proc", "lock", "sock", "dev")
 	key := filepath.Join(c.Certs, "key.pem")
 	data := map[string]any{"Host": c.Host, "Bin": filepath.Join(opt, "usr/lib/cyrus/bin"), "Realm": cyrusRealm, "Master": MasterUser,
 		"Alt": map[bool]string{true: "no", false: "yes"}[c.classic], "Extra": c.extra}

@@ -38,7 +38,9 @@ type Host struct {
 	Submission             int // STARTTLS offered, not required on loopback
 	SASL                   int // Dovecot's auth service, for Postfix
 	LMTP                   int
+	Sieve                  int // ManageSieve; STARTTLS offered, not required. 0 on Courier, which has none
 	Format, Sep, Prefix    string
+	SieveSettings          string // of Dovecot's plugin, a line each
 	Fsync                  string // Dovecot's mail_fsync, "" means never; $MAILGATE_LAB_FSYNC sets it
 	Dir, Certs             string
 	RelayPort, MailID      int  // MailID is the uid and gid that mail on the disk belongs to
@@ -65,7 +67,8 @@ type Lab struct {
 // seconds, so what can be told apart by users shares a lab.
 func Start(t testing.TB) *Lab {
 	t.Helper()
-	for _, bin := range []string{"dovecot", "/usr/sbin/postfix", "/usr/lib/dovecot/submission-login", "/usr/lib/dovecot/lmtp"} {
+	for _, bin := range []string{"dovecot", "/usr/sbin/postfix", "/usr/lib/dovecot/submission-login", "/usr/lib/dovecot/lmtp",
+		"/usr/lib/dovecot/managesieve-login"} {
 		if _, err := exec.LookPath(bin); err != nil {
 			t.Fatalf("%s is not installed; run make setup", bin)
 		}
@@ -92,14 +95,16 @@ func (l *Lab) start() error {
 	if l.CA, err = certificates(certs); err != nil {
 		return err
 	}
-	ports, err := freePorts(9)
+	ports, err := freePorts(11)
 	if err != nil {
 		return err
 	}
 	l.Old = Host{Name: "old", IMAP: ports[0], IMAPS: ports[1], SASL: ports[2], LMTP: ports[3], Submission: ports[4],
-		Format: "maildir:~/Maildir", Sep: ".", Prefix: "INBOX.", Certs: certs, MailID: mailUID, Master: true}
+		Format: "maildir:~/Maildir", Sep: ".", Prefix: "INBOX.", Certs: certs, MailID: mailUID, Master: true, Sieve: ports[9],
+		SieveSettings: "sieve_extensions = +editheader +vacation-seconds"} // NEW lacks these
 	l.New = Host{Name: "new", IMAP: ports[5], IMAPS: ports[6], LMTP: ports[7], Submission: ports[8], Format: "sdbox:~/sdbox",
-		Sep: "/", Certs: certs, MailID: mailUID, Master: true, WithSubmission: true, RelayPort: ports[4]}
+		Sep: "/", Certs: certs, MailID: mailUID, Master: true, WithSubmission: true, RelayPort: ports[4],
+		Sieve: ports[10], SieveSettings: "sieve_quota_max_scripts = 12"}
 	for _, h := range []*Host{&l.Old, &l.New} {
 		h.Fsync = os.Getenv("MAILGATE_LAB_FSYNC")
 		h.Dir = filepath.Join(l.dir, h.Name)
