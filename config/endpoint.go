@@ -21,6 +21,7 @@ func schemes() []scheme {
 		{"imap", IMAP, Plain, 143}, {"imap+starttls", IMAP, StartTLS, 143}, {"imaps", IMAP, Implicit, 993},
 		{"submission", Submission, Plain, 587}, {"submission+starttls", Submission, StartTLS, 587},
 		{"submissions", Submission, Implicit, 465},
+		{"sieve", Sieve, Plain, 4190}, {"sieve+starttls", Sieve, StartTLS, 4190}, {"sieves", Sieve, Implicit, 4190},
 	}
 }
 

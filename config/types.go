@@ -35,15 +35,16 @@ type Protocol string
 const (
 	IMAP       Protocol = "imap"
 	Submission Protocol = "submission"
+	Sieve      Protocol = "sieve" // ManageSieve (RFC 5804)
 )
 
 // TLSMode says how a connection comes to be encrypted.
 type TLSMode uint8
 
 const (
-	Plain    TLSMode = iota // imap://, submission://: never encrypted
-	StartTLS                // imap+starttls://, submission+starttls://: in clear until STARTTLS, which is required
-	Implicit                // imaps://, submissions://: TLS from the first byte
+	Plain    TLSMode = iota // imap://, submission://, sieve://: never encrypted
+	StartTLS                // imap+starttls://, submission+starttls://, sieve+starttls://: in clear until STARTTLS, which is required
+	Implicit                // imaps://, submissions://, sieves://: TLS from the first byte
 )
 
 // Endpoint is a mail service as a URL: scheme is protocol and TLS mode, host and port the address.
@@ -153,6 +154,7 @@ type Host struct {
 	Name       string
 	IMAP       Endpoint
 	Submission Endpoint // zero when the side has none
+	Sieve      Endpoint // likewise: towards backends only, no listener takes it
 }
 
 // Routes says how the routes file is read and how addresses compare.
