@@ -43,7 +43,7 @@ type side struct {
 // host is one machine of a side, as configured.
 type host struct {
 	config.Host
-	tls [2]*tls.Config // by protocol: IMAP, submission
+	tls [services]*tls.Config // by index
 	*health
 }
 
@@ -75,7 +75,7 @@ func (d *Dialer) Update(b [2]config.Backend) error {
 		next[s] = &side{Backend: b[s]}
 		for _, h := range b[s].Hosts {
 			x := &host{Host: h, health: d.healthOf(s, h)}
-			for i, e := range []config.Endpoint{h.IMAP, h.Submission} {
+			for i, e := range []config.Endpoint{h.IMAP, h.Submission, h.Sieve} {
 				c, err := tlsconf.Client(b[s], e)
 				if err != nil {
 					return fmt.Errorf("backend %s: %w", s, err)
@@ -107,9 +107,15 @@ func (d *Dialer) healthOf(s config.Side, h config.Host) *health {
 	return &health{}
 }
 
+// services is how many protocols a host may have; index counts them.
+const services = 3
+
 func index(p config.Protocol) int {
-	if p == config.Submission {
+	switch p {
+	case config.Submission:
 		return 1
+	case config.Sieve:
+		return 2
 	}
 	return 0
 }

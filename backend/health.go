@@ -11,8 +11,8 @@ import (
 // health is what is remembered of a machine.
 type health struct {
 	mu   sync.Mutex
-	open int        // connections
-	of   [2]service // by protocol: IMAP, submission
+	open int               // connections
+	of   [services]service // by index
 }
 
 // service is how one service of a machine was found.
