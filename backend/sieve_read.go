@@ -157,6 +157,11 @@ func (r *sieveReader) literal(n int64) (string, error) {
 	default:
 		return "", tooMany("bytes of a literal", max(most, maxSieveAnswer))
 	}
+	if n <= 4096 {
+		b := make([]byte, n)
+		_, err := io.ReadFull(r.c.r, b)
+		return string(b), err
+	}
 	var b bytes.Buffer // grows with what is there: a server that only announces much costs nothing
 	_, err := io.CopyN(&b, r.c.r, n)
 	return b.String(), err
