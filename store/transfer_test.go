@@ -214,13 +214,14 @@ func TestCheck(t *testing.T) {
 		return f
 	}
 	f := check()
-	same(t, []any{f.Schema, f.Rows["users"], f.Rows["intents"], f.Rows["chunks"]}, []any{4, int64(1), int64(1), int64(3)})
+	same(t, []any{f.Schema, f.Rows["users"], f.Rows["intents"], f.Rows["chunks"]}, []any{5, int64(1), int64(1), int64(3)})
 	before := len(f.Problems)
 	c := raw(t, path)
 	exec1(t, c, "DELETE FROM mailboxes")
+	exec1(t, c, "DELETE FROM accounts")
 	must(t, s.Close())
 	text := strings.Join(check().Problems[:], "\n")
-	for _, want := range []string{"intents: 1 rows", "quarantine: 1 rows", "chunks: 2 rows"} {
+	for _, want := range []string{"intents: 1 rows", "quarantine: 1 rows", "chunks: 2 rows", "scripts: 2 rows of account 1"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is missing in\n%s", want, text)
 		}
