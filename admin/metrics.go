@@ -63,7 +63,7 @@ type Metrics struct {
 }
 
 // protocols are those that have metrics.
-func protocols() []config.Protocol { return []config.Protocol{config.IMAP, config.Submission} }
+func protocols() []config.Protocol { return []config.Protocol{config.IMAP, config.POP3, config.Submission} }
 
 // NewMetrics makes all metrics; label sets that are known begin at zero.
 func NewMetrics(version, revision string, src Sources) *Metrics {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -75,12 +76,12 @@ func (d *Dialer) Update(b [2]config.Backend) error {
 		next[s] = &side{Backend: b[s]}
 		for _, h := range b[s].Hosts {
 			x := &host{Host: h, health: d.healthOf(s, h)}
-			for i, e := range []config.Endpoint{h.IMAP, h.Submission, h.Sieve} {
-				c, err := tlsconf.Client(b[s], e)
+			for _, p := range protocols() {
+				c, err := tlsconf.Client(b[s], h.Endpoint(p))
 				if err != nil {
 					return fmt.Errorf("backend %s: %w", s, err)
 				}
-				x.tls[i] = c
+				x.tls[index(p)] = c
 			}
 			next[s].hosts = append(next[s].hosts, x)
 		}
@@ -107,18 +108,16 @@ func (d *Dialer) healthOf(s config.Side, h config.Host) *health {
 	return &health{}
 }
 
-// services is how many protocols a host may have; index counts them.
-const services = 3
+// services is the number of protocols.
+const services = 4
 
-func index(p config.Protocol) int {
-	switch p {
-	case config.Submission:
-		return 1
-	case config.Sieve:
-		return 2
-	}
-	return 0
+// protocols are those that clients of ours speak with a host.
+func protocols() []config.Protocol {
+	return []config.Protocol{config.IMAP, config.POP3, config.Submission, config.Sieve}
 }
+
+// index is a protocol's place in tables of a host.
+func index(p config.Protocol) int { return slices.Index(protocols(), p) }
 
 // candidates are the hosts to try, the healthy ones first, in turn.
 func (s *side) candidates(p config.Protocol, name string) []*host {

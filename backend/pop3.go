@@ -150,7 +150,9 @@ func (c *popConn) capability() error {
 }
 
 // parameters are those of a capability.
-func (c *popConn) parameters(name string) (list []string, ok bool) { return popCapability(c.caps, name) }
+func (c *popConn) parameters(name string) (list []string, ok bool) {
+	return popCapability(c.caps, name)
+}
 
 // popCapability finds a capability by its keyword in a list of CAPA.
 func popCapability(caps []string, name string) (parameters []string, ok bool) {

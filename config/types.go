@@ -34,6 +34,7 @@ type Protocol string
 
 const (
 	IMAP       Protocol = "imap"
+	POP3       Protocol = "pop3"
 	Submission Protocol = "submission"
 	Sieve      Protocol = "sieve" // ManageSieve (RFC 5804)
 )
@@ -42,9 +43,9 @@ const (
 type TLSMode uint8
 
 const (
-	Plain    TLSMode = iota // imap://, submission://, sieve://: never encrypted
-	StartTLS                // imap+starttls://, submission+starttls://, sieve+starttls://: in clear until STARTTLS, which is required
-	Implicit                // imaps://, submissions://, sieves://: TLS from the first byte
+	Plain    TLSMode = iota // imap://, pop3://, submission://, sieve://: never encrypted
+	StartTLS                // imap+starttls:// and the like: in clear until STARTTLS (STLS), which is required
+	Implicit                // imaps://, pop3s://, submissions://, sieves://: TLS from the first byte
 )
 
 // Endpoint is a mail service as a URL: scheme is protocol and TLS mode, host and port the address.
@@ -153,7 +154,8 @@ type Pair struct{ From, To string }
 type Host struct {
 	Name       string
 	IMAP       Endpoint
-	Submission Endpoint // zero when the side has none
+	POP3       Endpoint // zero when the side has none
+	Submission Endpoint // the same
 	Sieve      Endpoint // likewise: towards backends only, no listener takes it
 }
 

@@ -137,6 +137,8 @@ func (s *Server) open(e config.Endpoint) (*listener, error) {
 	switch e.Protocol {
 	case config.IMAP:
 		p = &imapFront{}
+	case config.POP3:
+		p = &popFront{}
 	case config.Submission:
 		p = &submissionFront{}
 	default:
