@@ -76,7 +76,7 @@ func (d *Dialer) Update(b [2]config.Backend) error {
 		next[s] = &side{Backend: b[s]}
 		for _, h := range b[s].Hosts {
 			x := &host{Host: h, health: d.healthOf(s, h)}
-			for _, p := range protocols() {
+			for _, p := range config.Protocols() {
 				c, err := tlsconf.Client(b[s], h.Endpoint(p))
 				if err != nil {
 					return fmt.Errorf("backend %s: %w", s, err)
@@ -108,16 +108,11 @@ func (d *Dialer) healthOf(s config.Side, h config.Host) *health {
 	return &health{}
 }
 
-// services is the number of protocols.
+// services is the number of config.Protocols.
 const services = 4
 
-// protocols are those that clients of ours speak with a host.
-func protocols() []config.Protocol {
-	return []config.Protocol{config.IMAP, config.POP3, config.Submission, config.Sieve}
-}
-
 // index is a protocol's place in tables of a host.
-func index(p config.Protocol) int { return slices.Index(protocols(), p) }
+func index(p config.Protocol) int { return slices.Index(config.Protocols(), p) }
 
 // candidates are the hosts to try, the healthy ones first, in turn.
 func (s *side) candidates(p config.Protocol, name string) []*host {

@@ -109,7 +109,7 @@ func (d *Dialer) Refresh(ctx context.Context, helo string) (all bool) {
 	all = true
 	var mu sync.Mutex
 	for _, s := range config.Sides {
-		for _, p := range protocols() {
+		for _, p := range config.Protocols() {
 			wg.Go(func() {
 				ok := d.refreshSide(ctx, s, p, helo, &mu)
 				mu.Lock()

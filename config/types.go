@@ -39,6 +39,9 @@ const (
 	Sieve      Protocol = "sieve" // ManageSieve (RFC 5804)
 )
 
+// Protocols are those that clients of the gateway speak, for loops.
+func Protocols() []Protocol { return []Protocol{IMAP, POP3, Submission, Sieve} }
+
 // TLSMode says how a connection comes to be encrypted.
 type TLSMode uint8
 
