@@ -121,7 +121,8 @@ func (d *doctor) logins(ctx context.Context, login, password string) error {
 		return exitError{exitUsage, err}
 	}
 	route := r.For(user)
-	var imap, pop3, submission [2][]string
+	var imap, submission [2][]string
+	var pop3 [2]string
 	for _, side := range config.Sides {
 		name := d.conf.LoginName(side, route)
 		imap[side] = d.loginIMAP(ctx, side, route.Host[side], backend.LoginIMAP{Credentials: creds, LoginName: name, ClientAddr: netip.AddrPort{}})
@@ -132,10 +133,14 @@ func (d *doctor) logins(ctx context.Context, login, password string) error {
 	for _, x := range []struct {
 		name string
 		seen [2][]string
-	}{{"imap after login", imap}, {"pop3 messages and UIDLs", pop3}, {"submission after login", submission}} {
+	}{{"imap after login", imap}, {"submission after login", submission}} {
 		if x.seen[config.Old] != nil && x.seen[config.New] != nil {
 			d.beside(x.name, x.seen[config.Old], x.seen[config.New])
 		}
+	}
+	if pop3[config.Old] != "" && pop3[config.New] != "" {
+		d.note(pass, "pop3 messages and UIDLs", "a client that leaves mail on the server knows it by UIDL: what has another one on NEW is downloaded again "+
+			"behind the flip").with("OLD", []string{pop3[config.Old]}).with("NEW", []string{pop3[config.New]})
 	}
 	return nil
 }
@@ -157,16 +162,16 @@ func (d *doctor) loginIMAP(ctx context.Context, side config.Side, host string, l
 }
 
 // loginPOP3 tells how many messages there are, and what their UIDLs look like: a client that keeps mail on the server knows it by them.
-func (d *doctor) loginPOP3(ctx context.Context, side config.Side, host string, l backend.LoginPOP3) []string {
+func (d *doctor) loginPOP3(ctx context.Context, side config.Side, host string, l backend.LoginPOP3) string {
 	if len(d.dialer.Names(side, config.POP3)) == 0 {
-		return nil
+		return ""
 	}
 	title := fmt.Sprintf("%s pop3 as %s", side, l.LoginName)
 	start := time.Now()
 	c, err := d.dialer.DialPOP3(ctx, side, host, l)
 	if err != nil {
 		d.note(fail, title, "%v", err)
-		return nil
+		return ""
 	}
 	defer c.Close()
 	took := time.Since(start).Milliseconds()
@@ -174,12 +179,12 @@ func (d *doctor) loginPOP3(ctx context.Context, side config.Side, host string, l
 	n, first, err := c.Sample()
 	if err != nil {
 		d.note(fail, title, "pop3: in, but %v", err)
-		return nil
+		return ""
 	}
 	d.note(pass, title, "pop3: in, in %d ms, on %s", took, c.Host)
-	out := []string{fmt.Sprintf("%d messages", n)}
+	out := fmt.Sprintf("%d messages", n)
 	if first != "" {
-		out = append(out, "the first is "+first)
+		out += ", the first is " + first
 	}
 	return out
 }

@@ -161,7 +161,8 @@ func (d *doctor) answers(ctx context.Context, e config.Endpoint) error {
 	if err != nil {
 		return err
 	}
-	if !strings.HasPrefix(line, "* OK ") && !strings.HasPrefix(line, "220 ") || !strings.Contains(line, d.conf.Hostname) {
+	greeting := map[config.Protocol]string{config.IMAP: "* OK ", config.POP3: "+OK ", config.Submission: "220 "}[e.Protocol]
+	if !strings.HasPrefix(line, greeting) || !strings.Contains(line, d.conf.Hostname) {
 		return fmt.Errorf("it greets with %.80q", strings.TrimSpace(line))
 	}
 	return nil
