@@ -20,6 +20,7 @@ type Features struct {
 	IMAP       []string          // capabilities, upper case; nil while unknown
 	POP3       []string          // as CAPA lists them, upper case, without what differs; nil while unknown
 	Submission map[string]string // extensions; nil while unknown
+	Sieve      *SieveCapabilities
 }
 
 // Features returns what is known of a side. The result must not be changed.
@@ -32,6 +33,7 @@ type Seen struct {
 	Endpoint     config.Endpoint
 	Capabilities []string          // IMAP, POP3
 	Extensions   map[string]string // submission
+	Sieve        *SieveCapabilities
 	TLS          *tls.ConnectionState
 	Err          error
 	Took         time.Duration
@@ -72,6 +74,12 @@ func (d *Dialer) probeHost(ctx context.Context, at config.Side, s *side, h *host
 		o := &popConn{conn: c}
 		seen.Err = o.open(ctx)
 		seen.Capabilities = o.caps
+	case config.Sieve:
+		v := &sieveConn{conn: c}
+		if seen.Err = v.open(ctx); seen.Err == nil {
+			seen.Sieve = &v.caps
+		}
+		bye = "LOGOUT\r\n"
 	default:
 		m := &smtpConn{conn: c, name: helo}
 		done := c.within(ctx, s.LoginTimeout)
@@ -148,6 +156,8 @@ func (d *Dialer) refreshSide(ctx context.Context, s config.Side, p config.Protoc
 		f.IMAP = commonCaps(seen)
 	case config.POP3:
 		f.POP3 = commonPop(seen)
+	case config.Sieve:
+		f.Sieve = commonSieve(seen)
 	default:
 		f.Submission = commonExt(seen)
 	}
@@ -185,6 +195,27 @@ func commonPop(seen []Seen) []string {
 		if all {
 			out = append(out, strings.Join(append([]string{f[0]}, keep...), " "))
 		}
+	}
+	return out
+}
+
+// commonSieve is what all have.
+func commonSieve(seen []Seen) *SieveCapabilities {
+	out := *seen[0].Sieve
+	for _, s := range seen[1:] {
+		out = *out.Common(s.Sieve)
+	}
+	return &out
+}
+
+// Common is what two servers both have; it says nothing of what they are.
+func (c *SieveCapabilities) Common(d *SieveCapabilities) *SieveCapabilities {
+	both := func(a, b []string) []string {
+		return slices.DeleteFunc(slices.Clone(a), func(x string) bool { return !slices.Contains(b, x) })
+	}
+	out := &SieveCapabilities{Extensions: both(c.Extensions, d.Extensions), Mechanisms: both(c.Mechanisms, d.Mechanisms)}
+	if c.Version != "" && d.Version != "" {
+		out.Version = min(c.Version, d.Version)
 	}
 	return out
 }

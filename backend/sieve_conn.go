@@ -20,6 +20,7 @@ type SieveCapabilities struct {
 	Extensions     []string // of Sieve, in lower case, without the core
 	Mechanisms     []string // of SASL, in upper case
 	StartTLS       bool
+	XCLIENT        []string // what a host that trusts us takes, in upper case (Dovecot)
 }
 
 // Lacks lists those of names that the server's Sieve does not have; "comparator-i;octet" and the like of the core are never missing.
@@ -130,6 +131,8 @@ func (c *sieveConn) take(lines []sieveLine) {
 			c.caps.Mechanisms = strings.Fields(strings.ToUpper(value))
 		case "STARTTLS":
 			c.caps.StartTLS = true
+		case "XCLIENT":
+			c.caps.XCLIENT = strings.Fields(strings.ToUpper(value))
 		}
 	}
 }
@@ -177,6 +180,14 @@ func (c *sieveConn) capability() error {
 
 // login authenticates, and learns the capabilities that hold from then on.
 func (c *sieveConn) login(who Account) error {
+	if err := c.in(who); err != nil {
+		return err
+	}
+	return c.capability()
+}
+
+// in authenticates.
+func (c *sieveConn) in(who Account) error {
 	cr := who.Credentials
 	mechanism, first := "PLAIN", append([]byte(who.Authzid), auth.ClientResponse("PLAIN", cr, who.LoginName)...)
 	if cr.OAuth() {
@@ -185,8 +196,5 @@ func (c *sieveConn) login(who Account) error {
 	if !slices.Contains(c.caps.Mechanisms, mechanism) {
 		return c.fail(StepLogin, Refused, strings.Join(c.caps.Mechanisms, " "), fmt.Errorf("%w %s", ErrNotOffered, mechanism))
 	}
-	if err := c.authenticate(mechanism, first); err != nil {
-		return err
-	}
-	return c.capability()
+	return c.authenticate(mechanism, first)
 }

@@ -223,10 +223,6 @@ func (l *loader) lists() {
 			l.bad(key, "%v", err)
 			continue
 		}
-		if e.Protocol == Sieve {
-			l.bad(key, "%s: the gateway does not serve ManageSieve; write it under backends, where the scripts are carried from and to", u)
-			continue
-		}
 		for _, e := range e.expand() {
 			l.c.Listen, l.listen = append(l.c.Listen, e), append(l.listen, key)
 		}

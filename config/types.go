@@ -159,7 +159,7 @@ type Host struct {
 	IMAP       Endpoint
 	POP3       Endpoint // zero when the side has none
 	Submission Endpoint // the same
-	Sieve      Endpoint // likewise: towards backends only, no listener takes it
+	Sieve      Endpoint // the same
 }
 
 // Routes says how the routes file is read and how addresses compare.

@@ -44,6 +44,10 @@ func (s *Server) bothOffer(p config.Protocol, mechanism string) bool {
 		switch p {
 		case config.Submission:
 			list, name = strings.Fields(f.Submission["AUTH"]), mechanism
+		case config.Sieve:
+			if list, name = nil, mechanism; f.Sieve != nil {
+				list = f.Sieve.Mechanisms
+			}
 		case config.POP3:
 			list, _ = f.POP3Has("SASL")
 			name = mechanism

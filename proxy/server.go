@@ -139,6 +139,8 @@ func (s *Server) open(e config.Endpoint) (*listener, error) {
 		p = &imapFront{}
 	case config.POP3:
 		p = &popFront{}
+	case config.Sieve:
+		p = &sieveFront{}
 	case config.Submission:
 		p = &submissionFront{}
 	default:
