@@ -213,7 +213,7 @@ func (c *SieveCapabilities) Common(d *SieveCapabilities) *SieveCapabilities {
 	both := func(a, b []string) []string {
 		return slices.DeleteFunc(slices.Clone(a), func(x string) bool { return !slices.Contains(b, x) })
 	}
-	out := &SieveCapabilities{Extensions: both(c.Extensions, d.Extensions), Mechanisms: both(c.Mechanisms, d.Mechanisms)}
+	out := &SieveCapabilities{Extensions: both(c.Extensions, d.Extensions), Mechanisms: both(c.Mechanisms, d.Mechanisms), Notify: both(c.Notify, d.Notify)}
 	if c.Version != "" && d.Version != "" {
 		out.Version = min(c.Version, d.Version)
 	}

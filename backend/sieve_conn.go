@@ -19,6 +19,7 @@ type SieveCapabilities struct {
 	Version        string   // "" before RFC 5804: CHECKSCRIPT is not there
 	Extensions     []string // of Sieve, in lower case, without the core
 	Mechanisms     []string // of SASL, in upper case
+	Notify         []string // methods of enotify, in lower case
 	StartTLS       bool
 	XCLIENT        []string // what a host that trusts us takes, in upper case (Dovecot)
 }
@@ -127,6 +128,8 @@ func (c *sieveConn) take(lines []sieveLine) {
 			c.caps.Version = printable(value)
 		case "SIEVE":
 			c.caps.Extensions = strings.Fields(strings.ToLower(value))
+		case "NOTIFY":
+			c.caps.Notify = strings.Fields(strings.ToLower(value))
 		case "SASL":
 			c.caps.Mechanisms = strings.Fields(strings.ToUpper(value))
 		case "STARTTLS":

@@ -91,6 +91,9 @@ func (s *sieveClient) capabilities() string {
 	add := func(name, value string) { b.WriteString(`"` + name + `" ` + sieveString(value) + "\r\n") }
 	add("IMPLEMENTATION", "mailgate")
 	add("SIEVE", strings.Join(both.Extensions, " "))
+	if slices.Contains(both.Extensions, "enotify") { // then it must be there (RFC 5804, section 1.7)
+		add("NOTIFY", strings.Join(both.Notify, " "))
+	}
 	mechanisms := ""
 	if s.secure() {
 		mechanisms = strings.Join(s.mechanisms(), " ")

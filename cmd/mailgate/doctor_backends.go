@@ -61,6 +61,9 @@ func (d *doctor) compare(p config.Protocol, seen [2]*backend.Seen) {
 	case config.IMAP:
 		d.beside(name, imapwire.OfferableStrings(seen[config.Old].Capabilities), imapwire.OfferableStrings(seen[config.New].Capabilities))
 		return
+	case config.Sieve:
+		d.beside("sieve extensions", seen[config.Old].Sieve.Extensions, seen[config.New].Sieve.Extensions)
+		return
 	case config.POP3:
 		d.beside(name, seen[config.Old].Capabilities, seen[config.New].Capabilities)
 		return
@@ -127,6 +130,7 @@ func (d *doctor) logins(ctx context.Context, login, password string) error {
 		name := d.conf.LoginName(side, route)
 		imap[side] = d.loginIMAP(ctx, side, route.Host[side], backend.LoginIMAP{Credentials: creds, LoginName: name, ClientAddr: netip.AddrPort{}})
 		pop3[side] = d.loginPOP3(ctx, side, route.Host[side], backend.LoginPOP3{Credentials: creds, LoginName: name})
+		d.loginSieve(ctx, side, route.Host[side], backend.Account{Credentials: creds, LoginName: name})
 		submission[side] = d.loginSubmission(ctx, side, route.Host[side], backend.LoginSubmission{Credentials: creds, LoginName: name,
 			Helo: d.conf.Hostname, GatewayName: d.conf.Hostname})
 	}
@@ -159,6 +163,31 @@ func (d *doctor) loginIMAP(ctx context.Context, side config.Side, host string, l
 	defer c.Close()
 	d.note(pass, title, "imap: in, in %d ms, on %s", time.Since(start).Milliseconds(), c.Host)
 	return imapwire.OfferableStrings(c.Capabilities)
+}
+
+func (d *doctor) loginSieve(ctx context.Context, side config.Side, host string, a backend.Account) {
+	if len(d.dialer.Names(side, config.Sieve)) == 0 {
+		return
+	}
+	title := fmt.Sprintf("%s sieve as %s", side, a.LoginName)
+	start := time.Now()
+	c, err := d.dialer.DialSieve(ctx, side, host, a)
+	if err != nil {
+		d.note(fail, title, "%v", err)
+		return
+	}
+	defer c.Close()
+	list, err := c.List(ctx)
+	if err != nil {
+		d.note(fail, title, "sieve: in, but %v", err)
+		return
+	}
+	var names []string
+	for _, s := range list {
+		names = append(names, s.Name+map[bool]string{true: " (active)"}[s.Active])
+	}
+	d.note(pass, title, "sieve: in, in %d ms, on %s", time.Since(start).Milliseconds(), c.Host()).with("scripts", names)
+	_ = c.Logout(ctx)
 }
 
 // loginPOP3 tells how many messages there are, and what their UIDLs look like: a client that keeps mail on the server knows it by them.
