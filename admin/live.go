@@ -72,7 +72,7 @@ func (l *live) countSessions(waves []string) map[[3]string]int {
 	n := map[[3]string]int{}
 	for _, w := range waves {
 		for _, s := range config.Sides {
-			for _, p := range protocols() {
+			for _, p := range config.Protocols() {
 				n[[3]string{string(p), s.String(), w}] = 0
 			}
 		}

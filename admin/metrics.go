@@ -62,9 +62,6 @@ type Metrics struct {
 	stored      prometheus.Gauge
 }
 
-// protocols are those that have metrics.
-func protocols() []config.Protocol { return []config.Protocol{config.IMAP, config.Submission} }
-
 // NewMetrics makes all metrics; label sets that are known begin at zero.
 func NewMetrics(version, revision string, src Sources) *Metrics {
 	m := &Metrics{Registry: prometheus.NewRegistry(), src: src}
@@ -112,7 +109,7 @@ func histogram(m *Metrics, name, help string, buckets []float64, labels ...strin
 // zero makes series exist before the first event, so that rates and alerts work from the start.
 func (m *Metrics) zero() {
 	for _, s := range config.Sides {
-		for _, p := range protocols() {
+		for _, p := range config.Protocols() {
 			for _, r := range []string{"ok", "backend_rejected", "backend_error", "rate_limited", "held", "malformed"} {
 				m.auth.WithLabelValues(string(p), s.String(), "", "PLAIN", r)
 			}

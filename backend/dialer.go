@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -43,7 +44,7 @@ type side struct {
 // host is one machine of a side, as configured.
 type host struct {
 	config.Host
-	tls [2]*tls.Config // by protocol: IMAP, submission
+	tls [services]*tls.Config // by index
 	*health
 }
 
@@ -75,12 +76,12 @@ func (d *Dialer) Update(b [2]config.Backend) error {
 		next[s] = &side{Backend: b[s]}
 		for _, h := range b[s].Hosts {
 			x := &host{Host: h, health: d.healthOf(s, h)}
-			for i, e := range []config.Endpoint{h.IMAP, h.Submission} {
-				c, err := tlsconf.Client(b[s], e)
+			for _, p := range config.Protocols() {
+				c, err := tlsconf.Client(b[s], h.Endpoint(p))
 				if err != nil {
 					return fmt.Errorf("backend %s: %w", s, err)
 				}
-				x.tls[i] = c
+				x.tls[index(p)] = c
 			}
 			next[s].hosts = append(next[s].hosts, x)
 		}
@@ -107,12 +108,11 @@ func (d *Dialer) healthOf(s config.Side, h config.Host) *health {
 	return &health{}
 }
 
-func index(p config.Protocol) int {
-	if p == config.Submission {
-		return 1
-	}
-	return 0
-}
+// services is the number of config.Protocols.
+const services = 4
+
+// index is a protocol's place in tables of a host.
+func index(p config.Protocol) int { return slices.Index(config.Protocols(), p) }
 
 // candidates are the hosts to try, the healthy ones first, in turn.
 func (s *side) candidates(p config.Protocol, name string) []*host {

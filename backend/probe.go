@@ -18,7 +18,9 @@ import (
 // Features are what a side's hosts all offer before login, as last seen.
 type Features struct {
 	IMAP       []string          // capabilities, upper case; nil while unknown
+	POP3       []string          // as CAPA lists them, upper case, without what differs; nil while unknown
 	Submission map[string]string // extensions; nil while unknown
+	Sieve      *SieveCapabilities
 }
 
 // Features returns what is known of a side. The result must not be changed.
@@ -29,8 +31,9 @@ type Seen struct {
 	Side         config.Side
 	Host         string
 	Endpoint     config.Endpoint
-	Capabilities []string          // IMAP
+	Capabilities []string          // IMAP, POP3
 	Extensions   map[string]string // submission
+	Sieve        *SieveCapabilities
 	TLS          *tls.ConnectionState
 	Err          error
 	Crowded      bool // Err says nothing of the host: it was sent away while connections of ours stand there
@@ -62,12 +65,23 @@ func (d *Dialer) probeHost(ctx context.Context, at config.Side, s *side, h *host
 	}
 	defer c.Close()
 	bye := "QUIT\r\n"
-	if p == config.IMAP {
+	switch p {
+	case config.IMAP:
 		i := &imapConn{conn: c}
 		seen.Err = i.open(ctx)
 		seen.Capabilities = i.caps
 		bye = i.nextTag() + " LOGOUT\r\n"
-	} else {
+	case config.POP3:
+		o := &popConn{conn: c}
+		seen.Err = o.open(ctx)
+		seen.Capabilities = o.caps
+	case config.Sieve:
+		v := &sieveConn{conn: c}
+		if seen.Err = v.open(ctx); seen.Err == nil {
+			seen.Sieve = &v.caps
+		}
+		bye = "LOGOUT\r\n"
+	default:
 		m := &smtpConn{conn: c, name: helo}
 		done := c.within(ctx, s.LoginTimeout)
 		seen.Err = m.open(ctx)
@@ -104,7 +118,7 @@ func (d *Dialer) Refresh(ctx context.Context, helo string) (all bool) {
 	all = true
 	var mu sync.Mutex
 	for _, s := range config.Sides {
-		for _, p := range []config.Protocol{config.IMAP, config.Submission} {
+		for _, p := range config.Protocols() {
 			wg.Go(func() {
 				ok := d.refreshSide(ctx, s, p, helo, &mu)
 				mu.Lock()
@@ -143,9 +157,14 @@ func (d *Dialer) refreshSide(ctx context.Context, s config.Side, p config.Protoc
 	mu.Lock()
 	defer mu.Unlock()
 	f := *d.feat[s].Load()
-	if p == config.IMAP {
+	switch p {
+	case config.IMAP:
 		f.IMAP = commonCaps(seen)
-	} else {
+	case config.POP3:
+		f.POP3 = commonPop(seen)
+	case config.Sieve:
+		f.Sieve = commonSieve(seen)
+	default:
 		f.Submission = commonExt(seen)
 	}
 	d.feat[s].Store(&f)
@@ -163,6 +182,53 @@ func commonCaps(seen []Seen) []string {
 		}
 	}
 	return out
+}
+
+// commonPop are the capabilities that all have; of SASL the mechanisms that all have.
+func commonPop(seen []Seen) []string {
+	out := []string{}
+	for _, line := range seen[0].Capabilities {
+		f := strings.Fields(line)
+		if len(f) == 0 {
+			continue
+		}
+		keep, all := f[1:], true
+		for _, s := range seen[1:] {
+			other, ok := popCapability(s.Capabilities, f[0])
+			all = all && ok && (f[0] == "SASL" || slices.Equal(keep, other))
+			keep = slices.DeleteFunc(slices.Clone(keep), func(m string) bool { return !slices.Contains(other, m) })
+		}
+		if all {
+			out = append(out, strings.Join(append([]string{f[0]}, keep...), " "))
+		}
+	}
+	return out
+}
+
+// commonSieve is what all have.
+func commonSieve(seen []Seen) *SieveCapabilities {
+	out := *seen[0].Sieve
+	for _, s := range seen[1:] {
+		out = *out.Common(s.Sieve)
+	}
+	return &out
+}
+
+// Common is what two servers both have; it says nothing of what they are.
+func (c *SieveCapabilities) Common(d *SieveCapabilities) *SieveCapabilities {
+	both := func(a, b []string) []string {
+		return slices.DeleteFunc(slices.Clone(a), func(x string) bool { return !slices.Contains(b, x) })
+	}
+	out := &SieveCapabilities{Extensions: both(c.Extensions, d.Extensions), Mechanisms: both(c.Mechanisms, d.Mechanisms), Notify: both(c.Notify, d.Notify)}
+	if c.Version != "" && d.Version != "" {
+		out.Version = min(c.Version, d.Version)
+	}
+	return out
+}
+
+// POP3Has finds a capability of POP3 by its keyword, in upper case.
+func (f *Features) POP3Has(name string) (parameters []string, ok bool) {
+	return popCapability(f.POP3, name)
 }
 
 func commonExt(seen []Seen) map[string]string {

@@ -154,8 +154,13 @@ func (b *Backend) serves(p Protocol) bool {
 
 // Endpoint is the host's service for a protocol; its Host is "" when there is none.
 func (h Host) Endpoint(p Protocol) Endpoint {
-	if p == Submission {
+	switch p {
+	case POP3:
+		return h.POP3
+	case Submission:
 		return h.Submission
+	case Sieve:
+		return h.Sieve
 	}
 	return h.IMAP
 }
@@ -173,7 +178,7 @@ func (l *loader) spoilt(keys ...string) bool {
 func (l *loader) checkBackend(side Side) {
 	b := &l.c.Backends[side]
 	p := "backends." + side.String()
-	if len(b.Hosts) == 0 && len(l.items(p+".hosts")) == 0 && !l.spoilt("backends", p, p+".hosts", p+".imap", p+".submission") {
+	if len(b.Hosts) == 0 && len(l.items(p+".hosts")) == 0 && !l.spoilt("backends", p, p+".hosts", p+".imap", p+".pop3", p+".submission", p+".sieve") {
 		l.bad(p, "the side has no host; write %s.imap: imaps://HOST:993", p)
 	}
 	if b.CA != "" {

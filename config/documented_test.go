@@ -12,7 +12,7 @@ func TestEveryKeyIsDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys := []string{"….imap", "….submission"}
+	keys := []string{"….imap", "….pop3", "….submission", "….sieve"}
 	for _, s := range settings() {
 		keys = append(keys, s.key)
 	}

@@ -19,8 +19,10 @@ type scheme struct {
 func schemes() []scheme {
 	return []scheme{
 		{"imap", IMAP, Plain, 143}, {"imap+starttls", IMAP, StartTLS, 143}, {"imaps", IMAP, Implicit, 993},
+		{"pop3", POP3, Plain, 110}, {"pop3+starttls", POP3, StartTLS, 110}, {"pop3s", POP3, Implicit, 995},
 		{"submission", Submission, Plain, 587}, {"submission+starttls", Submission, StartTLS, 587},
 		{"submissions", Submission, Implicit, 465},
+		{"sieve", Sieve, Plain, 4190}, {"sieve+starttls", Sieve, StartTLS, 4190}, {"sieves", Sieve, Implicit, 4190},
 	}
 }
 

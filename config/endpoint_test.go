@@ -1,6 +1,9 @@
 package config
 
 import (
+	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -23,6 +26,12 @@ func TestParseEndpoint(t *testing.T) {
 		{"imap://127.8.9.1/", true, Endpoint{Protocol: IMAP, Host: "127.8.9.1", Port: 143}, "127.8.9.1:143"},
 		{"submission+insecure://relay", false, Endpoint{Protocol: Submission, Host: "relay", Port: 587, Insecure: true}, "relay:587"},
 		{"submission+starttls://Mail.Example.COM.", false, Endpoint{Protocol: Submission, Mode: StartTLS, Host: "mail.example.com", Port: 587}, "mail.example.com:587"},
+		{"sieve://127.0.0.1", false, Endpoint{Protocol: Sieve, Host: "127.0.0.1", Port: 4190}, "127.0.0.1:4190"},
+		{"sieve+starttls://mail.example", false, Endpoint{Protocol: Sieve, Mode: StartTLS, Host: "mail.example", Port: 4190}, "mail.example:4190"},
+		{"sieves://mail.example:2000", false, Endpoint{Protocol: Sieve, Mode: Implicit, Host: "mail.example", Port: 2000}, "mail.example:2000"},
+		{"sieve+insecure://mail.example", false, Endpoint{Protocol: Sieve, Host: "mail.example", Port: 4190, Insecure: true}, "mail.example:4190"},
+		{"sieve://mail.example", false, Endpoint{}, ""},
+		{"sieves+insecure://mail.example", false, Endpoint{}, ""},
 		{"submissions://mäil.example:25", false, Endpoint{Protocol: Submission, Mode: Implicit, Host: "xn--mil-qla.example", Port: 25}, "xn--mil-qla.example:25"},
 		{"imaps://", false, Endpoint{}, ""},
 		{"imaps://host:0", false, Endpoint{}, ""},
@@ -101,4 +110,32 @@ func FuzzParseEndpoint(f *testing.F) {
 			t.Errorf("%q would be plain text off loopback", s)
 		}
 	})
+}
+
+// A host's ManageSieve is found by its protocol, in the short form and in the list.
+func TestSieveOfHosts(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "mailgate.yaml")
+	text := `hostname: mail.example.com
+listen: ["imap://127.0.0.1:1143"]
+backends:
+  old: {imap: "imaps://old.example.net", sieve: "sieve+starttls://old.example.net"}
+  new: {hosts: [{name: a, imap: "imaps://a.example.net", sieve: "sieves://s.example.net:2000"}, {imap: "imaps://b.example.net"}]}
+routes: {file: routes}
+`
+	if err := errors.Join(os.WriteFile(file, []byte(text), 0o600), os.WriteFile(filepath.Join(filepath.Dir(file), "routes"), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Load(file, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := c.Backends[Old].Hosts[0].Endpoint(Sieve); e.Address() != "old.example.net:4190" || e.Mode != StartTLS || e.Protocol != Sieve {
+		t.Errorf("old: %+v", e)
+	}
+	if e := c.Backends[New].Hosts[0].Endpoint(Sieve); e.Address() != "s.example.net:2000" || e.Mode != Implicit {
+		t.Errorf("new: %+v", e)
+	}
+	if c.Backends[New].Hosts[1].Endpoint(Sieve).Host != "" || !c.Backends[New].serves(Sieve) || c.Backends[New].Hosts[1].Name != "b.example.net" {
+		t.Errorf("new: %+v", c.Backends[New].Hosts)
+	}
 }

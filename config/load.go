@@ -161,7 +161,8 @@ func layeredKeys() []string {
 
 // shortKeys name the one host of a side without a list.
 func shortKeys() []string {
-	return []string{"backends.old.imap", "backends.old.submission", "backends.new.imap", "backends.new.submission"}
+	return []string{"backends.old.imap", "backends.old.pop3", "backends.old.submission", "backends.old.sieve",
+		"backends.new.imap", "backends.new.pop3", "backends.new.submission", "backends.new.sieve"}
 }
 
 // scalars sets each single value that was given anywhere.
@@ -303,10 +304,15 @@ func (l *loader) backend(side Side) {
 	b.Sync.TokenCommand = l.words(p + ".sync.token_command")
 	items := l.items(p + ".hosts")
 	listed := len(items)
-	short := map[string]string{"imap": l.v.GetString(p + ".imap"), "submission": l.v.GetString(p + ".submission")}
-	if short["imap"] != "" || short["submission"] != "" {
+	short := map[string]string{}
+	for _, service := range []string{"imap", "pop3", "submission", "sieve"} {
+		if v := l.v.GetString(p + "." + service); v != "" {
+			short[service] = v
+		}
+	}
+	if len(short) > 0 {
 		if listed > 0 {
-			l.bad(p+".hosts", "stands beside %s.imap or .submission; write all hosts into the list", p)
+			l.bad(p+".hosts", "stands beside %s.imap, .pop3, .submission or .sieve; write all hosts into the list", p)
 		}
 		items = append(items, short)
 	}
@@ -320,13 +326,15 @@ func (l *loader) backend(side Side) {
 		}
 		h := Host{Name: m["name"]}
 		h.IMAP = l.service(key+".imap", m["imap"], IMAP)
+		h.POP3 = l.service(key+".pop3", m["pop3"], POP3)
 		h.Submission = l.service(key+".submission", m["submission"], Submission)
+		h.Sieve = l.service(key+".sieve", m["sieve"], Sieve)
 		if h.Name == "" {
-			h.Name = cmp.Or(h.IMAP.Host, h.Submission.Host)
+			h.Name = cmp.Or(h.IMAP.Host, h.POP3.Host, h.Submission.Host, h.Sieve.Host)
 		}
 		switch {
-		case !has(m, "imap") && !has(m, "submission"):
-			l.bad(key, "the host has no service; write imap: or submission: or both")
+		case !has(m, "imap") && !has(m, "pop3") && !has(m, "submission") && !has(m, "sieve"):
+			l.bad(key, "the host has no service; write imap:, pop3:, submission: or sieve:, or several")
 		case strings.ContainsFunc(h.Name, func(r rune) bool { return r <= ' ' || r == '@' || r == '#' || r == 0x7f }):
 			l.bad(key, "name %q: the routes file could not name it; leave out spaces, @ and #", h.Name)
 		}

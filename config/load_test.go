@@ -169,10 +169,10 @@ func TestLayersFileEnvironmentFlags(t *testing.T) {
 // An error names what was written where: not a line of the file when the environment or a flag is at fault.
 func TestErrorsOfLayers(t *testing.T) {
 	t.Setenv("MAILGATE_LOG_LEVEL", "loud")
-	_, err := load(t, small, Overrides{"listen": "imap://127.0.0.1:1,pop3://:1", "shutdwon": "1s", "flip.hold": "soon"})
+	_, err := load(t, small, Overrides{"listen": "imap://127.0.0.1:1,nntp://:1", "shutdwon": "1s", "flip.hold": "soon"})
 	want := `command line: --set: unknown key "shutdwon"; did you mean "shutdown"?
 command line: --set flip.hold: "soon" is no duration; write for example 20s, 5m or 1h30m
-command line: --set listen: unknown scheme "pop3" in "pop3://:1"; known here: imap, imap+starttls, imaps, submission, submission+starttls, submissions
+command line: --set listen: unknown scheme "nntp" in "nntp://:1"; known here: imap, imap+starttls, imaps, pop3, pop3+starttls, pop3s, submission, submission+starttls, submissions, sieve, sieve+starttls, sieves
 environment: MAILGATE_LOG_LEVEL: "loud" is no level; known here: debug, info, warn, error`
 	if err == nil || sorted(err.Error()) != sorted(want) {
 		t.Errorf("got\n%v\nwant\n%s", err, want)

@@ -271,7 +271,7 @@ func (p *routeParser) host(r *Route, side Side, name string) {
 			found = []string{h.Name}
 			break
 		}
-		if strings.EqualFold(h.IMAP.Host, name) || strings.EqualFold(h.Submission.Host, name) {
+		if strings.EqualFold(h.IMAP.Host, name) || strings.EqualFold(h.POP3.Host, name) || strings.EqualFold(h.Submission.Host, name) || strings.EqualFold(h.Sieve.Host, name) {
 			found = append(found, h.Name)
 		}
 		names = append(names, h.Name)

@@ -109,7 +109,7 @@ func (c *Config) list(key string) string {
 		}
 		for _, h := range c.Backends[side].Hosts {
 			item := fmt.Sprintf("{name: %q", h.Name)
-			for _, p := range []Protocol{IMAP, Submission} {
+			for _, p := range []Protocol{IMAP, POP3, Submission, Sieve} {
 				if e := h.Endpoint(p); e.Host != "" {
 					item += fmt.Sprintf(", %s: %q", p, e.URL)
 				}

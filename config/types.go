@@ -34,16 +34,21 @@ type Protocol string
 
 const (
 	IMAP       Protocol = "imap"
+	POP3       Protocol = "pop3"
 	Submission Protocol = "submission"
+	Sieve      Protocol = "sieve" // ManageSieve (RFC 5804)
 )
+
+// Protocols are those that clients of the gateway speak, for loops.
+func Protocols() []Protocol { return []Protocol{IMAP, POP3, Submission, Sieve} }
 
 // TLSMode says how a connection comes to be encrypted.
 type TLSMode uint8
 
 const (
-	Plain    TLSMode = iota // imap://, submission://: never encrypted
-	StartTLS                // imap+starttls://, submission+starttls://: in clear until STARTTLS, which is required
-	Implicit                // imaps://, submissions://: TLS from the first byte
+	Plain    TLSMode = iota // imap://, pop3://, submission://, sieve://: never encrypted
+	StartTLS                // imap+starttls:// and the like: in clear until STARTTLS (STLS), which is required
+	Implicit                // imaps://, pop3s://, submissions://, sieves://: TLS from the first byte
 )
 
 // Endpoint is a mail service as a URL: scheme is protocol and TLS mode, host and port the address.
@@ -154,7 +159,9 @@ type Pair struct{ From, To string }
 type Host struct {
 	Name       string
 	IMAP       Endpoint
-	Submission Endpoint // zero when the side has none
+	POP3       Endpoint // zero when the side has none
+	Submission Endpoint // the same
+	Sieve      Endpoint // the same
 }
 
 // Routes says how the routes file is read and how addresses compare.

@@ -10,7 +10,7 @@ import (
 // a mailbox while a client only looks on is in none. It errs to the side of too little.
 type Deletes struct {
 	Mailbox  uint64 // NameHash of its name
-	Validity uint32 // its UIDVALIDITY when it was selected
+	Validity uint32 // its UIDVALIDITY when it was selected; 0 where a protocol does not tell (POP3), and for Folder
 	UIDs     Spans  // the messages are among these
 	Most     uint32 // and so many at most: a range holds UIDs of what had gone before, and of what is asked for by number none is known
 	Marked   Spans  // among these it is true as well of what had \Deleted before

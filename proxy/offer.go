@@ -41,8 +41,16 @@ func (s *Server) bothOffer(p config.Protocol, mechanism string) bool {
 		f := s.dialer.Features(side)
 		list := f.IMAP
 		name := "AUTH=" + mechanism
-		if p == config.Submission {
+		switch p {
+		case config.Submission:
 			list, name = strings.Fields(f.Submission["AUTH"]), mechanism
+		case config.Sieve:
+			if list, name = nil, mechanism; f.Sieve != nil {
+				list = f.Sieve.Mechanisms
+			}
+		case config.POP3:
+			list, _ = f.POP3Has("SASL")
+			name = mechanism
 		}
 		if !slices.ContainsFunc(list, func(x string) bool { return strings.EqualFold(x, name) }) {
 			return false

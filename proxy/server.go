@@ -160,6 +160,10 @@ func (s *Server) open(e config.Endpoint) (*listener, error) {
 	switch e.Protocol {
 	case config.IMAP:
 		p = &imapFront{}
+	case config.POP3:
+		p = &popFront{}
+	case config.Sieve:
+		p = &sieveFront{}
 	case config.Submission:
 		p = &submissionFront{}
 	default:

@@ -5,7 +5,7 @@
 # scripts/setup.sh bench installs the peers of the benchmarks too.
 set -eu
 lab=${MAILGATE_LAB:-/var/lib/mailgate-lab}
-need=(gcc libc6-dev dovecot-core dovecot-imapd dovecot-submissiond dovecot-lmtpd postfix swaks libnet-ssleay-perl isync mutt curl
+need=(gcc libc6-dev dovecot-core dovecot-imapd dovecot-pop3d dovecot-submissiond dovecot-lmtpd dovecot-sieve dovecot-managesieved postfix swaks libnet-ssleay-perl isync mutt curl fetchmail getmail6 mpop sieve-connect
 	postgresql libclamav12 libical3 libjansson4 libpq5 libxapian30 libzephyr4 libwrap0 libpcre3 libsasl2-2 libsasl2-modules
 	libsasl2-modules-db sasl2-bin libcourier-unicode4 libgamin0 gamin libgdbm6 libidn12 libltdl7 libgnutls30 openssl)
 [ "${1:-}" = bench ] && need+=(nginx-light libnginx-mod-mail)
@@ -13,9 +13,9 @@ missing=()
 for p in "${need[@]}"; do
 	dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing+=("$p")
 done
-if [ ${#missing[@]} -eq 0 ] && [ -e "$lab/cyrus/.done" ] && [ -e "$lab/courier/.done" ]; then exit 0; fi
+if [ ${#missing[@]} -eq 0 ] && [ -e "$lab/cyrus/.done" ] && [ -e "$lab/courier/.done" ] && [ -e "$lab/pop3/.done" ]; then exit 0; fi
 if [ "$(id -u)" != 0 ]; then
-	echo "run as root; missing packages: ${missing[*]:-none}; missing in $lab: Cyrus or Courier" >&2
+	echo "run as root; missing packages: ${missing[*]:-none}; missing in $lab: Cyrus, Courier or their POP3" >&2
 	exit 1
 fi
 export DEBIAN_FRONTEND=noninteractive
@@ -45,3 +45,4 @@ unpack() { # name package...: under $lab/name, complete or not at all
 }
 unpack cyrus cyrus-common cyrus-imapd cyrus-clients
 unpack courier courier-base courier-imap courier-authlib courier-authlib-userdb
+unpack pop3 cyrus-pop3d courier-pop

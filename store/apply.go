@@ -35,6 +35,9 @@ func (d *database) Apply(ctx context.Context, c syncer.Change) (syncer.Applied, 
 		if err := a.quarantine(ctx, c.Quarantine, c.Release); err != nil {
 			return err
 		}
+		if err := a.scripts(ctx, c.Scripts, c.DropScripts); err != nil {
+			return err
+		}
 		done = a.done
 		return nil
 	})

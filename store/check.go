@@ -59,7 +59,7 @@ func (s *Snapshot) Check(ctx context.Context) (*Findings, error) {
 		}
 	}
 	for _, r := range [][3]string{{"mailboxes", "account", "accounts"}, {"chunks", "mailbox", "mailboxes"}, {"intents", "mailbox", "mailboxes"},
-		{"quarantine", "mailbox", "mailboxes"}} {
+		{"quarantine", "mailbox", "mailboxes"}, {"scripts", "account", "accounts"}} {
 		query := "SELECT x." + r[1] + ", COUNT(*) FROM " + r[0] + " x LEFT JOIN " + r[2] + " y ON y.id = x." + r[1] +
 			" WHERE y.id IS NULL GROUP BY x." + r[1] + " ORDER BY 1"
 		err := s.list(ctx, query, nil, func(sc scanner) error {
@@ -75,7 +75,7 @@ func (s *Snapshot) Check(ctx context.Context) (*Findings, error) {
 	if err := s.checkLearned(ctx, f); err != nil {
 		return nil, err
 	}
-	return f, s.checkChunks(ctx, f)
+	return f, s.checkContents(ctx, f)
 }
 
 // checkChunks decodes each chunk: UIDs ascend on OLD through all chunks of a mailbox, and none comes twice on NEW.

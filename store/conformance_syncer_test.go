@@ -24,7 +24,7 @@ func conformSyncer(t *testing.T, open func(*testing.T) (one, two both), reopen f
 	for name, f := range map[string]func(t *testing.T, one, two syncer.Store){
 		"lease": conformLease, "lease races": conformLeaseRace, "apply": conformApply, "apply is whole or not at all": conformApplyWhole,
 		"apply races": conformApplyRace, "mailboxes of others": conformOthers, "dropped mailbox": conformDrop,
-		"decisions": conformDecide, "pauses": conformPauses, "learned passwords": conformLearned, "gaps": conformGaps, "runs": conformRuns, "runs race": conformRunsRace,
+		"decisions": conformDecide, "pauses": conformPauses, "learned passwords": conformLearned, "gaps": conformGaps, "scripts": conformScripts, "runs": conformRuns, "runs race": conformRunsRace,
 		"a clock set back": conformClockBack, "profiles": conformProfiles, "a cancelled context": conformSyncerCancelled,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -61,6 +61,7 @@ type everything struct {
 	Intents    []syncer.Intent
 	Quarantine []syncer.Quarantined
 	Runs       []syncer.Run
+	Scripts    []syncer.Script
 }
 
 func dumpSyncer(t *testing.T, s syncer.Store) map[string]everything {
@@ -81,6 +82,8 @@ func dumpSyncer(t *testing.T, s syncer.Store) map[string]everything {
 		e.Quarantine, err = s.Quarantine(ctx, user)
 		must(t, err)
 		e.Runs, err = s.Runs(ctx, user, 0)
+		must(t, err)
+		e.Scripts, err = s.Scripts(ctx, user)
 		must(t, err)
 		all[user] = e
 	}
@@ -112,7 +115,8 @@ func fillSyncer(t *testing.T, s syncer.Store) (syncer.Change, syncer.Applied) {
 		AddIntents: []syncer.Intent{{User: anna, Mailbox: -1, Side: config.New, Kind: syncer.IntentAppend, Epoch: 3, Validity: 7, UIDNext: 1<<32 - 1,
 			Payload: []byte{0, 1}, Created: at}, {User: anna, Mailbox: -2, Kind: syncer.IntentSuspect}},
 		Quarantine: []syncer.Quarantined{{User: anna, Mailbox: -2, Side: config.New, Validity: 9, UID: 4, Reason: "nul", Detail: "NO \xff\x00", First: at,
-			Last: at.Add(1), Tries: 3, Decision: syncer.Waived, By: "cli: root\u2028", Decided: at.Add(2)}, {User: anna, Mailbox: -1, UID: 1, Reason: "quota"}}}
+			Last: at.Add(1), Tries: 3, Decision: syncer.Waived, By: "cli: root\u2028", Decided: at.Add(2)}, {User: anna, Mailbox: -1, UID: 1, Reason: "quota"}},
+		Scripts: sampleScripts()}
 	a, err := s.Apply(t.Context(), c)
 	must(t, err)
 	_, err = s.SaveRun(t.Context(), syncer.Run{User: anna, Began: at, Ended: at.Add(time.Minute), Summary: []byte(`{"pairs": 1}`), Error: "why\x00"})
@@ -325,7 +329,7 @@ func conformDrop(t *testing.T, s, _ syncer.Store) {
 	must(t, err)
 	got := dumpSyncer(t, s)[anna]
 	got.Runs = nil
-	same(t, got, everything{})
+	same(t, got, everything{Scripts: sampleScripts()}) // which hang on no mailbox
 	chunks, err := s.Chunks(ctx, a.Mailboxes[0])
 	must(t, err)
 	same(t, len(chunks), 0)

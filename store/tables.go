@@ -68,6 +68,8 @@ func tables() []table {
 		{"intents", cols(n("id", "mailbox", "side", "epoch", "validity", "uidnext", "created"), t("kind"), b("payload")), "id", "", true},
 		{"quarantine", cols(n("mailbox", "side", "validity", "uid", "first", "last", "tries", "decided"), t("reason", "decision", "by"), b("detail")),
 			"mailbox, side, validity, uid", "", false},
+		{"scripts", cols(n("account", "old_active", "new_active", "seen"), t("old_base", "new_base", "state", "tried"), b("name", "why")),
+			"account, name", "", false},
 		{"runs", cols(n("id", "began", "ended"), t("user"), b("summary", "error")), "id", "", true},
 		{"pauses", cols(t("user", "by", "reason"), n("at")), "user", "", false},
 		{"learned", cols(t("user"), n("side", "learned", "seen", "expires", "refused_old", "refused_new"), b("sealed")), "user, side", "", false},

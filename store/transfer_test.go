@@ -233,9 +233,10 @@ func TestCheck(t *testing.T) {
 	before := len(f.Problems)
 	c := raw(t, path)
 	exec1(t, c, "DELETE FROM mailboxes")
+	exec1(t, c, "DELETE FROM accounts")
 	must(t, s.Close())
 	text := strings.Join(check().Problems[:], "\n")
-	for _, want := range []string{"intents: 1 rows", "quarantine: 1 rows", "chunks: 2 rows"} {
+	for _, want := range []string{"intents: 1 rows", "quarantine: 1 rows", "chunks: 2 rows", "scripts: 2 rows of account 1"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is missing in\n%s", want, text)
 		}

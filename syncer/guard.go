@@ -103,10 +103,13 @@ type proven struct {
 
 // spots are under which names sessions may have had a folder on the side that decides: as it stands on the wire, or in UTF-8 after
 // ENABLE UTF8=ACCEPT (RFC 6855).
-func (p *pass) spots(name string, validity uint32) []spot {
+func (p *pass) spots(name string, validity uint64) []spot {
 	list := []spot{{side: p.authority, mailbox: imapwire.NameHash(name), validity: validity}}
 	if text, ok := decodeUTF7(name); ok && strings.Contains(name, "&") {
 		list = append(list, spot{side: p.authority, mailbox: imapwire.NameHash(text), validity: validity})
+	}
+	if validity != wholeFolder && validity != anyValidity {
+		list = append(list, p.spots(name, anyValidity)...)
 	}
 	return list
 }
@@ -117,7 +120,7 @@ func (p *pass) prove(f *folder) (out proven) {
 	if len(p.proofs) == 0 || f.err != nil || f.was.ID == 0 || name == "" || f.reset[p.authority] {
 		return out
 	}
-	for _, at := range p.spots(name, 0) {
+	for _, at := range p.spots(name, wholeFolder) {
 		out.folder = out.folder || len(p.proofs[at]) > 0
 	}
 	list := f.work.expunge[follower]
@@ -125,7 +128,7 @@ func (p *pass) prove(f *folder) (out proven) {
 		return out
 	}
 	var all []proof
-	for _, at := range p.spots(name, f.box.Validity[p.authority]) {
+	for _, at := range p.spots(name, uint64(f.box.Validity[p.authority])) {
 		all = append(all, p.proofs[at]...)
 	}
 	seen, sure := make([]bool, len(list)), make([]bool, len(list))
@@ -200,17 +203,19 @@ func (p *pass) keepProofs(err error) {
 	}
 	for _, f := range p.folders {
 		name := f.was.Name[p.authority]
-		for _, at := range p.spots(name, f.box.Validity[p.authority]) {
+		for i, at := range p.spots(name, uint64(f.box.Validity[p.authority])) {
 			switch {
-			case f.held && err == nil:
+			case f.held && err == nil && i == 0: // once: what is left is of all spots
 				keep[at] = f.proven.left
+			case f.held && err == nil:
+				delete(keep, at)
 			case f.carried:
 				delete(keep, at)
 			case f.err != nil:
 				keep[at] = p.proofs[at]
 			}
 		}
-		for _, at := range p.spots(name, 0) {
+		for _, at := range p.spots(name, wholeFolder) {
 			if f.Action == ActionGone && !f.carried {
 				keep[at] = p.proofs[at]
 			}

@@ -24,8 +24,14 @@ type Proofs struct {
 type spot struct {
 	side     config.Side
 	mailbox  uint64 // imapwire.NameHash
-	validity uint32 // 0 for the mailbox itself
+	validity uint64 // wholeFolder, or UIDVALIDITY, or anyValidity
 }
+
+// What stands in place of a UIDVALIDITY.
+const (
+	wholeFolder = 0       // the mailbox itself was deleted
+	anyValidity = 1 << 32 // of which one it was is not known
+)
 
 // proof is what was asked of one mailbox: most messages of uids, and what has \Deleted among marked.
 type proof struct {
@@ -49,7 +55,10 @@ const (
 func (s *Proofs) Note(user string, side config.Side, session uint64, d imapwire.Deletes) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	at := spot{side: side, mailbox: d.Mailbox, validity: d.Validity}
+	at := spot{side: side, mailbox: d.Mailbox, validity: uint64(d.Validity)}
+	if d.Validity == 0 && !d.Folder {
+		at.validity = anyValidity
+	}
 	s.add(user, at, proof{session: session, uids: slices.Clone(d.UIDs), most: uint64(d.Most), marked: slices.Clone(d.Marked)})
 }
 

@@ -40,6 +40,8 @@ type Store interface {
 	// all or nothing; those that are in quarantine no more are left out. It returns how many were there. A pass that has read
 	// the messages before does not undo it: Apply keeps a later decision than that of what it is given.
 	Decide(ctx context.Context, user string, list []Quarantined, events ...op.Event) (int, error)
+	// Scripts lists a user's Sieve scripts, by name.
+	Scripts(ctx context.Context, user string) ([]Script, error)
 	// Apply writes a change, all or nothing. ErrFenced when the token is not the present one; ErrStale by Chunk.Generation.
 	// It returns the IDs given to new mailboxes and new intents, in order.
 	Apply(ctx context.Context, c Change) (Applied, error)
@@ -169,6 +171,8 @@ type Change struct {
 	DropIntents   []int64
 	Quarantine    []Quarantined // replaced by user, mailbox, side, validity, UID
 	Release       []Quarantined // taken out, by the same
+	Scripts       []Script      // replaced by name
+	DropScripts   []string      // by name, before Scripts
 }
 
 // Applied is what Apply made.

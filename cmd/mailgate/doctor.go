@@ -136,7 +136,7 @@ func (d *doctor) look(ctx context.Context, user, passwordFile string, insertion 
 
 // protocols are those that a listener or a backend has.
 func (d *doctor) protocols() (out []config.Protocol) {
-	for _, pr := range []config.Protocol{config.IMAP, config.Submission} {
+	for _, pr := range config.Protocols() {
 		if slices.ContainsFunc(d.conf.Listen, func(e config.Endpoint) bool { return e.Protocol == pr }) ||
 			len(d.dialer.Names(config.Old, pr))+len(d.dialer.Names(config.New, pr)) > 0 {
 			out = append(out, pr)

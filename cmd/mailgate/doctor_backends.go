@@ -57,8 +57,15 @@ func (d *doctor) compare(p config.Protocol, seen [2]*backend.Seen) {
 		d.note(unknown, name, "a side could not be reached")
 		return
 	}
-	if p == config.IMAP {
+	switch p {
+	case config.IMAP:
 		d.beside(name, imapwire.OfferableStrings(seen[config.Old].Capabilities), imapwire.OfferableStrings(seen[config.New].Capabilities))
+		return
+	case config.Sieve:
+		d.beside("sieve extensions", seen[config.Old].Sieve.Extensions, seen[config.New].Sieve.Extensions)
+		return
+	case config.POP3:
+		d.beside(name, seen[config.Old].Capabilities, seen[config.New].Capabilities)
 		return
 	}
 	sides := []map[string]string{seen[config.Old].Extensions, seen[config.New].Extensions}
@@ -118,9 +125,12 @@ func (d *doctor) logins(ctx context.Context, login, password string) error {
 	}
 	route := r.For(user)
 	var imap, submission [2][]string
+	var pop3 [2]string
 	for _, side := range config.Sides {
 		name := d.conf.LoginName(side, route)
 		imap[side] = d.loginIMAP(ctx, side, route.Host[side], backend.LoginIMAP{Credentials: creds, LoginName: name, ClientAddr: netip.AddrPort{}})
+		pop3[side] = d.loginPOP3(ctx, side, route.Host[side], backend.LoginPOP3{Credentials: creds, LoginName: name})
+		d.loginSieve(ctx, side, route.Host[side], backend.Account{Credentials: creds, LoginName: name})
 		submission[side] = d.loginSubmission(ctx, side, route.Host[side], backend.LoginSubmission{Credentials: creds, LoginName: name,
 			Helo: d.conf.Hostname, GatewayName: d.conf.Hostname})
 	}
@@ -131,6 +141,10 @@ func (d *doctor) logins(ctx context.Context, login, password string) error {
 		if x.seen[config.Old] != nil && x.seen[config.New] != nil {
 			d.beside(x.name, x.seen[config.Old], x.seen[config.New])
 		}
+	}
+	if pop3[config.Old] != "" && pop3[config.New] != "" {
+		d.note(pass, "pop3 messages and UIDLs", "a client that leaves mail on the server knows it by UIDL: what has another one on NEW is downloaded again "+
+			"behind the flip").with("OLD", []string{pop3[config.Old]}).with("NEW", []string{pop3[config.New]})
 	}
 	return nil
 }
@@ -149,6 +163,59 @@ func (d *doctor) loginIMAP(ctx context.Context, side config.Side, host string, l
 	defer c.Close()
 	d.note(pass, title, "imap: in, in %d ms, on %s", time.Since(start).Milliseconds(), c.Host)
 	return imapwire.OfferableStrings(c.Capabilities)
+}
+
+func (d *doctor) loginSieve(ctx context.Context, side config.Side, host string, a backend.Account) {
+	if len(d.dialer.Names(side, config.Sieve)) == 0 {
+		return
+	}
+	title := fmt.Sprintf("%s sieve as %s", side, a.LoginName)
+	start := time.Now()
+	c, err := d.dialer.DialSieve(ctx, side, host, a)
+	if err != nil {
+		d.note(fail, title, "%v", err)
+		return
+	}
+	defer c.Close()
+	list, err := c.List(ctx)
+	if err != nil {
+		d.note(fail, title, "sieve: in, but %v", err)
+		return
+	}
+	var names []string
+	for _, s := range list {
+		names = append(names, s.Name+map[bool]string{true: " (active)"}[s.Active])
+	}
+	d.note(pass, title, "sieve: in, in %d ms, on %s", time.Since(start).Milliseconds(), c.Host()).with("scripts", names)
+	_ = c.Logout(ctx)
+}
+
+// loginPOP3 tells how many messages there are, and what their UIDLs look like: a client that keeps mail on the server knows it by them.
+func (d *doctor) loginPOP3(ctx context.Context, side config.Side, host string, l backend.LoginPOP3) string {
+	if len(d.dialer.Names(side, config.POP3)) == 0 {
+		return ""
+	}
+	title := fmt.Sprintf("%s pop3 as %s", side, l.LoginName)
+	start := time.Now()
+	c, err := d.dialer.DialPOP3(ctx, side, host, l)
+	if err != nil {
+		d.note(fail, title, "%v", err)
+		return ""
+	}
+	defer c.Close()
+	took := time.Since(start).Milliseconds()
+	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	n, first, err := c.Sample()
+	if err != nil {
+		d.note(fail, title, "pop3: in, but %v", err)
+		return ""
+	}
+	d.note(pass, title, "pop3: in, in %d ms, on %s", took, c.Host)
+	out := fmt.Sprintf("%d messages", n)
+	if first != "" {
+		out += ", the first is " + first
+	}
+	return out
 }
 
 func (d *doctor) loginSubmission(ctx context.Context, side config.Side, host string, l backend.LoginSubmission) []string {

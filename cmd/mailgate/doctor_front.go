@@ -157,11 +157,16 @@ func (d *doctor) answers(ctx context.Context, e config.Endpoint) error {
 		}
 		c = t
 	}
-	line, err := bufio.NewReader(c).ReadString('\n')
+	r := bufio.NewReader(c)
+	line, err := r.ReadString('\n')
+	for n := 0; e.Protocol == config.Sieve && err == nil && strings.HasPrefix(line, `"`) && n < 20; n++ { // its capabilities come first
+		line, err = r.ReadString('\n')
+	}
 	if err != nil {
 		return err
 	}
-	if !strings.HasPrefix(line, "* OK ") && !strings.HasPrefix(line, "220 ") || !strings.Contains(line, d.conf.Hostname) {
+	greeting := map[config.Protocol]string{config.IMAP: "* OK ", config.POP3: "+OK ", config.Submission: "220 ", config.Sieve: "OK "}[e.Protocol]
+	if !strings.HasPrefix(line, greeting) || !strings.Contains(line, d.conf.Hostname) {
 		return fmt.Errorf("it greets with %.80q", strings.TrimSpace(line))
 	}
 	return nil

@@ -63,7 +63,7 @@ func (d *doctor) backendNames() {
 	for _, side := range config.Sides {
 		var loops []string
 		for _, h := range d.conf.Backends[side].Hosts {
-			for _, e := range []config.Endpoint{h.IMAP, h.Submission} {
+			for _, e := range []config.Endpoint{h.IMAP, h.POP3, h.Submission, h.Sieve} {
 				if e.Host != "" && strings.EqualFold(e.Host, strings.TrimSuffix(d.conf.Hostname, ".")) {
 					loops = append(loops, e.URL)
 				}
@@ -95,7 +95,7 @@ func clientPorts() []struct {
 func (d *doctor) oldPorts(ctx context.Context) {
 	var hosts []string
 	for _, h := range d.conf.Backends[config.Old].Hosts {
-		for _, e := range []config.Endpoint{h.IMAP, h.Submission} {
+		for _, e := range []config.Endpoint{h.IMAP, h.POP3, h.Submission, h.Sieve} {
 			if e.Host != "" && !slices.Contains(hosts, e.Host) {
 				hosts = append(hosts, e.Host)
 			}

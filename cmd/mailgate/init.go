@@ -65,12 +65,21 @@ func (p *program) writeInit(ctx context.Context, dir, name string, hosts [2]stri
 			return exitError{exitUsage, fmt.Errorf("%q is no host name; write it without scheme and port", host)}
 		}
 	}
+	var found [2]services
+	for _, side := range config.Sides {
+		found[side] = p.probeHost(ctx, hosts[side])
+	}
+	pop3 := found[config.Old].pop3 != "" && found[config.New].pop3 != ""
+	listen := ""
+	if pop3 {
+		listen = "\n  - pop3s://:995\n  - pop3+starttls://:110"
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, `# mailgate: how. Who is where stands in the routes file. Check with: mailgate -c %s config check
 hostname: %s
 listen:                       # the scheme is the mode; plain text off loopback needs +insecure
   - imaps://:993
-  - imap+starttls://:143
+  - imap+starttls://:143%s
   - submissions://:465
   - submission+starttls://:587
 tls:
@@ -78,16 +87,21 @@ tls:
     - cert: /etc/mailgate/tls/%s.pem
       key: /etc/mailgate/tls/%s.key
 backends:
-`, file, name, name, name)
+`, file, name, listen, name, name)
 	for _, side := range config.Sides {
-		imap, submission := p.probeHost(ctx, hosts[side])
+		x := found[side]
+		if x.pop3 != "" && !pop3 {
+			x.pop3 = "\n    # pop3: " + x.pop3 + "  # the other side has none; a listener for POP3 needs both"
+		} else if pop3 {
+			x.pop3 = "\n    pop3: " + x.pop3
+		}
 		fmt.Fprintf(&b, `  %s:
-    imap: %s
+    imap: %s%s
     submission: %s
     login: "{address}"        # login name there: {address}, {local}, {domain}
     client_address: false     # true when this host trusts us: IMAP ID, XCLIENT
     # sync: {secrets: secrets}  # for mailgate sync: a file with address and password on each line, mode 0600; or a master, or tokens
-`, side, imap, submission)
+`, side, x.imap, x.pop3, x.submission)
 	}
 	b.WriteString(`routes:
   file: routes
@@ -122,10 +136,13 @@ func create(name, text string) error {
 	return errors.Join(err, f.Close())
 }
 
+// services are URLs of a host.
+type services struct{ imap, pop3, submission string }
+
 // probeHost finds the best way in: TLS from the first byte before STARTTLS. What cannot be reached is written as it
-// should be, for the operator to correct.
-func (p *program) probeHost(ctx context.Context, host string) (imap, submission string) {
-	try := func(urls ...string) string {
+// should be, for the operator to correct; POP3 is left out then, as many hosts have none.
+func (p *program) probeHost(ctx context.Context, host string) services {
+	try := func(urls ...string) (string, bool) {
 		for _, u := range urls {
 			e, err := config.ParseEndpoint(u, false)
 			if err != nil {
@@ -133,7 +150,7 @@ func (p *program) probeHost(ctx context.Context, host string) (imap, submission 
 			}
 			b := config.Default().Backends[0]
 			b.ConnectTimeout, b.LoginTimeout = 3*time.Second, 5*time.Second
-			b.Hosts = []config.Host{{Name: host, IMAP: e, Submission: e}}
+			b.Hosts = []config.Host{{Name: host, IMAP: e, POP3: e, Submission: e}}
 			d, err := backend.NewDialer([2]config.Backend{b, b}, slog.New(slog.DiscardHandler), nil)
 			if err != nil {
 				continue
@@ -143,10 +160,15 @@ func (p *program) probeHost(ctx context.Context, host string) (imap, submission 
 				continue
 			}
 			fmt.Fprintf(p.err, "  %s: ok\n", u)
-			return u
+			return u, true
 		}
-		return urls[0] + " # could not be reached when this was written"
+		return urls[0] + " # could not be reached when this was written", false
 	}
-	return try("imaps://"+host+":993", "imap+starttls://"+host+":143"),
-		try("submissions://"+host+":465", "submission+starttls://"+host+":587")
+	var out services
+	out.imap, _ = try("imaps://"+host+":993", "imap+starttls://"+host+":143")
+	out.submission, _ = try("submissions://"+host+":465", "submission+starttls://"+host+":587")
+	if pop3, ok := try("pop3s://"+host+":995", "pop3+starttls://"+host+":110"); ok {
+		out.pop3 = pop3
+	}
+	return out
 }

@@ -26,16 +26,16 @@ type Courier struct {
 // such as `IMAP_KEYWORDS=2`, or `MAXPERIP=4` for connections from one address; the last one of a name holds.
 func StartCourier(t testing.TB, settings ...string) *Courier {
 	t.Helper()
-	opt := unpacked(t, "courier")
+	opt, pop := unpacked(t, "courier"), unpacked(t, "pop3")
 	var c *Courier
 	begin(t, "Courier", func() (*processes, error) {
 		c = &Courier{Host: Host{Name: "courier", Format: "maildir:~/Maildir", Sep: ".", Prefix: "INBOX.", MailID: mailUID}, settings: settings}
-		return &c.processes, c.start(opt)
+		return &c.processes, c.start(opt, pop)
 	})
 	return c
 }
 
-func (c *Courier) start(opt string) error {
+func (c *Courier) start(opt, pop string) error {
 	if err := c.folder(); err != nil {
 		return err
 	}
@@ -47,18 +47,18 @@ func (c *Courier) start(opt string) error {
 	if c.CA, err = certificates(c.Certs); err != nil {
 		return err
 	}
-	ports, err := freePorts(2)
+	ports, err := freePorts(3)
 	if err != nil {
 		return err
 	}
-	c.IMAP, c.IMAPS = ports[0], ports[1]
+	c.IMAP, c.IMAPS, c.POP3 = ports[0], ports[1], ports[2]
 	if err := errors.Join(makeDirs(c.dir, 0, "etc", "run", "run/authdaemon"), makeDirs(c.dir, mailUID, "home")); err != nil {
 		return err
 	}
 	both := filepath.Join(c.dir, "etc", "server.pem")
 	key, err1 := os.ReadFile(filepath.Join(c.Certs, "key.pem"))
 	cert, err2 := os.ReadFile(filepath.Join(c.Certs, "cert.pem"))
-	data := map[string]any{"Host": c.Host, "Opt": opt, "Libraries": libraries(opt), "Settings": strings.Join(c.settings, "\n")}
+	data := map[string]any{"Host": c.Host, "Opt": opt, "Pop3": filepath.Join(pop, "usr/lib/courier/courier"), "Libraries": libraries(opt), "Settings": strings.Join(c.settings, "\n")}
 	run := filepath.Join(c.dir, "run.sh")
 	err = errors.Join(err1, err2, os.WriteFile(both, append(key, cert...), 0o600), os.Chown(both, mailUID, mailUID), c.users(),
 		render("courier-env", filepath.Join(c.dir, "etc", "courier.env"), data), render("courier-run.sh", run, data))

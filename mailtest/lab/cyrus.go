@@ -42,7 +42,7 @@ const cyrusRealm = "cyrus.example.com"
 // StartCyrus runs a Cyrus until the test ends. It has the users of Start, and MasterUser.
 func StartCyrus(t testing.TB, options ...CyrusOption) *Cyrus {
 	t.Helper()
-	opt := unpacked(t, "cyrus")
+	opt, pop := unpacked(t, "cyrus"), unpacked(t, "pop3")
 	if _, err := exec.LookPath("saslpasswd2"); err != nil {
 		t.Fatalf("%v; run make setup", err)
 	}
@@ -52,12 +52,12 @@ func StartCyrus(t testing.TB, options ...CyrusOption) *Cyrus {
 		for _, o := range options {
 			o(c)
 		}
-		return &c.processes, c.start(opt)
+		return &c.processes, c.start(opt, pop)
 	})
 	return c
 }
 
-func (c *Cyrus) start(opt string) error {
+func (c *Cyrus) start(opt, pop string) error {
 	if err := c.folder(); err != nil {
 		return err
 	}
@@ -66,15 +66,15 @@ func (c *Cyrus) start(opt string) error {
 	if c.CA, err = certificates(c.Certs); err != nil {
 		return err
 	}
-	ports, err := freePorts(3)
+	ports, err := freePorts(5)
 	if err != nil {
 		return err
 	}
-	c.IMAP, c.IMAPS, c.LMTP = ports[0], ports[1], ports[2]
+	c.IMAP, c.IMAPS, c.LMTP, c.Sieve, c.POP3 = ports[0], ports[1], ports[2], ports[3], ports[4]
 	// Without conf/db and conf/socket it runs, half of it broken.
-	err = makeDirs(c.dir, mailUID, "conf", "conf/db", "conf/socket", "conf/log", "conf/msg", "spool", "proc", "lock", "sock", "dev")
+	err = makeDirs(c.dir, mailUID, "conf", "conf/db", "conf/socket", "conf/log", "conf/msg", "spool", "sieve", "proc", "lock", "sock", "dev")
 	key := filepath.Join(c.Certs, "key.pem")
-	data := map[string]any{"Host": c.Host, "Bin": filepath.Join(opt, "usr/lib/cyrus/bin"), "Realm": cyrusRealm, "Master": MasterUser,
+	data := map[string]any{"Host": c.Host, "Bin": filepath.Join(opt, "usr/lib/cyrus/bin"), "Pop3": filepath.Join(pop, "usr/lib/cyrus/bin/pop3d"), "Realm": cyrusRealm, "Master": MasterUser,
 		"Alt": map[bool]string{true: "no", false: "yes"}[c.classic], "Extra": c.extra}
 	run := filepath.Join(c.dir, "run.sh")
 	err = errors.Join(err, os.Chown(key, mailUID, mailUID), render("cyrus-imapd.conf", filepath.Join(c.dir, "imapd.conf"), data),

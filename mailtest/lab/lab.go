@@ -36,10 +36,13 @@ const (
 type Host struct {
 	Name                   string
 	IMAP, IMAPS            int
+	POP3, POP3S            int // STLS offered, not required; POP3S on Dovecot only
 	Submission             int // STARTTLS offered, not required on loopback
 	SASL                   int // Dovecot's auth service, for Postfix
 	LMTP                   int
+	Sieve                  int // ManageSieve; STARTTLS offered, not required. 0 on Courier, which has none
 	Format, Sep, Prefix    string
+	SieveSettings          string // of Dovecot's plugin, a line each
 	Fsync                  string // Dovecot's mail_fsync, "" means never; $MAILGATE_LAB_FSYNC sets it
 	Sharing                bool   // Dovecot's ACL and METADATA
 	Dir, Certs             string
@@ -79,7 +82,8 @@ func Sharing() Option {
 // seconds, so what can be told apart by users shares a lab.
 func Start(t testing.TB, options ...Option) *Lab {
 	t.Helper()
-	for _, bin := range []string{"dovecot", "/usr/sbin/postfix", "/usr/lib/dovecot/submission-login", "/usr/lib/dovecot/lmtp"} {
+	for _, bin := range []string{"dovecot", "/usr/sbin/postfix", "/usr/lib/dovecot/submission-login", "/usr/lib/dovecot/lmtp",
+		"/usr/lib/dovecot/managesieve-login", "/usr/lib/dovecot/pop3-login"} {
 		if _, err := exec.LookPath(bin); err != nil {
 			t.Fatalf("%s is not installed; run make setup", bin)
 		}
@@ -109,14 +113,16 @@ func (l *Lab) start() error {
 	if l.CA, err = certificates(certs); err != nil {
 		return err
 	}
-	ports, err := freePorts(9)
+	ports, err := freePorts(15)
 	if err != nil {
 		return err
 	}
-	l.Old = Host{Name: "old", IMAP: ports[0], IMAPS: ports[1], SASL: ports[2], LMTP: ports[3], Submission: ports[4],
-		Format: "maildir:~/Maildir", Sep: ".", Prefix: "INBOX.", Certs: certs, MailID: mailUID, Master: true}
-	l.New = Host{Name: "new", IMAP: ports[5], IMAPS: ports[6], LMTP: ports[7], Submission: ports[8], Format: "sdbox:~/sdbox",
-		Sep: "/", Certs: certs, MailID: mailUID, Master: true, WithSubmission: true, RelayPort: ports[4]}
+	l.Old = Host{Name: "old", IMAP: ports[0], IMAPS: ports[1], POP3: ports[11], POP3S: ports[12], SASL: ports[2], LMTP: ports[3], Submission: ports[4],
+		Format: "maildir:~/Maildir", Sep: ".", Prefix: "INBOX.", Certs: certs, MailID: mailUID, Master: true, Sieve: ports[9],
+		SieveSettings: "sieve_extensions = +editheader +vacation-seconds"} // NEW lacks these
+	l.New = Host{Name: "new", IMAP: ports[5], IMAPS: ports[6], POP3: ports[13], POP3S: ports[14], LMTP: ports[7], Submission: ports[8], Format: "sdbox:~/sdbox",
+		Sep: "/", Certs: certs, MailID: mailUID, Master: true, WithSubmission: true, RelayPort: ports[4],
+		Sieve: ports[10], SieveSettings: "sieve_quota_max_scripts = 12"}
 	for _, h := range []*Host{&l.Old, &l.New} {
 		h.Fsync = os.Getenv("MAILGATE_LAB_FSYNC")
 		h.Sharing = l.sharing

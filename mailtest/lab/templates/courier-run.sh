@@ -46,6 +46,7 @@ tcpd="$opt/usr/sbin/couriertcpd -address=127.0.0.1 -maxprocs=3000 -maxperip=${MA
 # STARTTLS is not for the port that is encrypted already
 IMAP_STARTTLS=NO IMAP_TLS=1 $tcpd {{.Host.IMAPS}} "$COURIERTLS" -server -tcpd -user=courier "$lib/courier/imaplogin" "$opt/usr/bin/imapd" Maildir &
 $tcpd {{.Host.IMAP}} "$lib/courier/imaplogin" "$opt/usr/bin/imapd" Maildir &
+POP3_STARTTLS=YES $tcpd {{.Host.POP3}} "{{.Pop3}}/courierpop3login" "{{.Pop3}}/courierpop3d" Maildir &
 trap 'exit 0' TERM INT # the first process of its kind: all others end with it
 # whatever ends first ends all
 wait -n

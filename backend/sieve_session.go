@@ -1,0 +1,66 @@
+package backend
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"time"
+
+	"mailgate/config"
+)
+
+// SieveConn is a ManageSieve connection that is logged in, for a client's session. It runs over a tlsconf.Quiet.
+type SieveConn struct {
+	net.Conn
+	Buffered []byte // what the server said behind its answer to the login
+	Host     string
+}
+
+// DialSieveSession connects and logs in for a client (RFC 5804, section 2.1), whose address is told to a host that trusts us. The error is
+// an *Error.
+func (d *Dialer) DialSieveSession(ctx context.Context, at config.Side, name string, who Account, client netip.AddrPort) (*SieveConn, error) {
+	var c *sieveConn
+	var start time.Time
+	_, err := d.connectAnd(ctx, at, config.Sieve, name, forUser, func(ctx context.Context, raw *conn) error {
+		c, start = &sieveConn{conn: raw}, time.Now()
+		return c.open(ctx)
+	})
+	if err != nil {
+		return nil, err
+	}
+	done := c.before(ctx, c.limit)
+	if err = c.xclient(client, d); err == nil {
+		err = c.in(who)
+	}
+	done()
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	d.rec.LoggedIn(at, config.Sieve, time.Since(start))
+	return &SieveConn{Conn: c.Conn, Buffered: c.buffered(), Host: c.host.Name}, nil
+}
+
+// xclient tells a host that trusts us who the client is (Dovecot). A refusal is no reason to fail.
+func (c *sieveConn) xclient(client netip.AddrPort, d *Dialer) error {
+	if !c.conf.ClientAddress || !client.IsValid() || !slices.Contains(c.caps.XCLIENT, "ADDR") {
+		return nil
+	}
+	command := "XCLIENT " + sieveString("ADDR="+client.Addr().WithZone("").String())
+	if slices.Contains(c.caps.XCLIENT, "PORT") {
+		command += " " + sieveString("PORT="+strconv.Itoa(int(client.Port())))
+	}
+	if err := c.send(command + "\r\n"); err != nil {
+		return c.fail(StepXCLIENT, Temporary, "", err)
+	}
+	a, err := c.answer()
+	if err != nil {
+		return c.fail(StepXCLIENT, Temporary, "", err)
+	}
+	if a.status != "OK" {
+		d.log.Warn("backend refuses XCLIENT; going on without", "host", c.host.Name, "reply", sieveWords(a.text))
+	}
+	return nil
+}
