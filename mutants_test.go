@@ -92,7 +92,7 @@ func mutants() []mutant {
 		{"proof is of no more deletes than the server says", "imapwire/tracker_deletes.go", []edit{{"a.gone += n", "a.gone += 1000 * n"}},
 			"./imapwire", []string{"TestTrackerDeletes"}},
 		{"proof by number is used once", "syncer/guard.go", []edit{{"whole := uint64(len(here)) <= room", "whole := true"}}, "./syncer", []string{"TestGuardHeedsProof"}},
-		{"deletes are seen twice", "syncer/observed.go", []edit{{"return known && p.fresh &&", "return known ||"}}, "./syncer", []string{"TestGuardReleases"}},
+		{"deletes are seen twice", "syncer/observed.go", []edit{{"return known && p.reopened &&", "return known ||"}}, "./syncer", []string{"TestGuardReleases"}},
 		{"a mailbox that did not open is not read", "backend/client_fetch.go",
 			[]edit{{"if c.rs.closed != nil {", "if false {"}}, "./backend", []string{"TestWrongMailbox"}},
 		{"the response codes of a refused login", "backend/imap_login.go",

@@ -101,7 +101,7 @@ func (p *pass) released(ctx context.Context, f *folder) bool {
 	}
 	x, known := p.observations(ctx)[heldKey(f.name(), p.authority.Other().String())]
 	n := len(f.work.expunge[p.authority.Other()]) - f.proven.count
-	return known && p.fresh && p.s.elapsed(x.since) >= p.s.o.Confirm && n <= x.messages+max(guardMessages, f.agreed()/guardShare)
+	return known && p.reopened && p.s.elapsed(x.since) >= p.s.o.Confirm && n <= x.messages+max(guardMessages, f.agreed()/guardShare)
 }
 
 // discards tells whether a folder is where people put what they want no more, as its host says (RFC 6154).

@@ -33,7 +33,7 @@ type pass struct {
 	newQuarantine []Quarantined          // not written yet
 	proofs        map[spot][]proof       // what people have asked to be deleted, taken from Options.Proofs
 	seen          map[string]observation // of passes before; see observations
-	fresh         bool                   // no connection to the side that decides is one of a pass before
+	reopened      bool                   // no connection to the side that decides is one of a pass before
 	guarded       string                 // why no deletes at all are carried in this pass, "" when they are
 	unlimit       func()                 // the pass takes part in the user's limit no more
 	lostOwner     context.CancelCauseFunc
@@ -94,7 +94,7 @@ func (s *Syncer) newPass(ctx context.Context, user string, o RunOptions) (*pass,
 	p.unlimit = s.o.Limits.join(user)
 	kept := s.idle.take(user)
 	s.freshConns(user, &kept)
-	p.fresh = kept[authority].Client == nil
+	p.reopened = kept[authority].Client == nil
 	for _, side := range config.Sides {
 		p.pools[side] = newPool(side, user, &s.o)
 	}
