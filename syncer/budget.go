@@ -54,6 +54,7 @@ type hostUse struct {
 	trying  bool          // a further connection is being made: one at a time, so that a host that refuses it does so once
 	learned int           // cap; 0 means that none is known
 	until   time.Time     // when a higher one is tried
+	vain    time.Time     // until when nobody waits who has somebody's turn: one has, and got none
 	changed chan struct{} // closed when one who waits should look again
 
 	spares map[*slot]func() // end connections that are good to have and no more
@@ -254,6 +255,39 @@ func (b *Budget) first(ctx context.Context, side config.Side, user string) (*slo
 	defer b.mu.Unlock()
 	if p.waiting--; p.waiting == 0 {
 		p.wake()
+	}
+	return s, err
+}
+
+// soon is first for who has somebody's turn meanwhile: it waits for so long at most, and not at all behind another one, or when one has
+// waited in vain a moment ago. The error is ErrCrowded then.
+func (b *Budget) soon(ctx context.Context, side config.Side, user string, most time.Duration) (*slot, error) {
+	if b == nil {
+		return nil, nil
+	}
+	b.mu.Lock()
+	p := b.of(side, user)
+	now := time.Now()
+	if p.waiting > 0 || now.Before(p.vain) {
+		var s *slot
+		ok := false
+		if p.waiting == 0 {
+			s, ok = b.take(p, true, now)
+		}
+		b.mu.Unlock()
+		if !ok {
+			return nil, ErrCrowded
+		}
+		return s, nil
+	}
+	b.mu.Unlock()
+	ctx, cancel := context.WithTimeoutCause(ctx, most, ErrCrowded)
+	defer cancel()
+	s, err := b.first(ctx, side, user)
+	if errors.Is(err, ErrCrowded) {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		p.vain = time.Now().Add(5 * most)
 	}
 	return s, err
 }

@@ -42,8 +42,10 @@ func TestClockJumps(t *testing.T) {
 		pass()
 		pass()
 		old.Delete(old.Name(name))
-		if pass() != 0 || pass() != 0 {
-			t.Fatal("deleted at once")
+		for range 2 {
+			if pass() != 0 {
+				t.Fatal("deleted at once")
+			}
 		}
 	}
 	kept := func(what string) {

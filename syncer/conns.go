@@ -35,8 +35,9 @@ func newPool(side config.Side, user string, o *Options) *pool {
 		open: func(ctx context.Context) (*backend.Client, error) { return o.Open(ctx, side, user) }}
 }
 
-// reserve takes the slot that the pass keeps to its end, and takes over a connection that was kept.
-func (p *pool) reserve(ctx context.Context, kept *backend.Client, s *slot) (err error) {
+// reserve takes the slot that the pass keeps to its end, and takes over a connection that was kept. It waits for a slot as long as most
+// says, 0 for as long as it takes.
+func (p *pool) reserve(ctx context.Context, kept *backend.Client, s *slot, most time.Duration) (err error) {
 	if kept != nil {
 		p.all++
 		p.slots[kept] = s
@@ -45,7 +46,11 @@ func (p *pool) reserve(ctx context.Context, kept *backend.Client, s *slot) (err 
 			return nil
 		}
 	}
-	p.own, err = p.budget.first(ctx, p.side, p.user)
+	if most > 0 {
+		p.own, err = p.budget.soon(ctx, p.side, p.user, most)
+	} else {
+		p.own, err = p.budget.first(ctx, p.side, p.user)
+	}
 	return err
 }
 
@@ -409,6 +414,11 @@ func (s *Syncer) openOne(ctx context.Context, side config.Side, user string) (po
 	if err != nil {
 		return pooled{}, err
 	}
+	return s.openWith(ctx, sl, side, user)
+}
+
+// openWith makes a connection with a slot, which is given back when that fails.
+func (s *Syncer) openWith(ctx context.Context, sl *slot, side config.Side, user string) (pooled, error) {
 	c, err := s.o.Open(ctx, side, user)
 	if err != nil {
 		sl.release()

@@ -14,7 +14,8 @@ import (
 // KeeperOptions of a Keeper.
 type KeeperOptions struct {
 	// Pass makes one pass over a user's mailboxes. It is called for several users at once, never twice at once for one. changed tells
-	// that there was something to do, so that more may follow soon. ErrBusy means that somebody else is at them. hinted tells that a
+	// that there was something to do, so that more may follow soon. ErrBusy means that somebody else is at them; with
+	// ErrCrowded beside it, that a host is crowded. hinted tells that a
 	// change is known of, or that the pass before has failed.
 	Pass   func(ctx context.Context, user string, hinted bool) (changed bool, err error)
 	Passes int           // at once; 0 means 4. First copies take half of them at most, so that those who are through stay so
@@ -56,16 +57,17 @@ type kept struct {
 	paused bool
 	gone   bool // not kept any more
 
-	asked   time.Time    // when he came to be kept
-	extent  *Extent      // nil while it is not known
-	online  bool         // he works now
-	through bool         // had a whole pass: at some time, not only by this Keeper
-	copying bool         // the pass under way counts as a first copy
-	again   bool         // the last pass was ended early: what it had seen is still to be done
-	mended  bool         // what the pass under way may fail for is mended since it began, see Retry
-	began   time.Time    // the pass under way
-	yield   *atomic.Bool // asks it to give way
-	carries time.Time    // Since of when the pass under way began
+	asked   time.Time     // when he came to be kept
+	extent  *Extent       // nil while it is not known
+	online  bool          // he works now
+	through bool          // had a whole pass: at some time, not only by this Keeper
+	copying bool          // the pass under way counts as a first copy
+	crowded time.Duration // the pause behind the next pass that a crowded host lets not begin; 0 means Busy
+	again   bool          // the last pass was ended early: what it had seen is still to be done
+	mended  bool          // what the pass under way may fail for is mended since it began, see Retry
+	began   time.Time     // the pass under way
+	yield   *atomic.Bool  // asks it to give way
+	carries time.Time     // Since of when the pass under way began
 }
 
 // KeptState is how far a user is.
@@ -421,6 +423,9 @@ func (k *Keeper) pass(ctx context.Context, u *kept) {
 	}
 	u.state.Passes++
 	u.again = false
+	if !errors.Is(err, ErrCrowded) {
+		u.crowded = 0
+	}
 	s := &u.state
 	switch {
 	case errors.Is(err, ErrYielded): // it keeps its place
@@ -430,6 +435,11 @@ func (k *Keeper) pass(ctx context.Context, u *kept) {
 		s.Since = earlier(since, s.Since)
 		u.again = true
 		u.at = now.Add(k.o.Soon)
+		if errors.Is(err, ErrCrowded) { // less and less often, or those who wait take the turns of those who need not
+			pause := max(u.crowded, k.o.Busy)
+			u.at = now.Add(pause/2 + rand.N(pause))
+			u.crowded = min(2*pause, crowdedMost)
+		}
 	case err != nil:
 		s.Since = earlier(since, s.Since)
 		s.Err = err
@@ -458,6 +468,9 @@ func (k *Keeper) pass(ctx context.Context, u *kept) {
 		k.queue(u)
 	}
 }
+
+// crowdedMost is the longest mean pause of who finds a host crowded.
+const crowdedMost = time.Minute
 
 func earlier(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {

@@ -99,7 +99,7 @@ func (s *Syncer) newPass(ctx context.Context, user string, o RunOptions) (*pass,
 		p.pools[side] = newPool(side, user, &s.o)
 	}
 	for _, side := range config.Sides { // in this order everywhere: see Budget
-		if err = errors.Join(err, p.pools[side].reserve(ctx, kept[side].Client, kept[side].slot)); err != nil {
+		if err = errors.Join(err, p.pools[side].reserve(ctx, kept[side].Client, kept[side].slot, o.Wait)); err != nil {
 			kept[config.New].end()
 			p.close()
 			return nil, err

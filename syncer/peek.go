@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"mailgate/backend"
 	"mailgate/config"
@@ -58,12 +59,19 @@ func (s *Syncer) Peek(ctx context.Context, user string) (changed bool, err error
 	return news[config.Old] || news[config.New], errors.Join(errs[:]...)
 }
 
+// peekWait is how long a look waits for a connection.
+const peekWait = 2 * time.Second
+
 // peekSide looks at a side. A kept connection that has died meanwhile is replaced; c is the one to be kept afterwards.
 func (s *Syncer) peekSide(ctx context.Context, side config.Side, user string, known []Mailbox, c *pooled) (changed bool, err error) {
 	kept := c.Client != nil
 	for {
 		if c.Client == nil {
-			if *c, err = s.openOne(ctx, side, user); err != nil {
+			sl, err := s.o.Budget.soon(ctx, side, user, peekWait)
+			if err == nil {
+				*c, err = s.openWith(ctx, sl, side, user)
+			}
+			if err != nil {
 				return false, &SideError{side, err}
 			}
 		}

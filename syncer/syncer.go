@@ -46,6 +46,7 @@ type Options struct {
 type RunOptions struct {
 	DryRun   bool           // say what would be done
 	Deletes  bool           // a person says that mass deletes are meant: the guard lets go what it has held back for Options.Confirm
+	Wait     time.Duration  // for the first connections where a host is crowded (ErrCrowded then, and no report); 0 means as long as it takes
 	Progress func(Progress) // called often, from one goroutine at a time; may be nil
 }
 

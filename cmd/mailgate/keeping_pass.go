@@ -65,6 +65,8 @@ func (kp *keeping) once(ctx context.Context, user string, hinted bool) (*syncer.
 		switch {
 		case err == nil && !changed:
 			return nil, nil
+		case errors.Is(err, syncer.ErrCrowded):
+			return nil, fmt.Errorf("%w: %w", syncer.ErrBusy, err)
 		case u.ctx.Err() == nil && err != nil && late:
 			return nil, errStalled
 		case u.ctx.Err() == nil && syncer.Silent(err): // a pass would wait for the same host, and longer
@@ -72,6 +74,9 @@ func (kp *keeping) once(ctx context.Context, user string, hinted bool) (*syncer.
 		}
 	}
 	r, err := kp.over(u, e, user)
+	if r == nil && errors.Is(err, syncer.ErrCrowded) { // it has not begun
+		return nil, fmt.Errorf("%w: %w", syncer.ErrBusy, err)
+	}
 	if err == nil {
 		kp.mu.Lock()
 		if k := kp.users[user]; k != nil {
@@ -96,6 +101,9 @@ func (kp *keeping) patience() time.Duration {
 	defer kp.mu.Unlock()
 	return kp.stall
 }
+
+// crowdedWait is how long a pass waits for a host that is crowded, with a turn that others could have.
+const crowdedWait = 2 * time.Second
 
 // begin tells what is in the way of a pass.
 func (kp *keeping) begin(user string) error {
@@ -145,7 +153,7 @@ func (kp *keeping) over(u *underway, e *engine, user string) (*syncer.Report, er
 	patience := kp.patience()
 	stalled := time.AfterFunc(patience, func() { u.cancel(errStalled) })
 	defer stalled.Stop()
-	return e.Run(u.ctx, user, syncer.RunOptions{Progress: func(p syncer.Progress) {
+	return e.Run(u.ctx, user, syncer.RunOptions{Wait: crowdedWait, Progress: func(p syncer.Progress) {
 		stalled.Reset(patience)
 		kp.s.mu.Lock()
 		u.progress = p
