@@ -77,12 +77,12 @@ func TestKeep(t *testing.T) {
 	}
 	l := lab.Start(t)
 	b := &table{began: time.Now()}
-	admit(t, l, slices.Concat(block(active, workers), block(waiting, 4*patients)))
+	admit(t, l, slices.Concat(block(active, workers), block(waiting, 4*patients), block(resting, kept)))
 	only := os.Getenv("MAILGATE_BENCH_ONLY")
 	for _, part := range []struct {
 		name string
 		run  func(*testing.T, *table, *lab.Lab)
-	}{{"lag", lag}, {"ill", ill}} {
+	}{{"lag", lag}, {"ill", ill}, {"rest", rest}} {
 		if only == "" || strings.Contains(only, part.name) {
 			b.note("%s:", part.name)
 			part.run(t, b, l)
