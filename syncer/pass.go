@@ -502,13 +502,15 @@ func (p *pass) finish(ctx context.Context, err error) (*Report, error) {
 		}
 	}
 	slices.SortFunc(p.report.Errors, func(a, b FolderError) int { return strings.Compare(a.Folder, b.Folder) })
+	report := p.report // a copy: reports are kept for long, and the pass with its pairs and folders is not to stay with them
+	out := &report
 	var refused *RefusedError
 	if errors.As(err, &refused) {
-		return &p.report, err
+		return out, err
 	}
-	if !p.opts.DryRun && (err != nil || p.report.changed()) {
+	if !p.opts.DryRun && (err != nil || out.changed()) {
 		r := Run{User: p.user, Began: p.report.Began, Ended: p.s.o.Now()}
-		r.Summary, _ = json.Marshal(&p.report)
+		r.Summary, _ = json.Marshal(out)
 		if err != nil {
 			r.Error = err.Error()
 		}
@@ -518,7 +520,7 @@ func (p *pass) finish(ctx context.Context, err error) (*Report, error) {
 			err = serr
 		}
 	}
-	return &p.report, err
+	return out, err
 }
 
 // changed tells whether a pass did anything that is worth keeping.
