@@ -11,10 +11,12 @@ import (
 
 // People who do not work.
 const (
-	kept     = 2000 // for memory
-	polled   = 1000 // for processor time
-	restMail = 5    // messages in INBOX
-	restTime = 60 * time.Second
+	kept     = 2000             // for memory
+	polled   = 1000             // for processor time
+	restMail = 5                // messages in INBOX
+	noneTime = 25 * time.Second // nobody is kept
+	// After the first copies there are looks 5, 15 and 35 s later, for which connections are kept, 30 s beyond the last.
+	restTime = 100 * time.Second
 	// Looks at a user in whose mailboxes nothing changes come 5, 10, 20, 40, 80, 160 s, and then sync.poll after each other: ten minutes
 	// until they are as rare as they get. lookTime has those at 75 and 155 s after the start, some five times as many.
 	lookAfter = 50 * time.Second
@@ -59,9 +61,9 @@ func rest(t *testing.T, b *table, l *lab.Lab) {
 	}
 	g := newGateway(t, l.Old.IMAP, l.New.IMAP, numbers)
 	g.start() // no wave
-	time.Sleep(restTime / 4)
+	time.Sleep(noneTime / 5)
 	before := usageOf(g)
-	time.Sleep(restTime / 2)
+	time.Sleep(noneTime)
 	took, nobody := usageOf(g).since(before)
 	rss, pss := memory(t, g.pid())
 	b.note("nobody kept: RSS %.1f MiB, PSS %.1f MiB, %.2f %% of a core", rss/1024, pss/1024, share(nobody.serve, took))
@@ -69,7 +71,7 @@ func rest(t *testing.T, b *table, l *lab.Lab) {
 
 	g.start("work")
 	before = usageOf(g)
-	g.converged(kept, 5*time.Minute)
+	g.converged(kept, 8*time.Minute)
 	took, d := usageOf(g).since(before)
 	peak, _ := memory(t, g.pid())
 	b.note("first copies of %d users, %d messages each: %s, CPU of serve %s a user; RSS then %.1f MiB; load %s", kept, restMail+2,
@@ -93,13 +95,13 @@ func rest(t *testing.T, b *table, l *lab.Lab) {
 	took, d = usageOf(g).since(first)
 	b.note("%s: %.0f looks and %.0f whole passes, CPU of serve %.2f %% of a core, of the Dovecots %.2f %%; load %s", took.Round(time.Second),
 		d.unchanged, d.whole, share(d.serve, took), share(d.rest, took), load())
-	idle := time.Duration(float64(nobody.serve) * float64(lookTime) / float64(restTime/2))
+	idle := time.Duration(float64(nobody.serve) * float64(lookTime) / float64(noneTime))
 	look := per(max(0, d.serve-idle), d.unchanged+d.whole)
 	b.note("a look costs serve %s, the two Dovecots %s", short(look), short(per(d.rest, d.unchanged+d.whole)))
 	// sync.poll by itself, and whole passes in place of some looks.
 	rate := polled / pollEvery.Seconds()
 	wholes := polled / (wholeEvery + pollEvery/2).Seconds()
-	cost := share(nobody.serve, restTime/2) + 100*((rate-wholes)*look.Seconds()+wholes*whole.Seconds())
+	cost := share(nobody.serve, noneTime) + 100*((rate-wholes)*look.Seconds()+wholes*whole.Seconds())
 	b.note("by default %.1f looks/s, of which %.1f are whole passes", rate, wholes)
 	b.atMost("1,000 users polled by default, of a core", cost, 2, "%")
 	g.stop()
