@@ -106,3 +106,31 @@ func rest(t *testing.T, b *table, l *lab.Lab) {
 	b.atMost("1,000 users polled by default, of a core", cost, 2, "%")
 	g.stop()
 }
+
+// Looks are as rare as they get from 10 min 30 s after the start on. A whole pass takes the place of a look every 15 minutes: in a quarter
+// of an hour everything happens as often as it does.
+const (
+	steadyAfter = 11 * time.Minute
+	steadyTime  = 15 * time.Minute
+)
+
+// steady measures directly what rest adds up. It takes half an hour, and is made when it is asked for by name.
+func steady(t *testing.T, b *table, l *lab.Lab) {
+	numbers := block(resting, polled)
+	for _, n := range numbers {
+		furnish(t, l, n, restMail)
+	}
+	g := newGateway(t, l.Old.IMAP, l.New.IMAP, numbers)
+	g.start("work")
+	g.converged(polled, 8*time.Minute)
+	b.note("%d users are through", polled)
+	time.Sleep(steadyAfter)
+	for left := steadyTime; left > 0; left -= steadyTime / 5 {
+		before := usageOf(g)
+		time.Sleep(steadyTime / 5)
+		took, d := usageOf(g).since(before)
+		b.note("%s: %.0f looks and %.0f whole passes, CPU of serve %.2f %% of a core, of the Dovecots %.2f %%; load %s", took.Round(time.Second),
+			d.unchanged, d.whole, share(d.serve, took), share(d.rest, took), load())
+	}
+	g.stop()
+}
