@@ -23,7 +23,6 @@ type gateway struct {
 	dir           string
 	old, new      int // ports of the hosts
 	imap, metrics int // its own
-	extra         string
 
 	cmd  *exec.Cmd
 	done chan struct{}
