@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -23,6 +24,7 @@ const (
 	workPause = 10 * time.Second // the longest from a change to the next one; the shortest is half of it
 	look      = 50 * time.Millisecond
 	lagTime   = 15 * time.Second // what has not come by then has not come
+	slowTime  = 3 * time.Second  // it is told when such were made: all at one time where something stood still
 )
 
 // kinds of change.
@@ -64,6 +66,7 @@ type worker struct {
 	mu   sync.Mutex
 	open []change // not seen on NEW yet
 	lags map[string][]time.Duration
+	slow []change // that took slowTime and more
 	late []change // that did not come
 }
 
@@ -175,6 +178,9 @@ func (w *worker) settle(box map[string]seen, now time.Time) {
 		switch {
 		case c.shows(box):
 			w.lags[c.kind] = append(w.lags[c.kind], now.Sub(c.at))
+			if now.Sub(c.at) >= slowTime {
+				w.slow = append(w.slow, c)
+			}
 		case now.Sub(c.at) > lagTime:
 			w.late = append(w.late, c)
 		default:
@@ -262,12 +268,14 @@ func lag(t *testing.T, b *table, l *lab.Lab) {
 		t.Fatal(err)
 	}
 	var total []time.Duration
+	var slow []change
 	kinds := map[string][]time.Duration{}
 	for _, w := range list {
 		for kind, lags := range w.lags {
 			kinds[kind] = append(kinds[kind], lags...)
 			total = append(total, lags...)
 		}
+		slow = append(slow, w.slow...)
 		for _, c := range w.late {
 			t.Errorf("%s: a change (%s of %s) did not come within %s", user(w.n), c.kind, c.key, lagTime)
 		}
@@ -279,6 +287,12 @@ func lag(t *testing.T, b *table, l *lab.Lab) {
 		b.spread("lag, "+kind, kinds[kind])
 	}
 	b.spread("lag, all", total)
+	if len(slow) > 0 {
+		slices.SortFunc(slow, func(a, b change) int { return a.at.Compare(b.at) })
+		at := func(q float64) float64 { return slow[int(q*float64(len(slow)-1))].at.Sub(began).Seconds() }
+		b.note("%d changes took %s and more: made %.0f to %.0f s after the beginning, half of them between %.0f and %.0f s", len(slow), slowTime,
+			at(0), at(1), at(0.25), at(0.75))
+	}
 	b.atMost("lag, p50", quantile(total, 0.50).Seconds(), 1, "s")
 	b.atMost("lag, p99", quantile(total, 0.99).Seconds(), 5, "s")
 	same(t, g, list)
