@@ -1,7 +1,7 @@
 GO ?= go
 export CGO_ENABLED ?= 1
 
-.PHONY: build demo setup test bench bench-sync lint check soak fuzz clean
+.PHONY: build demo setup test bench bench-sync bench-keep lint check soak fuzz clean
 build: ## the one binary, bin/mailgate
 	CGO_ENABLED=0 $(GO) build -o bin/mailgate ./cmd/mailgate
 
@@ -19,11 +19,16 @@ bench: build ## against nginx, Dovecot and a bare relay, ten minutes; ROUNDS=1 t
 	$(GO) build -o bin/bench ./mailtest/bench
 	bin/bench $(if $(ROUNDS),-rounds $(ROUNDS)) $(BENCH)
 	$(MAKE) bench-sync
+	$(MAKE) bench-keep
 
 bench-sync: build ## syncing beside a raw copy and mbsync, in memory and on disk, five minutes
 	scripts/setup.sh
 	TMPDIR=/dev/shm MAILGATE_BENCH=$(CURDIR)/bin/mailgate $(GO) test -tags bench ./mailtest/syncbench -count 1 -timeout 30m -run TestSync -v
 	MAILGATE_LAB_FSYNC=always MAILGATE_BENCH=$(CURDIR)/bin/mailgate $(GO) test -tags bench ./mailtest/syncbench -count 1 -timeout 30m -run TestSync -v
+
+bench-keep: build ## keeping mailboxes equal: lag, memory and CPU at rest, an ill NEW; ten minutes; PARTS=lag,ill,rest for some
+	scripts/setup.sh
+	TMPDIR=/dev/shm MAILGATE_BENCH=$(CURDIR)/bin/mailgate MAILGATE_BENCH_PARTS=$(PARTS) $(GO) test -tags bench ./mailtest/keepbench -count 1 -timeout 30m -run TestKeep -v
 
 lint:
 	@out=$$(gofmt -l .); [ -z "$$out" ] || { echo "gofmt: $$out"; exit 1; }

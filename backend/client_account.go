@@ -266,6 +266,6 @@ func (c *Client) Compress(ctx context.Context) error {
 		return err
 	}
 	c.z = z
-	c.w.Reset(z)
+	c.w.reset(z)
 	return nil
 }

@@ -81,10 +81,10 @@ func (a *Append) Next(ctx context.Context, m AppendMessage) (io.Writer, error) {
 	_, _ = c.w.WriteString(head.String())
 	a.left = m.Size
 	if c.nonSync(m.Size) {
-		_, _ = fmt.Fprintf(c.w, "{%d+}\r\n", m.Size)
+		_, _ = fmt.Fprintf(&c.w, "{%d+}\r\n", m.Size)
 		return (*appendWriter)(a), nil
 	}
-	_, _ = fmt.Fprintf(c.w, "{%d}\r\n", m.Size)
+	_, _ = fmt.Fprintf(&c.w, "{%d}\r\n", m.Size)
 	if err := c.await(a.x.Command); err != nil {
 		a.over, a.left = true, 0
 		return nil, a.stop(err)

@@ -1,7 +1,6 @@
 package backend
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -41,7 +40,7 @@ type Client struct {
 	end     chan struct{} // closed when the reader has ended
 
 	wmu sync.Mutex // held for a command, and from Append to Finish
-	w   *bufio.Writer
+	w   outgoing
 	z   flusher // of a compressed stream, nil otherwise
 
 	mu          sync.Mutex
@@ -85,7 +84,7 @@ func (d *Dialer) DialClient(ctx context.Context, at config.Side, host string, wh
 func newClient(c *IMAPConn) *Client {
 	x := &Client{conn: c.Conn, host: c.Host, end: make(chan struct{}), enabled: map[string]bool{}}
 	x.setCapabilities(c.Capabilities)
-	x.w = bufio.NewWriterSize(progressWriter{x}, 64<<10)
+	x.w.to = progressWriter{x}
 	var r io.Reader = progressReader{x}
 	if len(c.Buffered) > 0 {
 		r = io.MultiReader(strings.NewReader(string(c.Buffered)), r)
@@ -382,9 +381,9 @@ func (c *Client) argument(x *Command, a string) bool {
 		return true
 	}
 	if c.nonSync(int64(len(s))) {
-		_, _ = fmt.Fprintf(c.w, "{%d+}\r\n", len(s))
+		_, _ = fmt.Fprintf(&c.w, "{%d+}\r\n", len(s))
 	} else {
-		_, _ = fmt.Fprintf(c.w, "{%d}\r\n", len(s))
+		_, _ = fmt.Fprintf(&c.w, "{%d}\r\n", len(s))
 		if err := c.await(x); err != nil {
 			return false
 		}

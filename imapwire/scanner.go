@@ -9,7 +9,7 @@ import (
 
 // Limits of what a Scanner holds at once. What is longer is a *LimitError, or is handed out in pieces.
 const (
-	ScanWindow = 64 << 10  // bytes read ahead
+	ScanWindow = 64 << 10  // bytes read ahead, at most
 	MaxToken   = 16 << 10  // an atom, a number, a section, a line of text that is kept
 	MaxQuoted  = 64 << 10  // a quoted string
 	MaxDepth   = 100       // parentheses in one another
@@ -34,13 +34,20 @@ func tooLong(what string, max int) error { return &LimitError{"bytes of " + what
 // token at hand is held. It is not safe for concurrent use. Slices that it returns are valid until the next call.
 type Scanner struct {
 	r        io.Reader
-	buf      []byte
+	buf      []byte // the window
 	pos, end int
+	little   int    // reads in a row that a small window would have held
 	hold     []byte // a token that did not fit into the window's rest
 }
 
+// A window is as large as what comes needs: of connections that wait there are many, and each has one.
+const (
+	smallWindow = 4 << 10 // bytes
+	manyLittle  = 16      // reads in a row, until a window that has grown is small again
+)
+
 // NewScanner reads from r.
-func NewScanner(r io.Reader) *Scanner { return &Scanner{r: r, buf: make([]byte, ScanWindow)} }
+func NewScanner(r io.Reader) *Scanner { return &Scanner{r: r, buf: make([]byte, smallWindow)} }
 
 // Swap puts another stream in the place of the present one. What was read ahead is given to wrap.
 func (s *Scanner) Swap(wrap func(ahead []byte) io.Reader) {
@@ -53,11 +60,20 @@ func (s *Scanner) Buffered() int { return s.end - s.pos }
 
 // more reads at least one byte into the window, which is empty.
 func (s *Scanner) more() error {
+	if s.end == len(s.buf) && s.end < ScanWindow { // there was more than it held
+		s.buf = make([]byte, 2*s.end)
+	} else if s.little >= manyLittle && len(s.buf) > smallWindow {
+		s.buf = make([]byte, smallWindow)
+	}
 	s.pos, s.end = 0, 0
 	for range 100 {
 		n, err := s.r.Read(s.buf)
 		if n > 0 {
-			s.end = n
+			if s.end = n; n < smallWindow {
+				s.little++
+			} else {
+				s.little = 0
+			}
 			return nil // the error comes back at the next call
 		}
 		if err != nil {

@@ -52,10 +52,8 @@ type candidate struct {
 	dated bool
 }
 
-// findMoves compares what is gone with what is new. With back false: gone and new on the side that decides, looked at on the
-// follower (where what is gone still is) and there. With back true: moved on the follower, and to be moved back.
-func (p *pass) findMoves(ctx context.Context, follower config.Side, back bool) error {
-	var gone, fresh []candidate
+// candidates calls each for what is gone (fresh false) and what is new: see findMoves.
+func (p *pass) candidates(follower config.Side, back bool, each func(c candidate, fresh bool)) {
 	for _, f := range p.folders {
 		if f.err != nil || !f.work.merged {
 			continue
@@ -63,26 +61,47 @@ func (p *pass) findMoves(ctx context.Context, follower config.Side, back bool) e
 		if back {
 			for i, it := range f.work.create[follower] {
 				if it.again != 0 {
-					gone = append(gone, candidate{f: f, uid: it.uid, at: i})
+					each(candidate{f: f, uid: it.uid, at: i}, false)
 				}
 			}
 			for i, it := range f.work.create[p.authority] {
-				fresh = append(fresh, candidate{f: f, uid: it.uid, at: i, sent: it.date, dated: it.dated})
+				each(candidate{f: f, uid: it.uid, at: i, sent: it.date, dated: it.dated}, true)
 			}
 			continue
 		}
 		for i, q := range f.work.expunge[follower] {
-			gone = append(gone, candidate{f: f, uid: q.UID[follower], at: i})
+			each(candidate{f: f, uid: q.UID[follower], at: i}, false)
 		}
 		for i, it := range f.work.create[follower] {
 			if it.again == 0 {
-				fresh = append(fresh, candidate{f: f, uid: it.uid, at: i, sent: it.date, dated: it.dated})
+				each(candidate{f: f, uid: it.uid, at: i, sent: it.date, dated: it.dated}, true)
 			}
 		}
 	}
-	if len(gone) == 0 || len(fresh) == 0 || len(gone)+len(fresh) > maxMoves {
+}
+
+// findMoves compares what is gone with what is new. With back false: gone and new on the side that decides, looked at on the
+// follower (where what is gone still is) and there. With back true: moved on the follower, and to be moved back.
+func (p *pass) findMoves(ctx context.Context, follower config.Side, back bool) error {
+	lost, news := 0, 0 // counted first: at a first copy there are very many, and none to compare them with
+	p.candidates(follower, back, func(_ candidate, fresh bool) {
+		if fresh {
+			news++
+		} else {
+			lost++
+		}
+	})
+	if lost == 0 || news == 0 || lost+news > maxMoves {
 		return nil
 	}
+	gone, fresh := make([]candidate, 0, lost), make([]candidate, 0, news)
+	p.candidates(follower, back, func(c candidate, isFresh bool) {
+		if isFresh {
+			fresh = append(fresh, c)
+		} else {
+			gone = append(gone, c)
+		}
+	})
 	goneSide, freshSide := follower, p.authority
 	if back {
 		goneSide, freshSide = p.authority, follower

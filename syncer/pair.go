@@ -295,6 +295,7 @@ func (p *pass) workOf(f *folder, snap [2][]merge.Entry, res merge.Result) {
 	for _, to := range config.Sides {
 		from := to.Other()
 		skip := p.barred(f, from, snap[from])
+		w.create[to] = slices.Grow(w.create[to], len(res.Create[to])+len(res.Recreate[to])) // a first copy is all of the mailbox
 		for _, e := range res.Create[to] {
 			if !skip[e.UID] {
 				w.create[to] = append(w.create[to], item{uid: e.UID, flags: uint32(e.Flags)})

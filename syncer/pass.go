@@ -521,15 +521,17 @@ func (p *pass) finish(err error) (*Report, error) {
 		}
 	}
 	slices.SortFunc(p.report.Errors, func(a, b FolderError) int { return strings.Compare(a.Folder, b.Folder) })
+	report := p.report // a copy: reports are kept for long, and the pass with its pairs and folders is not to stay with them
+	out := &report
 	var refused *RefusedError
 	if errors.As(err, &refused) {
-		return &p.report, err
+		return out, err
 	}
 	before, _ := p.s.o.Proofs.sighted(p.user)
 	// That nothing is held back any more is worth a note too.
-	if !p.opts.DryRun && (err != nil && !errors.Is(err, ErrYielded) || p.report.changed() || len(before) > 0) {
+	if !p.opts.DryRun && (err != nil && !errors.Is(err, ErrYielded) || out.changed() || len(before) > 0) {
 		r := Run{User: p.user, Began: p.report.Began, Ended: p.s.o.Now()}
-		r.Summary, _ = json.Marshal(&p.report)
+		r.Summary, _ = json.Marshal(out)
 		if err != nil {
 			r.Error = err.Error()
 		}
@@ -539,7 +541,7 @@ func (p *pass) finish(err error) (*Report, error) {
 			err = serr
 		}
 	}
-	return &p.report, err
+	return out, err
 }
 
 // changed tells whether a pass did anything that is worth keeping.

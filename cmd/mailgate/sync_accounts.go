@@ -24,6 +24,8 @@ type accounts struct {
 	budget *syncer.Budget
 	book   *learned.Book
 
+	secrets [2]auth.SecretsFile // by side
+
 	mu     sync.Mutex
 	tokens map[string]token // by side and user
 	proven map[string]bool  // by proofOf: master logins that are known to open the right mailbox
@@ -89,9 +91,9 @@ func (a *accounts) login(ctx context.Context, conf *config.Config, side config.S
 	return nil, fmt.Errorf("%w: write backends.%s.sync.secrets, .master_user, .token_command or .learned into mailgate.yaml", syncer.ErrNoLogin, side)
 }
 
-// secret finds a user's password in a file that is read anew each time: passwords change.
+// secret finds a user's password in a file that is looked at each time: passwords change.
 func (a *accounts) secret(conf *config.Config, side config.Side, file, user string) (config.Secret, error) {
-	all, err := auth.ReadSecrets(file)
+	all, err := a.secrets[side].Read(file)
 	if err != nil {
 		return "", exitError{exitRefused, fmt.Errorf("backends.%s.sync.secrets: %w", side, err)}
 	}
