@@ -122,8 +122,8 @@ func TestSieveUTF7(t *testing.T) {
 	}
 }
 
-// sieveText makes a script that may hold anything, by seed, and tells where folders' names stand in it.
-func sieveText(r *rand.Rand) string {
+// sieveSample makes a script that may hold anything, by seed, and tells where folders' names stand in it.
+func sieveSample(r *rand.Rand) string {
 	pick := func(list ...string) string { return list[r.IntN(len(list))] }
 	name := func() string {
 		return quoteSieve(pick("INBOX.Work", "INBOX.Work.A", "INBOX.Entwürfe", "INBOX.x\"y", "INBOX.a b.c", "INBOX.日本", "INBOX.Gesendet", "INBOX"))
@@ -162,7 +162,7 @@ func sieveText(r *rand.Rand) string {
 func TestSieveMappingIsIdentityElsewhere(t *testing.T) {
 	n := sieveFolders(t, [2]bool{})
 	for seed := range uint64(3000) {
-		script := sieveText(rand.New(rand.NewPCG(seed, 1)))
+		script := sieveSample(rand.New(rand.NewPCG(seed, 1)))
 		got, refs, notes, err := n.translate(config.Old, script)
 		if err != nil || len(notes) > 0 {
 			t.Fatalf("seed %d: %q: %v, %v", seed, script, notes, err)
@@ -194,7 +194,7 @@ func TestSieveMappingIsIdentityElsewhere(t *testing.T) {
 // FuzzSieve: the tokens of a text are the text, and a text without changed names is itself.
 func FuzzSieve(f *testing.F) {
 	for seed := range uint64(20) {
-		f.Add(sieveText(rand.New(rand.NewPCG(seed, 2))))
+		f.Add(sieveSample(rand.New(rand.NewPCG(seed, 2))))
 	}
 	f.Add("fileinto text: # x\n.\n;")
 	f.Fuzz(func(t *testing.T, script string) {

@@ -21,6 +21,9 @@ type Options struct {
 	Store Store
 	// Open logs in at a side as user.
 	Open func(ctx context.Context, side config.Side, user string) (*backend.Client, error)
+	// OpenSieve logs in at a side's ManageSieve as user; backend.ErrNoHost where it has none. Nil: scripts are not carried.
+	OpenSieve  func(ctx context.Context, side config.Side, user string) (*backend.SieveClient, error)
+	SieveNames [2]string // "utf-8" or "utf-7": how scripts name mailboxes; else as the product does by default
 	// Route tells the side that decides.
 	Route       func(ctx context.Context, user string) (config.Side, int64, error) // side and epoch
 	Rules       Rules
@@ -40,9 +43,10 @@ type Options struct {
 
 // RunOptions of one pass.
 type RunOptions struct {
-	DryRun   bool           // say what would be done
-	Deletes  bool           // a person says that mass deletes are meant: the guard of bulk deletes is off
-	Progress func(Progress) // called often, from one goroutine at a time; may be nil
+	DryRun     bool           // say what would be done
+	Deletes    bool           // a person says that mass deletes are meant: the guard of bulk deletes is off
+	SieveAfter time.Duration  // Sieve scripts that were looked at less than this long ago are left alone; 0 means none are
+	Progress   func(Progress) // called often, from one goroutine at a time; may be nil
 }
 
 // Progress is how far a pass is.
@@ -80,6 +84,7 @@ type Report struct {
 	Quarantine []Quarantined    `json:"quarantine,omitempty"`
 	Waived     []Quarantined    `json:"waived,omitempty"` // in quarantine too, and no obstacle: a person has said so
 	Errors     []FolderError    `json:"errors,omitempty"` // folders that could not be done; the others were
+	Sieve      *SieveReport     `json:"sieve,omitempty"`  // nil where neither side has ManageSieve; of an earlier pass where this one left scripts alone
 	Told       bool             `json:"-"`                // numbers of the side that decides tell of all changes (RFC 7162): see Peek
 }
 
@@ -131,9 +136,10 @@ type Syncer struct {
 	o Options
 
 	mu      sync.Mutex
-	users   map[string]bool        // under way
-	told    map[string]time.Time   // trouble with folders that was logged, and when
-	strange map[string][2][]uint64 // Peek's: by user and side, hashes of the mailboxes that nothing was known of, ascending
+	users   map[string]bool         // under way
+	told    map[string]time.Time    // trouble with folders that was logged, and when
+	strange map[string][2][]uint64  // Peek's: by user and side, hashes of the mailboxes that nothing was known of, ascending
+	sieves  map[string]*SieveReport // the latest, by user
 	idle    idleConns
 	alone   func() // ends the sharing of a Budget
 }
@@ -178,7 +184,7 @@ func New(o Options) *Syncer {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &Syncer{o: o, users: map[string]bool{}, told: map[string]time.Time{}, strange: map[string][2][]uint64{}}
+	s := &Syncer{o: o, users: map[string]bool{}, told: map[string]time.Time{}, strange: map[string][2][]uint64{}, sieves: map[string]*SieveReport{}}
 	s.alone = o.Budget.share(&s.idle)
 	return s
 }
