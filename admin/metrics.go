@@ -57,6 +57,8 @@ type Metrics struct {
 	transitions *prometheus.CounterVec
 	flip        *prometheus.HistogramVec
 	passes      *prometheus.CounterVec
+	sieves      *prometheus.CounterVec
+	scripts     *prometheus.CounterVec
 	pass        prometheus.Histogram
 	reload      prometheus.Gauge
 	stored      prometheus.Gauge
@@ -83,6 +85,8 @@ func NewMetrics(version, revision string, src Sources) *Metrics {
 	m.transitions = counter(m, "mailgate_state_transitions_total", "Steps of the flip machine.", "wave", "from", "to", "actor")
 	m.flip = histogram(m, "mailgate_flip_duration_seconds", "FENCE to RELEASE of flips that were committed.", quick, "wave", "kind")
 	m.passes = counter(m, "mailgate_sync_passes_total", "Passes over users' mailboxes, by how they ended.", "result")
+	m.sieves = counter(m, "mailgate_sync_sieve_passes_total", "Looks at users' Sieve scripts, by how they ended.", "result")
+	m.scripts = counter(m, "mailgate_sync_sieve_scripts_total", "Sieve scripts carried, by what was done.", "side", "action")
 	m.pass = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "mailgate_sync_pass_duration_seconds", Help: "Length of passes.", Buckets: quick})
 	m.reload = prometheus.NewGauge(prometheus.GaugeOpts{Name: "mailgate_config_last_reload_success_timestamp_seconds",
 		Help: "When configuration and routes were last taken over."})
@@ -130,6 +134,14 @@ func (m *Metrics) zero() {
 	m.violations.WithLabelValues("panic")
 	for _, r := range []string{"ok", "partly", "failed", "interrupted", "unchanged"} {
 		m.passes.WithLabelValues(r)
+	}
+	for _, r := range []string{"ok", "partly", "without", "failed"} {
+		m.sieves.WithLabelValues(r)
+	}
+	for _, s := range config.Sides {
+		for _, action := range []string{"written", "deleted", "activated"} {
+			m.scripts.WithLabelValues(s.String(), action)
+		}
 	}
 	for _, x := range router.Moves() {
 		for _, who := range []string{"cli", "file", "serve"} {
@@ -232,6 +244,14 @@ func (m *Metrics) StoreOK(at time.Time) { m.stored.Set(float64(at.Unix())) }
 
 // Reloaded notes a reload that was taken over.
 func (m *Metrics) Reloaded() { m.reload.SetToCurrentTime() }
+
+// Sieve counts a look at a user's Sieve scripts: "ok", "partly", "without" (one side has no ManageSieve) or "failed".
+func (m *Metrics) Sieve(result string) { m.sieves.WithLabelValues(result).Inc() }
+
+// Scripts counts scripts that were "written", "deleted" or "activated" on a side.
+func (m *Metrics) Scripts(s config.Side, action string, n int) {
+	m.scripts.WithLabelValues(s.String(), action).Add(float64(n))
+}
 
 // Pass counts a pass over a user's mailboxes that began by itself.
 func (m *Metrics) Pass(result string, took time.Duration) {

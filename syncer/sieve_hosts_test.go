@@ -30,7 +30,9 @@ func newSieveRig(t testing.TB, old, new lab.Host, n int) *sieveRig {
 	r.ports[0].Store(int32(old.Sieve))
 	r.ports[1].Store(int32(new.Sieve))
 	r.rig = newRig(t, old, new, n, func(o *syncer.Options) {
-		o.Route = func(context.Context, string) (config.Side, int64, error) { return config.Side(r.decide.Load()), int64(r.decide.Load()), nil }
+		o.Route = func(context.Context, string) (config.Side, int64, error) {
+			return config.Side(r.decide.Load()), int64(r.decide.Load()), nil
+		}
 		o.OpenSieve = func(ctx context.Context, side config.Side, user string) (*backend.SieveClient, error) {
 			var b [2]config.Backend
 			for side, h := range r.hosts {

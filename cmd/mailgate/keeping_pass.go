@@ -26,6 +26,9 @@ func (kp *keeping) pass(ctx context.Context, user string, hinted bool) (changed 
 		kp.s.g.metrics.Pass("unchanged", 0)
 		return false, nil
 	}
+	if err == nil {
+		kp.s.g.sieveTold(r)
+	}
 	kp.note(user, r, err) // when the mailboxes are free again: where the store is slow nobody waits for that
 	switch {
 	case err != nil:
@@ -91,6 +94,9 @@ func (kp *keeping) begin(user string) error {
 // all (subscriptions, what is in quarantine and may be tried again, flags where there is no CONDSTORE).
 const wholeEvery = 15 * time.Minute
 
+// sieveEvery is how often a user's Sieve scripts are looked at, with the next pass: each time costs a login on each side.
+const sieveEvery = 10 * time.Minute
+
 // sameRules tells whether passes do the same under both: numbers do not tell what another folder plan, or another host, means.
 func sameRules(a, b *config.Config) bool {
 	return a == b || a != nil && b != nil && reflect.DeepEqual(a.Sync, b.Sync) && reflect.DeepEqual(a.Backends, b.Backends)
@@ -117,7 +123,7 @@ func (kp *keeping) over(u *underway, e *engine, user string) (*syncer.Report, er
 		k.copied = true
 		kp.mu.Unlock()
 	}
-	return e.Run(u.ctx, user, syncer.RunOptions{Progress: func(p syncer.Progress) {
+	return e.Run(u.ctx, user, syncer.RunOptions{SieveAfter: sieveEvery, Progress: func(p syncer.Progress) {
 		kp.s.mu.Lock()
 		u.progress = p
 		kp.s.mu.Unlock()
