@@ -33,7 +33,7 @@ func newSieveRig(t testing.TB, old, new lab.Host, n int) *sieveRig {
 		o.Route = func(context.Context, string) (config.Side, int64, error) {
 			return config.Side(r.decide.Load()), int64(r.decide.Load()), nil
 		}
-		o.OpenSieve = func(ctx context.Context, side config.Side, user string) (*backend.SieveClient, error) {
+		o.OpenSieve = func(ctx context.Context, side config.Side, user string, _ bool) (*backend.SieveClient, error) {
 			var b [2]config.Backend
 			for side, h := range r.hosts {
 				b[side] = config.Backend{ConnectTimeout: 10 * time.Second, LoginTimeout: 10 * time.Second, Hosts: []config.Host{{Name: h.Name}}}

@@ -17,6 +17,9 @@ import (
 // sieveTime bounds what a pass does with scripts: the mail is done before, and waits for nobody.
 const sieveTime = 3 * time.Minute
 
+// SieveProof begins the names of scripts that prove a master login. They are no user's: one that was left behind is not carried.
+const SieveProof = "mailgate-proof-"
+
 // sieveSide is a side's ManageSieve during a pass.
 type sieveSide struct {
 	client *backend.SieveClient
@@ -151,7 +154,7 @@ func (x *sievePass) open(ctx context.Context) error {
 
 func (x *sievePass) openSide(ctx context.Context, side config.Side) error {
 	s := x.sides[side]
-	c, err := x.s.o.OpenSieve(ctx, side, x.user)
+	c, err := x.s.o.OpenSieve(ctx, side, x.user, !x.dry)
 	if err != nil {
 		return &SideError{side, err}
 	}
@@ -162,6 +165,9 @@ func (x *sievePass) openSide(ctx context.Context, side config.Side) error {
 	}
 	s.held.scripts = map[string]sieveText{}
 	for _, l := range list {
+		if strings.HasPrefix(l.Name, SieveProof) {
+			continue
+		}
 		if l.Active {
 			s.held.active = l.Name
 		}

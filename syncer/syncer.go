@@ -21,8 +21,9 @@ type Options struct {
 	Store Store
 	// Open logs in at a side as user.
 	Open func(ctx context.Context, side config.Side, user string) (*backend.Client, error)
-	// OpenSieve logs in at a side's ManageSieve as user; backend.ErrNoHost where it has none. Nil: scripts are not carried.
-	OpenSieve  func(ctx context.Context, side config.Side, user string) (*backend.SieveClient, error)
+	// OpenSieve logs in at a side's ManageSieve as user; backend.ErrNoHost where it has none. write tells that something may be written
+	// for that. Nil: scripts are not carried.
+	OpenSieve  func(ctx context.Context, side config.Side, user string, write bool) (*backend.SieveClient, error)
 	SieveNames [2]string // "utf-8" or "utf-7": how scripts name mailboxes; else as the product does by default
 	// Route tells the side that decides.
 	Route       func(ctx context.Context, user string) (config.Side, int64, error) // side and epoch
@@ -295,7 +296,7 @@ func (s *Syncer) Probe(ctx context.Context, side config.Side, user string) (*Pro
 		return nil, err
 	}
 	if before != nil {
-		p.MasterProven, p.MasterLogin = before.MasterProven, before.MasterLogin
+		p.MasterProven, p.MasterLogin, p.SieveProven = before.MasterProven, before.MasterLogin, before.SieveProven
 	}
 	return p, s.SaveProfile(ctx, side, p)
 }

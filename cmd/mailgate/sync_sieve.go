@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"mailgate/auth"
@@ -25,8 +26,8 @@ func hasSieve(conf *config.Config, side config.Side, host string) bool {
 }
 
 // openSieve logs in at a side's ManageSieve as a user of ours, the same way as for his mail; backend.ErrNoHost where the side has none.
-// A master login has to be proven at that host for the mail, and must not let the master in as somebody who does not exist.
-func (a *accounts) openSieve(ctx context.Context, side config.Side, user string) (*backend.SieveClient, error) {
+// A master login has to be proven at that host, for the mail and for scripts; write allows to write something for that.
+func (a *accounts) openSieve(ctx context.Context, side config.Side, user string, write bool) (*backend.SieveClient, error) {
 	conf := a.g.conf.Load()
 	host := a.g.routes.Load().For(user).Host[side]
 	if !hasSieve(conf, side, host) { // before anybody's secret is looked for
@@ -39,7 +40,7 @@ func (a *accounts) openSieve(ctx context.Context, side config.Side, user string)
 	if !a.believed(proofOf(conf, side, c.Host())) {
 		err = unproven(side, c.Host())
 	} else {
-		err = a.strict(ctx, conf, side, user, c.Host())
+		err = a.strict(ctx, conf, side, user, c, write)
 	}
 	if err != nil {
 		_ = c.Close()
@@ -48,23 +49,48 @@ func (a *accounts) openSieve(ctx context.Context, side config.Side, user string)
 	return c, nil
 }
 
-// errLax means that a ManageSieve lets the master in as anybody, perhaps as himself each time.
-var errLax = errors.New("its ManageSieve lets the master in as a user who does not exist, so whose scripts these are cannot be told")
+// errLax means that a ManageSieve lets the master in as anybody, and as himself each time.
+var errLax = errors.New("its ManageSieve does not heed whose scripts the master asks for")
 
-// strict makes sure that a host's ManageSieve heeds whom the master asks for: there is nothing in the protocol that tells whose scripts
-// are shown, but a server that ignores the name lets in everybody. Once seen it is believed of the host, as the proof is.
-func (a *accounts) strict(ctx context.Context, conf *config.Config, side config.Side, user, host string) error {
-	at := ""
+// strict makes sure that a host's ManageSieve heeds whom the master asks for, as prove does for the mail. A host that does not let him in
+// as a user who does not exist does. Of one that does not know who exists, a script of mine that the session of such a user does not show
+// tells it; that is written, and deleted at once: without write it is refused. What was seen is believed of the host, as the proof is.
+func (a *accounts) strict(ctx context.Context, conf *config.Config, side config.Side, user string, mine *backend.SieveClient, write bool) error {
+	host, at := mine.Host(), ""
 	for _, h := range conf.Backends[side].Hosts {
 		if h.Name == host {
 			at = h.Sieve.Address()
 		}
 	}
-	seen := "sieve " + at + " " + proofOf(conf, side, host)
+	seen := "sieve at " + at + ", " + proofOf(conf, side, host)
 	if a.believed(seen) {
 		return nil
 	}
-	nobody := "mailgate-nobody-" + strings.ToLower(rand.Text()[:12])
+	y := syncer.New(syncer.Options{Store: a.g.store, Log: a.g.log})
+	defer y.Close()
+	profile, err := y.Profile(ctx, side, host)
+	if err != nil {
+		return err
+	}
+	if profile == nil || profile.SieveProven != seen {
+		if err := a.heeds(ctx, conf, side, user, mine, write); err != nil {
+			return fmt.Errorf("%s: %s: %w", side, host, err)
+		}
+		if profile != nil {
+			profile.SieveProven = seen
+			if err := y.SaveProfile(ctx, side, profile); err != nil {
+				return err
+			}
+		}
+	}
+	a.believe(seen)
+	return nil
+}
+
+// heeds is the look of strict.
+func (a *accounts) heeds(ctx context.Context, conf *config.Config, side config.Side, user string, mine *backend.SieveClient, write bool) error {
+	random := strings.ToLower(rand.Text()[:12])
+	nobody := "mailgate-nobody-" + random
 	if _, domain, ok := strings.Cut(conf.LoginName(side, a.g.routes.Load().For(user)), "@"); ok {
 		nobody += "@" + domain
 	}
@@ -72,17 +98,33 @@ func (a *accounts) strict(ctx context.Context, conf *config.Config, side config.
 	if err != nil {
 		return err
 	}
-	c, err := a.dialer.DialSieve(ctx, side, host, who)
+	his, err := a.dialer.DialSieve(ctx, side, mine.Host(), who)
 	var refused *backend.Error
 	switch {
-	case err == nil:
-		_ = c.Close()
-		return exitError{exitRefused, fmt.Errorf("%s: %s: %w; write backends.%s.sync.secrets instead, or leave out sieve", side, host, errLax, side)}
 	case errors.As(err, &refused) && refused.Kind == backend.AuthFailed:
-		a.believe(seen)
 		return nil
+	case err != nil:
+		return err
 	}
-	return err
+	defer his.Close()
+	if !write {
+		return errors.New("the master login is not proven for its ManageSieve yet: a pass that writes proves it")
+	}
+	name := syncer.SieveProof + random
+	if _, err := mine.Put(ctx, name, "keep;\r\n"); err != nil {
+		return fmt.Errorf("proof of the master login: %w", err)
+	}
+	list, err := his.List(ctx)
+	if derr := mine.Delete(ctx, name); err == nil {
+		err = derr
+	}
+	if err != nil {
+		return fmt.Errorf("proof of the master login: %w", err)
+	}
+	if slices.ContainsFunc(list, func(s backend.SieveScript) bool { return s.Name == name }) {
+		return fmt.Errorf("%w; write backends.%s.sync.secrets instead, or leave out sieve", errLax, side)
+	}
+	return nil
 }
 
 // masterAccount is the master acting for a login.
