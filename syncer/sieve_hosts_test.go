@@ -403,3 +403,44 @@ func TestSieveCut(t *testing.T) {
 		t.Errorf("only %d sessions broke off", broken)
 	}
 }
+
+// TestSieveFiles: the carried script does on NEW what it did on OLD: mail lands in the folder that is the other's, whatever it is called.
+func TestSieveFiles(t *testing.T) {
+	l := lab.Start(t)
+	cyrus, classic := lab.StartCyrus(t), lab.StartCyrus(t, lab.Classic())
+	for i, x := range []struct {
+		old, new lab.Host
+		name     string // in OLD's script
+	}{
+		{l.Old, l.New, "INBOX.Entwürfe & mehr.x"}, {l.New, classic.Host, "Entwürfe & mehr/x"},
+		{classic.Host, l.Old, "INBOX.Entw&APw-rfe &- mehr.x"}, {l.Old, cyrus.Host, "INBOX.Entwürfe & mehr.x"},
+	} {
+		t.Run(x.old.Name+" to "+x.new.Name, func(t *testing.T) {
+			n := 10 + i
+			r := newSieveRig(t, x.old, x.new, n)
+			folder := func(h lab.Host) string { return h.Prefix + "Entw&APw-rfe &- mehr" + h.Sep + "x" }
+			count := func(side config.Side, folder string) string {
+				d := lab.Dial(t, r.hosts[side], n)
+				defer d.Close()
+				return strings.Join(d.Do(`STATUS "%s" (MESSAGES)`, folder), " ")
+			}
+			d := lab.Dial(t, x.old, n)
+			d.Do(`CREATE "%s"`, folder(x.old))
+			d.Append(folder(x.old), "", letter(1))
+			d.Close()
+			r.on(config.Old, func(s *lab.SieveTalk) {
+				s.Put("main", "require \"fileinto\";\r\nif header :contains \"subject\" \"file me\" { fileinto \""+x.name+"\"; }\r\n")
+				s.Activate("main")
+			})
+			r.carry(`"main" was stored on NEW`, `"main" is now the active`)
+			for side, h := range r.hosts {
+				lab.Deliver(t, h, n, fmt.Sprintf("From: a@example.net\r\nSubject: file me %d\r\nMessage-ID: <%d.%d@example.net>\r\n\r\nhi", side, side, n))
+				if got := count(config.Side(side), folder(h)); !strings.Contains(got, "MESSAGES 2") {
+					t.Errorf("%s: %s, INBOX: %s", h.Name, got, count(config.Side(side), "INBOX"))
+				}
+			}
+			r.pass(t)
+			r.same(t)
+		})
+	}
+}
