@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -221,6 +224,52 @@ func TestSieveRefused(t *testing.T) {
 	r.on(config.Old, func(s *lab.SieveTalk) { s.Put("main", odd) }) // what is there stays, in its older form
 	r.carry(`"main" is not carried to NEW`)
 	r.want(config.New, "main", map[string]string{"own": "stop;", "fine": "keep;", "main": "discard;"})
+}
+
+// TestSieveSeeded: what somebody has copied to NEW byte for byte names OLD's folders there: it is stored anew. What is right already is not.
+func TestSieveSeeded(t *testing.T) {
+	l := lab.Start(t)
+	r := newSieveRig(t, l.Old, l.New, 9)
+	text := "require \"fileinto\"; fileinto \"INBOX.Sent\";"
+	right := strings.Replace(text, "INBOX.Sent", "Sent", 1)
+	r.on(config.Old, func(s *lab.SieveTalk) { s.Put("bytes", text); s.Put("right", text); s.Activate("right") })
+	r.on(config.New, func(s *lab.SieveTalk) { s.Put("bytes", text); s.Put("right", right); s.Activate("right") })
+	if s := r.carry(`"bytes" was stored on NEW`); s.Equal != 2 {
+		t.Errorf("%+v", s)
+	}
+	r.want(config.New, "right", map[string]string{"bytes": right, "right": right})
+	r.carry()
+}
+
+// TestSieveLearns: when NEW has learned an extension, what it refused is carried by itself.
+func TestSieveLearns(t *testing.T) {
+	l := lab.Start(t)
+	r := newSieveRig(t, l.Old, l.New, 10)
+	r.on(config.Old, func(s *lab.SieveTalk) { s.Put("main", "require \"editheader\"; deleteheader \"X\";"); s.Activate("main") })
+	r.carry(`"main" is not carried to NEW`, `the active script on NEW is left as it is`)
+	conf := filepath.Join(l.New.Dir, "dovecot.conf")
+	b, err := os.ReadFile(conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	with := strings.Replace(string(b), l.New.SieveSettings, "sieve_extensions = +editheader", 1)
+	if err := os.WriteFile(conf, []byte(with), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("doveadm", "-c", conf, "reload").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) { // a server that reloads gives no sign
+		if rep, err := r.Run(t.Context(), lab.User(r.n), syncer.RunOptions{}); err == nil && rep.Sieve.Active == [2]string{"main", "main"} {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("it is not carried")
+		}
+	}
+	if s := r.carry(); s.Equal != 1 {
+		t.Errorf("%+v", s)
+	}
 }
 
 // TestSieveQuota: NEW takes twelve scripts. What has no place is told, and carried when there is room.

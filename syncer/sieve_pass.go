@@ -20,6 +20,9 @@ const sieveTime = 3 * time.Minute
 // SieveProof begins the names of scripts that prove a master login. They are no user's: one that was left behind is not carried.
 const SieveProof = "mailgate-proof-"
 
+// mostScripts is how many bytes of scripts an account may have on a side: they are held in memory while a pass carries them.
+const mostScripts = 64 << 20
+
 // sieveSide is a side's ManageSieve during a pass.
 type sieveSide struct {
 	client *backend.SieveClient
@@ -164,6 +167,7 @@ func (x *sievePass) openSide(ctx context.Context, side config.Side) error {
 		return &SideError{side, err}
 	}
 	s.held.scripts = map[string]sieveText{}
+	total := 0
 	for _, l := range list {
 		if strings.HasPrefix(l.Name, SieveProof) {
 			continue
@@ -172,6 +176,9 @@ func (x *sievePass) openSide(ctx context.Context, side config.Side) error {
 			s.held.active = l.Name
 		}
 		text, err := c.Get(ctx, l.Name)
+		if total += len(text); total > mostScripts {
+			return &SideError{side, fmt.Errorf("its scripts have more than %d MiB in all", mostScripts>>20)}
+		}
 		switch {
 		case err == nil:
 			s.held.scripts[l.Name] = sieveText{text: text}
@@ -221,12 +228,13 @@ func (x *sievePass) utf7() (out [2]bool) {
 // same tells whether both sides have the same script, but for folders' names.
 func (x *sievePass) same(name string) bool {
 	for _, from := range []config.Side{x.authority, x.authority.Other()} {
-		out, _, _, err := x.names.translate(from, x.sides[from].held.scripts[name].text)
-		if err == nil && out == x.sides[from.Other()].held.scripts[name].text {
+		here, there := x.sides[from].held.scripts[name].text, x.sides[from.Other()].held.scripts[name].text
+		out, _, _, err := x.names.translate(from, here)
+		if err == nil && out == there || err != nil && here == there {
 			return true
 		}
 	}
-	return x.sides[0].held.scripts[name] == x.sides[1].held.scripts[name] // what is no script, too
+	return false
 }
 
 // base is what is known of a script.
