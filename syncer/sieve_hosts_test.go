@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -204,8 +205,15 @@ func TestSieveRefused(t *testing.T) {
 	odd := "require [\"editheader\", \"fileinto\"];\r\naddheader \"X\" \"y\";\r\n"
 	r.on(config.Old, func(s *lab.SieveTalk) { s.Put("main", odd); s.Put("fine", "keep;"); s.Activate("main") })
 	r.on(config.New, func(s *lab.SieveTalk) { s.Put("own", "stop;"); s.Activate("own") })
-	for range 2 { // the second time it is not even sent
+	rel := newRelay(t, lab.Addr(l.New.Sieve))
+	r.ports[1].Store(int32(rel.port()))
+	var checks atomic.Int32
+	rel.before = map[string]func(){"addheader": func() { checks.Add(1) }}
+	for range 2 {
 		s := r.pass(t).Sieve
+		if n := checks.Load(); n != 1 {
+			t.Errorf("sent %d times, want once", n)
+		}
 		if n := s.Count(syncer.SieveRefused); n != 1 || s.Active != [2]string{"main", "own"} || s.Trouble != "" {
 			t.Errorf("%+v", s)
 		}
@@ -245,7 +253,10 @@ func TestSieveSeeded(t *testing.T) {
 func TestSieveLearns(t *testing.T) {
 	l := lab.Start(t)
 	r := newSieveRig(t, l.Old, l.New, 10)
-	r.on(config.Old, func(s *lab.SieveTalk) { s.Put("main", "require \"editheader\"; deleteheader \"X\";"); s.Activate("main") })
+	r.on(config.Old, func(s *lab.SieveTalk) {
+		s.Put("main", "require \"editheader\"; deleteheader \"X\";")
+		s.Activate("main")
+	})
 	r.carry(`"main" is not carried to NEW`, `the active script on NEW is left as it is`)
 	conf := filepath.Join(l.New.Dir, "dovecot.conf")
 	b, err := os.ReadFile(conf)
@@ -270,6 +281,26 @@ func TestSieveLearns(t *testing.T) {
 	if s := r.carry(); s.Equal != 1 {
 		t.Errorf("%+v", s)
 	}
+}
+
+// TestSieveRace: somebody stores another text on NEW while a pass is about to replace the one it has read. The pass leaves it, and the
+// next one decides with both known.
+func TestSieveRace(t *testing.T) {
+	l := lab.Start(t)
+	r := newSieveRig(t, l.Old, l.New, 11)
+	r.on(config.Old, func(s *lab.SieveTalk) { s.Put("a", "keep;") })
+	r.carry(`"a" was stored on NEW`)
+	rel := newRelay(t, lab.Addr(l.New.Sieve))
+	var once sync.Once
+	rel.before = map[string]func(){"CHECKSCRIPT": func() {
+		once.Do(func() { r.on(config.New, func(s *lab.SieveTalk) { s.Put("a", "stop;") }) })
+	}}
+	r.ports[1].Store(int32(rel.port()))
+	r.on(config.Old, func(s *lab.SieveTalk) { s.Put("a", "discard;") })
+	r.carry(`"a" is not carried to NEW: it was changed there just now`)
+	r.want(config.New, "", map[string]string{"a": "stop;"})
+	r.carry(`"a" was stored on NEW: another text stood there, and the side that decides wins`)
+	r.want(config.New, "", map[string]string{"a": "discard;"})
 }
 
 // TestSieveQuota: NEW takes twelve scripts. What has no place is told, and carried when there is room.
