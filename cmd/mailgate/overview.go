@@ -36,7 +36,7 @@ func (g *gateway) Overview(ctx context.Context) admin.Overview {
 		if !g.serving {
 			break // nobody has looked at the backends
 		}
-		for _, p := range []config.Protocol{config.IMAP, config.Submission} {
+		for _, p := range []config.Protocol{config.IMAP, config.Submission, config.Sieve} {
 			for _, h := range g.dialer.Health(side, p) {
 				o.Backends = append(o.Backends, admin.BackendHealth{Side: side, Host: h.Name, Protocol: p, Error: h.Error})
 			}
