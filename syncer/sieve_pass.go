@@ -118,10 +118,10 @@ func (x *sievePass) run(ctx context.Context) error {
 }
 
 // over tells whether a session has ended, with whatever error: nothing more can be done.
-func (x *sievePass) over(err error) bool { return err != nil && SieveEnded(err) }
+func (x *sievePass) over(err error) bool { return err != nil && sieveEnded(err) }
 
-// SieveEnded tells whether an error is more than a server's answer.
-func SieveEnded(err error) bool {
+// sieveEnded tells whether an error is more than a server's answer.
+func sieveEnded(err error) bool {
 	return backend.SieveRefused(err) == nil && !errors.Is(err, backend.ErrScriptSize)
 }
 
@@ -182,7 +182,7 @@ func (x *sievePass) openSide(ctx context.Context, side config.Side) error {
 		switch {
 		case err == nil:
 			s.held.scripts[l.Name] = sieveText{text: text}
-		case SieveEnded(err):
+		case sieveEnded(err):
 			return &SideError{side, err}
 		default:
 			s.held.scripts[l.Name] = sieveText{why: "it is listed, and cannot be read: " + err.Error()}
@@ -254,7 +254,7 @@ func (x *sievePass) agree(name string) {
 	x.agreed[name] = h
 }
 
-// step does what was decided about a script. An error that SieveEnded does not know is in the report already.
+// step does what was decided about a script. An error that sieveEnded does not know is in the report already.
 func (x *sievePass) step(ctx context.Context, st sieveStep) error {
 	switch st.do {
 	case sieveAgree:
@@ -316,11 +316,11 @@ func (x *sievePass) delete(ctx context.Context, st sieveStep) error {
 	why := ""
 	if s.held.active == st.name {
 		why = "it is the active one there"
-	} else if text, err := s.client.Get(ctx, st.name); err != nil && SieveEnded(err) {
+	} else if text, err := s.client.Get(ctx, st.name); err != nil && sieveEnded(err) {
 		return &SideError{st.to, err}
 	} else if err != nil || text != s.held.scripts[st.name].text {
 		why = "it was changed there just now"
-	} else if err := s.client.Delete(ctx, st.name); err != nil && SieveEnded(err) {
+	} else if err := s.client.Delete(ctx, st.name); err != nil && sieveEnded(err) {
 		return &SideError{st.to, err}
 	} else if err != nil {
 		why = err.Error()

@@ -89,7 +89,7 @@ func (x *sievePass) store(ctx context.Context, st sieveStep, text string) (why s
 	}
 	was, there := s.held.scripts[st.name]
 	switch now, err := c.Get(ctx, st.name); {
-	case err != nil && SieveEnded(err):
+	case err != nil && sieveEnded(err):
 		return "", false, err
 	case (err == nil) != there || there && now != was.text:
 		return "it was changed there just now; the next pass looks again", false, nil
@@ -126,7 +126,7 @@ func (x *sievePass) mark(ctx context.Context) (done bool, err error) {
 	}
 	if !x.dry {
 		if err := s.client.Activate(ctx, m.name); err != nil {
-			if SieveEnded(err) {
+			if sieveEnded(err) {
 				return false, &SideError{m.to, err}
 			}
 			x.report.say(m.name, m.to, SieveInactive, err.Error())
