@@ -10,8 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
+	"time"
 
 	"mailgate/mailtest"
 	"mailgate/mailtest/lab"
@@ -118,14 +118,15 @@ func TestSieveKept(t *testing.T) {
 func TestSieveKilled(t *testing.T) {
 	l := lab.Start(t)
 	g := keptGate(t, l)
-	var killed atomic.Bool
+	reached, dead := make(chan struct{}), make(chan struct{})
 	var once sync.Once
 	at := beforeCommand(t, lab.Addr(l.New.Sieve), "SETACTIVE", func() (on bool) {
-		once.Do(func() {
-			g.kill()
-			killed.Store(true)
-		})
-		return !killed.Load()
+		once.Do(func() { close(reached) })
+		select {
+		case <-dead:
+		case <-t.Context().Done():
+		}
+		return false
 	})
 	withSieve(t, g, l, l.Old.Sieve, at)
 	x := lab.DialSieve(t, l.Old, 1)
@@ -134,7 +135,13 @@ func TestSieveKilled(t *testing.T) {
 	x.Activate("a")
 	x.Close()
 	g.start()
-	until(t, "the kill", killed.Load)
+	select {
+	case <-reached:
+	case <-time.After(time.Minute):
+		t.Fatal("nothing was to be activated within a minute")
+	}
+	g.kill()
+	close(dead)
 	if all, active := scripts(t, l.New, 1); len(all) != 2 || active != "" {
 		t.Errorf("behind the kill: %q, %q is active", all, active)
 	}
