@@ -112,7 +112,7 @@ func TestMutants(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds the tests a dozen times")
 	}
-	for _, m := range mutants() {
+	for _, m := range append(mutants(), sieveMutants()...) {
 		t.Run(m.guard, func(t *testing.T) {
 			t.Parallel()
 			overlay := m.overlay(t)

@@ -58,6 +58,8 @@ type Metrics struct {
 	flip        *prometheus.HistogramVec
 	sync        syncMetrics
 	learned     *prometheus.CounterVec
+	sieves      *prometheus.CounterVec
+	scripts     *prometheus.CounterVec
 	reload      prometheus.Gauge
 	stored      prometheus.Gauge
 }
@@ -81,6 +83,8 @@ func NewMetrics(version, revision string, src Sources) *Metrics {
 	m.flip = histogram(m, "mailgate_flip_duration_seconds", "FENCE to RELEASE of flips that were committed.", quick, "wave", "kind")
 	m.sync = newSyncMetrics(m, quick)
 	m.learned = counter(m, "mailgate_learned_passwords_total", "Logins of which the password was to be learned, by what became of it.", "result")
+	m.sieves = counter(m, "mailgate_sync_sieve_passes_total", "Looks at users' Sieve scripts, by how they ended.", "result")
+	m.scripts = counter(m, "mailgate_sync_sieve_scripts_total", "Sieve scripts carried, by what was done.", "side", "action")
 	m.reload = prometheus.NewGauge(prometheus.GaugeOpts{Name: "mailgate_config_last_reload_success_timestamp_seconds",
 		Help: "When configuration and routes were last taken over."})
 	m.stored = prometheus.NewGauge(prometheus.GaugeOpts{Name: "mailgate_state_store_last_success_timestamp_seconds",
@@ -128,6 +132,14 @@ func (m *Metrics) zero() {
 	m.sync.zero()
 	for _, r := range []string{"learned", "renewed", "kept", "dropped", "failed"} {
 		m.learned.WithLabelValues(r)
+	}
+	for _, r := range []string{"ok", "partly", "without", "failed"} {
+		m.sieves.WithLabelValues(r)
+	}
+	for _, s := range config.Sides {
+		for _, action := range []string{"written", "deleted", "activated"} {
+			m.scripts.WithLabelValues(s.String(), action)
+		}
 	}
 	for _, x := range router.Moves() {
 		for _, who := range []string{"cli", "file", "serve"} {
@@ -233,3 +245,11 @@ func (m *Metrics) Reloaded() { m.reload.SetToCurrentTime() }
 
 // LearnedPassword implements learned.Recorder.
 func (m *Metrics) LearnedPassword(result string) { m.learned.WithLabelValues(result).Inc() }
+
+// Sieve counts a look at a user's Sieve scripts: "ok", "partly", "without" (one side has no ManageSieve) or "failed".
+func (m *Metrics) Sieve(result string) { m.sieves.WithLabelValues(result).Inc() }
+
+// Scripts counts scripts that were "written", "deleted" or "activated" on a side.
+func (m *Metrics) Scripts(s config.Side, action string, n int) {
+	m.scripts.WithLabelValues(s.String(), action).Add(float64(n))
+}

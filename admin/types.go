@@ -34,6 +34,7 @@ type SyncOverview struct {
 	Phases       map[string]int `json:"phases"`
 	LagSeconds   float64        `json:"lag_seconds"` // age of the oldest change that is known of and not carried yet
 	Waiting      int            `json:"waiting"`     // messages in quarantine, and folders with deletes held back
+	Scripts      int            `json:"scripts"`     // Sieve scripts that are not carried
 	Partly       int            `json:"partly"`      // users with folders that the last pass could not do; the others are
 	Watched      int            `json:"watched"`     // users whose host tells of changes at once
 	Paused       *SyncPause     `json:"paused,omitempty"`
@@ -63,7 +64,9 @@ type SyncStatus struct {
 	Quarantine  int            `json:"quarantine"`       // messages that wait for a person
 	Held        int            `json:"held"`             // folders with deletes that the guard holds back
 	Broken      []BrokenFolder `json:"broken,omitempty"` // folders that cannot be done; the others are
-	Opens       time.Time      `json:"opens,omitzero"`   // when first copies may be made again (sync.windows)
+	Sieve       string         `json:"sieve,omitempty"`  // how his Sieve scripts stand; "" where there are none
+	SieveNotes  []string       `json:"sieve_notes,omitempty"`
+	Opens       time.Time      `json:"opens,omitzero"` // when first copies may be made again (sync.windows)
 	Paused      *SyncPause     `json:"paused,omitempty"`
 	Gaps        string         `json:"gaps,omitempty"` // what does not travel, in a line
 	GapsAt      time.Time      `json:"gaps_at,omitzero"`

@@ -151,6 +151,7 @@ func settings() []setting {
 			str(p+"sync.master_password", func(c *Config) *string { return &b(c).Sync.MasterPassword }),
 			str(p+"sync.master_login", func(c *Config) *string { return &b(c).Sync.MasterLogin }),
 			boolean(p+"sync.learned", func(c *Config) *bool { return &b(c).Sync.Learned }),
+			str(p+"sync.sieve_names", func(c *Config) *string { return &b(c).Sync.SieveNames }, "auto", "utf-8", "utf-7"),
 			num(p+"sync.max_connections", func(c *Config) *int { return &b(c).SyncLimits.MaxConnections }),
 			num(p+"sync.messages_per_second", func(c *Config) *int64 { return &b(c).SyncLimits.MessagesPerSecond }),
 			byteRate(p+"sync.bytes_per_second", func(c *Config) *int64 { return &b(c).SyncLimits.BytesPerSecond }),
@@ -246,7 +247,7 @@ func listKeys() map[string][]string {
 
 // Default is the one place of default values.
 func Default() Config {
-	b := Backend{Login: "{address}", ConnectTimeout: 10 * time.Second, LoginTimeout: 30 * time.Second, Sync: SyncLogin{MasterLogin: "authzid"}}
+	b := Backend{Login: "{address}", ConnectTimeout: 10 * time.Second, LoginTimeout: 30 * time.Second, Sync: SyncLogin{MasterLogin: "authzid", SieveNames: "auto"}}
 	return Config{
 		TLS:      TLS{MinVersion: "1.2"},
 		Backends: [2]Backend{b, b},

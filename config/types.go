@@ -123,6 +123,7 @@ type SyncLogin struct {
 	MasterUser     string   // who may act as anyone
 	MasterPassword string   // file with his password
 	MasterLogin    string   // "authzid" (SASL PLAIN), or the name to log in with: {login} and {master} are filled in
+	SieveNames     string   // how scripts name mailboxes there: "auto", "utf-8" or "utf-7"
 	TokenCommand   []string // prints an access token; the user's address is in its environment as MAILGATE_USER
 	Learned        bool     // what the user logged in with through the gateway, see Learn
 }

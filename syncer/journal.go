@@ -64,6 +64,8 @@ func (j *journal) apply(ctx context.Context, list []*pending) {
 		all.DropIntents = append(all.DropIntents, c.DropIntents...)
 		all.Quarantine = append(all.Quarantine, c.Quarantine...)
 		all.Release = append(all.Release, c.Release...)
+		all.Scripts = append(all.Scripts, c.Scripts...)
+		all.DropScripts = append(all.DropScripts, c.DropScripts...)
 	}
 	// The write must not end half-known because one of those who asked has gone: it has its own time.
 	var got Applied

@@ -26,6 +26,8 @@ type pass struct {
 	pools     [2]*pool
 	sides     [2]SideFolders
 	plan      *Plan
+	planner   *planner // what the plan's names were made by; nil where there are no scripts to carry
+	fresh     bool     // report.Sieve is this pass's own
 	folders   []*folder
 	intents   []Intent      // suspects: appends that may still come true
 	release   []Quarantined // to be let go: the message is gone
@@ -205,7 +207,7 @@ func (p *pass) run(ctx context.Context) error {
 		return nil
 	}
 	for _, step := range []func(context.Context) error{planned, p.prepare, p.recover, p.scan, p.pair, p.moves,
-		p.stays, p.copy, p.stays, p.flags, p.stays, p.expunges, p.stays, p.conclude} {
+		p.stays, p.copy, p.stays, p.flags, p.stays, p.expunges, p.stays, p.conclude, p.sieve} {
 		err := step(ctx)
 		if ctx.Err() != nil { // whatever the step makes of that
 			return context.Cause(ctx)
@@ -247,7 +249,10 @@ func (p *pass) list(ctx context.Context) error {
 	if err := p.recognize(ctx, known); err != nil {
 		return err
 	}
-	p.plan = PlanFolders(p.user, p.authority, p.sides, known, p.s.o.Rules)
+	planner := planFolders(p.user, p.authority, p.sides, known, p.s.o.Rules)
+	if p.plan = planner.plan; p.s.o.OpenSieve != nil {
+		p.planner = planner
+	}
 	p.fill(known)
 	return nil
 }
@@ -529,7 +534,7 @@ func (p *pass) finish(err error) (*Report, error) {
 	}
 	before, _ := p.s.o.Proofs.sighted(p.user)
 	// That nothing is held back any more is worth a note too.
-	if !p.opts.DryRun && (err != nil && !errors.Is(err, ErrYielded) || out.changed() || len(before) > 0) {
+	if !p.opts.DryRun && (err != nil && !errors.Is(err, ErrYielded) || out.changed() || len(before) > 0 || p.fresh && out.Sieve.changed()) {
 		r := Run{User: p.user, Began: p.report.Began, Ended: p.s.o.Now()}
 		r.Summary, _ = json.Marshal(out)
 		if err != nil {

@@ -81,10 +81,16 @@ func (p *Plan) Refused() []Folder {
 // Known mailboxes keep their pair of names. Others are named by the nearest of: the known mailbox above them, the operator's
 // rename, the special use, else their own name, each component escaped where the other side cannot hold it (type escaper).
 func PlanFolders(user string, authority config.Side, sides [2]SideFolders, known []Mailbox, rules Rules) *Plan {
+	return planFolders(user, authority, sides, known, rules).plan
+}
+
+// planFolders makes the plan, and leaves what names were made by.
+func planFolders(user string, authority config.Side, sides [2]SideFolders, known []Mailbox, rules Rules) *planner {
 	p := newPlanner(user, authority, sides, known, rules)
 	p.knownFolders()
 	p.newFolders(config.Old)
 	p.newFolders(config.New)
 	p.parents()
-	return p.finish()
+	p.finish()
+	return p
 }

@@ -313,7 +313,7 @@ func (p *planner) parents() {
 }
 
 // finish sorts the lines and fills in what people read.
-func (p *planner) finish() *Plan {
+func (p *planner) finish() {
 	rename := func(l planned) int {
 		if l.Action == ActionRename {
 			return p.order[l.Known]
@@ -344,7 +344,6 @@ func (p *planner) finish() *Plan {
 			f.Shown[side] = p.names[side].shown(f.Name[side])
 		}
 	}
-	return p.plan
 }
 
 // comparePaths puts INBOX first and parents before their children.

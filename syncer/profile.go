@@ -31,5 +31,6 @@ type Profile struct {
 	CaseFolds    bool              `json:"case_folds"`               // names that differ in letter case only are one folder
 	MasterProven bool              `json:"master_proven"`            // master login opens the user's mailbox, seen for two users
 	MasterLogin  string            `json:"master_login,omitempty"`   // whose, and how: what MasterProven holds for; it is void with any other
+	SieveProven  string            `json:"sieve_proven,omitempty"`   // the same of ManageSieve: where, whose and how the master login was seen to heed whose scripts it asks for
 	Notes        []string          `json:"notes,omitempty"`          // in plain words
 }

@@ -21,6 +21,10 @@ type Options struct {
 	Store Store
 	// Open logs in at a side as user.
 	Open func(ctx context.Context, side config.Side, user string) (*backend.Client, error)
+	// OpenSieve logs in at a side's ManageSieve as user; backend.ErrNoHost where it has none. write tells that something may be written
+	// for that. Nil: scripts are not carried.
+	OpenSieve  func(ctx context.Context, side config.Side, user string, write bool) (*backend.SieveClient, error)
+	SieveNames [2]string // "utf-8" or "utf-7": how scripts name mailboxes; else as the product does by default
 	// Route tells the side that decides.
 	Route       func(ctx context.Context, user string) (config.Side, int64, error) // side and epoch
 	Rules       Rules
@@ -44,10 +48,11 @@ type Options struct {
 
 // RunOptions of one pass.
 type RunOptions struct {
-	DryRun   bool           // say what would be done
-	Deletes  bool           // a person says that mass deletes are meant: the guard lets go what it has held back for Options.Confirm
-	Wait     time.Duration  // for the first connections where a host is crowded (ErrCrowded then, and no report); 0 means as long as it takes
-	Progress func(Progress) // called often, from one goroutine at a time; may be nil
+	DryRun     bool           // say what would be done
+	Deletes    bool           // a person says that mass deletes are meant: the guard lets go what it has held back for Options.Confirm
+	Wait       time.Duration  // for the first connections where a host is crowded (ErrCrowded then, and no report); 0 means as long as it takes
+	SieveAfter time.Duration  // Sieve scripts that were looked at less than this long ago are left alone; 0 means none are
+	Progress   func(Progress) // called often, from one goroutine at a time; may be nil
 }
 
 // Progress is how far a pass is.
@@ -86,6 +91,7 @@ type Report struct {
 	Quarantine []Quarantined    `json:"quarantine,omitempty"`
 	Waived     []Quarantined    `json:"waived,omitempty"` // in quarantine too, and no obstacle: a person has said so
 	Errors     []FolderError    `json:"errors,omitempty"` // folders that could not be done; the others were
+	Sieve      *SieveReport     `json:"sieve,omitempty"`  // nil where neither side has ManageSieve; of an earlier pass where this one left scripts alone
 }
 
 // Held is a delete that the guard keeps back.
@@ -143,6 +149,7 @@ type Syncer struct {
 	told    map[string]time.Time    // trouble with folders that was logged, and when
 	strange map[string][2][]uint64  // Peek's: by user and side, hashes of the mailboxes that nothing was known of, ascending
 	hot     map[string][]hotMailbox // Peek's too: by user, where something was done lately, the latest last
+	sieves  map[string]*SieveReport // the latest, by user
 	idle    idleConns
 	alone   func() // ends the sharing of a Budget
 }
@@ -190,7 +197,8 @@ func New(o Options) *Syncer {
 	if o.Proofs == nil {
 		o.Proofs = &Proofs{}
 	}
-	s := &Syncer{o: o, users: map[string]bool{}, told: map[string]time.Time{}, strange: map[string][2][]uint64{}, hot: map[string][]hotMailbox{}}
+	s := &Syncer{o: o, users: map[string]bool{}, told: map[string]time.Time{}, strange: map[string][2][]uint64{}, hot: map[string][]hotMailbox{},
+		sieves: map[string]*SieveReport{}}
 	s.idle.enough = o.Enough
 	s.alone = o.Budget.share(&s.idle)
 	return s
@@ -306,7 +314,7 @@ func (s *Syncer) Probe(ctx context.Context, side config.Side, user string) (*Pro
 		return nil, err
 	}
 	if before != nil {
-		p.MasterProven, p.MasterLogin = before.MasterProven, before.MasterLogin
+		p.MasterProven, p.MasterLogin, p.SieveProven = before.MasterProven, before.MasterLogin, before.SieveProven
 	}
 	return p, s.SaveProfile(ctx, side, p)
 }

@@ -23,6 +23,7 @@ type Verification struct {
 	Equal     bool                 `json:"equal"`  // no difference, and nothing open in quarantine
 	Open      int64                `json:"open"`   // in quarantine, and waiting for a person or the next try
 	Waived    int64                `json:"waived"` // in quarantine, and no obstacle: a person has said so
+	Sieve     *SieveVerification   `json:"sieve,omitempty"`
 }
 
 // FolderVerification is one folder of it.

@@ -37,6 +37,10 @@ func (s *Syncer) Verify(ctx context.Context, user string, o VerifyOptions) (*Ver
 	if err := v.run(ctx); err != nil {
 		return nil, err
 	}
+	v.out.Sieve = p.verifySieve(ctx)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
 	v.out.Took = s.o.Now().Sub(v.out.At)
 	return v.out, nil
 }

@@ -187,6 +187,7 @@ func (v *Verification) WriteTable(w io.Writer) error {
 	if v.Open > 0 {
 		fmt.Fprintf(w, "\n\nWhat is open waits in quarantine: mailgate quarantine list %s", oneLine(v.User, 200))
 	}
+	v.Sieve.write(w)
 	_, err := fmt.Fprintf(w, "\n\nChecked %s in %s.\n", v.At.Format("2006-01-02 15:04:05 MST"), v.Took.Round(time.Millisecond))
 	return err
 }

@@ -32,6 +32,9 @@ func (kp *keeping) pass(ctx context.Context, user string, hinted bool) (changed 
 	if err == nil && !st.Since.IsZero() {
 		kp.s.g.metrics.Carried(time.Since(st.Since))
 	}
+	if err == nil {
+		kp.s.g.sieveTold(r)
+	}
 	kp.note(user, r, err) // when the mailboxes are free again: where the store is slow nobody waits for that
 	switch {
 	case err != nil:
@@ -124,6 +127,9 @@ func (kp *keeping) begin(user string) error {
 // all (subscriptions, what is in quarantine and may be tried again, flags where there is no CONDSTORE but for INBOX and what was busy lately).
 const wholeEvery = 15 * time.Minute
 
+// sieveEvery is how often a user's Sieve scripts are looked at, with the next pass: each time costs a login on each side.
+const sieveEvery = 10 * time.Minute
+
 // sameRules tells whether passes do the same under both: numbers do not tell what another folder plan, or another host, means.
 func sameRules(a, b *config.Config) bool {
 	return a == b || a != nil && b != nil && reflect.DeepEqual(a.Sync, b.Sync) && reflect.DeepEqual(a.Backends, b.Backends)
@@ -153,7 +159,7 @@ func (kp *keeping) over(u *underway, e *engine, user string) (*syncer.Report, er
 	patience := kp.patience()
 	stalled := time.AfterFunc(patience, func() { u.cancel(errStalled) })
 	defer stalled.Stop()
-	return e.Run(u.ctx, user, syncer.RunOptions{Wait: crowdedWait, Progress: func(p syncer.Progress) {
+	return e.Run(u.ctx, user, syncer.RunOptions{Wait: crowdedWait, SieveAfter: sieveEvery, Progress: func(p syncer.Progress) {
 		stalled.Reset(patience)
 		kp.s.mu.Lock()
 		u.progress = p

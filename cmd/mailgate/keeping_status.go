@@ -33,15 +33,18 @@ func (kp *keeping) overview() *admin.SyncOverview {
 	if p, ok := kp.paused[syncer.Everybody]; ok {
 		all = pauseOf(p)
 	}
-	waits, partly := 0, 0
+	waits, partly, scripts := 0, 0, 0
 	for _, k := range kp.users {
 		if k.report != nil {
 			partly += min(len(k.report.Errors), 1)
 			waits += len(k.report.Quarantine) + len(k.report.Held)
+			if k.report.Sieve != nil {
+				scripts += k.report.Sieve.Count(syncer.SieveRefused, syncer.SieveKept)
+			}
 		}
 	}
 	kp.mu.Unlock()
-	o := &admin.SyncOverview{Users: users, Waves: kp.s.g.conf.Load().Sync.Waves, UnknownWaves: unknown, Waiting: waits, Partly: partly, Watched: len(kp.w.Watched()), Paused: all}
+	o := &admin.SyncOverview{Users: users, Waves: kp.s.g.conf.Load().Sync.Waves, UnknownWaves: unknown, Waiting: waits, Partly: partly, Scripts: scripts, Watched: len(kp.w.Watched()), Paused: all}
 	phases, lag := kp.counts()
 	o.Phases, o.LagSeconds = phases, lag.Seconds()
 	return o
@@ -82,6 +85,9 @@ func (kp *keeping) status(user string) *admin.SyncStatus {
 		s.Quarantine, s.Held = len(r.Quarantine), len(r.Held)
 		for _, e := range r.Errors {
 			s.Broken = append(s.Broken, admin.BrokenFolder{Folder: e.Folder, Error: e.Error})
+		}
+		if r.Sieve != nil {
+			s.Sieve, s.SieveNotes = r.Sieve.Summary(), sieveNotes(r.Sieve)
 		}
 	}
 	return s

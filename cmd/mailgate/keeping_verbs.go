@@ -121,6 +121,9 @@ func printSyncOverview(w io.Writer, o *admin.SyncOverview) {
 	if o.Partly > 0 {
 		fmt.Fprintf(w, "sync partly\t%d users have folders that cannot be done (mailgate status USER names them)\n", o.Partly)
 	}
+	if o.Scripts > 0 {
+		fmt.Fprintf(w, "sync scripts\t%d Sieve scripts are not carried (mailgate status USER says why)\n", o.Scripts)
+	}
 	if p := o.Paused; p != nil {
 		fmt.Fprintf(w, "sync paused\tfor everybody, %s\n", pausedBy(p))
 	}
@@ -157,6 +160,12 @@ func printSyncStatus(w io.Writer, s *admin.SyncStatus) {
 	}
 	if s.Error != "" {
 		fmt.Fprintf(w, "sync failed\t%s (%d times)\nwhat to do\t%s\n", s.Error, s.Tries, s.Do)
+	}
+	if s.Sieve != "" {
+		fmt.Fprintf(w, "scripts\t%s\n", s.Sieve)
+	}
+	for _, note := range s.SieveNotes {
+		fmt.Fprintf(w, "script\t%s\n", note)
 	}
 	for _, b := range s.Broken {
 		fmt.Fprintf(w, "not done\t%s: %s\n", b.Folder, strings.ReplaceAll(b.Error, "\n", "; "))

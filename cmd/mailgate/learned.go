@@ -50,17 +50,18 @@ func (s *syncing) learn(conf *config.Config) error {
 }
 
 // byLearned logs in with what the user himself has logged in with.
-func (a *accounts) byLearned(ctx context.Context, side config.Side, user, login, host string) (c *backend.Client, err error) {
+func byLearned[C any](ctx context.Context, a *accounts, side config.Side, user, login, host string, dial dialing[C]) (c C, err error) {
+	var none C
 	err = a.book.Use(ctx, user, side, func(password config.Secret) error {
 		creds, err := auth.Password("PLAIN", login, password.Reveal())
 		if err != nil {
 			return err
 		}
-		c, err = a.dialer.DialClient(ctx, side, host, backend.Account{LoginName: login, Credentials: creds})
+		c, err = dial(ctx, side, host, backend.Account{LoginName: login, Credentials: creds})
 		return err
 	}, refusedPassword)
 	if err != nil {
-		return nil, err
+		return none, err
 	}
 	return c, nil
 }

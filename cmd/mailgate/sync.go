@@ -71,9 +71,16 @@ func (s *syncing) syncerFor(conf *config.Config, keep time.Duration) *syncer.Syn
 	if grace == 0 {
 		grace = -1
 	}
-	return syncer.New(syncer.Options{Store: s.g.store, Open: s.accounts.open, Route: s.route, Rules: rules, Connections: c.Connections,
+	o := syncer.Options{Store: s.g.store, Open: s.accounts.open, Route: s.route, Rules: rules, Connections: c.Connections,
 		Batch: c.Batch, Settle: c.Settle, Grace: grace, Confirm: c.Confirm, Keep: keep, Proofs: s.proofs, Budget: s.budget, Limits: s.limits,
-		Enough: s.enough, Clock: s.clock, Owner: nodeName(conf), Log: s.g.log})
+		Enough: s.enough, Clock: s.clock, Owner: nodeName(conf), Log: s.g.log}
+	for _, side := range config.Sides {
+		o.SieveNames[side] = conf.Backends[side].Sync.SieveNames
+		if hasSieve(conf, side, "") {
+			o.OpenSieve = s.accounts.openSieve
+		}
+	}
+	return syncer.New(o)
 }
 
 // route tells who decides: the store's row, or where a user without one would be.
@@ -172,6 +179,9 @@ func (s *syncing) pass(u *underway, y *syncer.Syncer, user string, o syncer.RunO
 		return nil, err
 	}
 	r, err := y.Run(u.ctx, user, o)
+	if err == nil {
+		s.g.sieveTold(r)
+	}
 	end(r, err)
 	return r, err
 }

@@ -58,37 +58,38 @@ func (a *accounts) openAt(ctx context.Context, side config.Side, user, host stri
 
 // login does that without a thought of whose mailbox is opened.
 func (a *accounts) login(ctx context.Context, conf *config.Config, side config.Side, user, host string) (*backend.Client, error) {
+	return logIn(ctx, a, conf, side, user, host, a.dialer.DialClient)
+}
+
+// dialing connects to a side's host and logs in: DialClient for mail, DialSieve for scripts.
+type dialing[C any] func(ctx context.Context, side config.Side, host string, who backend.Account) (C, error)
+
+// logIn is login with any protocol.
+func logIn[C any](ctx context.Context, a *accounts, conf *config.Config, side config.Side, user, host string, dial dialing[C]) (none C, err error) {
 	login, s := conf.LoginName(side, a.g.routes.Load().For(user)), conf.Backends[side].Sync
 	switch {
 	case s.MasterUser != "":
-		password, err := auth.ReadSecretFile(s.MasterPassword)
+		who, err := masterAccount(conf, side, login)
 		if err != nil {
-			return nil, exitError{exitRefused, fmt.Errorf("backends.%s.sync.master_password: %w", side, err)}
+			return none, err
 		}
-		who := backend.Account{LoginName: s.MasterUser, Authzid: login}
-		if s.MasterLogin != "authzid" {
-			who = backend.Account{LoginName: strings.NewReplacer("{login}", login, "{master}", s.MasterUser).Replace(s.MasterLogin)}
-		}
-		if who.Credentials, err = auth.Password("PLAIN", who.LoginName, password.Reveal()); err != nil {
-			return nil, err
-		}
-		return a.dialer.DialClient(ctx, side, host, who)
+		return dial(ctx, side, host, who)
 	case s.Secrets != "":
 		password, err := a.secret(conf, side, s.Secrets, user)
 		if err != nil {
-			return nil, err
+			return none, err
 		}
 		c, err := auth.Password("PLAIN", login, password.Reveal())
 		if err != nil {
-			return nil, err
+			return none, err
 		}
-		return a.dialer.DialClient(ctx, side, host, backend.Account{LoginName: login, Credentials: c})
+		return dial(ctx, side, host, backend.Account{LoginName: login, Credentials: c})
 	case len(s.TokenCommand) > 0:
-		return a.byToken(ctx, side, user, login, host, s.TokenCommand)
+		return byToken(ctx, a, side, user, login, host, s.TokenCommand, dial)
 	case s.Learned:
-		return a.byLearned(ctx, side, user, login, host)
+		return byLearned(ctx, a, side, user, login, host, dial)
 	}
-	return nil, fmt.Errorf("%w: write backends.%s.sync.secrets, .master_user, .token_command or .learned into mailgate.yaml", syncer.ErrNoLogin, side)
+	return none, fmt.Errorf("%w: write backends.%s.sync.secrets, .master_user, .token_command or .learned into mailgate.yaml", syncer.ErrNoLogin, side)
 }
 
 // secret finds a user's password in a file that is looked at each time: passwords change.
@@ -114,16 +115,16 @@ func (a *accounts) secret(conf *config.Config, side config.Side, file, user stri
 }
 
 // byToken logs in with an access token; the mechanism is the one that the server offers.
-func (a *accounts) byToken(ctx context.Context, side config.Side, user, login, host string, argv []string) (*backend.Client, error) {
+func byToken[C any](ctx context.Context, a *accounts, side config.Side, user, login, host string, argv []string, dial dialing[C]) (none C, err error) {
 	t, err := a.token(ctx, side, user, argv)
 	if err != nil {
-		return nil, err
+		return none, err
 	}
 	var last error
 	for _, mechanism := range []string{"OAUTHBEARER", "XOAUTH2"} {
 		c := &auth.Credentials{Mechanism: mechanism, Username: login, Token: t}
-		var client *backend.Client
-		if client, last = a.dialer.DialClient(ctx, side, host, backend.Account{LoginName: login, Credentials: c}); last == nil {
+		var client C
+		if client, last = dial(ctx, side, host, backend.Account{LoginName: login, Credentials: c}); last == nil {
 			return client, nil
 		}
 		if !errors.Is(last, backend.ErrNotOffered) {
@@ -133,7 +134,7 @@ func (a *accounts) byToken(ctx context.Context, side config.Side, user, login, h
 	a.mu.Lock()
 	delete(a.tokens, side.String()+" "+user) // perhaps it was the token: the next try asks for another
 	a.mu.Unlock()
-	return nil, last
+	return none, last
 }
 
 // tokenTime bounds the command.

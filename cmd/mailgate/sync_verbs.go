@@ -293,6 +293,7 @@ func printReport(w io.Writer, r *syncer.Report) {
 	if n := len(r.Waived); n > 0 {
 		fmt.Fprintf(w, "not carried, as somebody has waived it: %d messages (mailgate quarantine list %s)\n", n, r.User)
 	}
+	printSieve(w, r)
 	for _, e := range r.Errors {
 		fmt.Fprintf(w, "NOT DONE   %s: %s\n", e.Folder, strings.ReplaceAll(e.Error, "\n", "; "))
 	}

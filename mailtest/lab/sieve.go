@@ -133,3 +133,29 @@ func (x *SieveTalk) Close() {
 func sieveQuote(s string) string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
 }
+
+// Deliver hands a message for user n to a host's LMTP, whose Sieve files it.
+func Deliver(t testing.TB, h Host, n int, message string) {
+	t.Helper()
+	c, err := net.Dial("tcp", Addr(h.LMTP))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+	r := bufio.NewReader(c)
+	for _, line := range []string{"", "LHLO lab", "MAIL FROM:<sender@example.net>", "RCPT TO:<" + User(n) + ">", "DATA", message + "\r\n.", "QUIT"} {
+		if line != "" {
+			fmt.Fprintf(c, "%s\r\n", line)
+		}
+		for {
+			reply, err := r.ReadString('\n')
+			if err != nil || reply[0] > '3' {
+				t.Fatalf("LMTP: %.60q: %s%v", line, reply, err)
+			}
+			if len(reply) < 4 || reply[3] != '-' {
+				break
+			}
+		}
+	}
+}

@@ -1,0 +1,40 @@
+package mailgate
+
+// sieveMutants are those of the Sieve scripts.
+func sieveMutants() []mutant {
+	return []mutant{
+		{"the guard of scripts where the side that decides lists none at all", "syncer/sieve_merge.go",
+			[]edit{{"empty := agreed && len(held[authority].scripts) == 0 && !believed", "empty := false"}},
+			"./syncer", []string{"TestMergeScripts"}},
+		{"the look whether a script that is to be deleted is what it was", "syncer/sieve_merge.go",
+			[]edit{{"case changed(follower, f.text):\n\t\t\tstep.do, step.why = sieveHold", "case false:\n\t\t\tstep.do, step.why = sieveHold"}},
+			"./syncer", []string{"TestMergeScripts"}},
+		{"the mark that goes with a script deleted on the follower", "syncer/sieve_merge.go",
+			[]edit{{"lost := was[follower] != \"\" && !stillThere", "lost := false && !stillThere"}},
+			"./syncer", []string{"TestMergeMarks"}},
+		{"the look that all else in a script is as it was", "syncer/sieve_find.go",
+			[]edit{{"case \"fileinto\", \"mailboxexists\":", "case \"fileinto\", \"mailboxexists\", \"redirect\":"}},
+			"./syncer", []string{"TestSieveNames", "TestSieveMappingIsIdentityElsewhere"}},
+		{"the variables in names", "syncer/sieve_find.go",
+			[]edit{{"return r.expands && strings", "return false && strings"}},
+			"./syncer", []string{"TestSieveNotes"}},
+		{"the names that Cyrus takes and loses", "backend/sieve_client.go",
+			[]edit{{"return !odd && name != \"\"", "return true || !odd && name != \"\""}},
+			"./backend", []string{"TestSieveCyrusNames"}},
+		{"what is said in clear behind the answer to STARTTLS", "backend/sieve_conn.go",
+			[]edit{{"case c.r.Buffered() > 0:", "case c.r.Buffered() > 1000000:"}},
+			"./backend", []string{"TestSieveTLS"}},
+		{"half a list of scripts", "backend/sieve_client.go",
+			[]edit{{"if !ok { // half a list is none", "if !ok { continue } else if false { // half a list is none"}},
+			"./backend", []string{"TestSieveHostile"}},
+		{"the look whether the server heeds whose scripts the master asks for", "cmd/mailgate/sync_sieve.go",
+			[]edit{{"err = a.strict(ctx, conf, side, user, c, write)", "_ = a.strict"}},
+			"./cmd/mailgate", []string{"TestSieveMaster"}},
+		{"the look at a script just before it is replaced", "syncer/sieve_write.go",
+			[]edit{{"case (err == nil) != there || there && now != was.text:", "case there && now == \"\" && was.text == \"never\":"}},
+			"./syncer", []string{"TestSieveRace"}},
+		{"what was refused before is not tried again", "syncer/sieve_write.go",
+			[]edit{{"b.State == ScriptRefused && b.Tried == tried", "b.State == ScriptRefused && b.Tried == tried && false"}},
+			"./syncer", []string{"TestSieveRefused"}},
+	}
+}
