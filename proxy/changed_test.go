@@ -36,6 +36,14 @@ func (c *told) of(t *testing.T, user string) int {
 	return len(c.list)
 }
 
+// changedOf hears of every protocol.
+func changedOf(f func(user string)) func(string, config.Protocol) {
+	if f == nil {
+		return nil
+	}
+	return func(user string, _ config.Protocol) { f(user) }
+}
+
 // TestChanged: what is heard of sessions in which something changes, step by step, and of those that only read.
 func TestChanged(t *testing.T) {
 	type step struct {

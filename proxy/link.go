@@ -259,7 +259,7 @@ func (l *link) deliver(b []byte) bool {
 	l.deletes = nil
 	if l.told { // also when the client did not get it; only this pump sets it
 		l.told = false
-		l.srv.changed(l.sess.User)
+		l.srv.changed(l.sess.User, l.sess.Protocol)
 	}
 
 	l.mu.Lock()

@@ -205,7 +205,7 @@ func (l *link) pumpDone() {
 	l.back.Close()
 	s := l.sess
 	if l.track.ChangesPending() {
-		l.srv.changed(s.User)
+		l.srv.changed(s.User, s.Protocol)
 	}
 	lived := time.Since(s.Started)
 	l.srv.rec.SessionEnd(s.Protocol, s.Side, lived, l.up, l.down)

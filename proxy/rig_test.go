@@ -101,7 +101,7 @@ func newRig(t testing.TB, o rigOptions) *rig {
 	}
 	r.Server = NewServer(Options{Config: &cfg, Routes: routes, Dialer: dialer, Certificates: certs, Log: log, Recorder: r.rec,
 		Router:  router.New(ro, func(u string) config.Side { return routes.For(u).Side }, nil),
-		Limiter: auth.NewLimiter(cfg.Login.FailDelay, nil), Changed: o.changed, Deleted: o.deleted})
+		Limiter: auth.NewLimiter(cfg.Login.FailDelay, nil), Changed: changedOf(o.changed), Deleted: o.deleted})
 	if o.server != nil {
 		o.server(r.Server)
 	}

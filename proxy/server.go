@@ -31,14 +31,14 @@ type Options struct {
 	Log          *slog.Logger
 	Recorder     Recorder // nil means none
 
-	// Changed is told each time a user's mailboxes may have become other than before through the gateway, or so a server said
+	// Changed is told each time a user's mailboxes, or with ManageSieve his scripts, may have become other than before through the gateway, or so a server said
 	// to his client: a command that does more than read was answered (once the client has the answer, or is gone), a change
 	// was told though no command asked for it (IDLE, NOTIFY, NOOP), a session ended within a command whose answer nobody got,
 	// or one ended in which a message was submitted (the server may keep a copy). Reading, keeping alive and IDLE without
 	// news call nothing. Now and then it is called without a change. It is called by the sessions, from many goroutines at
 	// once, as often as servers answer: it must not block, and whoever has more to do than a few microseconds puts it off.
 	// nil means that nobody asks.
-	Changed func(user string)
+	Changed func(user string, p config.Protocol)
 
 	// Learned is told each time somebody who stands in the routes file has logged in with a password, behind the answer of the
 	// side's server and before the client has it: it must not block, and is called from many goroutines at once. It is never told
@@ -61,7 +61,7 @@ type Server struct {
 	certs   *tlsconf.Certificates
 	log     *slog.Logger
 	rec     Recorder
-	changed func(user string)
+	changed func(user string, p config.Protocol)
 	learned func(user string, side config.Side, p config.Protocol, password config.Secret) // may be nil
 	deleted func(*router.Session, imapwire.Deletes)
 	crowded func(side config.Side, user string, err error) bool
@@ -116,7 +116,7 @@ func NewServer(o Options) *Server {
 		s.rec = noRecorder{}
 	}
 	if s.changed == nil {
-		s.changed = func(string) {}
+		s.changed = func(string, config.Protocol) {}
 	}
 	s.deleted = func(*router.Session, imapwire.Deletes) {}
 	if o.Deleted != nil {

@@ -109,7 +109,7 @@ func newSMTPRig(t *testing.T, o smtpRigOptions, old, new func(*mailtest.Talk)) *
 		t.Fatal(err)
 	}
 	r.srv = NewServer(Options{Config: &conf, Routes: &config.RouteFile{}, Router: r.router, Dialer: r.dialer,
-		Limiter: auth.NewLimiter(conf.Login.FailDelay, nil), Certificates: certs, Log: log, Changed: o.changed})
+		Limiter: auth.NewLimiter(conf.Login.FailDelay, nil), Certificates: certs, Log: log, Changed: changedOf(o.changed)})
 	if err := r.srv.Listen(); err != nil {
 		t.Fatal(err)
 	}

@@ -209,7 +209,7 @@ func (s *submissionSession) finish() {
 	s.back.Close()
 	s.sess.Done()
 	if s.messages > 0 {
-		s.srv.changed(s.sess.User)
+		s.srv.changed(s.sess.User, s.sess.Protocol)
 	}
 	lived := time.Since(s.sess.Started)
 	s.srv.rec.SessionEnd(config.Submission, s.sess.Side, lived, s.up, s.down)

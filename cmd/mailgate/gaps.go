@@ -50,7 +50,7 @@ func (s *syncing) gaps(ctx context.Context, y *syncer.Syncer, form url.Values) (
 func (s *syncing) lookForGaps(ctx context.Context, y *syncer.Syncer, user string) (*syncer.GapReport, error) {
 	conf, routes := s.g.conf.Load(), s.g.routes.Load()
 	listed := slices.Sorted(maps.Keys(routes.Users))
-	looker := syncer.New(syncer.Options{Store: s.g.store, Budget: s.budget, Log: s.g.log, Owner: nodeName(conf),
+	looker := syncer.New(syncer.Options{Store: s.g.store, Budget: s.budget, Log: s.g.log, Owner: nodeName(conf), OpenSieve: s.accounts.openSieve,
 		Open: func(ctx context.Context, side config.Side, user string) (*backend.Client, error) {
 			if err := s.accounts.prove(ctx, y, side, user, listed, false); err != nil {
 				return nil, err
@@ -58,15 +58,12 @@ func (s *syncing) lookForGaps(ctx context.Context, y *syncer.Syncer, user string
 			return s.accounts.open(ctx, side, user)
 		}})
 	defer looker.Close()
-	o := syncer.GapOptions{Sources: s.gapSources()}
+	o := syncer.GapOptions{Sources: []syncer.GapSource{looker.SieveGaps}}
 	for _, side := range config.Sides {
 		o.Names[side] = conf.LoginName(side, routes.For(user))
 	}
 	return looker.Gaps(ctx, user, o)
 }
-
-// gapSources look for what is no mailbox.
-func (s *syncing) gapSources() []syncer.GapSource { return nil }
 
 // gapsExit is how the verb ends for a user.
 func gapsExit(r *syncer.GapReport) error {

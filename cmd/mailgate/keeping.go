@@ -41,6 +41,7 @@ type keptUser struct {
 	told     bool      // the history says so
 	toldAt   time.Time // when that was written
 	progress syncer.Progress
+	scripts  uint64    // changes of his Sieve scripts through the gateway that no pass has looked at; 0 means none
 	gaps     string    // what does not travel, in a line; "" where nobody has looked
 	gapsAt   time.Time // when that was
 }

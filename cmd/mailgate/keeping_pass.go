@@ -143,6 +143,36 @@ func (kp *keeping) atRest(user string, conf *config.Config, now time.Time) bool 
 	return k != nil && !k.failing && sameRules(k.under, conf) && k.report != nil && len(k.report.Errors) == 0 && now.Sub(k.whole) < wholeEvery
 }
 
+// changed is what the gateway's own sessions tell: it must not block for long.
+func (kp *keeping) changed(user string, p config.Protocol) {
+	if p == config.Sieve {
+		kp.mu.Lock()
+		if k := kp.users[user]; k != nil {
+			k.scripts++
+		}
+		kp.mu.Unlock()
+	}
+	kp.k.Hint(user)
+}
+
+// scripts tells how many changes of a user's scripts are known of that no pass has looked at; looked that one has looked at so many.
+func (kp *keeping) scripts(user string) uint64 {
+	kp.mu.Lock()
+	defer kp.mu.Unlock()
+	if k := kp.users[user]; k != nil {
+		return k.scripts
+	}
+	return 0
+}
+
+func (kp *keeping) looked(user string, n uint64) {
+	kp.mu.Lock()
+	defer kp.mu.Unlock()
+	if k := kp.users[user]; k != nil {
+		k.scripts -= min(n, k.scripts)
+	}
+}
+
 func (kp *keeping) over(u *underway, e *engine, user string) (*syncer.Report, error) {
 	if err := kp.s.proveBoth(u.ctx, e.Syncer, user, true); err != nil {
 		return nil, err
@@ -156,10 +186,14 @@ func (kp *keeping) over(u *underway, e *engine, user string) (*syncer.Report, er
 		k.copied = true
 		kp.mu.Unlock()
 	}
+	after, changed := sieveEvery, kp.scripts(user)
+	if changed > 0 {
+		after = 0
+	}
 	patience := kp.patience()
 	stalled := time.AfterFunc(patience, func() { u.cancel(errStalled) })
 	defer stalled.Stop()
-	return e.Run(u.ctx, user, syncer.RunOptions{Wait: crowdedWait, SieveAfter: sieveEvery, Progress: func(p syncer.Progress) {
+	r, err := e.Run(u.ctx, user, syncer.RunOptions{Wait: crowdedWait, SieveAfter: after, Progress: func(p syncer.Progress) {
 		stalled.Reset(patience)
 		kp.s.mu.Lock()
 		u.progress = p
@@ -170,6 +204,10 @@ func (kp *keeping) over(u *underway, e *engine, user string) (*syncer.Report, er
 			k.progress = p
 		}
 	}})
+	if err == nil && r.Sieve != nil && r.Sieve.Trouble == "" {
+		kp.looked(user, changed)
+	}
+	return r, err
 }
 
 // worked tells whether a pass has changed anything.

@@ -42,7 +42,8 @@ func TestSieveKept(t *testing.T) {
 	l := lab.Start(t)
 	g := keptGate(t, l)
 	withSieve(t, g, l, l.Old.Sieve, l.New.Sieve)
-	addr := port(t)
+	addr, front := port(t), port(t)
+	g.write(g.file, strings.Replace(mustRead(t, g.file), "listen: [", "listen: [\"sieve://"+front+"\", ", 1))
 	g.write(g.file, strings.Replace(mustRead(t, g.file), "sieve: 'sieve://127.0.0.1:", "tls: {ca: "+l.CA+"}, sieve: 'sieve+starttls://127.0.0.1:", 1)+
 		"admin: {listen: '"+addr+"'}\n")
 	deposit(t, l.Old, 1, "first")
@@ -84,6 +85,33 @@ func TestSieveKept(t *testing.T) {
 	if !strings.Contains(out, "Sieve scripts: 1 equal, 1 explained, 0 different.") || !strings.Contains(out, "explained  \"odd\": it is on OLD only: NEW says") {
 		t.Errorf("verify says\n%s", out)
 	}
+
+	// What is changed through the gateway does not wait for its turn.
+	c := rawDial(t, front, false)
+	c.until(t, "OK")
+	put := func(text string) {
+		t.Helper()
+		c.send(t, fmt.Sprintf("DELETESCRIPT \"odd\"\r\nPUTSCRIPT \"odd\" {%d+}\r\n%s\r\n", len(text), text))
+		c.until(t, "OK")
+		c.until(t, "OK")
+	}
+	c.send(t, "AUTHENTICATE \"PLAIN\" \""+plain(lab.User(1), lab.Password(1))+"\"\r\n")
+	c.until(t, "OK")
+	put("require \"vacation\"; discard;")
+	until(t, "the script that was put through the gateway", func() bool {
+		all, _ := scripts(t, l.New, 1)
+		return all["odd"] == "require \"vacation\"; discard;"
+	})
+	c.send(t, "DELETESCRIPT \"odd\"\r\n")
+	c.until(t, "OK")
+	until(t, "the delete through the gateway", func() bool {
+		all, _ := scripts(t, l.New, 1)
+		return len(all) == 1
+	})
+	c.send(t, "PUTSCRIPT \"odd\" {22+}\r\nrequire \"editheader\";\n\r\nLOGOUT\r\n")
+	c.until(t, "OK")
+	c.Close()
+	until(t, "what status says", func() bool { return strings.Contains(g.mustVerb("status", lab.User(1)), "1 of 2 Sieve scripts equal, 1 not carried") })
 
 	// A person asks for a pass: what is done is said, and in JSON too.
 	x = lab.DialSieve(t, l.New, 1)
