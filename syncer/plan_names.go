@@ -164,6 +164,22 @@ func (m *nameMerge) try() bool {
 			return false
 		}
 	}
+	return m.once()
+}
+
+// once sees to it that no folder is to be renamed on both sides: a line of the plan has one rename. It comes about only where what lies
+// above a folder has become another on one side by its name alone (hosts to which A and a are one), and has yielded; then it stays.
+func (m *nameMerge) once() bool {
+	there := map[*seen]bool{}
+	for _, r := range m.moves[config.Old] {
+		there[r.s] = true
+	}
+	for _, r := range m.moves[config.New] {
+		if there[r.s] {
+			m.stay[r.s] = true
+			return false
+		}
+	}
 	return true
 }
 
