@@ -65,6 +65,9 @@ func (p *program) writeInit(ctx context.Context, dir, name string, hosts [2]stri
 			return exitError{exitUsage, fmt.Errorf("%q is no host name; write it without scheme and port", host)}
 		}
 	}
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return err
+	}
 	var found [2]services
 	for _, side := range config.Sides {
 		found[side] = p.probeHost(ctx, hosts[side])
@@ -73,6 +76,9 @@ func (p *program) writeInit(ctx context.Context, dir, name string, hosts [2]stri
 	listen := ""
 	if pop3 {
 		listen = "\n  - pop3s://:995\n  - pop3+starttls://:110"
+	}
+	if found[config.Old].sieve != "" && found[config.New].sieve != "" {
+		listen += "\n  - sieve+starttls://:4190"
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, `# mailgate: how. Who is where stands in the routes file. Check with: mailgate -c %s config check
@@ -95,13 +101,16 @@ backends:
 		} else if pop3 {
 			x.pop3 = "\n    pop3: " + x.pop3
 		}
+		if x.sieve != "" {
+			x.sieve = "\n    sieve: " + x.sieve + "  # ManageSieve: filters travel"
+		}
 		fmt.Fprintf(&b, `  %s:
     imap: %s%s
-    submission: %s
+    submission: %s%s
     login: "{address}"        # login name there: {address}, {local}, {domain}
     client_address: false     # true when this host trusts us: IMAP ID, XCLIENT
     # sync: {secrets: secrets}  # for mailgate sync: a file with address and password on each line, mode 0600; or a master, or tokens
-`, side, x.imap, x.pop3, x.submission)
+`, side, x.imap, x.pop3, x.submission, x.sieve)
 	}
 	b.WriteString(`routes:
   file: routes
@@ -137,10 +146,10 @@ func create(name, text string) error {
 }
 
 // services are URLs of a host.
-type services struct{ imap, pop3, submission string }
+type services struct{ imap, pop3, submission, sieve string }
 
 // probeHost finds the best way in: TLS from the first byte before STARTTLS. What cannot be reached is written as it
-// should be, for the operator to correct; POP3 is left out then, as many hosts have none.
+// should be, for the operator to correct; POP3 and ManageSieve are left out then, as many hosts have none.
 func (p *program) probeHost(ctx context.Context, host string) services {
 	try := func(urls ...string) (string, bool) {
 		for _, u := range urls {
@@ -150,7 +159,7 @@ func (p *program) probeHost(ctx context.Context, host string) services {
 			}
 			b := config.Default().Backends[0]
 			b.ConnectTimeout, b.LoginTimeout = 3*time.Second, 5*time.Second
-			b.Hosts = []config.Host{{Name: host, IMAP: e, POP3: e, Submission: e}}
+			b.Hosts = []config.Host{{Name: host, IMAP: e, POP3: e, Submission: e, Sieve: e}}
 			d, err := backend.NewDialer([2]config.Backend{b, b}, slog.New(slog.DiscardHandler), nil)
 			if err != nil {
 				continue
@@ -169,6 +178,9 @@ func (p *program) probeHost(ctx context.Context, host string) services {
 	out.submission, _ = try("submissions://"+host+":465", "submission+starttls://"+host+":587")
 	if pop3, ok := try("pop3s://"+host+":995", "pop3+starttls://"+host+":110"); ok {
 		out.pop3 = pop3
+	}
+	if sieve, ok := try("sieve+starttls://"+host+":4190", "sieves://"+host+":4190"); ok {
+		out.sieve = sieve
 	}
 	return out
 }

@@ -111,7 +111,9 @@ func TestSieveKept(t *testing.T) {
 	c.send(t, "PUTSCRIPT \"odd\" {22+}\r\nrequire \"editheader\";\n\r\nLOGOUT\r\n")
 	c.until(t, "OK")
 	c.Close()
-	until(t, "what status says", func() bool { return strings.Contains(g.mustVerb("status", lab.User(1)), "1 of 2 Sieve scripts equal, 1 not carried") })
+	until(t, "what status says", func() bool {
+		return strings.Contains(g.mustVerb("status", lab.User(1)), "1 of 2 Sieve scripts equal, 1 not carried")
+	})
 
 	// A person asks for a pass: what is done is said, and in JSON too.
 	x = lab.DialSieve(t, l.New, 1)
