@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"reflect"
 	"slices"
 	"strings"
@@ -127,6 +128,13 @@ func (kp *keeping) begin(user string) error {
 // all (subscriptions, what is in quarantine and may be tried again, flags where there is no CONDSTORE but for INBOX and what was busy lately).
 const wholeEvery = 15 * time.Minute
 
+// wholeAfter is that time for a user: users who were copied together must not have their whole passes together ever after.
+func wholeAfter(user string) time.Duration {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(user))
+	return wholeEvery - wholeEvery/3*time.Duration(h.Sum32()%1000)/1000
+}
+
 // sieveEvery is how often a user's Sieve scripts are looked at, with the next pass: each time costs a login on each side.
 const sieveEvery = 10 * time.Minute
 
@@ -140,7 +148,7 @@ func (kp *keeping) atRest(user string, conf *config.Config, now time.Time) bool 
 	kp.mu.Lock()
 	defer kp.mu.Unlock()
 	k := kp.users[user]
-	return k != nil && !k.failing && sameRules(k.under, conf) && k.report != nil && len(k.report.Errors) == 0 && now.Sub(k.whole) < wholeEvery
+	return k != nil && !k.failing && sameRules(k.under, conf) && k.report != nil && len(k.report.Errors) == 0 && now.Sub(k.whole) < wholeAfter(user)
 }
 
 // changed is what the gateway's own sessions tell: it must not block for long.
