@@ -360,7 +360,7 @@ func (v *verifier) sameFacts(f *folder, r *FolderVerification, x [2]facts) {
 	if x[0].size != x[1].size && !v.o.Deep { // with Deep the bodies tell more
 		d := d
 		d.Kind, d.Old, d.New = "size", fmt.Sprint(x[0].size), fmt.Sprint(x[1].size)
-		v.altered(r, d)
+		v.altered(r, d, config.Old)
 	}
 }
 
@@ -393,9 +393,9 @@ func hasFlag(d *merge.Dict, set merge.Flags, flag string) bool {
 	return slices.ContainsFunc(d.List(set), func(s string) bool { return strings.EqualFold(s, flag) })
 }
 
-// altered sorts a difference of contents: explained when the product is known to change what it is given.
-func (v *verifier) altered(r *FolderVerification, d Difference) {
-	for side := range v.sides {
+// altered sorts a difference of contents: explained when a product is known to change what it is given; likely is asked first.
+func (v *verifier) altered(r *FolderVerification, d Difference, likely config.Side) {
+	for _, side := range []config.Side{likely, likely.Other()} {
 		if pr := v.sides[side].Profile; pr != nil && len(pr.Alters) > 0 && d.Why != "" {
 			d.Why += "; " + cmp.Or(pr.Product, "that server") + " was seen to do that"
 			r.Explained = append(r.Explained, d)
@@ -461,7 +461,11 @@ func (v *verifier) sameBodies(ctx context.Context, r *FolderVerification, both [
 			d := Difference{Kind: "body", UID: [2]uint32{x[0].uid, x[1].uid}, Old: fmt.Sprintf("%d bytes, SHA-256 %x", x[0].size, a.exact[:8]),
 				New: fmt.Sprintf("%d bytes, SHA-256 %x", x[1].size, b.exact[:8])}
 			d.Why = a.alike(b)
-			v.altered(r, d)
+			likely := config.Old
+			if a.eight && !b.eight { // NEW has made X of it
+				likely = config.New
+			}
+			v.altered(r, d, likely)
 		}
 		v.progress(func(g *Progress) { g.Messages[0] += int64(len(part)) })
 	}

@@ -214,7 +214,7 @@ func (p *person) bulk() error {
 	if err := p.settle(); err != nil {
 		return err
 	}
-	d := p.Sit()
+	d := p.At(p.Route) // by another way than the gateway, which would know that he means it
 	if d == nil {
 		return fmt.Errorf("no login")
 	}
