@@ -87,6 +87,7 @@ func newWeek(t *testing.T, hosts pairOfHosts, many int, seed uint64) *week {
   poll: 2s
   settle: 500ms
   grace: 1s
+  confirm: 0s
   passes: 6
   watch: 20
 `)
