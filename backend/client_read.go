@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"mailgate/config"
 	"mailgate/imapwire"
 )
 
@@ -170,7 +171,7 @@ func (c *Client) tagged(tag string) error {
 		return nil
 	}
 	if x.silence() > briefSilence { // a machine whose storage hangs answers what needs none
-		c.health.heard()
+		c.health.heard(config.IMAP)
 	}
 	c.noteCode(x, code, text)
 	x.code = code

@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"mailgate/config"
 	"mailgate/tlsconf"
 )
 
@@ -80,7 +81,7 @@ func (c *Client) mute(err error) error {
 		return err
 	}
 	e := &SilenceError{Host: c.host, Command: c.outstanding[0].name, For: c.patience()}
-	c.health.muted(e)
+	c.health.muted(config.IMAP, e)
 	return e
 }
 

@@ -88,7 +88,7 @@ func TestMuteHost(t *testing.T) {
 	c.Close()
 	h := d.sides[config.Old].Load().hosts[0].health
 	h.mu.Lock()
-	h.deaf.until = time.Now()
+	h.deaf[0].until = time.Now()
 	h.mu.Unlock()
 	well.Store(true)
 	for range 3 {
@@ -129,17 +129,17 @@ func TestMutePause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &health{}
 		listens := func() bool {
-			_, ok := h.listens(time.Now())
+			_, ok := h.listens(config.IMAP, time.Now())
 			return ok
 		}
 		for range 2 {
-			h.muted(os.ErrDeadlineExceeded)
+			h.muted(config.IMAP, os.ErrDeadlineExceeded)
 			if !listens() {
 				t.Error("it may be a mailbox's silence")
 			}
 		}
 		for _, pause := range []time.Duration{30 * time.Second, time.Minute, 2 * time.Minute, 4 * time.Minute, 5 * time.Minute, 5 * time.Minute} {
-			h.muted(os.ErrDeadlineExceeded)
+			h.muted(config.IMAP, os.ErrDeadlineExceeded)
 			time.Sleep(pause - time.Second)
 			if listens() {
 				t.Errorf("asked again before %s are over", pause)
@@ -153,7 +153,7 @@ func TestMutePause(t *testing.T) {
 				t.Error("nobody may try any more")
 			}
 		}
-		h.heard()
+		h.heard(config.IMAP)
 		for range 2 {
 			if !listens() {
 				t.Error("it has answered")

@@ -146,7 +146,7 @@ func (d *Dialer) connectAnd(ctx context.Context, at config.Side, p config.Protoc
 	var last error
 	for _, h := range list {
 		if who == forSync {
-			if why, ok := h.listens(time.Now()); !ok {
+			if why, ok := h.listens(p, time.Now()); !ok {
 				if last == nil {
 					last = &Error{Step: StepConnect, Host: h.Name, Err: fmt.Errorf("%w: %s", ErrDown, why)}
 				}

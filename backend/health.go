@@ -11,10 +11,10 @@ import (
 // health is what is remembered of a machine.
 type health struct {
 	mu     sync.Mutex
-	open   int               // connections, those that are being made too
-	stands [services]int     // those of them that the machine has taken, by index
-	of     [services]service // by index
-	deaf   silences          // of the syncer's connections
+	open   int                // connections, those that are being made too
+	stands [services]int      // those of them that the machine has taken, by index
+	of     [services]service  // by index
+	deaf   [services]silences // of the syncer's connections, by index
 }
 
 // service is how one service of a machine was found.

@@ -3,6 +3,8 @@ package backend
 import (
 	"sync/atomic"
 	"time"
+
+	"mailgate/config"
 )
 
 // silences is what the syncer's connections that were logged in have met at a machine: one that lets everybody in and then says nothing,
@@ -19,13 +21,13 @@ type silences struct {
 const deafAfter = 3
 
 // muted notes that a connection failed by silence.
-func (h *health) muted(err error) {
+func (h *health) muted(p config.Protocol, err error) {
 	if h == nil {
 		return
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s := &h.deaf
+	s := &h.deaf[index(p)]
 	s.any.Store(true)
 	s.fails++
 	s.why = err.Error()
@@ -33,23 +35,23 @@ func (h *health) muted(err error) {
 }
 
 // heard notes that the machine has answered a command about mail.
-func (h *health) heard() {
-	if h == nil || !h.deaf.any.Load() {
+func (h *health) heard(p config.Protocol) {
+	if h == nil || !h.deaf[index(p)].any.Load() {
 		return
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s := &h.deaf
+	s := &h.deaf[index(p)]
 	s.any.Store(false)
 	s.fails, s.why, s.until = 0, "", time.Time{}
 }
 
 // listens tells whether the syncer may ask the machine. Behind a pause one connection tries: the others are let in as soon as it has an
 // answer to anything, or the next one a minute later.
-func (h *health) listens(now time.Time) (why string, ok bool) {
+func (h *health) listens(p config.Protocol, now time.Time) (why string, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s := &h.deaf
+	s := &h.deaf[index(p)]
 	if s.fails < deafAfter {
 		return "", true
 	}

@@ -66,7 +66,7 @@ func (d *Dialer) dialIMAP(ctx context.Context, at config.Side, name string, by a
 	done()
 	if err != nil {
 		if by == forSync && ctx.Err() == nil && errors.Is(err, os.ErrDeadlineExceeded) {
-			c.host.muted(err)
+			c.host.muted(config.IMAP, err)
 		}
 		c.Close()
 		return nil, err

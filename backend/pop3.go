@@ -121,6 +121,9 @@ func (c *popConn) ask(step Step, command string) (text string, err error) {
 	return text, nil
 }
 
+// maxPopCapabilities is more than any server has.
+const maxPopCapabilities = 100
+
 // capability asks for the capabilities (RFC 2449, section 5). A server that knows no CAPA has none that matter here.
 func (c *popConn) capability() error {
 	c.caps = nil
@@ -146,7 +149,10 @@ func (c *popConn) capability() error {
 		case line == ".":
 			return nil
 		}
-		c.caps = append(c.caps, strings.TrimPrefix(strings.ToUpper(line), "."))
+		if len(c.caps) == maxPopCapabilities {
+			return c.fail(StepCapability, Refused, line, errFlood)
+		}
+		c.caps = append(c.caps, printable(strings.TrimPrefix(strings.ToUpper(line), ".")))
 	}
 }
 

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"time"
+
+	"mailgate/config"
 )
 
 // sievePatience is how long an answer may take.
@@ -51,6 +54,12 @@ func (c *SieveClient) do(ctx context.Context, command string, most int, args ...
 		return sieveAnswer{}, err
 	}
 	a, err := c.talk(ctx, command, most, args)
+	switch {
+	case err == nil:
+		c.c.host.heard(config.Sieve)
+	case ctx.Err() == nil && errors.Is(err, os.ErrDeadlineExceeded): // its silence costs a turn of a pass, minutes each
+		c.c.host.muted(config.Sieve, err)
+	}
 	switch {
 	case ctx.Err() != nil && err != nil:
 		err = context.Cause(ctx)

@@ -41,6 +41,7 @@ type sieveConn struct {
 	*conn
 	caps  SieveCapabilities
 	limit time.Time // for the answer to the login
+	late  bool      // capabilities were asked for because none came unasked: those may come yet
 }
 
 // DialSieve connects to a side's ManageSieve and logs in (RFC 5804, section 2.1). The error is an *Error; it wraps ErrNoHost when the
@@ -59,6 +60,9 @@ func (d *Dialer) DialSieve(ctx context.Context, at config.Side, name string, who
 	err = c.login(who)
 	done()
 	if err != nil {
+		if ctx.Err() == nil && errors.Is(err, os.ErrDeadlineExceeded) {
+			c.host.muted(config.Sieve, err)
+		}
 		c.Close()
 		return nil, err
 	}
@@ -115,6 +119,35 @@ func (c *sieveConn) answer() (sieveAnswer, error) {
 	return a, err
 }
 
+// behind reads the answer to a command that is not about capabilities. Those that came late stand before it, once.
+func (c *sieveConn) behind(more func(sieveLine) bool) (sieveAnswer, error) {
+	for {
+		first := true
+		r := sieveReader{c: c.conn}
+		a, err := r.answer(func(l sieveLine) bool {
+			was := first
+			first = false
+			return was && more(l)
+		})
+		if err != nil || !c.late || a.status != "OK" || a.lines == nil {
+			return a, err
+		}
+		c.late = false
+	}
+}
+
+// maxSieveWords bounds the words of a capability: every greeting of ours compares those of both sides.
+const maxSieveWords = 200
+
+// sieveList takes a capability's words, without what no name holds.
+func sieveList(value string) []string {
+	list := strings.Fields(value)
+	list = slices.DeleteFunc(list[:min(len(list), maxSieveWords)], func(w string) bool {
+		return len(w) > 100 || strings.ContainsFunc(w, func(r rune) bool { return r <= ' ' || r >= 0x7f })
+	})
+	return slices.Clip(list)
+}
+
 // take reads capabilities: a name, and perhaps a value, both strings.
 func (c *sieveConn) take(lines []sieveLine) {
 	c.caps = SieveCapabilities{}
@@ -127,15 +160,15 @@ func (c *sieveConn) take(lines []sieveLine) {
 		case "VERSION":
 			c.caps.Version = printable(value)
 		case "SIEVE":
-			c.caps.Extensions = strings.Fields(strings.ToLower(value))
+			c.caps.Extensions = sieveList(strings.ToLower(value))
 		case "NOTIFY":
-			c.caps.Notify = strings.Fields(strings.ToLower(value))
+			c.caps.Notify = sieveList(strings.ToLower(value))
 		case "SASL":
-			c.caps.Mechanisms = strings.Fields(strings.ToUpper(value))
+			c.caps.Mechanisms = sieveList(strings.ToUpper(value))
 		case "STARTTLS":
 			c.caps.StartTLS = true
 		case "XCLIENT":
-			c.caps.XCLIENT = strings.Fields(strings.ToUpper(value))
+			c.caps.XCLIENT = sieveList(strings.ToUpper(value))
 		}
 	}
 }
@@ -168,6 +201,7 @@ func (c *sieveConn) startTLS(ctx context.Context) error {
 		return c.fail(StepCapability, Temporary, "", ctx.Err())
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
+		c.late = true
 		return c.capability()
 	}
 	return c.greeting(StepCapability)

@@ -27,8 +27,7 @@ func (c *sieveConn) authenticate(mechanism string, first []byte) error {
 	}
 	var challenge []byte
 	for rounds := 0; ; rounds++ {
-		r := sieveReader{c: c.conn}
-		a, err := r.answer(func(l sieveLine) bool { _, is := l.string(0); return is && len(l.tokens) == 1 })
+		a, err := c.behind(func(l sieveLine) bool { _, is := l.string(0); return is && len(l.tokens) == 1 })
 		if err == nil && a.status == "" && rounds > 2 {
 			err = errors.New("asks again and again")
 		}

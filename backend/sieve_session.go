@@ -55,7 +55,7 @@ func (c *sieveConn) xclient(client netip.AddrPort, d *Dialer) error {
 	if err := c.send(command + "\r\n"); err != nil {
 		return c.fail(StepXCLIENT, Temporary, "", err)
 	}
-	a, err := c.answer()
+	a, err := c.behind(func(l sieveLine) bool { _, str := l.string(0); return l.bad || !str })
 	if err != nil {
 		return c.fail(StepXCLIENT, Temporary, "", err)
 	}

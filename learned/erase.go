@@ -104,7 +104,7 @@ func (b *Book) List(ctx context.Context, user string) ([]Entry, error) {
 			password, err = key.Open(r.User, r.Side, r.Sealed)
 		}
 		for _, side := range config.Sides {
-			if !r.Refused[side].IsZero() || err == nil && !b.refusedAt(r, password, side).IsZero() {
+			if !r.Refused[side].IsZero() || err == nil && !b.refusedAt(r, password, side, "").IsZero() {
 				e.Refused = append(e.Refused, side.String())
 			}
 		}

@@ -65,6 +65,7 @@ var ErrOff = errors.New("login.learn.key is not set: nothing that was learned is
 type answer struct {
 	user string
 	by   config.Side
+	at   config.Protocol // the service that said it, where it may have rules of its own; "" is the mail
 	sum  [sha256.Size]byte
 }
 
@@ -74,6 +75,12 @@ type answer struct {
 // mailboxes differ. So only one login of a user at a side is under way at a time. The error is login's, *UnknownError, *RefusedError,
 // ErrOtherKey, ErrOtherPlace, ErrOff, or the store's.
 func (b *Book) Use(ctx context.Context, user string, side config.Side, login func(config.Secret) error, refused func(error) bool) error {
+	return b.UseAt(ctx, user, side, "", login, refused)
+}
+
+// UseAt is Use for a service other than the mail. What it refuses is not tried there again by this process, and the mail does not mind: a
+// user may be shut out of ManageSieve alone.
+func (b *Book) UseAt(ctx context.Context, user string, side config.Side, at config.Protocol, login func(config.Secret) error, refused func(error) bool) error {
 	leave, err := b.enter(ctx, turn{user, side})
 	if err != nil {
 		return err
@@ -87,7 +94,7 @@ func (b *Book) Use(ctx context.Context, user string, side config.Side, login fun
 	if err != nil {
 		return err
 	}
-	tries, why := b.worthTrying(key, user, side, rows)
+	tries, why := b.worthTrying(key, user, side, at, rows)
 	if len(tries) == 0 {
 		return why
 	}
@@ -96,7 +103,7 @@ func (b *Book) Use(ctx context.Context, user string, side config.Side, login fun
 		if last = login(t.password); last == nil || !refused(last) {
 			return last
 		}
-		b.refuse(ctx, t, side)
+		b.refuse(ctx, t, side, at)
 	}
 	return &RefusedError{User: user, Side: side, Since: b.o.Now(), Err: last}
 }
@@ -108,7 +115,7 @@ type try struct {
 }
 
 // worthTrying are the passwords that may be tried at a side, the likeliest first, or why there is none.
-func (b *Book) worthTrying(key *Key, user string, side config.Side, rows []Row) (tries []try, why error) {
+func (b *Book) worthTrying(key *Key, user string, side config.Side, service config.Protocol, rows []Row) (tries []try, why error) {
 	now := b.o.Now()
 	unknown := &UnknownError{User: user, Side: side}
 	from := []config.Side{side}
@@ -132,7 +139,7 @@ func (b *Book) worthTrying(key *Key, user string, side config.Side, rows []Row) 
 				why = fmt.Errorf("the password that was learned of %s on %s: %w", user, strings.ToUpper(r.Side.String()), err)
 				continue
 			}
-			if when := b.refusedAt(r, password, side); !when.IsZero() {
+			if when := b.refusedAt(r, password, side, service); !when.IsZero() {
 				said = &RefusedError{User: user, Side: side, Since: when}
 				bad = append(bad, password)
 				continue
@@ -179,27 +186,31 @@ func later(a, b time.Time) time.Time {
 	return a
 }
 
-func (b *Book) answer(user string, by config.Side, password config.Secret) answer {
-	return answer{user, by, b.sum(place(user, by), password)}
+func (b *Book) answer(user string, by config.Side, at config.Protocol, password config.Secret) answer {
+	return answer{user, by, at, b.sum(place(user, by), password)}
 }
 
 // refusedAt is when a side has refused a row, or its password while it stood in another one; zero when it has not.
-func (b *Book) refusedAt(r Row, password config.Secret, by config.Side) time.Time {
+func (b *Book) refusedAt(r Row, password config.Secret, by config.Side, service config.Protocol) time.Time {
 	if at := r.Refused[by]; !at.IsZero() {
 		return at
 	}
-	a := b.answer(r.User, by, password)
+	mail, own := b.answer(r.User, by, "", password), b.answer(r.User, by, service, password)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.refused[a]
+	return later(b.refused[mail], b.refused[own])
 }
 
 // refuse notes that a side has refused a password, in memory first: there it holds also for somebody who has two passwords and logs in
 // with them by turns.
-func (b *Book) refuse(ctx context.Context, t try, side config.Side) {
-	at, r, a := b.o.Now(), t.row, b.answer(t.row.User, side, t.password)
+func (b *Book) refuse(ctx context.Context, t try, side config.Side, service config.Protocol) {
+	at, r, a := b.o.Now(), t.row, b.answer(t.row.User, side, service, t.password)
 	b.mu.Lock()
 	b.refused[a] = at
+	if service != "" { // the row's mark, and what is learned, are of the mail
+		b.mu.Unlock()
+		return
+	}
 	for l := range b.seen {
 		if l.user == r.User { // what was left alone may be wanted now
 			delete(b.seen, l)

@@ -47,6 +47,35 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// TestRefusedByScripts: what ManageSieve refuses is not tried there again, and the mail goes on; what the mail refuses is tried nowhere.
+func TestRefusedByScripts(t *testing.T) {
+	r := newRig(t)
+	r.login(anna, config.Old, config.IMAP, "hunter2")
+	scripts := func() (n int, err error) {
+		err = r.UseAt(t.Context(), anna, config.Old, config.Sieve, func(config.Secret) error { n++; return errWrong }, func(err error) bool { return err == errWrong })
+		return n, err
+	}
+	var no *RefusedError
+	for i := range 3 {
+		if n, err := scripts(); !errors.As(err, &no) || n != max(0, 1-i) {
+			t.Errorf("time %d: %d tries, %v", i, n, err)
+		}
+		if tried, err := r.uses(anna, config.Old, "hunter2"); err != nil {
+			t.Errorf("the mail minds: %v %v", tried, err)
+		}
+	}
+	if r.row(anna, config.Old).Refused != [2]time.Time{} || len(r.store.events) > 0 {
+		t.Errorf("%+v, %+v", r.row(anna, config.Old), r.store.events)
+	}
+	r.login(anna, config.Old, config.IMAP, "hunter3")
+	if tried, _ := r.uses(anna, config.Old, ""); len(tried) != 1 {
+		t.Errorf("%v", tried)
+	}
+	if n, err := scripts(); !errors.As(err, &no) || n != 0 {
+		t.Errorf("%d tries of what the mail refuses, %v", n, err)
+	}
+}
+
 // TestTemporary: trouble is no refusal.
 func TestTemporary(t *testing.T) {
 	r := newRig(t)

@@ -70,7 +70,7 @@ func (b *Book) write(ctx context.Context, key *Key, expire time.Duration, l logi
 			if here && there {
 				result = "renewed"
 			}
-		case here && err == nil && l.protocol != config.IMAP && b.refusedAt(r, password, r.Side).IsZero() && b.ends(r).After(n.at):
+		case here && err == nil && l.protocol != config.IMAP && b.refusedAt(r, password, r.Side, "").IsZero() && b.ends(r).After(n.at):
 			result = "kept"
 		case here && !r.Learned.Before(next.Learned): // it tells one password from the next, also where clocks go back
 			next.Learned = r.Learned.Add(1)

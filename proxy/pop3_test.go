@@ -144,13 +144,14 @@ func TestPOP3Flip(t *testing.T) {
 	t.Parallel()
 	const bye = "-ERR [SYS/TEMP] Your mailbox is being moved, please reconnect"
 	for name, tt := range map[string]struct{ old, client, after, waits string }{
-		"idle":       {old: "C: QUIT", after: "S: " + bye + "\n!end"},
-		"in STAT":    {old: "C: STAT\n!fire in\n!await go\nS: +OK 0 0\nC: QUIT", client: "C: STAT", after: "S: +OK 0 0\nS: " + bye + "\n!end", waits: "in"},
-		"in RETR":    {old: "C: RETR 1\nS: +OK\nS: half\n!fire in\n!await go\nS: rest\nS: .\nC: QUIT", client: "C: RETR 1\nS: +OK\nS: half", after: "S: rest\nS: .\nS: " + bye + "\n!end", waits: "in"},
-		"DELE":       {old: "C: DELE 1\nS: +OK\nC: RETR 2\nS: +OK\nS: .\nC: QUIT\nS: +OK bye", client: "C: DELE 1\nS: +OK", after: "C: RETR 2\nS: +OK\nS: .\nC: QUIT\nS: +OK bye\n!end"},
-		"DELE, gone": {old: "C: DELE 1\nS: +OK\n!end", client: "C: DELE 1\nS: +OK", after: "!close"},
-		"RSET":       {old: "C: DELE 1\nS: +OK\nC: RSET\nS: +OK\nC: QUIT", client: "C: DELE 1\nS: +OK", after: "C: RSET\nS: +OK\nS: " + bye + "\n!end"},
-		"half line":  {old: "C\" \"ST\"\n!end", client: "C\" \"ST\"", after: "S: " + bye + "\n!end"},
+		"idle":            {old: "C: QUIT", after: "S: " + bye + "\n!end"},
+		"in STAT":         {old: "C: STAT\n!fire in\n!await go\nS: +OK 0 0\nC: QUIT", client: "C: STAT", after: "S: +OK 0 0\nS: " + bye + "\n!end", waits: "in"},
+		"in RETR":         {old: "C: RETR 1\nS: +OK\nS: half\n!fire in\n!await go\nS: rest\nS: .\n!end", client: "C: RETR 1\nS: +OK\nS: half", after: "S: rest\nS: .\nS: " + bye + "\n!end", waits: "in"},
+		"read, then idle": {old: "C: RETR 1\nS: +OK\nS: .\n!end", client: "C: RETR 1\nS: +OK\nS: .", after: "S: " + bye + "\n!end"}, // QUIT is the client's: a server may delete what was read
+		"DELE":            {old: "C: DELE 1\nS: +OK\nC: RETR 2\nS: +OK\nS: .\nC: QUIT\nS: +OK bye", client: "C: DELE 1\nS: +OK", after: "C: RETR 2\nS: +OK\nS: .\nC: QUIT\nS: +OK bye\n!end"},
+		"DELE, gone":      {old: "C: DELE 1\nS: +OK\n!end", client: "C: DELE 1\nS: +OK", after: "!close"},
+		"RSET":            {old: "C: DELE 1\nS: +OK\nC: RSET\nS: +OK\nC: QUIT", client: "C: DELE 1\nS: +OK", after: "C: RSET\nS: +OK\nS: " + bye + "\n!end"},
+		"half line":       {old: "C\" \"ST\"\n!end", client: "C\" \"ST\"", after: "S: " + bye + "\n!end"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

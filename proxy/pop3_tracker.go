@@ -307,8 +307,13 @@ func (t *popTracker) ByeLine(text string) string {
 
 // Leave implements boundary. QUIT would make marks count whose client did not say so.
 func (t *popTracker) Leave() string {
-	if t.bye || t.client.any || t.deleted > 0 || !t.only() {
+	if t.bye || t.client.any || t.deleted > 0 || t.seen {
 		return ""
+	}
+	for _, p := range t.out {
+		if p.kind != popRead {
+			return ""
+		}
 	}
 	return "QUIT\r\n"
 }

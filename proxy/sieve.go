@@ -33,7 +33,7 @@ func (*sieveFront) serve(ctx context.Context, c *client) {
 			_ = s.write(s.status("BYE", "", "Time before login is up."))
 			return
 		}
-		args, err := readSieve(c.r, c.set.cfg.Limits.LiteralLength)
+		args, err := readSieve(c.r, max(c.set.cfg.Limits.LiteralLength, maxSASLLine)) // tokens are long
 		if err == nil {
 			err = s.command(ctx, args)
 		} else {

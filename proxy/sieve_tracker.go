@@ -9,8 +9,8 @@ import (
 // sieveTracker follows both directions of a ManageSieve session (RFC 5804) behind its login, without holding its bytes: commands without
 // their answer, literals. It is not safe for concurrent use.
 //
-// One thing it changes: the words STARTTLS, AUTHENTICATE and UNAUTHENTICATE of a command are spoilt by one letter, so that the backend
-// itself refuses what a spliced session cannot carry.
+// One thing it changes: the words STARTTLS, AUTHENTICATE and UNAUTHENTICATE of a command, and literals that wait ("{5}"), are spoilt by one
+// letter, so that the backend itself refuses what a spliced session cannot carry.
 type sieveTracker struct {
 	out    []sieveKind // commands without their answer, oldest first
 	client sieveLex
@@ -145,6 +145,9 @@ func (t *sieveTracker) Client(b []byte, stop bool) int {
 		}
 		if !l.begun && (stop || len(t.out) >= maxSievePending) {
 			return i
+		}
+		if b[i] == '}' && l.head == headDigit && !l.quoted {
+			b[i] = 'X' // "{5}" is no literal of a client (RFC 5804, section 4), and servers differ in what they make of it
 		}
 		worded := l.worded
 		if l.byte(b[i]) {

@@ -184,7 +184,7 @@ func (d *doctor) loginSieve(ctx context.Context, side config.Side, host string, 
 	}
 	var names []string
 	for _, s := range list {
-		names = append(names, s.Name+map[bool]string{true: " (active)"}[s.Active])
+		names = append(names, fmt.Sprintf("%q", s.Name)+map[bool]string{true: " (active)"}[s.Active])
 	}
 	d.note(pass, title, "sieve: in, in %d ms, on %s", time.Since(start).Milliseconds(), c.Host()).with("scripts", names)
 	_ = c.Logout(ctx)

@@ -212,7 +212,7 @@ func (kp *keeping) over(u *underway, e *engine, user string) (*syncer.Report, er
 			k.progress = p
 		}
 	}})
-	if err == nil && r.Sieve != nil && r.Sieve.Trouble == "" {
+	if err == nil && r.Sieve != nil && !r.Sieve.At.Before(r.Began) { // also in trouble: not a login that is refused with every pass
 		kp.looked(user, changed)
 	}
 	return r, err

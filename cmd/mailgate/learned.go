@@ -50,9 +50,9 @@ func (s *syncing) learn(conf *config.Config) error {
 }
 
 // byLearned logs in with what the user himself has logged in with.
-func byLearned[C any](ctx context.Context, a *accounts, side config.Side, user, login, host string, dial dialing[C]) (c C, err error) {
+func byLearned[C any](ctx context.Context, a *accounts, side config.Side, user, login, host string, service config.Protocol, dial dialing[C]) (c C, err error) {
 	var none C
-	err = a.book.Use(ctx, user, side, func(password config.Secret) error {
+	err = a.book.UseAt(ctx, user, side, service, func(password config.Secret) error {
 		creds, err := auth.Password("PLAIN", login, password.Reveal())
 		if err != nil {
 			return err

@@ -113,7 +113,7 @@ func TestSieveFront(t *testing.T) {
 		g.write(secret, lab.Password(1)+"\n")
 		b, _ := g.command("doctor", "--user", lab.User(1), "--password-file", secret).CombinedOutput()
 		out := strings.Join(strings.Fields(string(b)), " ")
-		for _, want := range []string{"sieve extensions", "only on OLD: ", "old sieve as " + lab.User(1), "new sieve as " + lab.User(1), "scripts: a"} {
+		for _, want := range []string{"sieve extensions", "only on OLD: ", "old sieve as " + lab.User(1), "new sieve as " + lab.User(1), "scripts: \"a\""} {
 			if !strings.Contains(out, want) {
 				t.Errorf("no %q:\n%s", want, b)
 			}

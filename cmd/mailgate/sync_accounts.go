@@ -58,14 +58,14 @@ func (a *accounts) openAt(ctx context.Context, side config.Side, user, host stri
 
 // login does that without a thought of whose mailbox is opened.
 func (a *accounts) login(ctx context.Context, conf *config.Config, side config.Side, user, host string) (*backend.Client, error) {
-	return logIn(ctx, a, conf, side, user, host, a.dialer.DialClient)
+	return logIn(ctx, a, conf, side, user, host, "", a.dialer.DialClient)
 }
 
 // dialing connects to a side's host and logs in: DialClient for mail, DialSieve for scripts.
 type dialing[C any] func(ctx context.Context, side config.Side, host string, who backend.Account) (C, error)
 
 // logIn is login with any protocol.
-func logIn[C any](ctx context.Context, a *accounts, conf *config.Config, side config.Side, user, host string, dial dialing[C]) (none C, err error) {
+func logIn[C any](ctx context.Context, a *accounts, conf *config.Config, side config.Side, user, host string, service config.Protocol, dial dialing[C]) (none C, err error) {
 	login, s := conf.LoginName(side, a.g.routes.Load().For(user)), conf.Backends[side].Sync
 	switch {
 	case s.MasterUser != "":
@@ -87,7 +87,7 @@ func logIn[C any](ctx context.Context, a *accounts, conf *config.Config, side co
 	case len(s.TokenCommand) > 0:
 		return byToken(ctx, a, side, user, login, host, s.TokenCommand, dial)
 	case s.Learned:
-		return byLearned(ctx, a, side, user, login, host, dial)
+		return byLearned(ctx, a, side, user, login, host, service, dial)
 	}
 	return none, fmt.Errorf("%w: write backends.%s.sync.secrets, .master_user, .token_command or .learned into mailgate.yaml", syncer.ErrNoLogin, side)
 }

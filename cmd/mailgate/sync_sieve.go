@@ -33,7 +33,7 @@ func (a *accounts) openSieve(ctx context.Context, side config.Side, user string,
 	if !hasSieve(conf, side, host) { // before anybody's secret is looked for
 		return nil, fmt.Errorf("%s: %w", side, backend.ErrNoHost)
 	}
-	c, err := logIn(ctx, a, conf, side, user, host, a.dialer.DialSieve)
+	c, err := logIn(ctx, a, conf, side, user, host, config.Sieve, a.dialer.DialSieve)
 	if err != nil || conf.Backends[side].Sync.MasterUser == "" {
 		return c, err
 	}
