@@ -228,6 +228,7 @@ func setLevel(l *slog.Level, v string) error {
 func listKeys() map[string][]string {
 	return map[string][]string{
 		"listen":                nil,
+		"proxy_networks":        nil,
 		"login.mechanisms":      nil,
 		"tls.certificates":      {"cert", "key"},
 		"backends.old.hosts":    {"name", "imap", "pop3", "submission", "sieve"},
