@@ -103,6 +103,7 @@ type Backend struct {
 	Hosts          []Host
 	Login          string        // template of the login name: {address}, {local}, {domain}
 	ClientAddress  bool          // the hosts trust us: tell them the client's address by IMAP ID and XCLIENT
+	ProxyProtocol  bool          // connections begin with a PROXY header, version 2
 	CA             string        // PEM file; "" means the system's roots
 	Pins           []string      // "sha256/BASE64" of a SubjectPublicKeyInfo; when set, one must match
 	ServerName     string        // name to verify; "" means the host's
