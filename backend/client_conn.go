@@ -68,7 +68,7 @@ type flusher interface {
 
 // DialClient connects, logs in and learns the capabilities. The error is an *Error.
 func (d *Dialer) DialClient(ctx context.Context, at config.Side, host string, who Account) (*Client, error) {
-	c, err := d.dialIMAP(ctx, at, host, forSync, LoginIMAP{Credentials: who.Credentials, LoginName: who.LoginName, Authzid: who.Authzid})
+	c, err := d.dialIMAP(ctx, at, host, forSync(), LoginIMAP{Credentials: who.Credentials, LoginName: who.LoginName, Authzid: who.Authzid})
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -145,7 +146,7 @@ func (d *Dialer) connectAnd(ctx context.Context, at config.Side, p config.Protoc
 	}
 	var last error
 	for _, h := range list {
-		if who == forSync {
+		if who.syncer {
 			if why, ok := h.listens(p, time.Now()); !ok {
 				if last == nil {
 					last = &Error{Step: StepConnect, Host: h.Name, Err: fmt.Errorf("%w: %s", ErrDown, why)}
@@ -180,7 +181,7 @@ func (d *Dialer) attempt(ctx context.Context, at config.Side, s *side, h *host, 
 			a.undecided()
 		}
 	}()
-	c, err = d.connectHost(ctx, at, s, h, a.p, s.MaxConnections)
+	c, err = d.connectHost(ctx, at, s, h, a.p, s.MaxConnections, who.client)
 	if err == nil {
 		if err = open(ctx, c); err != nil {
 			c.Close()
@@ -204,7 +205,7 @@ func (d *Dialer) attempt(ctx context.Context, at config.Side, s *side, h *host, 
 
 // connectHost makes a connection, with TLS where that is implicit; most is the host's budget, 0 for none.
 func (d *Dialer) connectHost(ctx context.Context, at config.Side, s *side, h *host, p config.Protocol,
-	most int) (*conn, error) {
+	most int, client netip.AddrPort) (*conn, error) {
 	e := h.Endpoint(p)
 	if !h.reserve(most) {
 		return nil, &Error{Step: StepConnect, Host: h.Name, Err: ErrBudget}
@@ -224,6 +225,12 @@ func (d *Dialer) connectHost(ctx context.Context, at config.Side, s *side, h *ho
 	}
 	q.OnClose(h.release)
 	c := newConn(q, h, s.Backend, p)
+	if s.ProxyProtocol {
+		if _, err := raw.Write(proxyHeader(client, raw.RemoteAddr())); err != nil {
+			c.Close()
+			return nil, &Error{Step: StepConnect, Host: h.Name, Err: err}
+		}
+	}
 	if e.Mode == config.Implicit {
 		if err := c.handshake(ctx); err != nil {
 			c.Close()

@@ -48,7 +48,7 @@ type imapConn struct {
 // DialIMAP connects and logs in (RFC 9051, sections 6.2.2 and 6.2.3). Nothing is sent behind LOGIN or AUTHENTICATE
 // before its answer. The error is an *Error.
 func (d *Dialer) DialIMAP(ctx context.Context, at config.Side, name string, who LoginIMAP) (*IMAPConn, error) {
-	return d.dialIMAP(ctx, at, name, forUser, who)
+	return d.dialIMAP(ctx, at, name, forUser(who.ClientAddr), who)
 }
 
 func (d *Dialer) dialIMAP(ctx context.Context, at config.Side, name string, by asker, who LoginIMAP) (*IMAPConn, error) {
@@ -65,7 +65,7 @@ func (d *Dialer) dialIMAP(ctx context.Context, at config.Side, name string, by a
 	out, err := c.login(who)
 	done()
 	if err != nil {
-		if by == forSync && ctx.Err() == nil && errors.Is(err, os.ErrDeadlineExceeded) {
+		if by.syncer && ctx.Err() == nil && errors.Is(err, os.ErrDeadlineExceeded) {
 			c.host.muted(config.IMAP, err)
 		}
 		c.Close()

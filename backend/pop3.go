@@ -41,7 +41,7 @@ type popConn struct {
 func (d *Dialer) DialPOP3(ctx context.Context, at config.Side, name string, who LoginPOP3) (*POP3Conn, error) {
 	var c *popConn
 	var start time.Time
-	_, err := d.connectAnd(ctx, at, config.POP3, name, forUser, func(ctx context.Context, raw *conn) error {
+	_, err := d.connectAnd(ctx, at, config.POP3, name, forUser(who.ClientAddr), func(ctx context.Context, raw *conn) error {
 		c, start = &popConn{conn: raw}, time.Now()
 		return c.open(ctx)
 	})

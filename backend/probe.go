@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -47,7 +48,7 @@ func (d *Dialer) Probe(ctx context.Context, at config.Side, p config.Protocol, n
 		if h.Name == name {
 			start := time.Now()
 			seen := d.probeHost(ctx, at, s, h, p, helo)
-			if seen.Crowded = !h.tells(p, forUser, seen.Err); ctx.Err() == nil && !seen.Crowded {
+			if seen.Crowded = !h.tells(p, forUser(netip.AddrPort{}), seen.Err); ctx.Err() == nil && !seen.Crowded {
 				attempt{h: h.health, p: p}.mark(seen.Err)
 			}
 			seen.Side, seen.Host, seen.Endpoint, seen.Took = at, h.Name, h.Endpoint(p), time.Since(start)
@@ -58,7 +59,7 @@ func (d *Dialer) Probe(ctx context.Context, at config.Side, p config.Protocol, n
 }
 
 func (d *Dialer) probeHost(ctx context.Context, at config.Side, s *side, h *host, p config.Protocol, helo string) (seen Seen) {
-	c, err := d.connectHost(ctx, at, s, h, p, 0) // a look is not refused for the budget's sake
+	c, err := d.connectHost(ctx, at, s, h, p, 0, netip.AddrPort{}) // a look is not refused for the budget's sake
 	if err != nil {
 		seen.Err = err
 		return seen

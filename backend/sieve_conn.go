@@ -49,7 +49,7 @@ type sieveConn struct {
 func (d *Dialer) DialSieve(ctx context.Context, at config.Side, name string, who Account) (*SieveClient, error) {
 	var c *sieveConn
 	var start time.Time
-	_, err := d.connectAnd(ctx, at, config.Sieve, name, forSync, func(ctx context.Context, raw *conn) error {
+	_, err := d.connectAnd(ctx, at, config.Sieve, name, forSync(), func(ctx context.Context, raw *conn) error {
 		c, start = &sieveConn{conn: raw}, time.Now()
 		return c.open(ctx)
 	})

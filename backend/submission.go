@@ -38,7 +38,7 @@ func (d *Dialer) DialSubmission(ctx context.Context, at config.Side, name string
 	who LoginSubmission) (*SubmissionConn, error) {
 	var c *smtpConn
 	var start time.Time
-	_, err := d.connectAnd(ctx, at, config.Submission, name, forUser, func(ctx context.Context, raw *conn) error {
+	_, err := d.connectAnd(ctx, at, config.Submission, name, forUser(who.ClientAddr), func(ctx context.Context, raw *conn) error {
 		c, start = &smtpConn{conn: raw, name: who.GatewayName}, time.Now()
 		return c.open(ctx)
 	})

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"syscall"
 
 	"mailgate/config"
@@ -11,12 +12,14 @@ import (
 
 // asker is who wants a connection. Users' logins and the syncer share the circuit breaker of a host, and what the syncer meets must not
 // shut users out of a host that serves them.
-type asker uint8
+type asker struct {
+	syncer bool
+	client netip.AddrPort // whose login it is; not valid where nobody's
+}
 
-const (
-	forUser asker = iota
-	forSync
-)
+// forUser is a user's login, forSync the syncer's.
+func forUser(client netip.AddrPort) asker { return asker{client: client} }
+func forSync() asker                      { return asker{syncer: true} }
 
 // tells tells whether the outcome of an attempt says something of the machine.
 //
@@ -31,8 +34,8 @@ func (h *health) tells(p config.Protocol, who asker, err error) bool {
 	case errors.Is(err, ErrBudget):
 		return false
 	case sentAway(err):
-		return who == forUser && !h.serves(p)
-	case who == forSync:
+		return !who.syncer && !h.serves(p)
+	case who.syncer:
 		return !spoke(err)
 	}
 	return true

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -142,7 +143,7 @@ func TestBreakerOutlivesDefects(t *testing.T) {
 	h.of[0] = service{fails: breakAfter, why: "of a test"}
 	func() {
 		defer func() { _ = recover() }()
-		_, _ = d.connectAnd(t.Context(), config.Old, config.IMAP, "", forUser, func(_ context.Context, c *conn) error {
+		_, _ = d.connectAnd(t.Context(), config.Old, config.IMAP, "", forUser(netip.AddrPort{}), func(_ context.Context, c *conn) error {
 			defer c.Close()
 			panic("of a test")
 		})

@@ -65,6 +65,9 @@ func (l *loader) checkListeners() {
 		if e.Mode != Plain && len(c.TLS.Certificates) == 0 && len(l.items("tls.certificates")) == 0 && !l.spoilt("tls", "tls.certificates") {
 			l.bad(l.listen[i], "%s needs a certificate; write it under tls.certificates", e.URL)
 		}
+		if e.Proxied && len(c.ProxyNetworks) == 0 && len(l.strings("proxy_networks")) == 0 {
+			l.bad(l.listen[i], "%s takes clients from balancers only; write their addresses under proxy_networks", e.URL)
+		}
 		for _, side := range Sides {
 			b := &c.Backends[side]
 			if len(b.Hosts) > 0 && !b.serves(e.Protocol) {

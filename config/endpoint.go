@@ -34,8 +34,10 @@ func ParseEndpoint(s string, listener bool) (Endpoint, error) {
 		return Endpoint{}, fmt.Errorf("%q is no URL; write for example imaps://mail.example.com:993", s)
 	}
 	e := Endpoint{URL: s}
-	base := strings.TrimSuffix(name, "+insecure")
-	e.Insecure = base != name
+	bare := strings.TrimSuffix(name, "+proxy")
+	e.Proxied = bare != name
+	base := strings.TrimSuffix(bare, "+insecure")
+	e.Insecure = base != bare
 	var names []string
 	found := false
 	for _, c := range schemes() {
@@ -46,6 +48,9 @@ func ParseEndpoint(s string, listener bool) (Endpoint, error) {
 	}
 	if !found {
 		return Endpoint{}, fmt.Errorf("unknown scheme %q in %q%s", base, s, didYouMean(base, names))
+	}
+	if e.Proxied && !listener {
+		return Endpoint{}, fmt.Errorf("%q: +proxy is for listeners; leave it out", s)
 	}
 	if e.Insecure && e.Mode != Plain {
 		return Endpoint{}, fmt.Errorf("%q is encrypted, +insecure does not go with it; leave it out", s)

@@ -227,6 +227,17 @@ func (l *loader) lists() {
 			l.c.Listen, l.listen = append(l.c.Listen, e), append(l.listen, key)
 		}
 	}
+	for i, text := range l.strings("proxy_networks") {
+		if text == "" {
+			continue
+		}
+		n, err := network(text)
+		if err != nil {
+			l.bad(fmt.Sprintf("proxy_networks[%d]", i), "%v", err)
+			continue
+		}
+		l.c.ProxyNetworks = append(l.c.ProxyNetworks, n)
+	}
 	for i, m := range l.items("tls.certificates") {
 		if m["cert"] == "" || m["key"] == "" {
 			if m != nil && len(m) < 2 {

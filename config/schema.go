@@ -141,6 +141,7 @@ func settings() []setting {
 				return checkTemplate(v)
 			}, func(c *Config) any { return b(c).Login }},
 			boolean(p+"client_address", func(c *Config) *bool { return &b(c).ClientAddress }),
+			boolean(p+"proxy_protocol", func(c *Config) *bool { return &b(c).ProxyProtocol }),
 			str(p+"tls.ca", func(c *Config) *string { return &b(c).CA }),
 			str(p+"tls.server_name", func(c *Config) *string { return &b(c).ServerName }),
 			dur(p+"connect_timeout", func(c *Config) *time.Duration { return &b(c).ConnectTimeout }),
@@ -228,6 +229,7 @@ func setLevel(l *slog.Level, v string) error {
 func listKeys() map[string][]string {
 	return map[string][]string{
 		"listen":                nil,
+		"proxy_networks":        nil,
 		"login.mechanisms":      nil,
 		"tls.certificates":      {"cert", "key"},
 		"backends.old.hosts":    {"name", "imap", "pop3", "submission", "sieve"},

@@ -72,6 +72,10 @@ func (c *Config) list(key string) string {
 	switch key {
 	case "listen":
 		quote(urls(c.Listen)...)
+	case "proxy_networks":
+		for _, n := range c.ProxyNetworks {
+			quote(n.String())
+		}
 	case "login.mechanisms":
 		quote(c.Login.Mechanisms...)
 	case "sync.rename":

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"time"
 )
 
@@ -58,6 +59,7 @@ type Endpoint struct {
 	Mode     TLSMode
 	Host     string // "" on a listener means all addresses, IPv4 and IPv6
 	Port     int
+	Proxied  bool // "+proxy": each connection begins with a PROXY header, which says who the client is
 	Insecure bool // "+insecure": plain text off loopback was asked for by name
 }
 
@@ -69,20 +71,22 @@ type Config struct {
 	File     string // where it was read
 	Hostname string // in greetings and EHLO
 	Listen   []Endpoint
-	TLS      TLS
-	Backends [2]Backend // indexed by Side
-	Routes   Routes
-	Store    Store
-	Control  Control
-	Admin    Admin
-	Login    Login
-	Submit   Submit
-	Flip     Flip
-	Sync     Sync
-	Limits   Limits
-	Log      Log
-	Shutdown time.Duration     // how long serve waits for sessions to reach a boundary when it ends
-	source   map[string]string // key -> where its value comes from
+	// ProxyNetworks are the balancers that may say who a client is, on listeners with "+proxy".
+	ProxyNetworks []netip.Prefix
+	TLS           TLS
+	Backends      [2]Backend // indexed by Side
+	Routes        Routes
+	Store         Store
+	Control       Control
+	Admin         Admin
+	Login         Login
+	Submit        Submit
+	Flip          Flip
+	Sync          Sync
+	Limits        Limits
+	Log           Log
+	Shutdown      time.Duration     // how long serve waits for sessions to reach a boundary when it ends
+	source        map[string]string // key -> where its value comes from
 }
 
 // TLS is what the listeners present.
@@ -99,6 +103,7 @@ type Backend struct {
 	Hosts          []Host
 	Login          string        // template of the login name: {address}, {local}, {domain}
 	ClientAddress  bool          // the hosts trust us: tell them the client's address by IMAP ID and XCLIENT
+	ProxyProtocol  bool          // connections begin with a PROXY header, version 2
 	CA             string        // PEM file; "" means the system's roots
 	Pins           []string      // "sha256/BASE64" of a SubjectPublicKeyInfo; when set, one must match
 	ServerName     string        // name to verify; "" means the host's

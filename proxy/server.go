@@ -241,6 +241,15 @@ func (s *Server) admit(l *listener, conn net.Conn) {
 	s.wg.Add(1)
 	s.mu.Unlock()
 	s.rec.Connection(l.Protocol, l.URL, l.Mode)
+	if l.Proxied {
+		go s.admitBehind(c, n)
+		return
+	}
+	s.take(c, n, func() { go s.preAuthSession(c) })
+}
+
+// take counts a client, the n-th of his listener, and begins with him, or turns him away. What it was given of s.wg goes with him.
+func (s *Server) take(c *client, n int64, begin func()) {
 	limits := c.set.cfg.Limits
 	switch {
 	case limits.PerListener > 0 && n > int64(limits.PerListener):
@@ -248,7 +257,7 @@ func (s *Server) admit(l *listener, conn net.Conn) {
 	case !s.pre.add(c, limits):
 		s.turnAway(c, "limits.pre_auth")
 	default:
-		go s.preAuthSession(c)
+		begin()
 	}
 }
 

@@ -8,8 +8,11 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -120,7 +123,9 @@ func (d *doctor) listeners(ctx context.Context) {
 			l.Close()
 			d.note(pass, name, "free, serve can listen here")
 		case errors.Is(err, syscall.EADDRINUSE) && running:
-			if err := d.answers(ctx, e); err != nil {
+			if err := d.answers(ctx, e); errors.Is(err, errBalancersOnly) {
+				d.note(pass, name, "serve listens here; it answers to balancers (proxy_networks) only, and this machine is none")
+			} else if err != nil {
 				d.note(fail, name, "serve runs, but what listens here is not it: %v", err)
 			} else {
 				d.note(pass, name, "serve listens here and answers")
@@ -134,6 +139,9 @@ func (d *doctor) listeners(ctx context.Context) {
 		}
 	}
 }
+
+// errBalancersOnly means that a listener greets nobody who comes from this machine.
+var errBalancersOnly = errors.New("it is for balancers")
 
 // answers tells whether a listener greets as serve does.
 func (d *doctor) answers(ctx context.Context, e config.Endpoint) error {
@@ -150,6 +158,15 @@ func (d *doctor) answers(ctx context.Context, e config.Endpoint) error {
 	}
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	if e.Proxied {
+		local, err := netip.ParseAddr(host)
+		if err != nil || !slices.ContainsFunc(d.conf.ProxyNetworks, func(n netip.Prefix) bool { return n.Contains(local) }) {
+			return errBalancersOnly
+		}
+		if _, err := io.WriteString(c, "PROXY UNKNOWN\r\n"); err != nil {
+			return err
+		}
+	}
 	if e.Mode == config.Implicit {
 		t := tls.Client(c, &tls.Config{ServerName: d.conf.Hostname, InsecureSkipVerify: true}) // its own certificate was looked at
 		if err := t.HandshakeContext(ctx); err != nil {

@@ -36,6 +36,7 @@ const (
 type Host struct {
 	Name                   string
 	IMAP, IMAPS            int
+	Proxied                int // IMAP that wants a PROXY header first: OLD's Dovecot only
 	POP3, POP3S            int // STLS offered, not required; POP3S on Dovecot only
 	Submission             int // STARTTLS offered, not required on loopback
 	SASL                   int // Dovecot's auth service, for Postfix
@@ -113,11 +114,11 @@ func (l *Lab) start() error {
 	if l.CA, err = certificates(certs); err != nil {
 		return err
 	}
-	ports, err := freePorts(15)
+	ports, err := freePorts(16)
 	if err != nil {
 		return err
 	}
-	l.Old = Host{Name: "old", IMAP: ports[0], IMAPS: ports[1], POP3: ports[11], POP3S: ports[12], SASL: ports[2], LMTP: ports[3], Submission: ports[4],
+	l.Old = Host{Name: "old", IMAP: ports[0], IMAPS: ports[1], POP3: ports[11], POP3S: ports[12], Proxied: ports[15], SASL: ports[2], LMTP: ports[3], Submission: ports[4],
 		Format: "maildir:~/Maildir", Sep: ".", Prefix: "INBOX.", Certs: certs, MailID: mailUID, Master: true, Sieve: ports[9],
 		SieveSettings: "sieve_extensions = +editheader +vacation-seconds"} // NEW lacks these
 	l.New = Host{Name: "new", IMAP: ports[5], IMAPS: ports[6], POP3: ports[13], POP3S: ports[14], LMTP: ports[7], Submission: ports[8], Format: "sdbox:~/sdbox",
