@@ -288,6 +288,9 @@ func TestCutReads(t *testing.T) {
 			}
 			l.End(router.AtBoundary, "x")
 			l.writing, l.owes = true, owes // as pumpDown has it while the client takes nothing
+			if l.End(router.CutReads, "x"); l.ended {
+				t.Errorf("owes an answer: %v, ended though it has only just begun", owes)
+			}
 			if l.End(router.CutReads, "x"); l.ended == owes {
 				t.Errorf("owes an answer: %v, ended: %v", owes, l.ended)
 			}

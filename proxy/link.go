@@ -60,6 +60,7 @@ type link struct {
 	told     bool               // what the server's pump has taken is a sign of change in the user's mailboxes
 	writes   int64              // chunks passed on to the client
 	stuckAt  int64              // writes when last judged
+	stuckIn  bool               // a write was under way then: the same one is when writes is still so
 	ended    bool               // no byte is passed on any more
 	clientIn bool               // false once the client has sent his end
 	silence  time.Time          // when the backend must have said something, once the client has sent his end

@@ -18,12 +18,12 @@ func (l *link) End(p router.Pressure, text string) {
 		return
 	}
 	if l.pressure == 0 {
-		l.stuckAt = l.writes
+		l.judge()
 	}
 	l.pressure, l.text = max(p, l.pressure), text
-	stuck := l.writing && !l.owes && l.writes == l.stuckAt && l.track.ReadsPending()
+	stuck := l.writing && l.stuckIn && !l.owes && l.writes == l.stuckAt && l.track.ReadsPending()
 	if p == router.CutReads {
-		l.stuckAt = l.writes // the next request judges what he took since this one
+		l.judge()
 	}
 	if p == router.Cut || p == router.CutReads && stuck {
 		// A client who has not taken a byte of what he asked to read since the last request will not see a BYE.
@@ -33,6 +33,9 @@ func (l *link) End(p router.Pressure, text string) {
 	l.wake()
 	l.changed.Broadcast()
 }
+
+// judge notes what is being written to the client: the next request judges what he took since this one. l.mu is held.
+func (l *link) judge() { l.stuckAt, l.stuckIn = l.writes, l.writing }
 
 // Resume implements router.Ender.
 func (l *link) Resume() {

@@ -280,7 +280,7 @@ func (p *pass) expungesOf(ctx context.Context, f *folder) error {
 // intents that are returned, also beside an error, go when what was removed is written down.
 func (p *pass) remove(ctx context.Context, c *backend.Client, f *folder, side config.Side, uids []uint32) (intents []int64, err error) {
 	in := Intent{User: p.user, Mailbox: f.box.ID, Side: side, Kind: IntentExpunge, Epoch: p.epoch, Validity: f.validity(side), Payload: encodeUIDs(uids),
-		Created: p.s.o.Now()}
+		Created: p.s.stamp()}
 	a, err := p.write(ctx, Change{AddIntents: []Intent{in}})
 	if err != nil {
 		return nil, err
@@ -327,7 +327,7 @@ func (p *pass) removePlain(ctx context.Context, c *backend.Client, f *folder, si
 		}
 		if len(others) > 0 {
 			a, err := p.write(ctx, Change{AddIntents: []Intent{{User: p.user, Mailbox: f.box.ID, Side: side, Kind: IntentRestore, Epoch: p.epoch,
-				Validity: f.validity(side), Payload: encodeUIDs(others), Created: p.s.o.Now()}}})
+				Validity: f.validity(side), Payload: encodeUIDs(others), Created: p.s.stamp()}}})
 			if err != nil {
 				return err
 			}

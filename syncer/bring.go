@@ -206,7 +206,7 @@ var errCopyUnknown = errors.New("the connection broke while messages were copied
 func (p *pass) move(ctx context.Context, j *job, s step) error {
 	f, to := j.f, j.to
 	in := Intent{User: p.user, Mailbox: f.box.ID, Side: to, Kind: IntentMove, Epoch: p.epoch, Validity: f.validity(to), UIDNext: f.nextUID(to),
-		Payload: encodeItems(s.items), Created: p.s.o.Now()}
+		Payload: encodeItems(s.items), Created: p.s.stamp()}
 	a, err := p.write(ctx, Change{AddIntents: []Intent{in}})
 	if err != nil {
 		return err

@@ -160,7 +160,7 @@ func (l *line) feedJob(ctx context.Context, j *job, runs chan<- *run) error {
 			uids[i], r.index[it.uid] = it.uid, i
 		}
 		in := Intent{User: l.p.user, Mailbox: f.box.ID, Side: j.to, Kind: IntentAppend, Epoch: l.p.epoch, Validity: f.validity(j.to),
-			UIDNext: f.nextUID(j.to), Payload: encodeItems(items), Created: l.p.s.o.Now()}
+			UIDNext: f.nextUID(j.to), Payload: encodeItems(items), Created: l.p.s.stamp()}
 		a, err := l.p.write(ctx, Change{AddIntents: []Intent{in}})
 		if err != nil {
 			return err

@@ -62,12 +62,19 @@ func (p *pass) prepare(ctx context.Context) error {
 	if err := p.renumber(ctx, before); err != nil {
 		return err
 	}
+	// Before the first is made: one that a kill leaves behind, and that its owner renames or deletes meanwhile, is to be known for his.
+	if err := p.register(ctx, func(f *folder) bool { return f.Action == ActionCreate && f.box.ID == 0 }); err != nil {
+		return err
+	}
 	for _, side := range config.Sides {
 		if err := p.create(ctx, side); err != nil {
 			return err
 		}
 	}
-	return p.register(ctx)
+	if err := p.register(ctx, func(f *folder) bool { return f.box.ID == 0 || f.box.Name != f.was.Name }); err != nil {
+		return err
+	}
+	return p.unregister(ctx)
 }
 
 // rename repeats a rename on the side that has not seen it yet.
@@ -258,27 +265,23 @@ func (p *pass) create(ctx context.Context, side config.Side) error {
 	})
 }
 
-// register gives new folders their place in the store.
-func (p *pass) register(ctx context.Context) error {
+// register gives folders their place in the store: those that are new.
+func (p *pass) register(ctx context.Context, wanted func(*folder) bool) error {
 	var list []*folder
+	c := Change{}
 	for _, f := range p.folders {
-		switch {
-		case f.err != nil || f.Action == ActionGone:
-		case f.box.ID == 0 || f.box.Name != f.was.Name:
-			for side, st := range f.status {
-				if f.box.ID == 0 && st != nil {
-					f.box.Validity[side], f.box.MailboxID[side] = st.Validity, st.MailboxID
-				}
-			}
-			list = append(list, f)
+		if f.err != nil || f.Action == ActionGone || !wanted(f) {
+			continue
 		}
+		for side, st := range f.status {
+			if f.box.Validity[side] == 0 && st != nil && f.Exists[side] && f.was.ID == 0 {
+				f.box.Validity[side], f.box.MailboxID[side] = st.Validity, st.MailboxID
+			}
+		}
+		list, c.Mailboxes = append(list, f), append(c.Mailboxes, f.box)
 	}
 	if len(list) == 0 {
 		return nil
-	}
-	c := Change{}
-	for _, f := range list {
-		c.Mailboxes = append(c.Mailboxes, f.box)
 	}
 	a, err := p.write(ctx, c)
 	if err != nil {
@@ -288,4 +291,20 @@ func (p *pass) register(ctx context.Context) error {
 		f.box.ID = a.Mailboxes[i]
 	}
 	return nil
+}
+
+// unregister takes the places of those again that could not be made: the next pass may have another name for them.
+func (p *pass) unregister(ctx context.Context) error {
+	var c Change
+	for _, f := range p.folders {
+		if f.err != nil && f.Action == ActionCreate && f.box.ID != 0 && !f.Exists[f.Side] && f.box.Validity[f.Side] == 0 && f.box.Pairs == 0 {
+			c.DropMailboxes = append(c.DropMailboxes, f.box.ID)
+			f.box.ID = 0
+		}
+	}
+	if len(c.DropMailboxes) == 0 {
+		return nil
+	}
+	_, err := p.write(ctx, c)
+	return err
 }

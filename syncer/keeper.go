@@ -67,6 +67,7 @@ type kept struct {
 	mended  bool          // what the pass under way may fail for is mended since it began, see Retry
 	began   time.Time     // the pass under way
 	yield   *atomic.Bool  // asks it to give way
+	failed  time.Time     // when the last pass did
 	carries time.Time     // Since of when the pass under way began
 }
 
@@ -252,8 +253,12 @@ func (k *Keeper) Again() {
 	defer k.mu.Unlock()
 	now := time.Now()
 	for _, u := range k.users {
-		if u.retry = k.o.Retry; u.state.Tries > 0 && u.place >= 0 && u.at.After(now) {
-			u.at = now
+		at := now
+		if why := suggested(u.state.Err); why > 0 { // nobody is locked out for a reload
+			at = u.failed.Add(why)
+		}
+		if u.retry = k.o.Retry; u.state.Tries > 0 && u.place >= 0 && u.at.After(at) {
+			u.at = at
 			k.queue(u)
 		}
 	}
@@ -444,6 +449,7 @@ func (k *Keeper) pass(ctx context.Context, u *kept) {
 		s.Since = earlier(since, s.Since)
 		s.Err = err
 		s.Tries++
+		u.failed = now
 		pause := max(u.retry, suggested(err))
 		u.at = now.Add(pause + rand.N(pause/4+1))
 		u.retry = min(u.retry*2, k.o.Late)

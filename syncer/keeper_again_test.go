@@ -12,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"mailgate/backend"
 )
 
 // TestKeeperComesBack: who leaves and comes back while a pass over him is under way gets no second one beside it (the rig sees to
@@ -198,5 +200,32 @@ func TestWatcherTells(t *testing.T) {
 		if n := strings.Count(log.String(), "cannot watch"); n != 2 {
 			t.Errorf("told %d times in all\n%s", n, log.String())
 		}
+	})
+}
+
+// TestKeeperAgainSpares: a reload has nobody tried whose login was refused moments ago, however often it comes; a person's word has.
+func TestKeeperAgainSpares(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		wrong := &backend.Error{Step: backend.StepLogin, Kind: backend.AuthFailed, Reply: "no"}
+		r := newKeeperRig(t, KeeperOptions{Passes: 4}, func(string) (time.Duration, bool, error) { return time.Second, false, wrong })
+		r.Keep([]string{"anna"}, nil)
+		time.Sleep(10 * time.Second)
+		for range 20 {
+			r.Again()
+			time.Sleep(5 * time.Second)
+		}
+		if n := len(r.at("anna", 0)); n != 1 {
+			t.Errorf("%d passes within two minutes of a refused login", n)
+		}
+		r.RetryAll()
+		time.Sleep(5 * time.Second)
+		if n := len(r.at("anna", 0)); n != 2 {
+			t.Errorf("%d passes behind a person's word", n)
+		}
+		time.Sleep(10 * time.Minute)
+		if n := len(r.at("anna", 0)); n < 3 {
+			t.Errorf("%d passes: it is not tried again by itself", n)
+		}
+		r.stop()
 	})
 }

@@ -65,7 +65,7 @@ func (p *pass) numbers(ctx context.Context) ([]numbered, error) {
 				items[i] = item{uid: x.uid, date: x.mark}
 			}
 			c.AddIntents = append(c.AddIntents, Intent{User: p.user, Mailbox: n.f.box.ID, Side: n.side, Kind: IntentRename, Epoch: p.epoch,
-				Validity: n.f.box.Validity[n.side], Payload: encodeItems(items), Created: p.s.o.Now()})
+				Validity: n.f.box.Validity[n.side], Payload: encodeItems(items), Created: p.s.stamp()})
 		}
 	}
 	if len(c.AddIntents)+len(c.DropIntents) == 0 {

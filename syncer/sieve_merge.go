@@ -143,6 +143,8 @@ func mergeMarks(authority config.Side, held [2]sieveHeld, known []Script, believ
 		return sieveMark{hold: true, why: sideName(authority) + " lists no script at all any more"}
 	case len(known) == 0 && a == "":
 		return sieveMark{why: "none is active on " + sideName(authority) + ", and both sides meet for the first time"}
+	case f != "" && slices.ContainsFunc(known, func(s Script) bool { return s.Name == f && s.State == ScriptRefused && s.Base[0] == "" }):
+		return sieveMark{hold: true, why: "the active one there was never taken by " + sideName(authority) + ", and stays"}
 	case len(known) == 0 || changedA || lost:
 		return sieveMark{carry: true, to: follower, name: a}
 	case changedF:

@@ -17,6 +17,12 @@ import (
 // sieveTime bounds what a pass does with scripts: the mail is done before, and waits for nobody.
 const sieveTime = 3 * time.Minute
 
+// sieveTurn bounds it in passes that begin by themselves; sieveRest is how long a user's scripts are left alone by those behind a refused login.
+const (
+	sieveTurn = 20 * time.Second
+	sieveRest = 6 * time.Hour
+)
+
 // SieveProof begins the names of scripts that prove a master login. They are no user's: one that was left behind is not carried.
 const SieveProof = "mailgate-proof-"
 
@@ -48,14 +54,18 @@ func (p *pass) sieve(ctx context.Context) error {
 	if p.s.o.OpenSieve == nil {
 		return nil
 	}
-	if before := p.s.sieveSeen(p.user); before != nil && p.s.o.Now().Sub(before.At) < p.opts.SieveAfter {
+	most := sieveTime
+	if p.opts.Wait > 0 { // somebody's turn, and connections for mail, wait meanwhile
+		most = sieveTurn
+	}
+	if before := p.s.sieveSeen(p.user); before != nil && p.opts.Wait > 0 && p.s.o.Now().Sub(before.At) < max(p.opts.SieveAfter, before.rest) {
 		p.report.Sieve = before
 		return nil
 	}
 	if err := p.stays(ctx); err != nil {
 		return nil // whoever decides now: the next pass is his, and the mail of this one is done
 	}
-	within, cancel := context.WithTimeoutCause(ctx, sieveTime, fmt.Errorf("not done within %s", sieveTime))
+	within, cancel := context.WithTimeoutCause(ctx, most, fmt.Errorf("not done within %s", most))
 	defer cancel()
 	x := &sievePass{pass: p, dry: p.opts.DryRun, report: &SieveReport{At: p.s.o.Now()}, agreed: map[string][2]string{}, state: map[string]Script{}}
 	err := safely(func() error { return x.run(within) })
@@ -66,6 +76,10 @@ func (p *pass) sieve(ctx context.Context) error {
 	}
 	if err != nil {
 		x.report.Trouble = err.Error()
+		var login *backend.Error
+		if errors.As(err, &login) && login.Kind == backend.AuthFailed { // the mail lets him in: hosts lock out who goes on trying
+			x.report.rest = sieveRest
+		}
 		if p.s.tells(p.user, "Sieve", err) {
 			p.s.o.Log.Warn("a user's Sieve scripts could not be carried", "user", p.user, "err", err)
 		}

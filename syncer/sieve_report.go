@@ -20,6 +20,8 @@ type SieveReport struct {
 	Lines     []SieveLine `json:"lines,omitempty"`   // what was done, and what a person should know
 	Trouble   string      `json:"trouble,omitempty"` // why scripts were not carried, or not all: it is tried again
 	Without   string      `json:"without,omitempty"` // "old" or "new": the side that has no ManageSieve
+
+	rest time.Duration // how long the next look waits at least
 }
 
 // SieveAct is what a SieveLine tells.

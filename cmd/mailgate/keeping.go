@@ -195,7 +195,7 @@ func (kp *keeping) take() *engine {
 	kp.mu.Lock()
 	defer kp.mu.Unlock()
 	conf := kp.s.g.conf.Load()
-	if e := kp.engine; e != nil && e.conf != conf {
+	if e := kp.engine; e != nil && !sameRules(e.conf, conf) { // a reload of the routes is no reason to forget what is known of users
 		if e.old = true; e.uses == 0 {
 			unused = e
 		}

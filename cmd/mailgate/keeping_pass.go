@@ -111,6 +111,11 @@ const crowdedWait = 2 * time.Second
 
 // begin tells what is in the way of a pass.
 func (kp *keeping) begin(user string) error {
+	if st, _ := kp.k.State(user); st.Phase == "first copy" {
+		if open, _ := kp.s.windowOpen(time.Now()); !open { // it has closed since the keeper chose him
+			return errWindow
+		}
+	}
 	kp.mu.Lock()
 	defer kp.mu.Unlock()
 	k := kp.users[user]

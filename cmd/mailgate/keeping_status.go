@@ -108,7 +108,7 @@ func wayOut(user string, err error) string {
 	case errors.Is(err, syncer.ErrNoLogin):
 		return "give mailgate a way to log in, as the message says, and reload"
 	case errors.As(err, &be) && be.Kind == backend.AuthFailed:
-		return "the login for syncing is refused: mend the secret, then mailgate reload; it is tried again by itself too"
+		return "the login for syncing is refused: mend the secret; it is tried again within some minutes, or at once by mailgate sync run " + user
 	case errors.Is(err, syncer.ErrFenced):
 		return "another gateway is at these mailboxes, or was a moment ago; it is tried again by itself"
 	case errors.As(err, &side), syncer.Silent(err), errors.Is(err, errStalled):

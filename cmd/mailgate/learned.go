@@ -34,7 +34,7 @@ func (s *syncing) again(user string) {
 	switch {
 	case s.keeping == nil:
 	case user == "":
-		s.keeping.k.Again()
+		s.keeping.k.RetryAll()
 	default:
 		s.keeping.k.Retry(user)
 	}

@@ -96,10 +96,10 @@ func (p *program) serve(ctx context.Context, started func(*gateway)) error {
 		return err
 	}
 	g.syncing.clock = syncer.NewClock()
+	g.syncing.keeping = newKeeping(g.syncing) // before flips of the process before go on: they look at it
 	if err := g.start(ctx); err != nil {
 		return err
 	}
-	g.syncing.keeping = newKeeping(g.syncing)
 	if err := g.syncing.keeping.load(ctx); err != nil {
 		return err
 	}

@@ -196,9 +196,6 @@ func (w *week) alone(what string, f func()) {
 func (w *week) crash() {
 	w.alone("kill -9 of serve", func() {
 		w.gate.kill()
-		for _, p := range w.staff {
-			p.Crashed = true
-		}
 		w.sane()
 		w.start()
 	})

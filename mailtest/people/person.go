@@ -45,10 +45,6 @@ type Person struct {
 	Gate  string // the address where he logs in for his work; "" means the host that he is routed to
 	Day   int    // from 0 on
 
-	// Crashed tells that a pass may have been killed between making a folder on the follower and noting it. An empty one that nobody knows
-	// of stays there, as those do that hosts make by themselves.
-	Crashed bool
-
 	desks  []*Desk  // for his work
 	direct [2]*Desk // at the hosts themselves: the old mail transfer agent's, and a phone's that was set up long ago
 
