@@ -25,8 +25,9 @@ type line struct {
 	p *pass
 	lineOptions
 	src, dst *backend.Client
-	landed   int              // messages paired
-	asked    *backend.Command // the last fetch of mail, feed's
+	landed   int                    // messages paired
+	asked    *backend.Command       // the last fetch of mail, feed's
+	opening  *backend.SelectCommand // what opened the mailbox for it, feed's
 }
 
 // work copies the jobs given and, when they are fed, further ones of the queue. It returns jobs that were begun and are not
@@ -82,6 +83,12 @@ func (l *line) work(ctx context.Context, jobs []*job, queue <-chan *job) (begun,
 		err = ferr
 	}
 	cancel(nil)
+	if err != nil && l.opening != nil && !errors.Is(err, ErrYielded) {
+		_ = l.src.Close() // so that there is an answer
+		if _, oerr := l.opening.Result(context.Background()); asked(oerr) > 0 {
+			err = oerr // a server that asks for patience at that says something else to the fetch behind it
+		}
+	}
 	if err != nil && !errors.Is(err, ErrYielded) { // nothing is under way then
 		l.p.pools[l.to.Other()].drop(l.src)
 		l.p.pools[l.to].drop(l.dst)
@@ -134,7 +141,7 @@ func (l *line) feedJob(ctx context.Context, j *job, runs chan<- *run) error {
 	// Servers run commands at once where nothing forbids it (Dovecot does), and then messages would arrive out of order. EXAMINE
 	// waits for what was asked of the folder before this one; its failure shows in the fetch. Within a folder a fetch waits for
 	// the one before: to open a large mailbox anew would take longer than the answer does.
-	barrier := func() { l.src.Select(f.Name[j.to.Other()], backend.SelectOptions{ReadOnly: true}) }
+	barrier := func() { l.opening = l.src.Select(f.Name[j.to.Other()], backend.SelectOptions{ReadOnly: true}) }
 	isOpen := func() bool { return l.src.Mailbox() == f.Name[j.to.Other()] } // and nothing is outstanding
 	if slices.ContainsFunc(j.items, l.undated()) {
 		if !isOpen() {
