@@ -51,7 +51,7 @@ type RunOptions struct {
 	DryRun     bool           // say what would be done
 	Deletes    bool           // a person says that mass deletes are meant: the guard lets go what it has held back for Options.Confirm
 	Wait       time.Duration  // for the first connections where a host is crowded (ErrCrowded then, and no report); 0 means as long as it takes
-	SieveAfter time.Duration  // Sieve scripts that were looked at less than this long ago are left alone; 0 means none are
+	SieveAfter time.Duration  // with Wait: Sieve scripts that were looked at less than this long ago are left alone; 0 means none are
 	Progress   func(Progress) // called often, from one goroutine at a time; may be nil
 }
 
