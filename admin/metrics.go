@@ -158,7 +158,7 @@ func tlsWord(mode config.TLSMode) string { return [...]string{"none", "starttls"
 // Auth implements proxy.Recorder. What clients name as mechanism is theirs to choose, so only known ones are labels.
 func (m *Metrics) Auth(p config.Protocol, s config.Side, user, mechanism, result string) {
 	switch mechanism {
-	case "PLAIN", "LOGIN", "XOAUTH2", "OAUTHBEARER":
+	case "PLAIN", "LOGIN", "XOAUTH2", "OAUTHBEARER", "SCRAM-SHA-256", "SCRAM-SHA-1":
 	default:
 		mechanism = "other"
 	}

@@ -26,11 +26,12 @@ const (
 
 // Credentials are what a client logs in with.
 type Credentials struct {
-	Mechanism string // PLAIN, LOGIN (the command or the mechanism), XOAUTH2, OAUTHBEARER
+	Mechanism string // PLAIN, LOGIN (the command or the mechanism), XOAUTH2, OAUTHBEARER, or one of config.RelayedMechanisms
 	Username  string
 	Password  config.Secret // PLAIN, LOGIN
 	Token     config.Secret // XOAUTH2, OAUTHBEARER
 	Extra     []string      `json:"-"` // OAUTHBEARER: key=value pairs other than auth, in order
+	Relay     *Relay        `json:"-"` // SCRAM: there is no secret here
 }
 
 // Format prints mechanism and name for every verb: what a client put into Extra may be secret as well.

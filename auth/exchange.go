@@ -26,6 +26,9 @@ func Start(mechanism string) (Exchange, error) {
 	case "OAUTHBEARER":
 		return single(oauthBearer), nil
 	}
+	if config.Relayed(mechanism) {
+		return scram(mechanism), nil
+	}
 	return nil, fmt.Errorf("%w %.40q", ErrMechanism, mechanism)
 }
 

@@ -264,6 +264,8 @@ func (l *loader) lists() {
 			}
 			l.c.Login.Mechanisms = append(l.c.Login.Mechanisms, x)
 		}
+	} else if l.c.Login.Learn.passwords() { // of a relayed login there is nothing to learn: who wants both says so
+		l.c.Login.Mechanisms = withoutRelayed(l.c.Login.Mechanisms)
 	}
 	l.c.Sync.Rename = l.pairs("sync.rename", "old", "new")
 	l.c.Sync.Use = l.pairs("sync.use", "use", "name")

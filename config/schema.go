@@ -257,7 +257,7 @@ func Default() Config {
 			ApproveMin: 10},
 		Store:   Store{Path: "state/mailgate.db"},
 		Control: Control{Socket: "state/control.sock"},
-		Login: Login{Mechanisms: []string{"PLAIN", "LOGIN", "XOAUTH2", "OAUTHBEARER"}, FailDelay: 2 * time.Second,
+		Login: Login{Mechanisms: append([]string{"PLAIN", "LOGIN", "XOAUTH2", "OAUTHBEARER"}, RelayedMechanisms()...), FailDelay: 2 * time.Second,
 			MaxFailures: 5, Learn: Learn{Expire: 30 * 24 * time.Hour}},
 		Submit: Submit{BareNewlines: "refuse"},
 		Flip:   Flip{Deadline: 20 * time.Second, Hold: 25 * time.Second, Parallel: 16},

@@ -195,7 +195,7 @@ type Admin struct{ Listen string }
 
 // Login is how clients may log in.
 type Login struct {
-	Mechanisms  []string      // SASL mechanisms offered; PLAIN and LOGIN always work over TLS, OAuth only where both sides have it
+	Mechanisms  []string      // SASL mechanisms offered; PLAIN and LOGIN always work over TLS, the others only where both sides have them
 	FailDelay   time.Duration // longest delay of a refusal
 	MaxFailures int           // refusals on one connection before it is closed
 	Learn       Learn
