@@ -37,6 +37,8 @@ type conn struct {
 	protocol config.Protocol
 	r        *bufio.Reader
 	left     int // bytes that the server may still say
+
+	renew func(limit time.Time) // sets another limit, within before
 }
 
 func newConn(q *tlsconf.Quiet, h *host, b config.Backend, p config.Protocol) *conn {
@@ -50,7 +52,14 @@ func (c *conn) within(ctx context.Context, d time.Duration) (done func()) {
 
 func (c *conn) before(ctx context.Context, limit time.Time) (done func()) {
 	_ = c.raw.SetDeadline(limit)
-	stop := context.AfterFunc(ctx, func() { _ = c.raw.SetDeadline(time.Unix(1, 0)) })
+	past := func() { _ = c.raw.SetDeadline(time.Unix(1, 0)) }
+	stop := context.AfterFunc(ctx, past)
+	c.renew = func(limit time.Time) {
+		_ = c.raw.SetDeadline(limit)
+		if ctx.Err() != nil { // it may have ended just before: that counts
+			past()
+		}
+	}
 	return func() {
 		if stop() {
 			_ = c.raw.SetDeadline(time.Time{})

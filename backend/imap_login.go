@@ -57,19 +57,24 @@ func trustKey(key string) bool { return len(key) >= 2 && strings.EqualFold(key[:
 func (c *imapConn) authenticate(who LoginIMAP) (string, error) {
 	cr := who.Credentials
 	switch {
+	case cr.Relay != nil:
+		if err := c.relays(cr, imapMechanisms(c.caps)); err != nil {
+			return "", c.fail(StepLogin, Refused, strings.Join(c.caps, " "), err)
+		}
+		return c.sasl(cr.Mechanism, cr.Relay, cr.Relay.First)
 	case cr.OAuth():
 		if !c.has("AUTH=" + cr.Mechanism) {
 			return "", c.fail(StepLogin, Refused, strings.Join(c.caps, " "), fmt.Errorf("%w %s", ErrNotOffered, cr.Mechanism))
 		}
-		return c.sasl(cr.Mechanism, auth.ClientResponse(cr.Mechanism, cr, who.LoginName))
+		return c.sasl(cr.Mechanism, nil, auth.ClientResponse(cr.Mechanism, cr, who.LoginName))
 	case c.has("AUTH=PLAIN"):
-		return c.sasl("PLAIN", append([]byte(who.Authzid), auth.ClientResponse("PLAIN", cr, who.LoginName)...))
+		return c.sasl("PLAIN", nil, append([]byte(who.Authzid), auth.ClientResponse("PLAIN", cr, who.LoginName)...))
 	case who.Authzid != "":
 		return "", c.fail(StepLogin, Refused, strings.Join(c.caps, " "), errors.New("does not offer PLAIN, which a login for somebody else needs"))
 	case !c.has("LOGINDISABLED"):
 		return c.loginCommand(who)
 	case c.has("AUTH=LOGIN"):
-		return c.sasl("LOGIN", []byte(who.LoginName), []byte(cr.Password.Reveal()))
+		return c.sasl("LOGIN", nil, []byte(who.LoginName), []byte(cr.Password.Reveal()))
 	}
 	return "", c.fail(StepLogin, Refused, strings.Join(c.caps, " "),
 		errors.New("offers no way to log in with a password (LOGINDISABLED)"))
@@ -79,8 +84,8 @@ func (c *imapConn) authenticate(who LoginIMAP) (string, error) {
 const maxInitial = 6000
 
 // sasl runs AUTHENTICATE; responses follow each other, the first as initial response where the server takes it
-// (RFC 4959).
-func (c *imapConn) sasl(mechanism string, responses ...[]byte) (string, error) {
+// (RFC 4959). Behind them the client of a relayed exchange is asked.
+func (c *imapConn) sasl(mechanism string, relay *auth.Relay, responses ...[]byte) (string, error) {
 	tag := c.nextTag()
 	command := tag + " AUTHENTICATE " + mechanism
 	first := base64.StdEncoding.EncodeToString(responses[0])
@@ -102,6 +107,11 @@ func (c *imapConn) sasl(mechanism string, responses ...[]byte) (string, error) {
 		if len(responses) > 0 {
 			reply = base64.StdEncoding.EncodeToString(responses[0])
 			responses = responses[1:]
+		} else if relay != nil {
+			if reply, err = c.relay(relay, text); err != nil {
+				c.callOff("*\r\n")
+				return "", c.fail(StepLogin, Temporary, "", err)
+			}
 		} else if mechanism == "XOAUTH2" || mechanism == "OAUTHBEARER" {
 			// The server says why it refuses, and wants an answer first (RFC 7628, section 3.2.3).
 			if challenge, err = base64.StdEncoding.DecodeString(text); err != nil || len(challenge) > 2048 {

@@ -18,13 +18,18 @@ func (c *popConn) authenticate(who LoginPOP3) (string, error) {
 	cr := who.Credentials
 	mechanisms, _ := c.parameters("SASL")
 	switch {
+	case cr.Relay != nil:
+		if err := c.relays(cr, mechanisms); err != nil {
+			return "", c.fail(StepLogin, Refused, strings.Join(mechanisms, " "), err)
+		}
+		return c.sasl(cr.Mechanism, cr.Relay, cr.Relay.First)
 	case cr.OAuth():
 		if !slices.Contains(mechanisms, cr.Mechanism) {
 			return "", c.fail(StepLogin, Refused, strings.Join(mechanisms, " "), fmt.Errorf("%w %s", ErrNotOffered, cr.Mechanism))
 		}
-		return c.sasl(cr.Mechanism, auth.ClientResponse(cr.Mechanism, cr, who.LoginName))
+		return c.sasl(cr.Mechanism, nil, auth.ClientResponse(cr.Mechanism, cr, who.LoginName))
 	case slices.Contains(mechanisms, "PLAIN"):
-		return c.sasl("PLAIN", auth.ClientResponse("PLAIN", cr, who.LoginName))
+		return c.sasl("PLAIN", nil, auth.ClientResponse("PLAIN", cr, who.LoginName))
 	}
 	if _, user := c.parameters("USER"); c.caps != nil && !user {
 		return "", c.fail(StepLogin, Refused, strings.Join(c.caps, ", "), errors.New("offers no way to log in with a password (neither SASL PLAIN nor USER)"))
@@ -46,8 +51,8 @@ func (c *popConn) reply(command string) (string, error) {
 	return c.line()
 }
 
-// sasl runs AUTH with a mechanism of one response.
-func (c *popConn) sasl(mechanism string, response []byte) (string, error) {
+// sasl runs AUTH with a mechanism of one response, or one that is relayed.
+func (c *popConn) sasl(mechanism string, relay *auth.Relay, response []byte) (string, error) {
 	command, first := "AUTH "+mechanism, base64.StdEncoding.EncodeToString(response)
 	sent := len(command)+1+len(first) <= maxPopLine
 	if sent {
@@ -55,11 +60,16 @@ func (c *popConn) sasl(mechanism string, response []byte) (string, error) {
 	}
 	line, err := c.reply(command)
 	var challenge []byte
-	for tries := 0; err == nil && isPopContinue(line) && tries < 3; tries++ {
+	for tries := 0; err == nil && isPopContinue(line) && (tries < 3 || relay != nil); tries++ { // a relay has a limit of its own
 		answer := "*"
 		switch {
 		case !sent:
 			answer, sent = first, true
+		case relay != nil:
+			if answer, err = c.relay(relay, strings.TrimPrefix(line[1:], " ")); err != nil {
+				c.callOff("*\r\n")
+				return "", c.fail(StepLogin, Temporary, "", err)
+			}
 		case mechanism != "PLAIN" && challenge == nil: // the server says why it refuses, and wants an answer first
 			if challenge, err = base64.StdEncoding.DecodeString(strings.TrimPrefix(line[1:], " ")); err != nil || len(challenge) > 2048 {
 				challenge = nil

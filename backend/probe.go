@@ -22,6 +22,8 @@ type Features struct {
 	POP3       []string          // as CAPA lists them, upper case, without what differs; nil while unknown
 	Submission map[string]string // extensions; nil while unknown
 	Sieve      *SieveCapabilities
+
+	mechanisms [services][]string // see Mechanisms
 }
 
 // Features returns what is known of a side. The result must not be changed.
@@ -168,6 +170,7 @@ func (d *Dialer) refreshSide(ctx context.Context, s config.Side, p config.Protoc
 	default:
 		f.Submission = commonExt(seen)
 	}
+	f.mechanisms[index(p)] = CommonMechanisms(seen)
 	d.feat[s].Store(&f)
 	return len(seen)+crowded == len(names)
 }

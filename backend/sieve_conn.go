@@ -217,21 +217,27 @@ func (c *sieveConn) capability() error {
 
 // login authenticates, and learns the capabilities that hold from then on.
 func (c *sieveConn) login(who Account) error {
-	if err := c.in(who); err != nil {
+	if _, err := c.in(who); err != nil {
 		return err
 	}
 	return c.capability()
 }
 
-// in authenticates.
-func (c *sieveConn) in(who Account) error {
+// in authenticates. final is what the server has proved itself with in its OK, in base64 (RFC 5804, section 2.1); "" for nothing.
+func (c *sieveConn) in(who Account) (final string, err error) {
 	cr := who.Credentials
+	if cr.Relay != nil {
+		if err := c.relays(cr, c.caps.Mechanisms); err != nil {
+			return "", c.fail(StepLogin, Refused, strings.Join(c.caps.Mechanisms, " "), err)
+		}
+		return c.authenticate(cr.Mechanism, cr.Relay, cr.Relay.First)
+	}
 	mechanism, first := "PLAIN", append([]byte(who.Authzid), auth.ClientResponse("PLAIN", cr, who.LoginName)...)
 	if cr.OAuth() {
 		mechanism, first = cr.Mechanism, auth.ClientResponse(cr.Mechanism, cr, who.LoginName)
 	}
 	if !slices.Contains(c.caps.Mechanisms, mechanism) {
-		return c.fail(StepLogin, Refused, strings.Join(c.caps.Mechanisms, " "), fmt.Errorf("%w %s", ErrNotOffered, mechanism))
+		return "", c.fail(StepLogin, Refused, strings.Join(c.caps.Mechanisms, " "), fmt.Errorf("%w %s", ErrNotOffered, mechanism))
 	}
-	return c.authenticate(mechanism, first)
+	return c.authenticate(mechanism, nil, first)
 }

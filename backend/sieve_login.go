@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"mailgate/auth"
 )
 
 // sieveString writes a string: in quotes where that is possible (RFC 5804, section 4, has 1024 bytes and no line ends), as a literal
@@ -19,28 +21,36 @@ func sieveString(s string) string {
 	return "{" + strconv.Itoa(len(s)) + "+}\r\n" + s
 }
 
-// authenticate runs AUTHENTICATE with an initial response (RFC 5804, section 2.1).
-func (c *sieveConn) authenticate(mechanism string, first []byte) error {
-	err := c.send(`AUTHENTICATE "` + mechanism + `" ` + sieveString(base64.StdEncoding.EncodeToString(first)) + "\r\n")
+// authenticate runs AUTHENTICATE with an initial response (RFC 5804, section 2.1). final is what stands in the OK for the client.
+func (c *sieveConn) authenticate(mechanism string, relay *auth.Relay, first []byte) (final string, err error) {
+	err = c.send(`AUTHENTICATE "` + mechanism + `" ` + sieveString(base64.StdEncoding.EncodeToString(first)) + "\r\n")
 	if err != nil {
-		return c.fail(StepLogin, Temporary, "", err)
+		return "", c.fail(StepLogin, Temporary, "", err)
 	}
 	var challenge []byte
 	for rounds := 0; ; rounds++ {
 		a, err := c.behind(func(l sieveLine) bool { _, is := l.string(0); return is && len(l.tokens) == 1 })
-		if err == nil && a.status == "" && rounds > 2 {
+		if err == nil && a.status == "" && rounds > 2 && relay == nil { // a relay has a limit of its own
 			err = errors.New("asks again and again")
 		}
 		if err != nil {
-			return c.fail(StepLogin, Temporary, "", err)
+			return "", c.fail(StepLogin, Temporary, "", err)
 		}
 		if a.status != "" {
-			return c.verdict(a, challenge)
+			if a.status == "OK" && a.code == "SASL" && base64Only(a.data) {
+				final = a.data
+			}
+			return final, c.verdict(a, challenge)
 		}
+		text, _ := a.lines[len(a.lines)-1].string(0)
 		reply := "*" // nothing more to say: RFC 5804, section 2.1, calls it off
-		if mechanism != "PLAIN" && rounds == 0 {
+		if relay != nil {
+			if reply, err = c.relay(relay, text); err != nil {
+				c.callOff(sieveString("*") + "\r\n")
+				return "", c.fail(StepLogin, Temporary, "", err)
+			}
+		} else if mechanism != "PLAIN" && rounds == 0 {
 			// The server says why it refuses, and wants an answer first (RFC 7628, section 3.2.3).
-			text, _ := a.lines[len(a.lines)-1].string(0)
 			if challenge, err = base64.StdEncoding.DecodeString(text); err != nil || len(challenge) > 2048 {
 				challenge = nil
 			}
@@ -49,9 +59,15 @@ func (c *sieveConn) authenticate(mechanism string, first []byte) error {
 			}
 		}
 		if err := c.send(sieveString(reply) + "\r\n"); err != nil {
-			return c.fail(StepLogin, Temporary, "", err)
+			return "", c.fail(StepLogin, Temporary, "", err)
 		}
 	}
+}
+
+// base64Only tells whether s can stand in quotes as it is.
+func base64Only(s string) bool {
+	_, err := base64.StdEncoding.DecodeString(s)
+	return err == nil && len(s) <= 1000 && !strings.ContainsAny(s, "\r\n") // which the decoder passes over
 }
 
 // verdict reads the answer to AUTHENTICATE. Only a NO that is about the credentials is AuthFailed (RFC 5804, section 1.3).

@@ -15,6 +15,7 @@ import (
 type SieveConn struct {
 	net.Conn
 	Buffered []byte // what the server said behind its answer to the login
+	Final    string // what the server has proved itself with in its OK, in base64; "" for nothing
 	Host     string
 }
 
@@ -31,8 +32,9 @@ func (d *Dialer) DialSieveSession(ctx context.Context, at config.Side, name stri
 		return nil, err
 	}
 	done := c.before(ctx, c.limit)
+	var final string
 	if err = c.xclient(client, d); err == nil {
-		err = c.in(who)
+		final, err = c.in(who)
 	}
 	done()
 	if err != nil {
@@ -40,7 +42,7 @@ func (d *Dialer) DialSieveSession(ctx context.Context, at config.Side, name stri
 		return nil, err
 	}
 	d.rec.LoggedIn(at, config.Sieve, time.Since(start))
-	return &SieveConn{Conn: c.Conn, Buffered: c.buffered(), Host: c.host.Name}, nil
+	return &SieveConn{Conn: c.Conn, Buffered: c.buffered(), Final: final, Host: c.host.Name}, nil
 }
 
 // xclient tells a host that trusts us who the client is (Dovecot). A refusal is no reason to fail.

@@ -221,6 +221,10 @@ func (c *smtpConn) auth(who LoginSubmission) (Reply, error) {
 	mechanism := cr.Mechanism
 	responses := [][]byte{nil}
 	switch {
+	case cr.Relay != nil:
+		if err := c.relays(cr, offered); err != nil {
+			return Reply{}, c.fail(StepLogin, Refused, "AUTH "+c.ext["AUTH"], err)
+		}
 	case cr.OAuth() && has(mechanism):
 	case !cr.OAuth() && has("PLAIN"):
 		mechanism = "PLAIN"
@@ -230,7 +234,9 @@ func (c *smtpConn) auth(who LoginSubmission) (Reply, error) {
 	default:
 		return Reply{}, c.fail(StepLogin, Refused, "AUTH "+c.ext["AUTH"], errors.New("offers no mechanism for these credentials"))
 	}
-	responses[0] = auth.ClientResponse(mechanism, cr, who.LoginName)
+	if responses[0] = auth.ClientResponse(mechanism, cr, who.LoginName); cr.Relay != nil {
+		responses[0] = cr.Relay.First
+	}
 	command := "AUTH " + mechanism
 	if first := base64.StdEncoding.EncodeToString(responses[0]); mechanism != "LOGIN" && len(command)+len(first) < maxAuthLine {
 		command += " " + first
@@ -244,6 +250,11 @@ func (c *smtpConn) auth(who LoginSubmission) (Reply, error) {
 		if len(responses) > 0 {
 			reply = base64.StdEncoding.EncodeToString(responses[0])
 			responses = responses[1:]
+		} else if cr.Relay != nil {
+			if reply, err = c.relay(cr.Relay, strings.TrimSpace(r.text())); err != nil {
+				c.callOff("*\r\n")
+				return Reply{}, c.fail(StepLogin, Temporary, "", err)
+			}
 		} else if cr.OAuth() && challenge == nil {
 			challenge, _ = base64.StdEncoding.DecodeString(r.text())
 			reply = ""

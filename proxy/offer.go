@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -20,43 +21,67 @@ func (s *Server) commonCapabilities() []string {
 	return out
 }
 
-// mechanisms are the SASL mechanisms that a client may use: passwords always, OAuth where both sides have it.
+// mechanisms are the SASL mechanisms that a client may use: passwords always, the others where both sides have them.
 func (s *Server) mechanisms(set *settings, p config.Protocol) []string {
 	var out []string
-	for _, m := range set.cfg.Login.Mechanisms {
-		switch m {
-		case "PLAIN", "LOGIN":
-			out = append(out, m)
-		default:
-			if s.bothOffer(p, m) {
-				out = append(out, m)
-			}
+	for _, o := range Offers(set.cfg, p, [2][]string{s.dialer.Features(config.Old).Mechanisms(p), s.dialer.Features(config.New).Mechanisms(p)}) {
+		if o.Why == "" {
+			out = append(out, o.Mechanism)
 		}
 	}
 	return out
 }
 
-func (s *Server) bothOffer(p config.Protocol, mechanism string) bool {
-	for _, side := range config.Sides {
-		f := s.dialer.Features(side)
-		list := f.IMAP
-		name := "AUTH=" + mechanism
-		switch p {
-		case config.Submission:
-			list, name = strings.Fields(f.Submission["AUTH"]), mechanism
-		case config.Sieve:
-			if list, name = nil, mechanism; f.Sieve != nil {
-				list = f.Sieve.Mechanisms
-			}
-		case config.POP3:
-			list, _ = f.POP3Has("SASL")
-			name = mechanism
+// Offer is what becomes of a mechanism of login.mechanisms.
+type Offer struct {
+	Mechanism string
+	Why       string // it is not offered; "" when it is
+}
+
+// Offers are the mechanisms that clients of a protocol are offered, and the others of the configuration with the reason, given what the
+// two sides list before login.
+func Offers(c *config.Config, p config.Protocol, listed [2][]string) []Offer {
+	var out []Offer
+	for _, m := range c.Login.Mechanisms {
+		out = append(out, Offer{m, withheld(c, p, listed, m)})
+	}
+	return out
+}
+
+// withheld is why a mechanism is not offered.
+func withheld(c *config.Config, p config.Protocol, listed [2][]string, m string) string {
+	switch m {
+	case "PLAIN":
+		return ""
+	case "LOGIN":
+		if p == config.Sieve {
+			return "ManageSieve has no use for it beside PLAIN"
 		}
-		if !slices.ContainsFunc(list, func(x string) bool { return strings.EqualFold(x, name) }) {
-			return false
+		return ""
+	}
+	var without []string
+	for _, side := range config.Sides {
+		if !slices.Contains(listed[side], m) {
+			without = append(without, strings.ToUpper(side.String()))
 		}
 	}
-	return true
+	switch {
+	case len(without) == 2:
+		return "neither side lists it"
+	case len(without) == 1:
+		return without[0] + " does not list it"
+	case !config.Relayed(m):
+		return ""
+	}
+	for _, side := range config.Sides {
+		if plus := m + "-PLUS"; slices.Contains(listed[side], plus) {
+			return strings.ToUpper(side.String()) + " lists " + plus + ", which binds a login to its TLS connection: clients that know that cannot log in through a gateway"
+		}
+	}
+	if !c.OneName() {
+		return fmt.Sprintf("login names differ: backends.old.login is %q, backends.new.login is %q", c.Backends[config.Old].Login, c.Backends[config.New].Login)
+	}
+	return ""
 }
 
 func (s *Server) offers(set *settings, p config.Protocol, mechanism string) bool {

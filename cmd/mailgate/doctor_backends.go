@@ -18,6 +18,7 @@ import (
 
 // backends probes every host of both sides; the first that answers on each side is returned.
 func (d *doctor) backends(ctx context.Context, p config.Protocol) (first [2]*backend.Seen) {
+	d.seen[p] = &[2][]backend.Seen{}
 	for _, side := range config.Sides {
 		names := d.dialer.Names(side, p)
 		if len(names) == 0 {
@@ -30,6 +31,7 @@ func (d *doctor) backends(ctx context.Context, p config.Protocol) (first [2]*bac
 				d.note(fail, title, "%v", s.Err)
 				continue
 			}
+			d.seen[p][side] = append(d.seen[p][side], s)
 			text := fmt.Sprintf("%s answers in %d ms", s.Endpoint.URL, s.Took.Milliseconds())
 			verdict := pass
 			if s.TLS != nil {
