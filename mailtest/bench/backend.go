@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+
+	"mailgate/mailtest"
 )
 
 // backendAddrs is what the backend process says when it listens.
@@ -26,10 +28,14 @@ func serveBackend(out io.Writer) error {
 		}
 	}
 	a := backendAddrs{l[0].Addr().String(), l[1].Addr().String(), l[2].Addr().String()}
+	keys, err := mailtest.NewScramServer(scramMechanism, password, scramIterations)
+	if err != nil {
+		return err
+	}
 	item := append(fmt.Appendf(nil, "(BODY[] {%d}\r\n", messageSize), message(messageSize)...)
 	item = append(item, ")\r\n"...)
 	ended := make(chan error, 3)
-	go func() { ended <- accept(l[0], func(c net.Conn) { fakeIMAP(c, item) }) }()
+	go func() { ended <- accept(l[0], func(c net.Conn) { fakeIMAP(c, item, keys) }) }()
 	go func() { ended <- accept(l[1], fakeSubmission) }()
 	go func() { ended <- http.Serve(l[2], authHTTP(a)) }()
 	if err := json.NewEncoder(out).Encode(a); err != nil {
@@ -66,10 +72,10 @@ func message(n int) []byte {
 	return b.Bytes()
 }
 
-const fakeCaps = "IMAP4rev1 SASL-IR LITERAL+ ID IDLE UIDPLUS AUTH=PLAIN"
+const fakeCaps = "IMAP4rev1 SASL-IR LITERAL+ ID IDLE UIDPLUS AUTH=PLAIN AUTH=" + scramMechanism
 
 // fakeIMAP serves one connection, with just the commands that proxies and the generator send.
-func fakeIMAP(c net.Conn, item []byte) {
+func fakeIMAP(c net.Conn, item []byte, keys *mailtest.ScramServer) {
 	r := bufio.NewReaderSize(c, 1024)
 	fmt.Fprint(c, "* OK [CAPABILITY "+fakeCaps+"] ready\r\n")
 	for {
@@ -92,7 +98,9 @@ func fakeIMAP(c net.Conn, item []byte) {
 			result = "OK [CAPABILITY " + fakeCaps + "] in"
 		case "AUTHENTICATE":
 			result = "OK [CAPABILITY " + fakeCaps + "] in"
-			if len(f) < 4 {
+			if len(f) == 4 && f[2] == scramMechanism {
+				err = fakeScram(r, c, f[3], keys.Fresh())
+			} else if len(f) < 4 {
 				fmt.Fprint(c, "+ \r\n")
 				_, err = r.ReadString('\n')
 			}

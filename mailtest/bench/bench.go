@@ -51,6 +51,7 @@ func plan() []job {
 			job{Kind: submitAlone, TLS: tls, For: 3 * time.Second},
 			job{Kind: noop, TLS: tls, For: 3 * time.Second})
 	}
+	all = append(all, job{Kind: scramAlone, For: 3 * time.Second}) // plain, as the backend itself is
 	return all
 }
 

@@ -26,6 +26,7 @@ const (
 	nginx    = "nginx"
 	dovecot  = "dovecot"
 	bare     = "relay"
+	direct   = "direct" // none at all
 )
 
 const (

@@ -114,7 +114,8 @@ func tables() []table {
 		{"Rates, 64 clients (relayed: 2)", slices.Concat(both("logins/s", logins, "rate"), both("submissions/s", submissions, "rate"),
 			both("relayed MB/s", fetch, "rate"))},
 		{"One client alone, p50 in microseconds", slices.Concat(both("login", loginAlone, "p50_us"),
-			both("submission", submitAlone, "p50_us"), both("NOOP", noop, "p50_us"), both("NOOP added", noop, "added_us"))},
+			both("submission", submitAlone, "p50_us"), both("NOOP", noop, "p50_us"), both("NOOP added", noop, "added_us"),
+			[]column{{"SCRAM login plain", scramAlone, false, "p50_us"}})},
 		{"One client alone, p99 in microseconds", slices.Concat(both("login", loginAlone, "p99_us"),
 			both("submission", submitAlone, "p99_us"), both("NOOP", noop, "p99_us"))},
 	}
@@ -127,11 +128,11 @@ func (r *report) table(b *strings.Builder, t table) {
 		fmt.Fprintf(b, " %s |", c.title)
 	}
 	b.WriteString("\n| --- |" + strings.Repeat(" --- |", len(t.columns)) + "\n")
-	for _, name := range append(slices.Clone(peers), "direct") {
+	for _, name := range append(slices.Clone(peers), direct) {
 		line, any := "| "+name+" |", false
 		for _, c := range t.columns {
 			v := r.results.values(key{c.kind, c.tls, name}, c.figure)
-			if len(v) == 0 || name == "direct" && c.figure == "added_us" {
+			if len(v) == 0 || name == direct && c.figure == "added_us" {
 				line += " - |"
 				continue
 			}

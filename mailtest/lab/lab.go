@@ -46,6 +46,7 @@ type Host struct {
 	SieveSettings          string // of Dovecot's plugin, a line each
 	Fsync                  string // Dovecot's mail_fsync, "" means never; $MAILGATE_LAB_FSYNC sets it
 	Sharing                bool   // Dovecot's ACL and METADATA
+	Mechanisms             string // of Dovecot, besides PLAIN and LOGIN
 	Dir, Certs             string
 	RelayPort, MailID      int  // MailID is the uid and gid that mail on the disk belongs to
 	WithSubmission, Master bool // Master: MasterUser may log in
@@ -67,7 +68,8 @@ type Lab struct {
 	Old, New Host
 	CA       string // PEM file
 
-	sharing bool
+	sharing    bool
+	mechanisms string
 	processes
 }
 
@@ -126,7 +128,7 @@ func (l *Lab) start() error {
 		Sieve: ports[10], SieveSettings: "sieve_quota_max_scripts = 12"}
 	for _, h := range []*Host{&l.Old, &l.New} {
 		h.Fsync = os.Getenv("MAILGATE_LAB_FSYNC")
-		h.Sharing = l.sharing
+		h.Sharing, h.Mechanisms = l.sharing, l.mechanisms
 		h.Dir = filepath.Join(l.dir, h.Name)
 		if err := l.dovecot(h); err != nil {
 			return err
