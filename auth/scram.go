@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"unicode/utf8"
@@ -17,6 +18,9 @@ var (
 	errChallengeLong  = fmt.Errorf("the server's challenge is longer than %d bytes", maxRelayed)
 	errChallengeCount = fmt.Errorf("the server has more than %d challenges", maxRounds)
 )
+
+// ErrNotAsked is what Ask returns, perhaps wrapped, when the client has not heard the challenge: his exchange may begin anew.
+var ErrNotAsked = errors.New("the client was not asked")
 
 // Relay is the rest of an exchange whose secret we never see: what the client has said to begin with, and the way to ask him for more.
 // It belongs to one goroutine.
@@ -41,6 +45,9 @@ func (r *Relay) Next(challenge []byte) (response []byte, err error) {
 		return nil, errChallengeCount
 	}
 	if response, err = r.Ask(challenge); err != nil {
+		if errors.Is(err, ErrNotAsked) {
+			r.rounds--
+		}
 		return nil, err
 	}
 	if len(response) > maxRelayed {

@@ -87,6 +87,11 @@ func TestRelayBounds(t *testing.T) {
 	if _, err := r.Next(make([]byte, maxRelayed+1)); err == nil || asked > 0 || r.Begun() {
 		t.Errorf("a long challenge: %v, asked %d times", err, asked)
 	}
+	failure = fmt.Errorf("%w: fenced", ErrNotAsked)
+	if _, err := r.Next([]byte("x")); !errors.Is(err, ErrNotAsked) || r.Begun() {
+		t.Errorf("%v, begun: %v", err, r.Begun())
+	}
+	asked, failure = 0, nil
 	if b, err := r.Next([]byte("x")); err != nil || !bytes.Equal(b, response) || !r.Begun() {
 		t.Errorf("%q %v", b, err)
 	}

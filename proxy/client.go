@@ -31,7 +31,8 @@ type client struct {
 	mistakes int       // commands that made no sense
 	handed   bool      // the connection belongs to a session now
 
-	busy        atomic.Bool // the backend is being asked, or the user's fence waited for
+	busy        atomic.Bool  // the backend is being asked, or the user's fence waited for
+	midway      atomic.Int64 // since when he is asked in the middle of a relayed exchange, in ns; 0 when he is not
 	inAll, inIP *list.Element
 }
 

@@ -184,8 +184,9 @@ func moment(ctx context.Context) bool {
 // enter takes credentials to the backend; errOver means that the session runs.
 func (c *client) enter(ctx context.Context, d dialect, creds *auth.Credentials) error {
 	sess, got, err := c.login(ctx, creds, func(ctx context.Context, at target) (dialed, error) {
+		c.converse(ctx, at, d, creds.Relay)
 		got, err := d.dial(ctx, at, creds)
-		for tries := 1; err != nil && tries <= crowdedTries && c.srv.crowded(at.Side, at.user, err) && moment(ctx); tries++ {
+		for tries := 1; err != nil && tries <= crowdedTries && !creds.Relay.Begun() && c.srv.crowded(at.Side, at.user, err) && moment(ctx); tries++ {
 			got, err = d.dial(ctx, at, creds)
 		}
 		return got, err
@@ -199,6 +200,10 @@ func (c *client) enter(ctx context.Context, d dialect, creds *auth.Credentials) 
 
 // answerLogin answers a login that failed.
 func (c *client) answerLogin(d dialect, e *loginError) error {
+	var gone *clientError
+	if errors.As(e, &gone) {
+		return c.wentAway(d, gone.err)
+	}
 	var be *backend.Error
 	if e.rejected() && errors.As(e, &be) && len(be.Challenge) > 0 {
 		// RFC 7628, section 3.2.2: the client sees why, answers, and then gets the refusal.

@@ -199,6 +199,8 @@ func (s *imapLogin) failed(e *loginError) error {
 		code = "AUTHENTICATIONFAILED"
 	case e.result == "rate_limited":
 		code = "LIMIT"
+	case e.result == "not_relayable":
+		code = "CANNOT"
 	}
 	return s.write(fmt.Sprintf("%s NO [%s] %s\r\n", s.tag, code, e.text))
 }

@@ -34,7 +34,7 @@ type target struct {
 
 // loginError is a login that failed, with what the client may know of it.
 type loginError struct {
-	result string // for metrics: backend_rejected, backend_error, rate_limited, held, malformed
+	result string // for metrics, see Recorder
 	text   string // for the client
 	err    error
 }
@@ -86,9 +86,12 @@ func (c *client) login(ctx context.Context, creds *auth.Credentials, dial dialFu
 	if errors.As(err, &be) {
 		attrs = append(attrs, "step", be.Step, "reply", be.Reply)
 	}
-	if le.rejected() {
+	switch {
+	case le.rejected():
 		c.srv.log.Info("login refused", attrs...)
-	} else {
+	case le.result == "abandoned":
+		c.srv.log.Info("login abandoned", attrs...)
+	default:
 		c.srv.log.Warn("login failed", attrs...)
 	}
 	return nil, d, le
@@ -110,6 +113,9 @@ func (c *client) tryLogin(ctx context.Context, creds *auth.Credentials, dial dia
 	if err := c.throttle(ctx, user); err != nil {
 		return user, nil, d, err
 	}
+	if err := c.relayable(user, creds); err != nil {
+		return user, nil, d, err
+	}
 	c.busy.Store(true) // who only waits for a penalty to pass may give way to others
 	l, err := c.srv.router.Begin(user)
 	if err != nil {
@@ -119,13 +125,17 @@ func (c *client) tryLogin(ctx context.Context, creds *auth.Credentials, dial dia
 	for range maxRoutes {
 		place, dctx, err := l.Route(ctx, tick)
 		if errors.Is(err, router.ErrHeld) {
-			return user, nil, d, &loginError{"held", "Your mailbox is being moved, try again in a moment", err}
+			return user, nil, d, &loginError{"held", moving, err}
 		}
 		if err != nil {
 			return user, nil, d, &loginError{"backend_error", temporary, err}
 		}
 		sess, d, err := c.once(dctx, l, c.target(user, place), dial)
-		if errors.Is(err, router.ErrMoved) {
+		switch {
+		case !errors.Is(err, router.ErrMoved):
+		case creds.Relay.Begun(): // with that server, and with no other
+			return user, nil, d, &loginError{"held", moving, err}
+		default:
 			continue
 		}
 		if err == nil {
@@ -134,14 +144,14 @@ func (c *client) tryLogin(ctx context.Context, creds *auth.Credentials, dial dia
 		}
 		return user, nil, d, c.refused(user, verdict(err))
 	}
-	return user, nil, d, &loginError{"held", "Your mailbox is being moved, try again in a moment", router.ErrMoved}
+	return user, nil, d, &loginError{"held", moving, router.ErrMoved}
 }
 
 // once tries one route. ErrMoved means that it was no longer the user's: whatever the backend said does not count.
 func (c *client) once(ctx context.Context, l *router.Login, at target, dial dialFunc) (*router.Session, dialed, error) {
 	d, err := c.ask(ctx, at, dial)
 	if err != nil {
-		if l.Moved(at.Place) {
+		if relayFailed(err) == nil && l.Moved(at.Place) {
 			return nil, d, fmt.Errorf("%w: %w", router.ErrMoved, err)
 		}
 		return nil, d, err
@@ -176,6 +186,7 @@ func (c *client) target(user string, p router.Place) target {
 // Texts that clients see; they tell nothing of the backends.
 const (
 	authFailed = "Authentication failed."
+	moving     = "Your mailbox is being moved, try again in a moment"
 	temporary  = "The mail server cannot be reached now, try again later"
 )
 
@@ -187,6 +198,9 @@ func verdict(err error) *loginError {
 		return &loginError{"rate_limited", "Too many sessions, close some and try again", err}
 	case errors.As(err, &be) && be.Kind == backend.AuthFailed:
 		return &loginError{"backend_rejected", authFailed, err}
+	}
+	if le := relayFailed(err); le != nil {
+		return le
 	}
 	return &loginError{"backend_error", temporary, err}
 }

@@ -204,6 +204,8 @@ func (s *popClient) failed(e *loginError) error {
 	switch {
 	case e.rejected() || e.result == "malformed":
 		code = "AUTH"
+	case e.result == "not_relayable":
+		code = "SYS/PERM"
 	case e.result != "backend_error" || !errors.As(e, &be):
 	case be.Code == "IN-USE":
 		code, text = be.Code, "Your mailbox is in use by another session, try again later"

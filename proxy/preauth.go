@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 
 	"mailgate/config"
 )
@@ -14,6 +15,8 @@ type preAuth struct {
 	mu    sync.Mutex
 	all   list.List                 // of *client
 	perIP map[netip.Addr]*list.List // of *client
+
+	inMidway atomic.Int64 // clients who are asked in the middle of a relayed exchange
 }
 
 func (p *preAuth) init() { p.perIP = map[netip.Addr]*list.List{} }

@@ -10,8 +10,8 @@ import (
 type Recorder interface {
 	// Connection counts an accepted connection.
 	Connection(p config.Protocol, listener string, mode config.TLSMode)
-	// Auth counts a login attempt: ok, backend_rejected, backend_error, rate_limited, held, malformed. user is "" when it
-	// is nobody's.
+	// Auth counts a login attempt: ok, backend_rejected, backend_error, rate_limited, held, malformed; of relayed exchanges also
+	// not_relayable (the names do not fit) and abandoned (by the client, in the middle). user is "" when it is nobody's.
 	Auth(p config.Protocol, side config.Side, user, mechanism, result string)
 	// SessionEnd observes a session: how long it lived and what was relayed from and to the client.
 	SessionEnd(p config.Protocol, side config.Side, lived time.Duration, up, down int64)

@@ -175,7 +175,7 @@ func (s *sieveClient) mistaken(why error) error {
 // failed says TRYLATER where the password may be right (RFC 5804, section 1.3).
 func (s *sieveClient) failed(e *loginError) error {
 	code := "TRYLATER"
-	if e.rejected() || e.result == "malformed" {
+	if e.rejected() || e.result == "malformed" || e.result == "not_relayable" {
 		code = ""
 	}
 	return s.write(s.status("NO", code, e.text))
@@ -190,5 +190,9 @@ func (s *sieveClient) dial(ctx context.Context, at target, creds *auth.Credentia
 	if err != nil {
 		return dialed{}, err
 	}
-	return s.linked(conn.Conn, conn.Host, s.status("OK", "", "Logged in."), conn.Buffered, &sieveTracker{})
+	code := ""
+	if conn.Final != "" { // the client may want to see that it is the server (RFC 5804, section 1.3)
+		code = "SASL " + sieveString(conn.Final)
+	}
+	return s.linked(conn.Conn, conn.Host, s.status("OK", code, "Logged in."), conn.Buffered, &sieveTracker{})
 }

@@ -175,6 +175,9 @@ func (s *submissionClient) failed(e *loginError) error {
 	if e.rejected() || e.result == "malformed" {
 		return s.say("535 5.7.8 " + e.text)
 	}
+	if e.result == "not_relayable" {
+		return s.say("504 5.5.4 " + e.text)
+	}
 	return s.say("454 4.7.0 " + e.text) // RFC 4954, section 6: the credentials may be right
 }
 
