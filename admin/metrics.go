@@ -114,7 +114,7 @@ func histogram(m *Metrics, name, help string, buckets []float64, labels ...strin
 func (m *Metrics) zero() {
 	for _, s := range config.Sides {
 		for _, p := range config.Protocols() {
-			for _, r := range []string{"ok", "backend_rejected", "backend_error", "rate_limited", "held", "malformed", "not_relayable", "abandoned"} {
+			for _, r := range []string{"ok", "backend_rejected", "backend_error", "rate_limited", "held", "malformed"} {
 				m.auth.WithLabelValues(string(p), s.String(), "", "PLAIN", r)
 			}
 			m.relayed.WithLabelValues(string(p), s.String(), "up")
