@@ -1,12 +1,16 @@
 package proxy
 
 import (
+	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
 
+	"mailgate/auth"
 	"mailgate/config"
 	"mailgate/mailtest"
+	"mailgate/router"
 )
 
 // eachProtocol runs a test in each.
@@ -125,6 +129,14 @@ func TestRelayFence(t *testing.T) {
 			t.Error(s)
 		}
 	})
+	eachProtocol(t, "and the client cancels", func(t *testing.T, p config.Protocol, g relayTongue) {
+		r := relayRig(t, p, relayOptions{fail: true, old: []string{"hello", "first", "<" + scramCalls}})
+		k := r.plain()
+		k.Dialogue(g.steps("", scramFirst, "client", "auth", "<"+scramCalls))
+		drained(t, r.fence(1))
+		k.Dialogue(g.steps("", scramFirst, "cancel", "cancelled", "alive")) // that is what he has asked for
+		r.release(config.Old, 0, 2)
+	})
 	eachProtocol(t, "while the backend thinks", func(t *testing.T, p config.Protocol, g relayTongue) {
 		r := relayRig(t, p, relayOptions{fail: true, old: []string{"hello", "first", "<" + scramCalls, ">" + scramProves, "!fire thinks"}})
 		k := r.plain()
@@ -241,6 +253,18 @@ func TestRelayIdle(t *testing.T) {
 		r.logged("login abandoned", "result=abandoned", "mechanism=SCRAM-SHA-256")
 		k.ExpectEnd()
 	})
+}
+
+// TestConverseTooLate: a challenge that comes when the route is another one goes to nobody, and the exchange has not begun.
+func TestConverseTooLate(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(router.ErrMoved)
+	relay := &auth.Relay{}
+	(&client{}).converse(ctx, target{}, nil, relay) // there is no dialect to speak by
+	if _, err := relay.Next([]byte("x")); !errors.Is(err, auth.ErrNotAsked) || !errors.Is(err, router.ErrMoved) || relay.Begun() {
+		t.Errorf("%v, begun: %v", err, relay.Begun())
+	}
 }
 
 // TestMidway: of very many clients in mid-exchange the one who has been silent longest, and for long, gives way.
