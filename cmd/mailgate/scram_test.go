@@ -169,6 +169,14 @@ func TestScram(t *testing.T) {
 			t.Errorf("%s", b)
 		}
 	})
+	t.Run("Cyrus under TLS", func(t *testing.T) { // it has channel binding then, always
+		g := newGate(t, side(l.Old, l.Old.Submission), fmt.Sprintf("{imap: 'imap+starttls://localhost:%d', submission: 'submission://127.0.0.1:1', tls: {ca: %s}}", cyrus.IMAP, cyrus.CA), twoUsers, "")
+		b, _ := g.command("doctor").CombinedOutput()
+		if out := strings.Join(strings.Fields(string(b)), " "); !strings.Contains(out, "under TLS: PLAIN, LOGIN not offered: ") ||
+			!strings.Contains(out, "SCRAM-SHA-256 (NEW lists SCRAM-SHA-256-PLUS, which binds") {
+			t.Errorf("%s", b)
+		}
+	})
 	for _, g := range []*gate{mixed, dovecots} {
 		if s := g.log.String(); strings.Contains(s, ",r=") || strings.Contains(s, ",p=") || strings.Contains(s, "pass1") {
 			t.Error("a message of an exchange is in the log")
