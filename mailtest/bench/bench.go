@@ -106,6 +106,9 @@ func (b *bench) run(ctx context.Context, out io.Writer) (err error) {
 		if err := b.loadRound(ctx, round, order); err != nil {
 			return err
 		}
+		if err := b.scramRound(ctx, round, mailgate, 5*time.Second); err != nil {
+			return err
+		}
 	}
 	r := report{results: b.results, bench: b, began: began, loads: loads}
 	missed, err := r.write(out)

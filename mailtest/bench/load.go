@@ -38,6 +38,7 @@ const (
 	submitAlone kind = "submission alone"
 	noop        kind = "noop"
 	scramAlone  kind = "SCRAM login alone"
+	scramHost   kind = "SCRAM login at a host"
 )
 
 // figures are named numbers; sample has them by target.
@@ -69,7 +70,7 @@ func (j *job) run() (sample, error) {
 		return j.alone(func(addr string, user int) error { return submit(addr, j.TLS, user, text) })
 	case noop:
 		return j.noop()
-	case scramAlone: // nginx cannot, and Dovecot's proxy needs the password
+	case scramAlone, scramHost: // nginx cannot, and Dovecot's proxy needs the password
 		j.Targets = append(slices.DeleteFunc(slices.Clone(j.Targets), func(t target) bool { return t.Name != mailgate && t.Name != bare }), target{Name: direct, Addr: j.Direct})
 		return j.alone(j.scramLogin)
 	}

@@ -73,6 +73,8 @@ type settings struct {
 	Backend                                  backendAddrs
 	Workers                                  int
 	Files                                    uint64
+	Password                                 string // of everybody at the host of startHost, in Dovecot's form
+	Owner                                    int    // of the mail there
 }
 
 // startPeer starts a proxy in front of the backend, in a folder of its own.
