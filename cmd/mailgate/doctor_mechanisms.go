@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"mailgate/backend"
@@ -15,7 +16,16 @@ func (d *doctor) mechanisms(p config.Protocol) {
 	if seen == nil || len(seen[config.Old]) == 0 || len(seen[config.New]) == 0 {
 		return // which is told already
 	}
-	var offered, withheld []string
+	offered, withheld := d.offers(p)
+	c := d.note(pass, fmt.Sprintf("%s logins", p), "SASL mechanisms for clients, under TLS: %s", strings.Join(offered, ", "))
+	if len(withheld) > 0 {
+		c.with("not offered", withheld)
+	}
+}
+
+// offers are the mechanisms that clients are offered, and the others of the configuration with the reason.
+func (d *doctor) offers(p config.Protocol) (offered, withheld []string) {
+	seen := d.seen[p]
 	listed := [2][]string{backend.CommonMechanisms(seen[config.Old]), backend.CommonMechanisms(seen[config.New])}
 	for _, o := range proxy.Offers(d.conf, p, listed) {
 		if o.Why == "" {
@@ -24,8 +34,24 @@ func (d *doctor) mechanisms(p config.Protocol) {
 			withheld = append(withheld, o.Mechanism+" ("+o.Why+")")
 		}
 	}
-	c := d.note(pass, fmt.Sprintf("%s logins", p), "SASL mechanisms for clients, under TLS: %s", strings.Join(offered, ", "))
-	if len(withheld) > 0 {
-		c.with("not offered", withheld)
+	return offered, withheld
+}
+
+// lostLogins names the ways to log in that OLD has and the gateway has not: a client that is set to one of them cannot log in behind the
+// insertion.
+func (d *doctor) lostLogins() {
+	for _, p := range d.protocols() {
+		seen := d.seen[p]
+		if seen == nil || len(seen[config.Old]) == 0 || len(seen[config.New]) == 0 {
+			continue
+		}
+		offered, _ := d.offers(p)
+		lost := slices.DeleteFunc(slices.Clone(backend.CommonMechanisms(seen[config.Old])), func(m string) bool {
+			return slices.Contains(offered, strings.TrimSuffix(m, "-PLUS")) || p == config.Sieve && m == "LOGIN"
+		})
+		if len(lost) > 0 {
+			d.note(unknown, fmt.Sprintf("%s logins of OLD", p), "OLD offers what the gateway cannot; whether a client is set to it shows in OLD's log "+
+				"(Dovecot: method=)").with("lost", lost)
+		}
 	}
 }
