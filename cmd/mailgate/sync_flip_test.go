@@ -19,6 +19,7 @@ import (
 // TestFlipsAndPasses lets flips and passes of the same users race: while a user is fenced no pass over him is under way, and who
 // asks for one is told that he is being moved. In the end nothing is lost or doubled.
 func TestFlipsAndPasses(t *testing.T) {
+	t.Parallel()
 	users := []string{"alice@example.com", "bob@example.com"}
 	m := newMemory(t, users...)
 	for _, u := range users {
