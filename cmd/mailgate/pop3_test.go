@@ -100,6 +100,16 @@ func fetchmail(a *popAt) (out string) {
 	return out
 }
 
+// patientGetmail is getmail, whose wait for the process that files a message cannot miss its end: as it comes, it waits a minute for one
+// that has ended before the wait begins, and calls the message not delivered.
+const patientGetmail = `import os, runpy, sys
+from getmailcore.baseclasses import ForkingBase
+ForkingBase._prepare_child = lambda self: None
+ForkingBase._wait_for_child = lambda self, pid: os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+sys.argv[:2] = ["getmail"]
+runpy.run_path("/usr/bin/getmail", run_name="__main__")
+`
+
 func getmail(a *popAt) (out string) {
 	host, port := a.hostPort()
 	md := filepath.Join(a.dir, "md")
@@ -111,7 +121,7 @@ func getmail(a *popAt) (out string) {
 	for _, options := range []string{"delete = false\nread_all = false", "delete = false\nread_all = false", "delete = true\nread_all = true"} {
 		rc := a.file("getmailrc", fmt.Sprintf("[retriever]\ntype = SimplePOP3Retriever\nserver = %s\nport = %s\nusername = %s\npassword = %s\n[destination]\ntype = Maildir\npath = %s/\nuser = nobody\n[options]\n%s\nreceived = false\ndelivered_to = false\nverbose = 0\n",
 			host, port, a.user, a.password, md, options))
-		out += a.command("", "getmail", "--getmaildir", a.dir, "--rcfile", rc)
+		out += a.command("", "/usr/bin/python3", "-c", patientGetmail, "getmail", "--getmaildir", a.dir, "--rcfile", rc)
 	}
 	files, err := filepath.Glob(filepath.Join(md, "new", "*"))
 	must(a.t, err)
