@@ -91,6 +91,7 @@ func (g *gate) plainListeners() scramHost {
 // TestScram: clients of SCRAM get in through the gateway as they do directly, on Dovecot, Postfix and Cyrus, by all protocols that these
 // have, and are refused likewise; a flip changes nothing for them.
 func TestScram(t *testing.T) {
+	t.Parallel()
 	l, cyrus := lab.Start(t, lab.Mechanisms("scram-sha-256 scram-sha-1")), lab.StartCyrus(t)
 	side := func(h lab.Host, submission int) string {
 		return fmt.Sprintf("{imap: 'imap://127.0.0.1:%d', pop3: 'pop3://127.0.0.1:%d', sieve: 'sieve://127.0.0.1:%d', submission: 'submission://127.0.0.1:%d'}",
