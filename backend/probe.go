@@ -35,6 +35,7 @@ type Seen struct {
 	Capabilities []string          // IMAP, POP3
 	Extensions   map[string]string // submission
 	Sieve        *SieveCapabilities
+	XCLIENT      bool // POP3: it takes it from this machine
 	TLS          *tls.ConnectionState
 	Err          error
 	Crowded      bool // Err says nothing of the host: it was sent away while connections of ours stand there
@@ -76,6 +77,8 @@ func (d *Dialer) probeHost(ctx context.Context, at config.Side, s *side, h *host
 		o := &popConn{conn: c}
 		seen.Err = o.open(ctx)
 		seen.Capabilities = o.caps
+		_, listed := o.parameters("XCLIENT")
+		seen.XCLIENT = listed || o.trusted
 	case config.Sieve:
 		v := &sieveConn{conn: c}
 		if seen.Err = v.open(ctx); seen.Err == nil {

@@ -98,7 +98,7 @@ func (c *sieveConn) greeting(step Step) error {
 		kind = Refused
 	case err == nil && a.status == "OK":
 		c.take(a.lines)
-		return nil
+		return c.greeted(a.text)
 	case err == nil && a.status == "BYE":
 		err = errBye
 	case err == nil:

@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"slices"
@@ -18,12 +19,12 @@ type SieveConn struct {
 	Host     string
 }
 
-// DialSieveSession connects and logs in for a client (RFC 5804, section 2.1), whose address is told to a host that trusts us. The error is
-// an *Error.
-func (d *Dialer) DialSieveSession(ctx context.Context, at config.Side, name string, who Account, client netip.AddrPort) (*SieveConn, error) {
+// DialSieveSession connects and logs in for a client (RFC 5804, section 2.1), whose address is told to a host that trusts us; hops
+// were left when he came, 0 where nobody told. The error is an *Error.
+func (d *Dialer) DialSieveSession(ctx context.Context, at config.Side, name string, who Account, client netip.AddrPort, hops int) (*SieveConn, error) {
 	var c *sieveConn
 	var start time.Time
-	_, err := d.connectAnd(ctx, at, config.Sieve, name, forUser(client), func(ctx context.Context, raw *conn) error {
+	_, err := d.connectAnd(ctx, at, config.Sieve, name, forUser(client).after(hops), func(ctx context.Context, raw *conn) error {
 		c, start = &sieveConn{conn: raw}, time.Now()
 		return c.open(ctx)
 	})
@@ -31,7 +32,10 @@ func (d *Dialer) DialSieveSession(ctx context.Context, at config.Side, name stri
 		return nil, err
 	}
 	done := c.before(ctx, c.limit)
-	if err = c.xclient(client, d); err == nil {
+	if err = c.xclient(client, hops, d); err == nil {
+		err = c.hop(hops)
+	}
+	if err == nil {
 		err = c.in(who)
 	}
 	done()
@@ -43,14 +47,18 @@ func (d *Dialer) DialSieveSession(ctx context.Context, at config.Side, name stri
 	return &SieveConn{Conn: c.Conn, Buffered: c.buffered(), Host: c.host.Name}, nil
 }
 
-// xclient tells a host that trusts us who the client is (Dovecot). A refusal is no reason to fail.
-func (c *sieveConn) xclient(client netip.AddrPort, d *Dialer) error {
+// xclient tells a host that trusts us who the client is, and how many hops are left (Dovecot). A refusal is no reason to fail: the login
+// follows on this very connection, and is tried nowhere else.
+func (c *sieveConn) xclient(client netip.AddrPort, hops int, d *Dialer) error {
 	if !c.conf.ClientAddress || !client.IsValid() || !slices.Contains(c.caps.XCLIENT, "ADDR") {
 		return nil
 	}
 	command := "XCLIENT " + sieveString("ADDR="+client.Addr().WithZone("").String())
 	if slices.Contains(c.caps.XCLIENT, "PORT") {
 		command += " " + sieveString("PORT="+strconv.Itoa(int(client.Port())))
+	}
+	if slices.Contains(c.caps.XCLIENT, "TTL") {
+		command += " " + sieveString("TTL="+strconv.Itoa(hopsLeft(hops)))
 	}
 	if err := c.send(command + "\r\n"); err != nil {
 		return c.fail(StepXCLIENT, Temporary, "", err)
@@ -61,6 +69,24 @@ func (c *sieveConn) xclient(client netip.AddrPort, d *Dialer) error {
 	}
 	if a.status != "OK" {
 		d.log.Warn("backend refuses XCLIENT; going on without", "host", c.host.Name, "reply", sieveWords(a.text))
+	}
+	return nil
+}
+
+// hop tells another gateway how many hops are left.
+func (c *sieveConn) hop(hops int) error {
+	if !c.gateway {
+		return nil
+	}
+	if err := c.send("NOOP " + sieveString(hopsNoop(hops)) + "\r\n"); err != nil {
+		return c.fail(StepXCLIENT, Temporary, "", err)
+	}
+	a, err := c.behind(func(l sieveLine) bool { _, str := l.string(0); return l.bad || !str })
+	if err == nil && a.status != "OK" {
+		err = errors.New("refuses NOOP")
+	}
+	if err != nil {
+		return c.fail(StepXCLIENT, Temporary, sieveWords(a.text), err)
 	}
 	return nil
 }

@@ -43,7 +43,7 @@ func (*imapFront) serve(ctx context.Context, c *client) {
 	s.in = imapwire.CommandReader{R: c.r, MaxLine: c.set.cfg.Limits.LineLength, MaxLiteral: c.set.cfg.Limits.LiteralLength,
 		MaxArgs: maxArgs, Continue: func() error { return c.write("+ OK\r\n") }}
 	s.in.MaxLine += s.in.MaxLiteral // a line of text, and a literal in it
-	if err := c.write("* OK [CAPABILITY " + s.capabilities() + "] " + c.set.cfg.Hostname + " ready.\r\n"); err != nil {
+	if err := c.write(s.greeting()); err != nil {
 		return
 	}
 	for {
@@ -61,6 +61,11 @@ func (*imapFront) serve(ctx context.Context, c *client) {
 			return
 		}
 	}
+}
+
+// greeting is the line that a client sees first.
+func (s *imapClient) greeting() string {
+	return "* OK [CAPABILITY " + s.capabilities() + "] " + s.ready("") + "\r\n"
 }
 
 // errOver ends the loop before login: the client logged out, was handed on, or was told to go.
@@ -162,6 +167,7 @@ func (s *imapClient) idCommand(c imapwire.Command) error {
 		return s.mistake(c.Tag, "ID takes a list of at most 30 pairs, or NIL.")
 	} else {
 		s.id = c.Args
+		s.hopID(c.Args)
 	}
 	return s.write("* ID (\"name\" \"mailgate\")\r\n" + c.Tag + " OK ID completed.\r\n")
 }
@@ -297,7 +303,7 @@ func (s *imapClient) authenticate(ctx context.Context, tag string, creds *auth.C
 	var conn *backend.IMAPConn
 	var l *link
 	dial := func(ctx context.Context, at target) (d dialed, err error) {
-		who := backend.LoginIMAP{Credentials: creds, LoginName: at.login, ClientAddr: s.addr, ClientID: s.id}
+		who := backend.LoginIMAP{Credentials: creds, LoginName: at.login, ClientAddr: s.addr, ClientID: s.id, Hops: s.hops}
 		conn, err = s.srv.dialer.DialIMAP(ctx, at.Side, at.host, who)
 		for tries := 1; err != nil && tries <= crowdedTries && s.srv.crowded(at.Side, at.user, err) && moment(ctx); tries++ {
 			conn, err = s.srv.dialer.DialIMAP(ctx, at.Side, at.host, who)

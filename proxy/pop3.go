@@ -29,7 +29,7 @@ type popClient struct {
 // serve implements protocol.
 func (*popFront) serve(ctx context.Context, c *client) {
 	s := &popClient{client: c}
-	if s.ok(c.set.cfg.Hostname+" ready") != nil {
+	if s.write(s.greeting()) != nil {
 		return
 	}
 	for {
@@ -48,6 +48,9 @@ func (*popFront) serve(ctx context.Context, c *client) {
 		}
 	}
 }
+
+// greeting is the line that a client sees first.
+func (s *popClient) greeting() string { return "+OK " + s.ready("") + "\r\n" }
 
 func (s *popClient) ok(text string) error { return s.write("+OK " + text + "\r\n") }
 
@@ -88,6 +91,7 @@ func (s *popClient) command(ctx context.Context, line string) error {
 		_ = s.ok("Bye")
 		return errOver
 	case "NOOP": // not of this state, and harmless
+		s.noop(args)
 		return s.ok("Nothing done")
 	case "STLS":
 		return s.stls(args)
@@ -258,7 +262,7 @@ func (s *popClient) authenticate(ctx context.Context, creds *auth.Credentials) e
 	var l *link
 	dial := func(ctx context.Context, at target) (d dialed, err error) {
 		conn, err = s.srv.dialer.DialPOP3(ctx, at.Side, at.host, backend.LoginPOP3{Credentials: creds, LoginName: at.login,
-			ClientAddr: s.addr, UTF8: s.utf8})
+			ClientAddr: s.addr, UTF8: s.utf8, Hops: s.hops})
 		if err != nil {
 			return d, err
 		}

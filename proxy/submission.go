@@ -33,7 +33,7 @@ type submissionClient struct {
 // serve implements protocol.
 func (f *submissionFront) serve(ctx context.Context, c *client) {
 	s := &submissionClient{client: c, front: f}
-	if s.say("220 "+c.set.cfg.Hostname+" ESMTP ready") != nil {
+	if s.write(s.greeting()) != nil {
 		return
 	}
 	for {
@@ -52,6 +52,9 @@ func (f *submissionFront) serve(ctx context.Context, c *client) {
 		}
 	}
 }
+
+// greeting is the line that a client sees first.
+func (s *submissionClient) greeting() string { return "220 " + s.ready("ESMTP ") + "\r\n" }
 
 func (s *submissionClient) say(lines ...string) error {
 	return s.write(strings.Join(lines, "\r\n") + "\r\n")
@@ -98,6 +101,7 @@ func (s *submissionClient) command(ctx context.Context, line string) error {
 		s.helo = args
 		return s.say("250 " + s.set.cfg.Hostname)
 	case "NOOP":
+		s.noop(args)
 		return s.say("250 2.0.0 OK")
 	case "RSET":
 		return s.say("250 2.0.0 OK")
@@ -220,7 +224,7 @@ func (s *submissionClient) authenticate(ctx context.Context, creds *auth.Credent
 	var run *submissionSession
 	dial := func(ctx context.Context, at target) (d dialed, err error) {
 		conn, err := s.srv.dialer.DialSubmission(ctx, at.Side, at.host, backend.LoginSubmission{Credentials: creds,
-			LoginName: at.login, ClientAddr: s.addr, Helo: s.helo, GatewayName: s.set.cfg.Hostname})
+			LoginName: at.login, ClientAddr: s.addr, Helo: s.helo, GatewayName: s.set.cfg.Hostname, Hops: s.hops})
 		if err != nil {
 			return d, err
 		}
