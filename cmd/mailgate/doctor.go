@@ -114,16 +114,20 @@ func (d *doctor) look(ctx context.Context, user, passwordFile string, insertion 
 	for _, pr := range d.protocols() {
 		seen[pr] = d.backends(ctx, pr)
 	}
+	d.loops(ctx)
 	d.area = "what clients are offered"
 	for _, pr := range d.protocols() {
 		d.compare(pr, seen[pr])
 	}
+	in := entered{}
 	if user != "" {
 		d.area = "login"
-		if err := d.logins(ctx, user, password); err != nil {
+		if in, err = d.logins(ctx, user, password); err != nil {
 			return err
 		}
 	}
+	d.dialer.Refresh(ctx, d.conf.Hostname) // what the fronts offer goes by it
+	d.doors(seen, in)
 	if insertion {
 		d.area = "before insertion"
 		d.insertion(ctx, seen)
@@ -189,11 +193,14 @@ func (d *doctor) table(w io.Writer) {
 		}
 		fmt.Fprint(w, wrap(head, indent, c.Detail, " "))
 		for _, l := range c.Lists {
-			text := strings.Join(l.Items, ", ")
+			text, separator := strings.Join(l.Items, ", "), ", "
 			if text == "" {
 				text = "nothing"
 			}
-			fmt.Fprint(w, wrap(indent+l.Label+": ", indent+"    ", text, ", "))
+			if slices.ContainsFunc(l.Items, func(s string) bool { return len(s) > screen/4 }) {
+				separator = " " // sentences, or a line of a protocol
+			}
+			fmt.Fprint(w, wrap(indent+l.Label+": ", indent+"    ", text, separator))
 		}
 	}
 }
