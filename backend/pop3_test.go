@@ -86,6 +86,7 @@ func TestPOP3Hosts(t *testing.T) {
 			}
 		})
 	}
+	t.Run("who the client is", func(t *testing.T) { trusting(t, l) })
 }
 
 // TestPOP3Login: what is said to servers of many kinds, and what their refusals mean.

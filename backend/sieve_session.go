@@ -3,10 +3,9 @@ package backend
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
-	"slices"
-	"strconv"
 	"time"
 
 	"mailgate/config"
@@ -50,16 +49,10 @@ func (d *Dialer) DialSieveSession(ctx context.Context, at config.Side, name stri
 // xclient tells a host that trusts us who the client is, and how many hops are left (Dovecot). A refusal is no reason to fail: the login
 // follows on this very connection, and is tried nowhere else.
 func (c *sieveConn) xclient(client netip.AddrPort, hops int, d *Dialer) error {
-	if !c.conf.ClientAddress || !client.IsValid() || !slices.Contains(c.caps.XCLIENT, "ADDR") {
+	if !c.conf.ClientAddress || !client.IsValid() || !c.caps.XCLIENT {
 		return nil
 	}
-	command := "XCLIENT " + sieveString("ADDR="+client.Addr().WithZone("").String())
-	if slices.Contains(c.caps.XCLIENT, "PORT") {
-		command += " " + sieveString("PORT="+strconv.Itoa(int(client.Port())))
-	}
-	if slices.Contains(c.caps.XCLIENT, "TTL") {
-		command += " " + sieveString("TTL="+strconv.Itoa(hopsLeft(hops)))
-	}
+	command := fmt.Sprintf("XCLIENT ADDR=%s PORT=%d TTL=%d", client.Addr().WithZone(""), client.Port(), hopsLeft(hops)) // no strings: it takes atoms
 	if err := c.send(command + "\r\n"); err != nil {
 		return c.fail(StepXCLIENT, Temporary, "", err)
 	}

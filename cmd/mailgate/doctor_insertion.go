@@ -207,7 +207,7 @@ func (d *doctor) clientAddress(side config.Side, seen map[config.Protocol][2]*ba
 		d.takesXCLIENT(name+" by POP3", s.XCLIENT)
 	}
 	if s := seen[config.Sieve][side]; s != nil {
-		d.takesXCLIENT(name+" by ManageSieve", slices.Contains(s.Sieve.XCLIENT, "ADDR"))
+		d.takesXCLIENT(name+" by ManageSieve", s.Sieve.XCLIENT)
 	}
 	if s := seen[config.Submission][side]; s != nil {
 		params, ok := s.Extensions["XCLIENT"]
