@@ -38,7 +38,8 @@ type conn struct {
 	r        *bufio.Reader
 	left     int    // bytes that the server may still say
 	own      string // name of this run of the gateway
-	gateway  bool   // the server is another gateway
+	gateway  bool   // the server is a gateway too
+	peer     string // and this is its name
 }
 
 func newConn(q *tlsconf.Quiet, h *host, b config.Backend, p config.Protocol) *conn {

@@ -28,8 +28,8 @@ func (d *Dialer) Gateway() string { return gatewayMark + d.id + ")" }
 
 const gatewayMark = "(mailgate/"
 
-// gatewayID finds the mark in a greeting.
-func gatewayID(greeting string) (id string, ok bool) {
+// GatewayID finds the mark in a greeting: which gateway it is.
+func GatewayID(greeting string) (id string, ok bool) {
 	_, rest, ok := strings.Cut(greeting, gatewayMark)
 	if !ok {
 		return "", false
@@ -40,11 +40,10 @@ func gatewayID(greeting string) (id string, ok bool) {
 
 // greeted looks at the greeting: this gateway itself is no backend, and another gateway is told how many hops are left.
 func (c *conn) greeted(text string) error {
-	id, ok := gatewayID(text)
-	if ok && id == c.own {
+	c.peer, c.gateway = GatewayID(text)
+	if c.gateway && c.peer == c.own {
 		return c.fail(StepBanner, Refused, text, ErrLoop)
 	}
-	c.gateway = ok
 	return nil
 }
 

@@ -35,7 +35,8 @@ type Seen struct {
 	Capabilities []string          // IMAP, POP3
 	Extensions   map[string]string // submission
 	Sieve        *SieveCapabilities
-	XCLIENT      bool // POP3: it takes it from this machine
+	XCLIENT      bool   // POP3: it takes it from this machine
+	Gateway      string // which gateway greets there, "" where it is none
 	TLS          *tls.ConnectionState
 	Err          error
 	Crowded      bool // Err says nothing of the host: it was sent away while connections of ours stand there
@@ -98,6 +99,7 @@ func (d *Dialer) probeHost(ctx context.Context, at config.Side, s *side, h *host
 		state := t.ConnectionState()
 		seen.TLS = &state
 	}
+	seen.Gateway = c.peer
 	if seen.Err == nil {
 		_, _ = c.line() // let the server see an orderly end
 	}

@@ -65,6 +65,7 @@ type doctor struct {
 	dialer *backend.Dialer
 	area   string
 	checks []check
+	own    []string // which gateway greets at our listeners: one each run of serve
 
 	dial    func(ctx context.Context, address string) error
 	resolve func(ctx context.Context, name string) ([]string, error)

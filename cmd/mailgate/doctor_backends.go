@@ -30,6 +30,10 @@ func (d *doctor) backends(ctx context.Context, p config.Protocol) (first [2]*bac
 				d.note(fail, title, "%v", s.Err)
 				continue
 			}
+			if slices.Contains(d.own, s.Gateway) {
+				d.note(fail, title, "%s is this gateway itself: logins would go round in a circle", s.Endpoint.URL)
+				continue
+			}
 			text := fmt.Sprintf("%s answers in %d ms", s.Endpoint.URL, s.Took.Milliseconds())
 			verdict := pass
 			if s.TLS != nil {
@@ -41,6 +45,10 @@ func (d *doctor) backends(ctx context.Context, p config.Protocol) (first [2]*bac
 			} else {
 				text += ", in plain text"
 			}
+			if s.Gateway != "" {
+				text += "; it is a mailgate too: if it leads back to this one, logins go round in a circle"
+				verdict = worse(verdict, unknown)
+			}
 			d.note(verdict, title, "%s", text)
 			if first[side] == nil {
 				first[side] = &s
@@ -48,6 +56,12 @@ func (d *doctor) backends(ctx context.Context, p config.Protocol) (first [2]*bac
 		}
 	}
 	return first
+}
+
+// worse is the worse of two verdicts.
+func worse(a, b string) string {
+	order := []string{pass, unknown, fail}
+	return order[max(slices.Index(order, a), slices.Index(order, b))]
 }
 
 // compare puts what both sides offer before login beside each other, and what the gateway makes of it.

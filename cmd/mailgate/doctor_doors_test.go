@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"flag"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -119,6 +120,73 @@ func TestDoctorFindsACircle(t *testing.T) {
 		if got := circle(lead(to)); got != want {
 			t.Errorf("leading to %s: %v", to, got)
 		}
+	}
+}
+
+// TestDoctorSeesItself: a backend behind which the gateway that runs greets is no backend, and one that is another gateway is worth a word, by
+// whatever way they are reached.
+func TestDoctorSeesItself(t *testing.T) {
+	c, ports := newClinic(t), []string{port(t), port(t)}
+	c.change(`"imaps://127.0.0.1:0"`, `"imaps://`+ports[0]+`"`, `"imap+starttls://127.0.0.1:0"`, `"imap+starttls://`+ports[1]+`"`)
+	for own, want := range map[bool][2]string{true: {fail, "is this gateway itself"}, false: {unknown, "it is a mailgate too"}} {
+		way, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.runs(func() {
+			go func() { // it ends with the listener
+				for {
+					k, err := way.Accept()
+					if err != nil {
+						return
+					}
+					if !own {
+						_, _ = io.WriteString(k, "* OK [CAPABILITY IMAP4rev1] mail.example.com ready (mailgate/0123456789ab)\r\n")
+						_, _ = k.Read(make([]byte, 100)) // LOGOUT
+					} else if to, err := net.Dial("tcp", ports[1]); err == nil {
+						b := make([]byte, 1024)
+						n, _ := to.Read(b)
+						_, _ = k.Write(b[:n])
+						to.Close()
+					}
+					k.Close()
+				}
+			}()
+			before, err := os.ReadFile(c.file())
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.change("imap: imap://"+c.hosts[config.New].IMAP, "imap: imap://"+way.Addr().String())
+			d, _ := c.examined(false, nil)
+			if k := d.finding(t, "new imap 127.0.0.1"); k.Verdict != want[0] || !strings.Contains(k.Detail, want[1]) {
+				t.Errorf("%+v", k)
+			}
+			if err := os.WriteFile(c.file(), before, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		})
+		way.Close()
+	}
+}
+
+// runs has serve run meanwhile.
+func (c *clinic) runs(f func()) {
+	c.t.Helper()
+	ctx, cancel := context.WithCancel(c.t.Context())
+	served, ready := make(chan error, 1), make(chan struct{})
+	p := &program{in: strings.NewReader(""), out: &bytes.Buffer{}, err: &syncBuffer{}, file: c.file(), output: "table"}
+	go func() { served <- p.serve(ctx, func(*gateway) { close(ready) }) }()
+	defer func() {
+		cancel()
+		if err := <-served; err != nil {
+			c.t.Error(err)
+		}
+	}()
+	select {
+	case <-ready:
+		f()
+	case err := <-served:
+		c.t.Fatal(err)
 	}
 }
 
