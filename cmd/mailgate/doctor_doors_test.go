@@ -51,7 +51,7 @@ func examineDoors(t *testing.T, in entered) *doctor {
 
 // TestDoors: each door is shown with how it is opened and what a client sees, as text and as JSON.
 func TestDoors(t *testing.T) {
-	for name, in := range map[string]entered{"doors": nil, "doors-user": {
+	for name, in := range map[string]entered{"hosts": nil, "user": {
 		config.IMAP: {strings.Fields("IMAP4rev1 IDLE SORT THREAD=REFS CONDSTORE XLIST"), strings.Fields("IMAP4rev1 IDLE NOTIFY")},
 		config.POP3: {{"UIDL", "TOP"}, {"TOP", "LANG"}},
 	}} {
@@ -66,7 +66,7 @@ func TestDoors(t *testing.T) {
 			id := regexp.MustCompile(`\(mailgate/[0-9a-f]{12}\)`)
 			for file, got := range map[string]string{name + ".txt": b.String(), name + ".json": string(js) + "\n"} {
 				got = id.ReplaceAllString(got, "(mailgate/ID)")
-				file = filepath.Join("testdata", file)
+				file = filepath.Join("testdata", "doors", file)
 				if *updateGolden {
 					if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
 						t.Fatal(err)
