@@ -162,6 +162,15 @@ func (d *Dialer) refreshSide(ctx context.Context, s config.Side, p config.Protoc
 	}
 	mu.Lock()
 	defer mu.Unlock()
+	d.Keep(s, p, seen)
+	return len(seen)+crowded == len(names)
+}
+
+// Keep makes of what was seen of a side's hosts, each without an error, what Features tells. It is called by one goroutine at a time.
+func (d *Dialer) Keep(s config.Side, p config.Protocol, seen []Seen) {
+	if len(seen) == 0 {
+		return
+	}
 	f := *d.feat[s].Load()
 	switch p {
 	case config.IMAP:
@@ -174,7 +183,6 @@ func (d *Dialer) refreshSide(ctx context.Context, s config.Side, p config.Protoc
 		f.Submission = commonExt(seen)
 	}
 	d.feat[s].Store(&f)
-	return len(seen)+crowded == len(names)
 }
 
 func commonCaps(seen []Seen) []string {

@@ -21,7 +21,8 @@ func (p *program) doctorCommand() *cobra.Command {
 	var user, passwordFile string
 	var insertion bool
 	c := &cobra.Command{Use: "doctor", Short: "Look at certificates, ports, backends, capabilities and a login: pass, fail or unknown", Args: none,
-		Long: "Look at certificates, ports, both backends, what they offer, and the login of a user.\n" +
+		Long: "Look at certificates, ports, both backends, what they offer, and the login of a user; show every door: how it is opened,\n" +
+			"and what a client sees there on either side.\n" +
 			"Exit code 0: all pass; 2: something fails; 6: nothing fails, but something cannot be seen from here.",
 		RunE: func(c *cobra.Command, _ []string) error {
 			conf, err := p.load()
@@ -127,7 +128,6 @@ func (d *doctor) look(ctx context.Context, user, passwordFile string, insertion 
 			return err
 		}
 	}
-	d.dialer.Refresh(ctx, d.conf.Hostname) // what the fronts offer goes by it
 	d.doors(seen, in)
 	if insertion {
 		d.area = "before insertion"

@@ -23,6 +23,7 @@ func (d *doctor) backends(ctx context.Context, p config.Protocol) (first [2]*bac
 		if len(names) == 0 {
 			d.note(unknown, fmt.Sprintf("%s %s", side, p), "the side has no host for it")
 		}
+		var all []backend.Seen
 		for _, name := range names {
 			s := d.dialer.Probe(ctx, side, p, name, d.conf.Hostname)
 			title := fmt.Sprintf("%s %s %s", side, p, name)
@@ -50,10 +51,11 @@ func (d *doctor) backends(ctx context.Context, p config.Protocol) (first [2]*bac
 				verdict = worse(verdict, unknown)
 			}
 			d.note(verdict, title, "%s", text)
-			if first[side] == nil {
+			if all = append(all, s); first[side] == nil {
 				first[side] = &s
 			}
 		}
+		d.dialer.Keep(side, p, all) // the fronts go by it
 	}
 	return first
 }
