@@ -21,9 +21,6 @@ func (s *Server) Door(e config.Endpoint) Door {
 	}
 	first, in := at(e.Mode == config.Implicit), at(e.Mode != config.Plain)
 	d := Door{Greeting: greeting(first), Offers: offers(in), Mechanisms: s.mechanisms(in.set, e.Protocol)}
-	if e.Protocol == config.Sieve {
-		d.Mechanisms = (&sieveClient{client: in}).mechanisms()
-	}
 	if e.Mode == config.StartTLS {
 		d.Clear = offers(first)
 	}
