@@ -224,14 +224,16 @@ func TestGatewayIsNoBackend(t *testing.T) {
 	for p, hello := range map[config.Protocol]string{config.IMAP: "* OK [CAPABILITY IMAP4rev1 AUTH=PLAIN] m ready ", config.POP3: "+OK m ready ",
 		config.Submission: "220 m ESMTP ready ", config.Sieve: "\"SASL\" \"PLAIN\"\r\nOK \"m ready "} {
 		t.Run(string(p), func(t *testing.T) {
-			var d *Dialer
+			mark := make(chan string, 2)
 			s := mailtest.StartScript(t, nil, func(k *mailtest.Talk) {
-				k.Send(hello + d.Gateway() + map[bool]string{true: "\""}[p == config.Sieve] + "\r\n")
+				k.Send(hello + <-mark + map[bool]string{true: "\""}[p == config.Sieve] + "\r\n")
 				if said := k.ExpectEnd(); strings.Contains(said, "pw") || strings.Count(said, "\n") > 1 { // LOGOUT of a look
 					t.Errorf("it was told %q", said)
 				}
 			})
-			d = oddHost(t, p, s.Port(), nil)
+			d := oddHost(t, p, s.Port(), nil)
+			mark <- d.Gateway()
+			mark <- d.Gateway()
 			var e *Error
 			if _, err := d.in(t, p, 0); !errors.Is(err, ErrLoop) || !errors.As(err, &e) || e.Kind != Refused {
 				t.Errorf("login: %v", err)

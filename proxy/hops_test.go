@@ -51,10 +51,13 @@ var attempts = map[config.Protocol]string{
 // TestLoop: a gateway whose backend is the gateway itself knows it by the greeting, and two in a circle by the hops that they tell each
 // other, without any trust between them: each login ends after a bounded number of connections, for the moment only, with the reason in the log.
 func TestLoop(t *testing.T) {
-	for name, x := range map[string]struct{ gateways, most int }{"itself": {1, 1}, "two": {2, 4}, "three": {3, 3}} {
+	for name, x := range map[string]struct {
+		gateways, most int
+		trust          bool
+	}{"itself": {1, 1, false}, "two": {2, 4, false}, "two that trust each other": {2, 4, true}, "three": {3, 3, false}} {
 		t.Run(name, func(t *testing.T) {
 			for at, p := range config.Protocols() {
-				rigs := ring(t, x.gateways, nil)
+				rigs := ring(t, x.gateways, func(b *config.Backend) { b.ClientAddress = x.trust })
 				k := mailtest.Dial(t, rigs[0].Addrs()[at].String(), nil)
 				k.Dialogue(attempts[p])
 				k.Close()
