@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"mailgate/backend"
 	"mailgate/config"
@@ -133,7 +134,7 @@ func TestDoctorSeesItself(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.runs(func() {
+		c.runs(func(log *syncBuffer) {
 			go func() { // it ends with the listener
 				for {
 					k, err := way.Accept()
@@ -161,6 +162,11 @@ func TestDoctorSeesItself(t *testing.T) {
 			if k := d.finding(t, "new imap 127.0.0.1"); k.Verdict != want[0] || !strings.Contains(k.Detail, want[1]) {
 				t.Errorf("%+v", k)
 			}
+			for end := time.Now().Add(30 * time.Second); own && !strings.Contains(log.String(), "mail loop: "); time.Sleep(5 * time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatalf("serve does not tell after the reload:\n%s", log)
+				}
+			}
 			if err := os.WriteFile(c.file(), before, 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -170,11 +176,12 @@ func TestDoctorSeesItself(t *testing.T) {
 }
 
 // runs has serve run meanwhile.
-func (c *clinic) runs(f func()) {
+func (c *clinic) runs(f func(log *syncBuffer)) {
 	c.t.Helper()
 	ctx, cancel := context.WithCancel(c.t.Context())
 	served, ready := make(chan error, 1), make(chan struct{})
-	p := &program{in: strings.NewReader(""), out: &bytes.Buffer{}, err: &syncBuffer{}, file: c.file(), output: "table"}
+	log := &syncBuffer{}
+	p := &program{in: strings.NewReader(""), out: &bytes.Buffer{}, err: log, file: c.file(), output: "table"}
 	go func() { served <- p.serve(ctx, func(*gateway) { close(ready) }) }()
 	defer func() {
 		cancel()
@@ -184,7 +191,7 @@ func (c *clinic) runs(f func()) {
 	}()
 	select {
 	case <-ready:
-		f()
+		f(log)
 	case err := <-served:
 		c.t.Fatal(err)
 	}
