@@ -57,7 +57,7 @@ func (d *Dialer) in(t *testing.T, p config.Protocol, hops int) (offers []string,
 		}
 		defer c.Close()
 	case config.Sieve:
-		c, err := d.DialSieveSession(t.Context(), config.Old, "", Account{Credentials: creds, LoginName: "u"}, from, hops)
+		c, err := d.DialSieveSession(t.Context(), config.Old, "", Account{Credentials: creds, LoginName: "u", Hops: hops}, from)
 		if err != nil {
 			return nil, err
 		}

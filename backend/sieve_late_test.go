@@ -23,7 +23,7 @@ func TestSieveLateCapabilities(t *testing.T) {
 			k.Dialogue(sieveHello + "C: CAPABILITY\n" + sieveHello + "C: AUTHENTICATE ...\nS: " + map[bool]string{true: "OK \"in\"", false: "NO \"no\""}[right])
 			k.Silent()
 		}).AllowGone()
-		c, err := sieveDialer(t, config.StartTLS, cert, s.Port()).DialSieveSession(t.Context(), config.Old, "", sieveUser(t, ""), netip.AddrPort{}, 0)
+		c, err := sieveDialer(t, config.StartTLS, cert, s.Port()).DialSieveSession(t.Context(), config.Old, "", sieveUser(t, ""), netip.AddrPort{})
 		var e *Error
 		if right && (err != nil || len(c.Buffered) > 0) || !right && (!errors.As(err, &e) || e.Kind != AuthFailed) {
 			t.Errorf("%s: %v", name, err)

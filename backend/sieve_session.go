@@ -18,12 +18,12 @@ type SieveConn struct {
 	Host     string
 }
 
-// DialSieveSession connects and logs in for a client (RFC 5804, section 2.1), whose address is told to a host that trusts us; hops
-// were left when he came, 0 where nobody told. The error is an *Error.
-func (d *Dialer) DialSieveSession(ctx context.Context, at config.Side, name string, who Account, client netip.AddrPort, hops int) (*SieveConn, error) {
+// DialSieveSession connects and logs in for a client (RFC 5804, section 2.1), whose address is told to a host that trusts us. The error is
+// an *Error.
+func (d *Dialer) DialSieveSession(ctx context.Context, at config.Side, name string, who Account, client netip.AddrPort) (*SieveConn, error) {
 	var c *sieveConn
 	var start time.Time
-	_, err := d.connectAnd(ctx, at, config.Sieve, name, forUser(client).after(hops), func(ctx context.Context, raw *conn) error {
+	_, err := d.connectAnd(ctx, at, config.Sieve, name, forUser(client).after(who.Hops), func(ctx context.Context, raw *conn) error {
 		c, start = &sieveConn{conn: raw}, time.Now()
 		return c.open(ctx)
 	})
@@ -31,8 +31,8 @@ func (d *Dialer) DialSieveSession(ctx context.Context, at config.Side, name stri
 		return nil, err
 	}
 	done := c.before(ctx, c.limit)
-	if err = c.xclient(client, hops, d); err == nil {
-		err = c.hop(hops)
+	if err = c.xclient(client, who.Hops, d); err == nil {
+		err = c.hop(who.Hops)
 	}
 	if err == nil {
 		err = c.in(who)

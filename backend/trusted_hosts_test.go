@@ -43,7 +43,7 @@ func trusting(t *testing.T, l *lab.Lab) {
 		t.Fatal(err)
 	}
 	defer pop.Close()
-	sieve, err := d.DialSieveSession(t.Context(), config.Old, "", a, said.ClientAddr, 0)
+	sieve, err := d.DialSieveSession(t.Context(), config.Old, "", a, said.ClientAddr)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -190,7 +190,7 @@ func (s *sieveClient) tooMany() { _ = s.write(s.status("BYE", "", "Too many fail
 func (s *sieveClient) waiting() error { return nil } // nothing may be said to a client that waits
 
 func (s *sieveClient) dial(ctx context.Context, at target, creds *auth.Credentials) (dialed, error) {
-	conn, err := s.srv.dialer.DialSieveSession(ctx, at.Side, at.host, backend.Account{Credentials: creds, LoginName: at.login}, s.addr, s.hops)
+	conn, err := s.srv.dialer.DialSieveSession(ctx, at.Side, at.host, backend.Account{Credentials: creds, LoginName: at.login, Hops: s.hops}, s.addr)
 	if err != nil {
 		return dialed{}, err
 	}
