@@ -41,8 +41,8 @@ func imapMechanisms(caps []string) (out []string) {
 	return out
 }
 
-// CommonMechanisms are those that all hosts have, and those with channel binding that any has.
-func CommonMechanisms(seen []Seen) (out []string) {
+// commonMechanisms are those that all hosts have, and those with channel binding that any has.
+func commonMechanisms(seen []Seen) (out []string) {
 	for i := range seen {
 		for _, m := range seen[i].Mechanisms() {
 			all := !slices.ContainsFunc(seen, func(o Seen) bool { return !slices.Contains(o.Mechanisms(), m) })

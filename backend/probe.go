@@ -184,7 +184,7 @@ func (d *Dialer) Keep(s config.Side, p config.Protocol, seen []Seen) {
 	default:
 		f.Submission = commonExt(seen)
 	}
-	f.mechanisms[index(p)] = CommonMechanisms(seen)
+	f.mechanisms[index(p)] = commonMechanisms(seen)
 	d.feat[s].Store(&f)
 }
 

@@ -346,7 +346,7 @@ func TestCommonMechanisms(t *testing.T) {
 	imap := func(caps ...string) Seen {
 		return Seen{Endpoint: config.Endpoint{Protocol: config.IMAP}, Capabilities: caps}
 	}
-	got := CommonMechanisms([]Seen{imap("IMAP4rev1", "AUTH=PLAIN", "auth=Scram-SHA-256", "AUTH=SCRAM-SHA-1"),
+	got := commonMechanisms([]Seen{imap("IMAP4rev1", "AUTH=PLAIN", "auth=Scram-SHA-256", "AUTH=SCRAM-SHA-1"),
 		imap("AUTH=SCRAM-SHA-256", "AUTH=SCRAM-SHA-256-PLUS", "AUTH=PLAIN", "AUTH=LOGIN")})
 	if s := strings.Join(got, " "); s != "PLAIN SCRAM-SHA-256 SCRAM-SHA-256-PLUS" {
 		t.Error(s)
@@ -357,7 +357,7 @@ func TestCommonMechanisms(t *testing.T) {
 		config.Sieve:      {Sieve: &SieveCapabilities{Mechanisms: []string{"PLAIN", "SCRAM-SHA-1"}}},
 	} {
 		seen.Endpoint.Protocol = p
-		if s := strings.Join(CommonMechanisms([]Seen{seen}), " "); s != "PLAIN SCRAM-SHA-1" {
+		if s := strings.Join(commonMechanisms([]Seen{seen}), " "); s != "PLAIN SCRAM-SHA-1" {
 			t.Errorf("%s: %s", p, s)
 		}
 	}

@@ -66,8 +66,7 @@ type doctor struct {
 	dialer *backend.Dialer
 	area   string
 	checks []check
-	seen   map[config.Protocol]*[2][]backend.Seen // all hosts that answered
-	own    []string                               // which gateway greets at our listeners: one each run of serve
+	own    []string // which gateway greets at our listeners: one each run of serve
 
 	dial    func(ctx context.Context, address string) error
 	resolve func(ctx context.Context, name string) ([]string, error)
@@ -75,7 +74,7 @@ type doctor struct {
 }
 
 func newDoctor(p *program, conf *config.Config) *doctor {
-	return &doctor{p: p, conf: conf, seen: map[config.Protocol]*[2][]backend.Seen{}, dial: knock, resolve: net.DefaultResolver.LookupHost, mine: net.InterfaceAddrs}
+	return &doctor{p: p, conf: conf, dial: knock, resolve: net.DefaultResolver.LookupHost, mine: net.InterfaceAddrs}
 }
 
 // knock tells whether something listens there.
@@ -121,7 +120,7 @@ func (d *doctor) look(ctx context.Context, user, passwordFile string, insertion 
 	d.area = "what clients are offered"
 	for _, pr := range d.protocols() {
 		d.compare(pr, seen[pr])
-		d.mechanisms(pr)
+		d.mechanisms(pr, seen[pr])
 	}
 	in := entered{}
 	if user != "" {

@@ -18,7 +18,6 @@ import (
 
 // backends probes every host of both sides; the first that answers on each side is returned.
 func (d *doctor) backends(ctx context.Context, p config.Protocol) (first [2]*backend.Seen) {
-	d.seen[p] = &[2][]backend.Seen{}
 	for _, side := range config.Sides {
 		names := d.dialer.Names(side, p)
 		if len(names) == 0 {
@@ -36,7 +35,6 @@ func (d *doctor) backends(ctx context.Context, p config.Protocol) (first [2]*bac
 				d.note(fail, title, "%s is this gateway itself: logins would go round in a circle", s.Endpoint.URL)
 				continue
 			}
-			d.seen[p][side] = append(d.seen[p][side], s)
 			text := fmt.Sprintf("%s answers in %d ms", s.Endpoint.URL, s.Took.Milliseconds())
 			verdict := pass
 			if s.TLS != nil {

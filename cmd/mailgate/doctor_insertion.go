@@ -22,7 +22,7 @@ func (d *doctor) insertion(ctx context.Context, seen map[config.Protocol][2]*bac
 	if s := seen[config.Submission]; s[config.Old] != nil && s[config.New] != nil {
 		d.lostAtOnce(s)
 	}
-	d.lostLogins()
+	d.lostLogins(seen)
 	for _, side := range config.Sides {
 		d.clientAddress(side, seen)
 	}

@@ -11,9 +11,8 @@ import (
 )
 
 // mechanisms tells how clients may log in, and why not in other ways.
-func (d *doctor) mechanisms(p config.Protocol) {
-	seen := d.seen[p]
-	if seen == nil || len(seen[config.Old]) == 0 || len(seen[config.New]) == 0 {
+func (d *doctor) mechanisms(p config.Protocol, seen [2]*backend.Seen) {
+	if seen[config.Old] == nil || seen[config.New] == nil {
 		return // which is told already
 	}
 	offered, withheld := d.offers(p)
@@ -25,8 +24,7 @@ func (d *doctor) mechanisms(p config.Protocol) {
 
 // offers are the mechanisms that clients are offered, and the others of the configuration with the reason.
 func (d *doctor) offers(p config.Protocol) (offered, withheld []string) {
-	seen := d.seen[p]
-	listed := [2][]string{backend.CommonMechanisms(seen[config.Old]), backend.CommonMechanisms(seen[config.New])}
+	listed := [2][]string{d.dialer.Features(config.Old).Mechanisms(p), d.dialer.Features(config.New).Mechanisms(p)}
 	for _, o := range proxy.Offers(d.conf, p, listed) {
 		if o.Why == "" {
 			offered = append(offered, o.Mechanism)
@@ -39,14 +37,13 @@ func (d *doctor) offers(p config.Protocol) (offered, withheld []string) {
 
 // lostLogins names the ways to log in that OLD has and the gateway has not: a client that is set to one of them cannot log in behind the
 // insertion.
-func (d *doctor) lostLogins() {
+func (d *doctor) lostLogins(seen map[config.Protocol][2]*backend.Seen) {
 	for _, p := range d.protocols() {
-		seen := d.seen[p]
-		if seen == nil || len(seen[config.Old]) == 0 || len(seen[config.New]) == 0 {
+		if seen[p][config.Old] == nil || seen[p][config.New] == nil {
 			continue
 		}
 		offered, _ := d.offers(p)
-		lost := slices.DeleteFunc(slices.Clone(backend.CommonMechanisms(seen[config.Old])), func(m string) bool {
+		lost := slices.DeleteFunc(slices.Clone(d.dialer.Features(config.Old).Mechanisms(p)), func(m string) bool {
 			return slices.Contains(offered, strings.TrimSuffix(m, "-PLUS")) || p == config.Sieve && m == "LOGIN"
 		})
 		if len(lost) > 0 {
