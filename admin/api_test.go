@@ -317,7 +317,7 @@ func TestHealth(t *testing.T) {
 	g := newRig(t, "alice@example.com old\n")
 	m := NewMetrics("1.2", "abc", sourcesOf(g.r))
 	why, broken := "starting", error(nil)
-	h := Health(m, func() string { return why }, func(context.Context) error { return broken })
+	h := Health(m, func() string { return why }, func(context.Context) error { return broken }, nil)
 	ask := func(path string) (int, string) {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest(get, path, nil))
