@@ -212,10 +212,12 @@ func (m *Manager) round(ctx context.Context, magic *certmagic.Config) time.Durat
 	m.mu.Unlock()
 	wait := look
 	for _, name := range names {
-		m.advise(ctx, name)
 		if at, ok := m.when(name); ok && !time.Now().Before(at) && ctx.Err() == nil {
 			m.ask(ctx, magic, name)
 		}
+	}
+	for _, name := range names { // behind what is due: an authority may take its time
+		m.advise(ctx, name)
 		if at, ok := m.when(name); ok {
 			wait = max(0, min(wait, time.Until(at)))
 		}
