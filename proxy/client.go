@@ -88,6 +88,7 @@ func (c *client) startTLS() error {
 		return err
 	}
 	if tlsconf.IsChallenge(t.ConnectionState()) {
+		c.srv.log.Info("a certificate authority looks", "protocol", c.ln.Protocol, "client", c.addr)
 		return errChallenge
 	}
 	_ = c.raw.SetDeadline(time.Time{})
