@@ -80,7 +80,7 @@ func TestCertificatesByACME(t *testing.T) {
 		t.Fatal(err)
 	}
 	zone, httpPort, admin := acmetest.NewZone(t), acmetest.FreePort(t), port(t)
-	ca := acmetest.Start(t, pebble, acmetest.Options{HTTPPort: httpPort, Zone: zone})
+	ca := acmetest.Start(t, pebble, acmetest.Options{HTTPPort: httpPort, DNS: zone.Server()})
 	ca.Kill()
 	section := fmt.Sprintf("acme: {domains: [%s], agree: true, directory: '%s', ca: '%s', http_listen: '127.0.0.1:%s'}", acmeName, ca.Directory, ca.CA, httpPort)
 	g := acmeGate(t, "tls: {certificates: [{cert: cert.pem, key: key.pem}], "+section+"}", admin)

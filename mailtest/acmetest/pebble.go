@@ -28,7 +28,7 @@ import (
 type Options struct {
 	HTTPPort, TLSPort string        // where it asks; "" when it does not
 	Validity          time.Duration // of certificates, 90 days when 0
-	Zone              *Zone         // where it looks names up
+	DNS               string        // host:port of the server where it looks names up
 }
 
 // Blocked is a name that the authority refuses. It has no more labels than other names: Pebble counts on that.
@@ -42,7 +42,7 @@ type Authority struct {
 	address string
 	binary  string
 	config  string
-	zone    *Zone
+	dns     string
 	t       testing.TB
 	process *exec.Cmd
 }
@@ -76,7 +76,7 @@ func FreePort(t testing.TB) string {
 func Start(t testing.TB, binary string, o Options) *Authority {
 	t.Helper()
 	dir := t.TempDir()
-	a := &Authority{CA: filepath.Join(dir, "ca.pem"), address: "127.0.0.1:" + FreePort(t), binary: binary, config: filepath.Join(dir, "pebble.json"), zone: o.Zone, t: t}
+	a := &Authority{CA: filepath.Join(dir, "ca.pem"), address: "127.0.0.1:" + FreePort(t), binary: binary, config: filepath.Join(dir, "pebble.json"), dns: o.DNS, t: t}
 	a.Directory = "https://" + a.address + "/dir"
 	own(t, dir)
 	port := func(s string) int {
@@ -105,7 +105,7 @@ func Start(t testing.TB, binary string, o Options) *Authority {
 // Run starts it, as a new one that knows nobody when it was killed.
 func (a *Authority) Run() {
 	a.t.Helper()
-	c := exec.Command(a.binary, "-strict", "-config", a.config, "-dnsserver", a.zone.Server())
+	c := exec.Command(a.binary, "-strict", "-config", a.config, "-dnsserver", a.dns)
 	c.Env = append(os.Environ(), "PEBBLE_VA_NOSLEEP=1", "PEBBLE_AUTHZREUSE=0")
 	c.Stdout, c.Stderr = io.Discard, io.Discard
 	if err := c.Start(); err != nil {

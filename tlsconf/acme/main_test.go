@@ -69,22 +69,28 @@ type rig struct {
 	counts map[string]int
 }
 
-// newRig has names of the zone to be asked for by a challenge. change may be nil.
+// newRig has names of a zone to be asked for by a challenge.
 func newRig(t testing.TB, challenge string, validity time.Duration, names ...string) *rig {
 	t.Helper()
-	r := &rig{t: t, zone: acmetest.NewZone(t), counts: map[string]int{}}
+	zone := acmetest.NewZone(t)
+	r := newRigAt(t, zone.Server(), challenge, validity, names...)
+	r.zone = zone
+	return r
+}
+
+// newRigAt is newRig with another server of the zone.
+func newRigAt(t testing.TB, server, challenge string, validity time.Duration, names ...string) *rig {
+	t.Helper()
+	r := &rig{t: t, counts: map[string]int{}}
 	httpPort, tlsPort := acmetest.FreePort(t), acmetest.FreePort(t)
-	r.ca = acmetest.Start(t, pebble(t), acmetest.Options{HTTPPort: httpPort, TLSPort: tlsPort, Validity: validity, Zone: r.zone})
+	r.ca = acmetest.Start(t, pebble(t), acmetest.Options{HTTPPort: httpPort, TLSPort: tlsPort, Validity: validity, DNS: server})
 	key := filepath.Join(t.TempDir(), "tsig")
 	if err := os.WriteFile(key, []byte(acmetest.Key+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for i, n := range names {
-		names[i] = strings.Replace(n, "@", acmetest.ZoneName, 1)
-	}
 	r.conf = config.ACME{Domains: names, Agree: true, Directory: r.ca.Directory, CA: r.ca.CA, Storage: filepath.Join(t.TempDir(), "acme"), KeyType: "p256",
 		Challenge: challenge, HTTPListen: "127.0.0.1:" + httpPort, TLSListen: "127.0.0.1:" + tlsPort,
-		DNS: config.ACMEDNS{Server: r.zone.Server(), Zone: acmetest.ZoneName, Key: acmetest.KeyName, Algorithm: "hmac-sha256", KeyFile: key, Wait: time.Minute}}
+		DNS: config.ACMEDNS{Server: server, Zone: acmetest.ZoneName, Key: acmetest.KeyName, Algorithm: "hmac-sha256", KeyFile: key, Wait: time.Minute}}
 	return r
 }
 
