@@ -14,17 +14,24 @@ import (
 // ACME is how certificates are had from an authority (RFC 8555). Without Domains none are.
 type ACME struct {
 	Domains    []string // a certificate each; lower case, "*.example.com" with dns-01 only
-	Email      string   // to whom the authority may write, "" for nobody
-	Agree      bool     // to the authority's terms
-	Directory  string   // URL
-	CA         string   // PEM file of those who signed the authority's own certificate; "" means the system's roots
-	Storage    string   // folder of account, keys and certificates, mode 0700
-	Profile    string   // kind of certificate, by the authority's names; "" is its default
-	KeyType    string   // of new keys: "p256", "p384", "rsa2048" or "rsa4096"
-	Challenge  string   // HTTP01, TLSALPN01 or DNS01
-	HTTPListen string   // host:port on which http-01 is answered, while one is under way
-	TLSListen  string   // the same for tls-alpn-01; "" means on the gateway's listener on port 443
+	EAB        ACMEEAB
+	Email      string // to whom the authority may write, "" for nobody
+	Agree      bool   // to the authority's terms
+	Directory  string // URL
+	CA         string // PEM file of those who signed the authority's own certificate; "" means the system's roots
+	Storage    string // folder of account, keys and certificates, mode 0700
+	Profile    string // kind of certificate, by the authority's names; "" is its default
+	KeyType    string // of new keys: "p256", "p384", "rsa2048" or "rsa4096"
+	Challenge  string // HTTP01, TLSALPN01 or DNS01
+	HTTPListen string // host:port on which http-01 is answered, while one is under way
+	TLSListen  string // the same for tls-alpn-01; "" means on the gateway's listener on port 443
 	DNS        ACMEDNS
+}
+
+// ACMEEAB is the customer's account that an authority may want to know of (RFC 8555, section 7.3.4); both or none.
+type ACMEEAB struct {
+	KeyID   string
+	KeyFile string // file with the key, base64 as for URLs, mode 0600
 }
 
 // ACMEDNS is the server that takes the records of dns-01, by dynamic update (RFC 2136) signed with a key (RFC 8945).
@@ -113,6 +120,14 @@ func (l *loader) checkACME() {
 	if a.Email != "" && !strings.Contains(a.Email, "@") {
 		l.bad("tls.acme.email", "%q is no mail address", a.Email)
 	}
+	switch {
+	case (a.EAB.KeyID == "") != (a.EAB.KeyFile == ""):
+		l.bad("tls.acme.eab", "needs both key_id and key_file, as the authority gives them to its customers")
+	case a.EAB.KeyFile != "":
+		if _, err := EABKey(a.EAB.KeyFile); err != nil {
+			l.bad("tls.acme.eab.key_file", "%v", err)
+		}
+	}
 	if a.CA != "" {
 		pem, err := os.ReadFile(a.CA)
 		if err == nil && !x509.NewCertPool().AppendCertsFromPEM(pem) {
@@ -198,6 +213,19 @@ func (l *loader) checkACMEDNS() {
 			l.bad(l.acme[i], "%s is not in the zone %s, which is the one that is changed", name, d.Zone)
 		}
 	}
+}
+
+// EABKey reads the key of a customer's account: base64 as for URLs, without padding, as authorities give it.
+func EABKey(file string) (Secret, error) {
+	b, err := ReadPrivate(file)
+	if err != nil {
+		return "", err
+	}
+	text := strings.TrimRight(strings.TrimSpace(string(b)), "=")
+	if raw, err := base64.RawURLEncoding.DecodeString(text); err != nil || len(raw) == 0 {
+		return "", fmt.Errorf("%s holds no key; write into it just the HMAC key that the authority shows", file)
+	}
+	return Secret(text), nil
 }
 
 // TSIGKey reads the key that changes of a zone are signed with: its base64 alone, as tsig-keygen writes it behind "secret".

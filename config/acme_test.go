@@ -21,6 +21,7 @@ tls:
     domains: [Mail.Example.com., "*.example.com"]
     agree: true
     email: postmaster@example.com
+    eab: {key_id: customer-7, key_file: eab}
     directory: https://ca.example.net/acme/dir
     ca: cert.pem
     storage: certs
@@ -41,6 +42,7 @@ func loadACME(t *testing.T, text string) (*Config, error) {
 	certificate(t, dir)
 	write(t, dir, "routes", "")
 	write(t, dir, "tsig", "c2l4dGVlbiBieXRlcw==\n")
+	write(t, dir, "eab", "c2l4dGVlbiBieXRlcw==\n")
 	write(t, dir, "tickets", ticket(t)+"\n")
 	return Load(write(t, dir, "mailgate.yaml", text), nil)
 }
@@ -61,7 +63,8 @@ func TestACME(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := filepath.Dir(c.File)
-	want := ACME{Domains: []string{"mail.example.com", "*.example.com"}, Email: "postmaster@example.com", Agree: true,
+	want := ACME{Domains: []string{"mail.example.com", "*.example.com"}, Email: "postmaster@example.com",
+		EAB: ACMEEAB{KeyID: "customer-7", KeyFile: filepath.Join(dir, "eab")}, Agree: true,
 		Directory: "https://ca.example.net/acme/dir", CA: filepath.Join(dir, "cert.pem"), Storage: filepath.Join(dir, "certs"), Profile: "shortlived",
 		KeyType: "rsa2048", Challenge: DNS01, HTTPListen: ":80", DNS: ACMEDNS{Server: "ns1.example.com:53", Zone: "example.com", Key: "mailgate",
 			Algorithm: "hmac-sha512", KeyFile: filepath.Join(dir, "tsig"), Wait: 5 * time.Minute}}
@@ -73,6 +76,9 @@ func TestACME(t *testing.T) {
 	}
 	if key, err := TSIGKey(c.TLS.ACME.DNS.KeyFile); err != nil || key.Reveal() != "c2l4dGVlbiBieXRlcw==" {
 		t.Errorf("key: %v", err)
+	}
+	if key, err := EABKey(c.TLS.ACME.EAB.KeyFile); err != nil || key.Reveal() != "c2l4dGVlbiBieXRlcw" {
+		t.Errorf("key of the customer: %v", err)
 	}
 	var b strings.Builder
 	if err := c.Show(&b); err != nil {

@@ -137,6 +137,8 @@ func settings() []setting {
 		str("tls.acme.directory", func(c *Config) *string { return &c.TLS.ACME.Directory }),
 		str("tls.acme.ca", func(c *Config) *string { return &c.TLS.ACME.CA }),
 		str("tls.acme.storage", func(c *Config) *string { return &c.TLS.ACME.Storage }),
+		str("tls.acme.eab.key_id", func(c *Config) *string { return &c.TLS.ACME.EAB.KeyID }),
+		str("tls.acme.eab.key_file", func(c *Config) *string { return &c.TLS.ACME.EAB.KeyFile }),
 		str("tls.acme.profile", func(c *Config) *string { return &c.TLS.ACME.Profile }),
 		str("tls.acme.key_type", func(c *Config) *string { return &c.TLS.ACME.KeyType }, "p256", "p384", "rsa2048", "rsa4096"),
 		str("tls.acme.challenge", func(c *Config) *string { return &c.TLS.ACME.Challenge }, HTTP01, TLSALPN01, DNS01),

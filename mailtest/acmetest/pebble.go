@@ -26,9 +26,10 @@ import (
 
 // Options say how an authority is.
 type Options struct {
-	HTTPPort, TLSPort string        // where it asks; "" when it does not
-	Validity          time.Duration // of certificates, 90 days when 0
-	DNS               string        // host:port of the server where it looks names up
+	HTTPPort, TLSPort string            // where it asks; "" when it does not
+	Validity          time.Duration     // of certificates, 90 days when 0
+	Customers         map[string]string // who may have certificates, and their keys in base64 as for URLs; nil means everybody
+	DNS               string            // host:port of the server where it looks names up
 }
 
 // Blocked is a name that the authority refuses. It has no more labels than other names: Pebble counts on that.
@@ -89,8 +90,9 @@ func Start(t testing.TB, binary string, o Options) *Authority {
 	}
 	profile := map[string]any{"description": "of tests", "validityPeriod": int(validity.Seconds())}
 	b, err := json.Marshal(map[string]any{"pebble": map[string]any{"listenAddress": a.address, "certificate": filepath.Join(dir, "own.pem"),
-		"privateKey": filepath.Join(dir, "own.key"), "httpPort": port(o.HTTPPort), "tlsPort": port(o.TLSPort), "domainBlocklist": []string{Blocked},
-		"keyAlgorithm": "ecdsa", "profiles": map[string]any{"default": profile, "other": profile}}})
+		"privateKey": filepath.Join(dir, "own.key"), "httpPort": port(o.HTTPPort), "tlsPort": port(o.TLSPort), "domainBlocklist": []string{Blocked}, "externalAccountBindingRequired": o.Customers != nil,
+		"externalAccountMACKeys": o.Customers,
+		"keyAlgorithm":           "ecdsa", "profiles": map[string]any{"default": profile, "other": profile}}})
 	if err == nil {
 		err = os.WriteFile(a.config, b, 0o600)
 	}

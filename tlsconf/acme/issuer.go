@@ -141,6 +141,15 @@ func (i *issuer) register(ctx context.Context, client *acme.Client) (acme.Accoun
 	if i.conf.Email != "" {
 		a.Contact = []string{"mailto:" + i.conf.Email}
 	}
+	if i.conf.EAB.KeyID != "" {
+		mac, err := config.EABKey(i.conf.EAB.KeyFile)
+		if err != nil {
+			return a, fmt.Errorf("tls.acme.eab.key_file: %w", err)
+		}
+		if err := a.SetExternalAccountBinding(ctx, client, acme.EAB{KeyID: i.conf.EAB.KeyID, MACKey: mac.Reveal()}); err != nil {
+			return a, fmt.Errorf("the customer's account: %w", err)
+		}
+	}
 	if a, err = client.NewAccount(ctx, a); err != nil {
 		return a, fmt.Errorf("making an account: %w", err)
 	}

@@ -122,7 +122,11 @@ func (r *rig) count(result string) int {
 // make makes the manager; it does not run yet.
 func (r *rig) make() {
 	r.t.Helper()
-	r.makeAt(r.zone.Port)
+	port := "53"
+	if r.zone != nil {
+		port = r.zone.Port
+	}
+	r.makeAt(port)
 }
 
 // makeAt is make with the port of the zone's servers.

@@ -294,6 +294,10 @@ func (m *Manager) ask(ctx context.Context, magic *certmagic.Config, name string)
 	m.record(result)
 }
 
+// leastWait is the least time between two certificates of a name, but for those that live for less than hours: an authority that gives such as
+// are due at once, to a clock that is wrong, is not to be asked without end.
+const leastWait = time.Hour
+
 // took sees that what was had is in use, in place of what was before, which may be nil.
 func (m *Manager) took(name string, before *tls.Certificate) error {
 	m.mu.Lock()
@@ -306,6 +310,11 @@ func (m *Manager) took(name string, before *tls.Certificate) error {
 		return fmt.Errorf("%w: what was had is not there", ErrStorage)
 	}
 	m.log.Info("a certificate was had", "name", name, "until", s.cert.Leaf.NotAfter, "renewal", s.due())
+	now := time.Now()
+	s.next = now.Add(min(leastWait, s.cert.Leaf.NotAfter.Sub(s.cert.Leaf.NotBefore)/4))
+	if !now.Before(s.due()) {
+		m.log.Warn("a certificate is due as soon as it was had: is the clock of this machine right?", "name", name, "until", s.cert.Leaf.NotAfter)
+	}
 	return nil
 }
 

@@ -1,6 +1,9 @@
 package acme
 
 import (
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -96,6 +99,28 @@ func TestProfile(t *testing.T) {
 	r.has(one)
 }
 
+// An authority that has customers gives certificates to them.
+func TestCustomers(t *testing.T) {
+	t.Parallel()
+	const mac = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
+	r := newRig(t, config.HTTP01, 0, one)
+	_, port, _ := strings.Cut(r.conf.HTTPListen, ":")
+	ca := acmetest.Start(t, pebble(t), acmetest.Options{HTTPPort: port, DNS: r.zone.Server(), Customers: map[string]string{"customer-7": mac}})
+	r.conf.Directory, r.conf.CA = ca.Directory, ca.CA
+	r.run()
+	r.fails(one, "the authority says: ", "externalAccountRequired")
+	r.stop()
+	r.conf.EAB = config.ACMEEAB{KeyID: "customer-7", KeyFile: filepath.Join(t.TempDir(), "mac")}
+	if err := os.WriteFile(r.conf.EAB.KeyFile, []byte(mac+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.run()
+	r.has(one)
+	if strings.Contains(r.logged(), mac) {
+		t.Error("the log shows the key")
+	}
+}
+
 func TestBackOff(t *testing.T) {
 	t.Parallel()
 	for _, said := range []bool{false, true} {
@@ -130,5 +155,22 @@ func TestReach(t *testing.T) {
 	r.conf.DNS.KeyFile = "none"
 	if _, err := New(Options{Config: r.conf}); err == nil {
 		t.Error("a key file that is not there is taken")
+	}
+}
+
+// A certificate that is due as soon as it was had, as with a clock that is wrong, is not asked for again at once.
+func TestClockIsWrong(t *testing.T) {
+	t.Parallel()
+	r := newRigAt(t, "127.0.0.1:1", config.HTTP01, 0, one)
+	r.make()
+	r.m.state[one].cert = selfSigned(t, time.Now().Add(-91*24*time.Hour), time.Now().Add(-24*time.Hour))
+	if err := r.m.took(one, nil); err != nil {
+		t.Fatal(err)
+	}
+	if at, ok := r.m.when(one); !ok || time.Until(at) < 50*time.Minute {
+		t.Errorf("again at %s", at)
+	}
+	if !strings.Contains(r.logged(), "is the clock of this machine right?") {
+		t.Error("nothing is said")
 	}
 }
