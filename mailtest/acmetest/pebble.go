@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+	weak "math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -61,16 +62,21 @@ func Build(dir string) (string, error) {
 	return out, nil
 }
 
-// FreePort is a port on loopback on which nobody listens.
+// FreePort is a port on loopback on which nobody listens, below those that the system gives to clients: theirs come and go, and one of them
+// could take it before it is listened on.
 func FreePort(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 12000+weak.IntN(20000)))
+		if err != nil {
+			continue
+		}
+		defer l.Close()
+		_, port, _ := net.SplitHostPort(l.Addr().String())
+		return port
 	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
+	t.Fatal("no port is free")
+	return ""
 }
 
 // Start runs an authority until the test ends.

@@ -210,9 +210,10 @@ func (r *rig) fails(name string, words ...string) Status {
 	r.until("a failure", func() bool { return r.status(name).Error != "" })
 	s := r.status(name)
 	for _, w := range words {
-		if !strings.Contains(s.Error, w) || !strings.Contains(r.logged(), w) {
-			r.t.Errorf("%q and the log do not say %q", s.Error, w)
+		if !strings.Contains(s.Error, w) {
+			r.t.Errorf("%q does not say %q", s.Error, w)
 		}
+		r.until("a line in the log that says "+w, func() bool { return strings.Contains(r.logged(), w) })
 	}
 	return s
 }
