@@ -24,8 +24,9 @@ var ErrStorage = errors.New("tls.acme.storage cannot be used")
 type folder struct {
 	files certmagic.FileStorage
 
-	mu    sync.Mutex
-	locks map[string]*os.File
+	mu     sync.Mutex
+	locks  map[string]*os.File
+	broken error // of the last Store that failed, until it is taken
 	write func(name string, b []byte) error // renameio, but in tests
 }
 
@@ -70,9 +71,22 @@ func (f *folder) Store(_ context.Context, key string, value []byte) error {
 		return fmt.Errorf("%w: %w", ErrStorage, err)
 	}
 	if err := f.write(name, value); err != nil {
-		return fmt.Errorf("%w: %w", ErrStorage, err)
+		err = fmt.Errorf("%w: %w", ErrStorage, err)
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.broken = err
+		return err
 	}
 	return nil
+}
+
+// takeBroken is why the last Store failed, once: certmagic passes on its text only.
+func (f *folder) takeBroken() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	err := f.broken
+	f.broken = nil
+	return err
 }
 
 // Load implements certmagic.Storage.

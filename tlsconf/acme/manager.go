@@ -272,7 +272,9 @@ func (m *Manager) ask(ctx context.Context, magic *certmagic.Config, name string)
 		} else {
 			err = magic.ObtainCertSync(limited, name)
 		}
-		if inner := errors.Unwrap(err); inner != nil {
+		if broken := m.folder.takeBroken(); broken != nil {
+			err = broken
+		} else if inner := errors.Unwrap(err); inner != nil {
 			err = inner // without the name, which certmagic puts before it
 		}
 	}

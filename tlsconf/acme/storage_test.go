@@ -48,7 +48,9 @@ func TestWritesThatEnd(t *testing.T) {
 				return write(name, b)
 			}
 			r.goOn()
-			r.fails(one, "no space left on device")
+			if s := r.fails(one, "no space left on device"); !strings.HasPrefix(s.Error, ErrStorage.Error()) {
+				t.Errorf("how we came to it stands before what it is: %s", s.Error)
+			}
 			r.stop()
 			had := r.leaf(one)
 			kept, err := Stored(r.conf, one)
