@@ -1,6 +1,7 @@
 package acmetest
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -42,6 +43,7 @@ type Authority struct {
 	CA        string // PEM file of who signed its own certificate
 
 	address string
+	manage  string // host:port of Pebble's own interface for tests
 	binary  string
 	config  string
 	dns     string
@@ -83,7 +85,7 @@ func FreePort(t testing.TB) string {
 func Start(t testing.TB, binary string, o Options) *Authority {
 	t.Helper()
 	dir := t.TempDir()
-	a := &Authority{CA: filepath.Join(dir, "ca.pem"), address: "127.0.0.1:" + FreePort(t), binary: binary, config: filepath.Join(dir, "pebble.json"), dns: o.DNS, t: t}
+	a := &Authority{manage: "127.0.0.1:" + FreePort(t), CA: filepath.Join(dir, "ca.pem"), address: "127.0.0.1:" + FreePort(t), binary: binary, config: filepath.Join(dir, "pebble.json"), dns: o.DNS, t: t}
 	a.Directory = "https://" + a.address + "/dir"
 	own(t, dir)
 	port := func(s string) int {
@@ -95,7 +97,7 @@ func Start(t testing.TB, binary string, o Options) *Authority {
 		validity = 90 * 24 * time.Hour
 	}
 	profile := map[string]any{"description": "of tests", "validityPeriod": int(validity.Seconds())}
-	b, err := json.Marshal(map[string]any{"pebble": map[string]any{"listenAddress": a.address, "certificate": filepath.Join(dir, "own.pem"),
+	b, err := json.Marshal(map[string]any{"pebble": map[string]any{"listenAddress": a.address, "managementListenAddress": a.manage, "certificate": filepath.Join(dir, "own.pem"),
 		"privateKey": filepath.Join(dir, "own.key"), "httpPort": port(o.HTTPPort), "tlsPort": port(o.TLSPort), "domainBlocklist": []string{Blocked}, "externalAccountBindingRequired": o.Customers != nil,
 		"externalAccountMACKeys": o.Customers,
 		"keyAlgorithm":           "ecdsa", "profiles": map[string]any{"default": profile, "other": profile}}})
@@ -120,12 +122,7 @@ func (a *Authority) Run() {
 		a.t.Fatal(err)
 	}
 	a.process = c
-	roots := x509.NewCertPool()
-	b, err := os.ReadFile(a.CA)
-	if err != nil || !roots.AppendCertsFromPEM(b) {
-		a.t.Fatal(err)
-	}
-	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: roots}}}
+	client := a.client()
 	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		r, err := client.Get(a.Directory)
 		if err == nil {
@@ -135,6 +132,38 @@ func (a *Authority) Run() {
 		if time.Now().After(end) {
 			a.t.Fatalf("pebble does not answer: %v", err)
 		}
+	}
+}
+
+// client speaks with it over a connection for each request.
+func (a *Authority) client() *http.Client {
+	a.t.Helper()
+	roots := x509.NewCertPool()
+	b, err := os.ReadFile(a.CA)
+	if err != nil || !roots.AppendCertsFromPEM(b) {
+		a.t.Fatal(err)
+	}
+	return &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: roots}}}
+}
+
+// Advise makes it say of a certificate between which times it should be renewed (RFC 9773).
+func (a *Authority) Advise(c *x509.Certificate, from, until time.Time) {
+	a.t.Helper()
+	window, err := json.Marshal(map[string]any{"suggestedWindow": map[string]time.Time{"start": from, "end": until}})
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	b, err := json.Marshal(map[string]string{"Certificate": string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})), "ARIResponse": string(window)})
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	r, err := a.client().Post("https://"+a.manage+"/set-renewal-info/", "application/json", bytes.NewReader(b))
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	defer r.Body.Close()
+	if r.StatusCode != http.StatusOK {
+		a.t.Fatalf("renewal info: %s", r.Status)
 	}
 }
 

@@ -26,8 +26,8 @@ type folder struct {
 
 	mu     sync.Mutex
 	locks  map[string]*os.File
-	broken error // of the last Store that failed, until it is taken
-	write func(name string, b []byte) error // renameio, but in tests
+	broken error                             // of the last Store that failed, until it is taken
+	write  func(name string, b []byte) error // renameio, but in tests
 }
 
 func newFolder(path string) *folder {
