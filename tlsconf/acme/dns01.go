@@ -147,22 +147,21 @@ var ErrPropagation = errors.New("the record has not come to all servers of the z
 func (s *dnsSolver) Wait(ctx context.Context, c acme.Challenge) error {
 	until, cancel := context.WithTimeout(ctx, s.conf.Wait)
 	defer cancel()
-	want, missing := record(c), []string{"none of them has answered"}
+	want := record(c)
 	for {
-		left, err := s.left(until, want)
-		if until.Err() == nil { // else it was cut short
-			missing = left
-			if err == nil && len(left) == 0 {
-				return nil
-			}
-			if err != nil {
-				missing = []string{err.Error()}
-			}
+		missing, err := s.left(ctx, want) // not cut short by until: a server whose answer is not waited for would look like one that is silent
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
+			missing = []string{err.Error()}
+		case len(missing) == 0:
+			return nil
 		}
 		select {
 		case <-until.Done():
-			if err := ctx.Err(); err != nil {
-				return err
+			if ctx.Err() != nil {
+				return ctx.Err()
 			}
 			return &dnsError{kind: ErrPropagation, text: fmt.Sprintf(" within %s: %s", s.conf.Wait, strings.Join(missing, ", "))}
 		case <-time.After(s.look):
@@ -181,7 +180,7 @@ func (s *dnsSolver) left(ctx context.Context, want *dns.TXT) ([]string, error) {
 	if len(missing) > 0 || len(silent) == len(servers) {
 		return append(missing, silent...), nil
 	}
-	if len(silent) > 0 && ctx.Err() == nil {
+	if len(silent) > 0 {
 		s.log.Warn("servers of the zone do not answer", "zone", s.conf.Zone, "servers", strings.Join(silent, ", "))
 	}
 	return nil, nil
