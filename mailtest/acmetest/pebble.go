@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"io"
 	"math/big"
-	weak "math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -24,6 +23,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"mailgate/mailtest/lab"
 )
 
 // Options say how an authority is.
@@ -64,21 +65,10 @@ func Build(dir string) (string, error) {
 	return out, nil
 }
 
-// FreePort is a port on loopback on which nobody listens, below those that the system gives to clients: theirs come and go, and one of them
-// could take it before it is listened on.
+// FreePort is a port on loopback that is the test's until it ends.
 func FreePort(t testing.TB) string {
 	t.Helper()
-	for range 1000 {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 12000+weak.IntN(20000)))
-		if err != nil {
-			continue
-		}
-		defer l.Close()
-		_, port, _ := net.SplitHostPort(l.Addr().String())
-		return port
-	}
-	t.Fatal("no port is free")
-	return ""
+	return strconv.Itoa(lab.Ports(t, 1)[0])
 }
 
 // Start runs an authority until the test ends.

@@ -40,7 +40,7 @@ func (b *BIND) start(opt string, z BINDZone) error {
 	if err := b.folder(); err != nil {
 		return err
 	}
-	ports, err := freePorts(1)
+	ports, err := b.ports.take(1)
 	if err != nil {
 		return err
 	}
@@ -64,6 +64,7 @@ zone "%[5]s" { type primary; file "zone.db"; update-policy { grant %[3]s %[6]s; 
 	if err != nil || len(libs) != 1 {
 		return fmt.Errorf("libraries of BIND: %v, %v", libs, err)
 	}
+	b.ports.release() // it is held by UDP, which BIND takes itself
 	err = b.run("named", func(c *exec.Cmd) { c.Env = append(os.Environ(), "LD_LIBRARY_PATH="+libs[0]) }, filepath.Join(opt, "usr/sbin/named"), "-g", "-n", "1",
 		"-c", filepath.Join(b.dir, "named.conf"))
 	if err != nil {
