@@ -381,7 +381,9 @@ func (l *loader) service(key, u string, p Protocol) Endpoint {
 // resolve makes paths absolute, from the file's folder.
 func (l *loader) resolve() {
 	dir := filepath.Dir(l.file)
-	paths := []*string{&l.c.Routes.File, &l.c.Store.Path, &l.c.Control.Socket, &l.c.Login.Learn.Key, &l.c.Backends[Old].CA, &l.c.Backends[New].CA}
+	paths := []*string{&l.c.Routes.File, &l.c.Store.Path, &l.c.Control.Socket, &l.c.Login.Learn.Key, &l.c.Backends[Old].CA, &l.c.Backends[New].CA,
+		&l.c.TLS.ClientCA, &l.c.Authority.File, &l.c.Authority.LDAP.CA, &l.c.Authority.LDAP.BindPassword, &l.c.Authority.OAuth.CA,
+		&l.c.Authority.OAuth.ClientSecret}
 	for _, side := range Sides {
 		s := &l.c.Backends[side].Sync
 		paths = append(paths, &s.Secrets, &s.MasterPassword)
