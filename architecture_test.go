@@ -16,7 +16,7 @@ var layers = map[string]int{"config": 0, "imapwire": 0, "syncer/merge": 0, "tlsc
 var confined = map[string][]string{
 	"github.com/spf13/viper": {"config"}, "modernc.org/sqlite": {"store"}, "github.com/jackc/pgx/": {"store"},
 	"github.com/emersion/": {"mailtest", "cmd/mailgate"}, "github.com/prometheus/": {"admin"},
-	"filippo.io/": {"learned"},
+	"filippo.io/": {"learned"}, "github.com/go-ldap/": {"auth"}, "github.com/go-crypt/": {"auth"},
 }
 
 func TestImports(t *testing.T) {
