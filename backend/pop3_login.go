@@ -24,7 +24,9 @@ func (c *popConn) authenticate(who LoginPOP3) (string, error) {
 		}
 		return c.sasl(cr.Mechanism, auth.ClientResponse(cr.Mechanism, cr, who.LoginName))
 	case slices.Contains(mechanisms, "PLAIN"):
-		return c.sasl("PLAIN", auth.ClientResponse("PLAIN", cr, who.LoginName))
+		return c.sasl("PLAIN", append([]byte(who.Authzid), auth.ClientResponse("PLAIN", cr, who.LoginName)...))
+	case who.Authzid != "":
+		return "", c.fail(StepLogin, Refused, strings.Join(mechanisms, " "), errNoPlain)
 	}
 	if _, user := c.parameters("USER"); c.caps != nil && !user {
 		return "", c.fail(StepLogin, Refused, strings.Join(c.caps, ", "), errors.New("offers no way to log in with a password (neither SASL PLAIN nor USER)"))
