@@ -24,6 +24,15 @@ type Overview struct {
 	Drift    []cutover.Drift `json:"drift"`
 	Reload   string          `json:"last_reload"` // "ok", or why the files are not in force
 	Sync     *SyncOverview   `json:"sync,omitempty"`
+
+	Authorities *Authorities `json:"authorities,omitempty"` // null where the side of each user verifies him
+}
+
+// Authorities tells who verifies the passwords of users.
+type Authorities struct {
+	Users      map[string]int `json:"users"`       // by authority
+	WithoutOld []string       `json:"without_old"` // what ends when OLD is switched off, in plain words; empty when nothing
+	Troubles   []string       `json:"troubles"`    // who cannot log in as it is, and what to do
 }
 
 // SyncOverview tells how far the users of started waves are.
@@ -108,6 +117,7 @@ type UserStatus struct {
 	Sessions []SessionInfo  `json:"sessions"`
 	Open     []op.Operation `json:"open_operations"`
 	Sync     *SyncStatus    `json:"sync,omitempty"` // null when his wave has not started
+	Verified string         `json:"verified_by"`    // the authority over his password, "" where the configuration is not known
 }
 
 // SessionInfo is a live session.

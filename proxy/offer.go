@@ -20,14 +20,15 @@ func (s *Server) commonCapabilities() []string {
 	return out
 }
 
-// mechanisms are the SASL mechanisms that a client may use: passwords always, OAuth where both sides have it. ManageSieve has no
+// mechanisms are the SASL mechanisms that a client may use: passwords always, OAuth where both sides have it, or where
+// tokens are introspected here. ManageSieve has no
 // login but SASL, and every client of it has PLAIN: LOGIN is of no use.
 func (s *Server) mechanisms(set *settings, p config.Protocol) []string {
 	var out []string
 	for _, m := range set.cfg.Login.Mechanisms {
 		switch {
 		case m == "LOGIN" && p == config.Sieve:
-		case m == "PLAIN" || m == "LOGIN" || s.bothOffer(p, m):
+		case m == "PLAIN" || m == "LOGIN" || s.bothOffer(p, m) || set.cfg.Authority.OAuth.URL != "" && (m == "XOAUTH2" || m == "OAUTHBEARER"):
 			out = append(out, m)
 		}
 	}
@@ -55,8 +56,4 @@ func (s *Server) bothOffer(p config.Protocol, mechanism string) bool {
 		}
 	}
 	return true
-}
-
-func (s *Server) offers(set *settings, p config.Protocol, mechanism string) bool {
-	return slices.Contains(s.mechanisms(set, p), mechanism)
 }

@@ -22,10 +22,11 @@ type Certificates struct {
 }
 
 type certSet struct {
-	conf  config.TLS
-	certs []*tls.Certificate
-	stamp string
-	tls   *tls.Config
+	conf    config.TLS
+	certs   []*tls.Certificate
+	clients *authorities // of clients' certificates; nil when none are asked for
+	stamp   string
+	tls     *tls.Config
 }
 
 // NewCertificates reads all chains and keys, or fails. Without any, TLS handshakes fail.
@@ -44,9 +45,14 @@ func (f *Certificates) Apply(c config.TLS) error {
 		}
 		s.certs = append(s.certs, &crt)
 	}
+	var err error
+	if s.clients, err = readAuthorities(c.ClientCA); err != nil {
+		return err
+	}
 	// One tls.Config for all handshakes: it holds the keys of session tickets.
 	s.tls = &tls.Config{MinVersion: minVersion(c), GetCertificate: f.get}
-	if old := f.set.Load(); old != nil && old.conf.MinVersion == c.MinVersion {
+	s.clients.ask(s.tls)
+	if old := f.set.Load(); old != nil && old.conf.MinVersion == c.MinVersion && old.clients.same(s.clients) {
 		s.tls = old.tls
 	}
 	f.set.Store(s)
@@ -132,8 +138,12 @@ func inode(st os.FileInfo) uint64 {
 // stamp changes when one of the files does; symbolic links are followed.
 func stamp(c config.TLS) string {
 	s := ""
+	files := []string{c.ClientCA}
 	for _, k := range c.Certificates {
-		for _, file := range []string{k.Cert, k.Key} {
+		files = append(files, k.Cert, k.Key)
+	}
+	for _, file := range files {
+		if file != "" {
 			if st, err := os.Stat(file); err == nil {
 				s += fmt.Sprint(st.ModTime().UnixNano(), st.Size(), inode(st), ";")
 			}
