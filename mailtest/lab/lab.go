@@ -46,6 +46,7 @@ type Host struct {
 	SieveSettings          string // of Dovecot's plugin, a line each
 	Fsync                  string // Dovecot's mail_fsync, "" means never; $MAILGATE_LAB_FSYNC sets it
 	Sharing                bool   // Dovecot's ACL and METADATA
+	Strict                 bool   // Dovecot's masters are let in only as somebody who exists
 	Dir, Certs             string
 	RelayPort, MailID      int  // MailID is the uid and gid that mail on the disk belongs to
 	WithSubmission, Master bool // Master: MasterUser may log in
@@ -67,7 +68,7 @@ type Lab struct {
 	Old, New Host
 	CA       string // PEM file
 
-	sharing bool
+	sharing, strict bool
 	processes
 }
 
@@ -77,6 +78,12 @@ type Option func(*Lab)
 // Sharing gives both Dovecots access rights (RFC 4314), mailboxes of others below "shared", and metadata (RFC 5464).
 func Sharing() Option {
 	return func(l *Lab) { l.sharing = true }
+}
+
+// StrictMasters has both Dovecots look a user up before the master is let in as him: then who does not exist is refused, also by SASL for
+// submission.
+func StrictMasters() Option {
+	return func(l *Lab) { l.strict = true }
 }
 
 // Start runs the servers until the test ends. Without them the test fails: make setup installs them. It takes some
@@ -126,7 +133,7 @@ func (l *Lab) start() error {
 		Sieve: ports[10], SieveSettings: "sieve_quota_max_scripts = 12"}
 	for _, h := range []*Host{&l.Old, &l.New} {
 		h.Fsync = os.Getenv("MAILGATE_LAB_FSYNC")
-		h.Sharing = l.sharing
+		h.Sharing, h.Strict = l.sharing, l.strict
 		h.Dir = filepath.Join(l.dir, h.Name)
 		if err := l.dovecot(h); err != nil {
 			return err
