@@ -81,7 +81,7 @@ func Sharing() Option {
 }
 
 // StrictMasters has both Dovecots look a user up before the master is let in as him: then who does not exist is refused, also by SASL for
-// submission.
+// submission. They do not slow down logins from an address of which others were refused, either: a proof is such a refusal.
 func StrictMasters() Option {
 	return func(l *Lab) { l.strict = true }
 }
