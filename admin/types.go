@@ -117,7 +117,9 @@ type UserStatus struct {
 	Sessions []SessionInfo  `json:"sessions"`
 	Open     []op.Operation `json:"open_operations"`
 	Sync     *SyncStatus    `json:"sync,omitempty"` // null when his wave has not started
-	Verified string         `json:"verified_by"`    // the authority over his password, "" where the configuration is not known
+	Verified string         `json:"verified_by"`    // the authority over his password
+
+	LockedOut string `json:"locked_out,omitempty"` // why he cannot log in with that authority, and what to do
 }
 
 // SessionInfo is a live session.

@@ -75,6 +75,10 @@ func TestDistinct(t *testing.T) {
 	c := withMasters()
 	c.Backends[Old].Login = "{local}"
 	c.Routes.DefaultDomain = "Main.Test"
+	both := "*@p.test old old_host=old1\n*@q.test old old_host=old1\n*@r.test old old_host=old2\n"
+	if f, err := ParseRoutes("routes", []byte(both), c); err != nil || f.Distinct(c, Old, "a@p.test") || f.Distinct(c, Old, "a@q.test") || !f.Distinct(c, Old, "a@r.test") {
+		t.Errorf("two domains on one host: %v", err)
+	}
 	f, err := ParseRoutes("routes", []byte("a@x.test old\nb@x.test old old=bee\nc@x.test old old_host="+c.Backends[Old].Hosts[0].Name+"\n*@z.test old old={local}.{domain}\n"), c)
 	if err != nil {
 		t.Fatal(err)

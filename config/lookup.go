@@ -120,6 +120,20 @@ func (f *RouteFile) Distinct(c *Config, side Side, user string) bool {
 	}
 	r := f.For(user)
 	domain := user[at+1:]
-	return strings.Contains(strings.Replace(c.LoginName(side, r), user[:at], "", 1), domain) || r.Host[side] != "" ||
-		domain == NewAddresses(c.Routes).DefaultDomain()
+	return strings.Contains(strings.Replace(c.LoginName(side, r), user[:at], "", 1), domain) || domain == NewAddresses(c.Routes).DefaultDomain() ||
+		r.Host[side] != "" && !f.shared(c, side, r.Host[side], domain)
+}
+
+// shared tells whether another domain's users may come to a host by a pattern, under names without their domain.
+func (f *RouteFile) shared(c *Config, side Side, host, domain string) bool {
+	for _, p := range f.Patterns {
+		template := p.Login[side]
+		if template == "" {
+			template = c.Backends[side].Login
+		}
+		if p.Domain != domain && (p.Host[side] == "" || p.Host[side] == host) && LocalOnly(template) {
+			return true
+		}
+	}
+	return false
 }

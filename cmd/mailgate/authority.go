@@ -23,15 +23,29 @@ func newVerifiers(conf *config.Config) (*auth.Verifiers, error) {
 }
 
 // Authority implements admin.Gateway.
-func (g *gateway) Authority(r config.Route) config.Authority { return g.conf.Load().AuthorityOf(r) }
+func (g *gateway) Authority(r config.Route, side config.Side) (by config.Authority, trouble string) {
+	conf := g.conf.Load()
+	if by = conf.AuthorityOf(r); by.NeedsMaster(side) {
+		trouble = g.notProven(conf, side, r.Host[side])
+	}
+	return by, trouble
+}
 
 // authorities sums up who verifies the users that are known; nil where all are verified by the side where they are. The last decision
 // about OLD asks its WithoutOld too: what is in it keeps OLD from being switched off.
 func (g *gateway) authorities() *admin.Authorities {
 	conf, routes := g.conf.Load(), g.routes.Load()
+	if !delegated(conf, routes) {
+		return nil
+	}
 	out := &admin.Authorities{Users: map[string]int{}, WithoutOld: []string{}, Troubles: []string{}}
 	byOld := 0
-	locked := map[string]int{} // by what is not proven
+	type place struct {
+		side config.Side
+		host string
+	}
+	troubles := map[place]string{} // the same for very many users
+	locked := map[string]int{}     // by trouble
 	g.router.Users(func(user string, p router.Place, _ bool) {
 		r := routes.For(user)
 		by := conf.AuthorityOf(r)
@@ -39,15 +53,19 @@ func (g *gateway) authorities() *admin.Authorities {
 		if side, ok := by.Verifier(p.Side); ok && side == config.Old && p.Side == config.New {
 			byOld++
 		}
-		if by.NeedsMaster(p.Side) {
-			if why := g.notProven(conf, p.Side, r.Host[p.Side]); why != "" {
-				locked[why]++
-			}
+		if !by.NeedsMaster(p.Side) {
+			return
+		}
+		at := place{p.Side, r.Host[p.Side]}
+		trouble, ok := troubles[at]
+		if !ok {
+			trouble = g.notProven(conf, at.side, at.host)
+			troubles[at] = trouble
+		}
+		if trouble != "" {
+			locked[trouble]++
 		}
 	})
-	if len(out.Users) == 0 || len(out.Users) == 1 && out.Users[string(config.ByRoute)] > 0 {
-		return nil
-	}
 	if byOld > 0 {
 		out.WithoutOld = append(out.WithoutOld, fmt.Sprintf("%s on new still verified by old: write authority=route (or another) for them, or authority.default, and reload",
 			countUsers(byOld)))

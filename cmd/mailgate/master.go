@@ -29,7 +29,12 @@ func (a *accounts) asUser(side config.Side, p config.Protocol, login string) (ba
 
 // masters tells whether the gateway logs anybody in by a master user; the syncer needs no more than IMAP and ManageSieve.
 func masters(conf *config.Config, routes *config.RouteFile) bool {
-	if conf.Authority.Default != config.ByRoute || conf.TLS.ClientCA != "" {
+	return conf.TLS.ClientCA != "" || delegated(conf, routes)
+}
+
+// delegated tells whether anybody is verified by another than the side where he is.
+func delegated(conf *config.Config, routes *config.RouteFile) bool {
+	if conf.Authority.Default != config.ByRoute {
 		return true
 	}
 	for _, r := range routes.Users {
@@ -194,7 +199,7 @@ func isRefused(err error) bool {
 // is not let in as somebody who does not exist, or sees an empty mailbox where the user's is not.
 func (a *accounts) provePOP3(ctx context.Context, conf *config.Config, side config.Side, host string, who []string) error {
 	nobody := a.nobodyLike(conf, side, who[0])
-	var last error
+	last := errors.New("no user is known who may come there") // nothing is proven by nobody
 	tried := map[string]bool{}
 	for _, user := range who {
 		if tried[user] || len(tried) == mostSeconds {

@@ -235,6 +235,9 @@ func printUser(w io.Writer, u admin.UserStatus) {
 	if u.Verified != string(config.ByRoute) {
 		fmt.Fprintf(w, "password\tverified by %s\n", u.Verified)
 	}
+	if u.LockedOut != "" {
+		fmt.Fprintf(w, "logins\the cannot log in, %s\n", u.LockedOut)
+	}
 	if u.Store != "ok" {
 		fmt.Fprintf(w, "store\t%s\n", u.Store)
 	}
