@@ -26,6 +26,9 @@ func (e masterError) Unwrap() error { return e.error }
 var errIndistinct = errors.New("the login name there is the same for users of one name in two domains, so it cannot be told whose mailbox would be opened: " +
 	"set routes.default_domain, write {address} into backends.….login, or the login name into the user's line")
 
+// errNoSecret means that the mechanism shows no secret that an authority could look at, only a proof for the server that knows it.
+var errNoSecret = errors.New("the user is verified by another than his side, who needs a password or a token")
+
 var errNoAuthority = errors.New("nobody can verify users in this gateway but their sides")
 
 // admit has the user's authority verify him, unless that is the side where he is: then his own secret goes there, as always. Else it gives
@@ -37,6 +40,9 @@ func (c *client) admit(ctx context.Context, at target, t *trial) (target, error)
 	if isSide && side == at.Side && !t.creds.External() {
 		at.creds, t.by = t.creds, &side // it counts once the side has let him in
 		return at, nil
+	}
+	if t.creds.Password == "" && t.creds.Token == "" && !t.creds.External() {
+		return at, fmt.Errorf("%s: %w", t.creds.Mechanism, errNoSecret)
 	}
 	if !c.set.routes.Distinct(c.set.cfg, at.Side, at.user) {
 		return at, fmt.Errorf("%s: %w", at.Side, errIndistinct)

@@ -272,3 +272,18 @@ func TestMasterOfEachProtocol(t *testing.T) {
 		})
 	}
 }
+
+// TestNoSecretToVerify: what holds no secret is for the user's side alone; nobody is asked about it, and no master goes in for it.
+func TestNoSecretToVerify(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, rigOptions{routes: user + " old authority=file\n", gone: true, tune: withMasters, server: func(s *Server) {
+		s.master = bosses("bpw", anyHost)
+		s.verifier = func(context.Context, config.Authority, string, *auth.Credentials) error { return nil }
+	}})
+	c := &client{srv: r.Server, set: r.set.Load(), ln: r.listeners[0]}
+	place, _ := r.router.Lookup(user)
+	at, err := c.admit(t.Context(), c.target(user, place), &trial{creds: &auth.Credentials{Mechanism: "SCRAM-SHA-256", Username: user}})
+	if !errors.Is(err, errNoSecret) || at.creds != nil || verdict(err).rejected() {
+		t.Errorf("%+v, %v", at, err)
+	}
+}
