@@ -14,7 +14,7 @@ func (c *client) identify(s tls.ConnectionState) {
 		return
 	}
 	name := auth.CertificateUser(cert)
-	user, err := c.set.routes.Lookup(c.set.addresses, name)
+	user, err := c.set.addresses.Canonical(name) // an address, and no login name of one side: issuers know of none
 	if err != nil || !c.known(user) {
 		c.srv.log.Info("certificate of nobody", "protocol", c.ln.Protocol, "client", c.addr, "name", name)
 		return

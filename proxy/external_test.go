@@ -72,8 +72,8 @@ func (i *issuer) issue(cn string, emails []string, change func(*x509.Certificate
 func TestClientCertificates(t *testing.T) {
 	t.Parallel()
 	ours, theirs := newIssuer(t), newIssuer(t)
-	r := newRig(t, rigOptions{old: mastered(map[string]string{user: "pw"}), new: mastered(nil), gone: true,
-		routes: user + " old\nnew@example.com new\n* old\n", tune: func(c *config.Config) {
+	r := newRig(t, rigOptions{old: mastered(map[string]string{"nick": "pw"}), new: mastered(nil), gone: true,
+		routes: user + " old old=nick\nnew@example.com new\n* old\n", tune: func(c *config.Config) {
 			withMasters(c)
 			c.TLS.ClientCA = ours.file
 		}, server: func(s *Server) { s.master = bosses("bpw", anyHost) }})
@@ -88,6 +88,7 @@ func TestClientCertificates(t *testing.T) {
 		{"address in other letters", ours.issue("", []string{"U@EXAMPLE.com"}, nil), user},
 		{"on NEW", ours.issue("", []string{"new@example.com"}, nil), "new@example.com"},
 		{"common name", ours.issue(user, nil, nil), user},
+		{"a login name of one side", ours.issue("nick", nil, nil), ""},
 		{"two addresses", ours.issue(user, []string{user, "new@example.com"}, nil), ""},
 		{"a stranger", ours.issue(user, []string{"stranger@example.com"}, nil), ""},
 		{"no address", ours.issue("Some Body", nil, nil), ""},
@@ -107,15 +108,16 @@ func TestClientCertificates(t *testing.T) {
 			}
 			if x.want == "" {
 				k.Dialogue("C: a AUTHENTICATE EXTERNAL =\nS: a NO Unsupported authentication mechanism.\nC: b LOGIN " + user + " pw\nS: b OK ...\n" +
-					"C: c NOOP\nS: c OK " + user + " himself")
+					"C: c NOOP\nS: c OK nick himself")
 				return
 			}
+			as := strings.Replace(x.want, user, "nick", 1)
 			other := base64.StdEncoding.EncodeToString([]byte("stranger@example.com"))
 			same := base64.StdEncoding.EncodeToString([]byte(strings.ToUpper(x.want)))
 			k.Dialogue("C: a AUTHENTICATE EXTERNAL " + other + "\nS: a NO [AUTHENTICATIONFAILED] ...\n" +
-				"C: b AUTHENTICATE EXTERNAL\nS: + \nC: " + same + "\nS: b OK ...\nC: c NOOP\nS: c OK " + x.want + " by boss\nC: d LOGOUT\nS: * BYE ...\nS: d OK ...\n!end")
+				"C: b AUTHENTICATE EXTERNAL\nS: + \nC: " + same + "\nS: b OK ...\nC: c NOOP\nS: c OK " + as + " by boss\nC: d LOGOUT\nS: * BYE ...\nS: d OK ...\n!end")
 			k = mailtest.Dial(t, r.addr[config.Implicit], conf)
-			k.Dialogue("S: * OK ...\nC: a AUTHENTICATE EXTERNAL =\nS: a OK ...\nC: b NOOP\nS: b OK " + x.want + " by boss")
+			k.Dialogue("S: * OK ...\nC: a AUTHENTICATE EXTERNAL =\nS: a OK ...\nC: b NOOP\nS: b OK " + as + " by boss")
 		})
 	}
 }
@@ -177,4 +179,57 @@ func TestExternalNeedsProof(t *testing.T) {
 	k.Dialogue("C: a AUTHENTICATE EXTERNAL =\nS: a NO Unsupported authentication mechanism.")
 	k = r.plain()
 	k.Dialogue("S: * OK ...\nC: a AUTHENTICATE EXTERNAL =\nS: a NO Unsupported authentication mechanism.")
+}
+
+// TestExternalOfEachProtocol: the other fronts offer it in their words, behind TLS from the first byte and behind STARTTLS.
+func TestExternalOfEachProtocol(t *testing.T) {
+	t.Parallel()
+	ours := newIssuer(t)
+	cert := ours.issue("", []string{user}, nil)
+	plain := base64.StdEncoding.EncodeToString([]byte(user + "\x00boss\x00bpw"))
+	for _, x := range []struct {
+		p                              config.Protocol
+		tls                            string // scheme with TLS from the first byte
+		backend, start, offered, login string
+	}{
+		{config.POP3, "pop3s", "S: +OK ready\nC: CAPA\nS: +OK\nS: SASL PLAIN\nS: .\nC: AUTH PLAIN " + plain + "\nS: +OK in\nC: QUIT\nS: +OK bye",
+			"S: +OK ...\nC: STLS\nS: +OK ...", "C: CAPA\nS~ SASL PLAIN LOGIN EXTERNAL\nS~ .", "C: AUTH EXTERNAL =\nS: +OK in\nC: QUIT\nS: +OK bye"},
+		{config.Submission, "submissions", "S: 220 ready\nC: EHLO mail.example.com\nS: 250-x\nS: 250 AUTH PLAIN\nC: AUTH PLAIN " + plain + "\nS: 235 in\nC: QUIT\nS: 221 bye",
+			"S: 220 ...\nC: EHLO me\nS~ 250 ...\nC: STARTTLS\nS: 220 ...", "C: EHLO me\nS~ 250 AUTH PLAIN LOGIN EXTERNAL", "C: AUTH EXTERNAL\nS: 334 \nC: \nS: 235 ...\nC: QUIT\nS: 221 ..."},
+		{config.Sieve, "sieves", "S: \"SASL\" \"PLAIN\"\nS: \"SIEVE\" \"fileinto\"\nS: OK\nC: AUTHENTICATE \"PLAIN\" \"" + plain + "\"\nS: OK in\nC: LOGOUT\nS: OK bye",
+			"S~ OK...\nC: STARTTLS\nS: OK ...", "S~ \"SASL\" \"PLAIN EXTERNAL\"\nS~ OK...", "C: AUTHENTICATE \"EXTERNAL\" \"\"\nS: OK ...\nC: LOGOUT\nS: OK bye"},
+	} {
+		t.Run(string(x.p), func(t *testing.T) {
+			t.Parallel()
+			script := mailtest.StartScript(t, nil, func(k *mailtest.Talk) { k.Dialogue(x.backend) })
+			script.AllowGone()
+			name := string(x.p)
+			r := newRig(t, rigOptions{routes: user + " new\n", gone: true, tune: func(c *config.Config) {
+				withMasters(c)
+				c.Authority.OAuth.URL = ""
+				c.TLS.ClientCA = ours.file
+				for _, side := range config.Sides {
+					h, e := &c.Backends[side].Hosts[0], endpoint(t, name+"://"+script.Addr, false)
+					switch x.p {
+					case config.POP3:
+						h.POP3 = e
+					case config.Sieve:
+						h.Sieve = e
+					default:
+						h.Submission = e
+					}
+				}
+				c.Listen = append(c.Listen, endpoint(t, x.tls+"://127.0.0.1:0", true), endpoint(t, name+"+starttls://127.0.0.1:0", true))
+			}, server: func(s *Server) { s.master = bosses("bpw", anyHost) }})
+			conf := r.client.Clone()
+			conf.Certificates = []tls.Certificate{cert}
+			addrs := r.Addrs()
+			greeting := map[config.Protocol]string{config.POP3: "S: +OK ...\n", config.Submission: "S: 220 ...\n"}[x.p]
+			mailtest.Dial(t, addrs[len(addrs)-2].String(), conf).Dialogue(greeting + x.offered + "\n" + x.login)
+			k := mailtest.Dial(t, addrs[len(addrs)-1].String(), nil)
+			k.Dialogue(x.start)
+			k.StartTLS(conf)
+			k.Dialogue(x.offered + "\n" + x.login)
+		})
+	}
 }
