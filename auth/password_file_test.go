@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"mailgate/config"
@@ -130,6 +131,20 @@ func TestPasswordFileNobody(t *testing.T) {
 	if err := byFile(v, "nobody@x.test", "pässwörd %1"); !errors.As(err, &refused) || compared.Load() != 1 {
 		t.Errorf("%v, compared %d times", err, compared.Load())
 	}
+}
+
+// TestHashingWaits: a login whose turn does not come is told to try again, in time.
+func TestHashingWaits(t *testing.T) {
+	v, _ := fileVerifiers(t, "a@x.test:{PLAIN}one\n")
+	synctest.Test(t, func(t *testing.T) {
+		v.hashing = make(chan struct{}) // no room ever
+		began := time.Now()
+		err := byFile(v, "a@x.test", "one")
+		var refused *RefusedError
+		if !errors.Is(err, errCrowd) || errors.As(err, &refused) || time.Since(began) != patience {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+	})
 }
 
 // Hashes are computed a few at a time; who gives up does not wait for his turn.

@@ -2,10 +2,12 @@ package auth
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"runtime"
 	"sync/atomic"
+	"time"
 
 	"mailgate/config"
 )
@@ -37,6 +39,11 @@ type verifiers struct {
 
 // maxDirectoryConnections bounds those to directories: each login has one of its own, for moments.
 const maxDirectoryConnections = 64
+
+// patience is how long a login waits for an authority, its turn included: a flood of guesses must not pile up for longer than clients wait.
+const patience = 30 * time.Second
+
+var errCrowd = errors.New("too many logins wait for the authority")
 
 // NewVerifiers makes those that are configured. Files that they need are read; nobody is asked.
 func NewVerifiers(c *config.Config) (*Verifiers, error) {
@@ -88,6 +95,8 @@ func (v *Verifiers) Verify(ctx context.Context, by config.Authority, user string
 	if (by == config.ByOAuth) != c.OAuth() || c.Password == "" && c.Token == "" {
 		return &RefusedError{by, "cannot verify what " + c.Mechanism + " gives: it takes " + takes(by)}
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, errCrowd)
+	defer cancel()
 	switch {
 	case by == config.ByFile && s.file != nil:
 		return v.byFile(ctx, s.file, user, c.Password)

@@ -141,6 +141,7 @@ func fillInbox(t *testing.T, h lab.Host, user, n int) {
 // TestAuthorityOnHosts: passwords that no host knows, of a file, open by a proven master login the right mailboxes of two Dovecots by all
 // four protocols, whichever side the user is on; without the proof nothing opens, and nobody is told of a wrong password.
 func TestAuthorityOnHosts(t *testing.T) {
+	t.Parallel()
 	l := lab.Start(t, lab.StrictMasters())
 	users := [2]string{lab.User(1), lab.User(2)}
 	for i, h := range []lab.Host{l.Old, l.New} {
@@ -202,6 +203,7 @@ func TestAuthorityOnHosts(t *testing.T) {
 // TestAuthorityCyrusCourier: Cyrus' proxy administrator is proven and used; Courier, which lets in and opens the master's own mailbox, is
 // not, whatever is asked.
 func TestAuthorityCyrusCourier(t *testing.T) {
+	t.Parallel()
 	courier, cyrus := lab.StartCourier(t), lab.StartCyrus(t)
 	corpus.Load(t, cyrus.Host, 2, corpus.Mailbox(3, 1, 1, corpus.Options{Mean: 300, Plain: true}))
 	routes := lab.User(1) + " old\n" + lab.User(2) + " new\n"
