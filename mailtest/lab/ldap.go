@@ -46,7 +46,7 @@ func (l *LDAP) start(opt string) error {
 	if l.CA, err = certificates(filepath.Join(l.dir, "certs")); err != nil {
 		return err
 	}
-	ports, err := freePorts(2)
+	ports, err := l.ports.take(2)
 	if err != nil {
 		return err
 	}
