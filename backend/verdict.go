@@ -16,6 +16,7 @@ type asker struct {
 	syncer bool
 	client netip.AddrPort // whose login it is; not valid where nobody's
 	only   Hosts          // that may be asked; nil means all of the side's
+	hops   int            // how many were left when the client came; 0 where nobody told
 }
 
 // Hosts tells whether a host, by its name, may be asked.

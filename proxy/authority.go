@@ -84,7 +84,7 @@ func (c *client) verify(ctx context.Context, authority config.Authority, user st
 		return err
 	}
 	defer done()
-	who := backend.LoginIMAP{Credentials: t.creds, LoginName: c.set.cfg.LoginName(side, r), ClientAddr: c.addr}
+	who := backend.LoginIMAP{Credentials: t.creds, LoginName: c.set.cfg.LoginName(side, r), ClientAddr: c.addr, Hops: c.hops}
 	err = c.srv.dialer.Verify(ctx, side, r.Host[side], who)
 	for tries := 1; err != nil && tries <= crowdedTries && c.srv.crowded(side, user, err) && moment(ctx); tries++ {
 		err = c.srv.dialer.Verify(ctx, side, r.Host[side], who)
