@@ -25,7 +25,8 @@ type Overview struct {
 	Reload   string          `json:"last_reload"` // "ok", or why the files are not in force
 	Sync     *SyncOverview   `json:"sync,omitempty"`
 
-	Authorities *Authorities `json:"authorities,omitempty"` // null where the side of each user verifies him
+	Authorities  *Authorities `json:"authorities,omitempty"`  // null where the side of each user verifies him
+	Certificates []Managed    `json:"certificates,omitempty"` // those that are had from an authority
 }
 
 // Authorities tells who verifies the passwords of users.
@@ -33,6 +34,16 @@ type Authorities struct {
 	Users      map[string]int `json:"users"`       // by authority
 	WithoutOld []string       `json:"without_old"` // what ends when OLD is switched off, in plain words; empty when nothing
 	Troubles   []string       `json:"troubles"`    // who cannot log in as it is, and what to do
+}
+
+// Managed is a certificate that is had from an authority.
+type Managed struct {
+	Name    string    `json:"name"`
+	Until   time.Time `json:"until,omitzero"`   // of the one in use
+	Renewal time.Time `json:"renewal,omitzero"` // when the next one is asked for
+	Error   string    `json:"error,omitempty"`  // why the last request failed
+	Tried   time.Time `json:"tried,omitzero"`   // when that was
+	Next    time.Time `json:"next,omitzero"`    // when it is tried again
 }
 
 // SyncOverview tells how far the users of started waves are.

@@ -85,6 +85,9 @@ func (g *gateway) reload(ctx context.Context, by string) (r admin.Reloaded, err 
 		g.syncing.book.Configure(key, conf.Login.Learn.Expire)
 	}
 	g.adopt(conf, routes)
+	if g.acme != nil && by != fileChanged {
+		g.acme.Again() // somebody may have mended what was in the way
+	}
 	g.metrics.Reloaded()
 	return r, nil
 }
@@ -99,6 +102,9 @@ func (g *gateway) adopt(conf *config.Config, routes *config.RouteFile) {
 	}
 	if !g.serving {
 		return
+	}
+	if g.acme != nil && conf.TLS.ACME.On() {
+		g.acme.Configure(conf.TLS.ACME.Domains)
 	}
 	g.limiter.SetMax(conf.Login.FailDelay)
 	g.proxy.Configure(conf, routes)
@@ -209,6 +215,9 @@ func (g *gateway) Resolve(login string) (string, config.Route, bool, error) {
 func (g *gateway) notReady() string {
 	if !g.ready.Load() {
 		return "starting or stopping"
+	}
+	if g.noCertificate() {
+		return strings.Join(append([]string{"there is no certificate yet"}, g.certificateTrouble()...), "; ")
 	}
 	return ""
 }
