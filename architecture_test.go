@@ -16,6 +16,7 @@ var layers = map[string]int{"config": 0, "imapwire": 0, "syncer/merge": 0, "tlsc
 var confined = map[string][]string{
 	"github.com/spf13/viper": {"config"}, "modernc.org/sqlite": {"store"}, "github.com/jackc/pgx/": {"store"},
 	"github.com/emersion/": {"mailtest", "cmd/mailgate"}, "github.com/prometheus/": {"admin"},
+	"github.com/go-ldap/": {"auth"}, "github.com/go-crypt/": {"auth"},
 	"filippo.io/": {"learned"}, "github.com/caddyserver/": {"tlsconf/acme"}, "github.com/mholt/acmez": {"tlsconf/acme"},
 	"github.com/miekg/dns": {"tlsconf/acme", "mailtest"}, "go.uber.org/zap": {"tlsconf/acme"},
 }

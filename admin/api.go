@@ -28,6 +28,8 @@ type Gateway interface {
 	// Overview and Resolve tell what is in force: Resolve gives the canonical user and his line.
 	Overview(ctx context.Context) Overview
 	Resolve(login string) (user string, r config.Route, listed bool, err error)
+	// Authority tells who verifies a user with that route, who is on a side, and why he cannot log in so, "" when he can.
+	Authority(r config.Route, side config.Side) (by config.Authority, trouble string)
 }
 
 // API answers the verbs: on the control socket of serve, where who reaches the socket (mode 0600) may do all, and within
@@ -332,6 +334,8 @@ func (a *API) user(ctx context.Context, login string) (UserStatus, error) {
 	p, known := a.Router.Lookup(user)
 	u := UserStatus{User: user, Listed: listed, Known: known, Side: p.Side, Epoch: p.Epoch, State: op.Settled,
 		Login: route.Login, Host: route.Host, Wave: route.Wave, Sessions: []SessionInfo{}, Open: []op.Operation{}, Store: "ok"}
+	by, trouble := a.Gateway.Authority(route, p.Side)
+	u.Verified, u.LockedOut = string(by), trouble
 	u.Logins, u.Held = a.Router.Pending(user)
 	for _, s := range a.Router.Sessions(user) {
 		u.Sessions = append(u.Sessions, info(s))

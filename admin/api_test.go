@@ -92,6 +92,10 @@ func (g *rig) Reload(ctx context.Context, by string) (r Reloaded, err error) {
 	return r, err
 }
 
+func (g *rig) Authority(r config.Route, _ config.Side) (config.Authority, string) {
+	return g.conf.AuthorityOf(r), ""
+}
+
 func (g *rig) SetSide(ctx context.Context, user string, side config.Side, by string) (Reloaded, error) {
 	var out []string
 	for _, line := range strings.SplitAfter(g.text, "\n") {

@@ -25,7 +25,15 @@ type Overview struct {
 	Reload   string          `json:"last_reload"` // "ok", or why the files are not in force
 	Sync     *SyncOverview   `json:"sync,omitempty"`
 
-	Certificates []Managed `json:"certificates,omitempty"` // those that are had from an authority
+	Authorities  *Authorities `json:"authorities,omitempty"`  // null where the side of each user verifies him
+	Certificates []Managed    `json:"certificates,omitempty"` // those that are had from an authority
+}
+
+// Authorities tells who verifies the passwords of users.
+type Authorities struct {
+	Users      map[string]int `json:"users"`       // by authority
+	WithoutOld []string       `json:"without_old"` // what ends when OLD is switched off, in plain words; empty when nothing
+	Troubles   []string       `json:"troubles"`    // who cannot log in as it is, and what to do
 }
 
 // Managed is a certificate that is had from an authority.
@@ -120,6 +128,9 @@ type UserStatus struct {
 	Sessions []SessionInfo  `json:"sessions"`
 	Open     []op.Operation `json:"open_operations"`
 	Sync     *SyncStatus    `json:"sync,omitempty"` // null when his wave has not started
+	Verified string         `json:"verified_by"`    // the authority over his password
+
+	LockedOut string `json:"locked_out,omitempty"` // why he cannot log in with that authority, and what to do
 }
 
 // SessionInfo is a live session.

@@ -45,6 +45,9 @@ func (c Credentials) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(
 // OAuth tells whether the secret is a token.
 func (c *Credentials) OAuth() bool { return c.Mechanism == "XOAUTH2" || c.Mechanism == "OAUTHBEARER" }
 
+// External tells whether there is no secret: the TLS connection has shown who it is.
+func (c *Credentials) External() bool { return c.Mechanism == "EXTERNAL" }
+
 // Password makes credentials of a name and a password.
 func Password(mechanism, name, password string) (*Credentials, error) {
 	if err := checkName(name); err != nil {

@@ -12,6 +12,7 @@ type Account struct {
 	Credentials *auth.Credentials
 	LoginName   string // the name that authenticates
 	Authzid     string // PLAIN with an authorization identity (RFC 4616): whose mailbox is opened; "" means LoginName's
+	Only        Hosts  // that may be asked; nil means all of the side's
 	Hops        int    // how many were left when the client came; 0 where nobody told, and for the syncer
 }
 

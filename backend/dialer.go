@@ -150,6 +150,12 @@ func (d *Dialer) connectAnd(ctx context.Context, at config.Side, p config.Protoc
 	}
 	var last error
 	for _, h := range list {
+		if who.only != nil && !who.only(h.Name) {
+			if last == nil {
+				last = &Error{Step: StepLogin, Kind: Refused, Host: h.Name, Err: ErrUnproven}
+			}
+			continue
+		}
 		if who.syncer {
 			if why, ok := h.listens(p, time.Now()); !ok {
 				if last == nil {

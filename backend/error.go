@@ -18,6 +18,12 @@ const (
 // ErrNotOffered means that the server does not offer the mechanism that was asked for: no credentials were sent.
 var ErrNotOffered = errors.New("does not offer")
 
+// errNoPlain means that a master cannot say for whom he logs in.
+var errNoPlain = errors.New("does not offer PLAIN, which a login for somebody else needs")
+
+// ErrUnproven means that nobody has seen the master login of a host to open the mailbox of the user who is asked for: it is not used.
+var ErrUnproven = errors.New("the master login is not proven here: run mailgate probe backends")
+
 // Step names where a login stood, as logs show it.
 type Step string
 

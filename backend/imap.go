@@ -20,6 +20,7 @@ type LoginIMAP struct {
 	Credentials *auth.Credentials
 	LoginName   string // on this side
 	Authzid     string // whose mailbox is opened, where that is another's: PLAIN only (RFC 4616)
+	Only        Hosts  // that may be asked; nil means all
 	ClientAddr  netip.AddrPort
 	ClientID    []string // the arguments of the client's ID command
 	Hops        int      // how many were left when the client came; 0 where nobody told
@@ -50,7 +51,7 @@ type imapConn struct {
 // DialIMAP connects and logs in (RFC 9051, sections 6.2.2 and 6.2.3). Nothing is sent behind LOGIN or AUTHENTICATE
 // before its answer. The error is an *Error.
 func (d *Dialer) DialIMAP(ctx context.Context, at config.Side, name string, who LoginIMAP) (*IMAPConn, error) {
-	return d.dialIMAP(ctx, at, name, forUser(who.ClientAddr).after(who.Hops), who)
+	return d.dialIMAP(ctx, at, name, forUser(who.ClientAddr).among(who.Only).after(who.Hops), who)
 }
 
 func (d *Dialer) dialIMAP(ctx context.Context, at config.Side, name string, by asker, who LoginIMAP) (*IMAPConn, error) {

@@ -77,7 +77,7 @@ func (c *imapConn) authenticate(who LoginIMAP) (string, error) {
 	case c.plain(c.has("AUTH=PLAIN")), who.Authzid != "" && c.has("AUTH=PLAIN"):
 		return c.sasl("PLAIN", nil, append([]byte(who.Authzid), auth.ClientResponse("PLAIN", cr, who.LoginName)...))
 	case who.Authzid != "":
-		return "", c.fail(StepLogin, Refused, strings.Join(c.caps, " "), errors.New("does not offer PLAIN, which a login for somebody else needs"))
+		return "", c.fail(StepLogin, Refused, strings.Join(c.caps, " "), errNoPlain)
 	case !c.has("LOGINDISABLED"):
 		return c.loginCommand(who)
 	case c.has("AUTH=LOGIN"):

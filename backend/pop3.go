@@ -17,6 +17,8 @@ import (
 type LoginPOP3 struct {
 	Credentials *auth.Credentials
 	LoginName   string // on this side
+	Authzid     string // whose mailbox is opened, where that is another's: PLAIN only (RFC 4616)
+	Only        Hosts  // that may be asked; nil means all
 	ClientAddr  netip.AddrPort
 	UTF8        bool // the client asked for it (RFC 6856, section 2.1): the server must have it
 	Hops        int  // how many were left when the client came; 0 where nobody told
@@ -42,7 +44,7 @@ type popConn struct {
 func (d *Dialer) DialPOP3(ctx context.Context, at config.Side, name string, who LoginPOP3) (*POP3Conn, error) {
 	var c *popConn
 	var start time.Time
-	_, err := d.connectAnd(ctx, at, config.POP3, name, forUser(who.ClientAddr).after(who.Hops), func(ctx context.Context, raw *conn) error {
+	_, err := d.connectAnd(ctx, at, config.POP3, name, forUser(who.ClientAddr).among(who.Only).after(who.Hops), func(ctx context.Context, raw *conn) error {
 		c, start = &popConn{conn: raw}, time.Now()
 		return c.open(ctx)
 	})

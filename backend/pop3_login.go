@@ -28,8 +28,10 @@ func (c *popConn) authenticate(who LoginPOP3) (string, error) {
 			return "", c.fail(StepLogin, Refused, strings.Join(mechanisms, " "), fmt.Errorf("%w %s", ErrNotOffered, cr.Mechanism))
 		}
 		return c.sasl(cr.Mechanism, nil, auth.ClientResponse(cr.Mechanism, cr, who.LoginName))
-	case c.plain(slices.Contains(mechanisms, "PLAIN")):
-		return c.sasl("PLAIN", nil, auth.ClientResponse("PLAIN", cr, who.LoginName))
+	case c.plain(slices.Contains(mechanisms, "PLAIN")), who.Authzid != "" && slices.Contains(mechanisms, "PLAIN"):
+		return c.sasl("PLAIN", nil, append([]byte(who.Authzid), auth.ClientResponse("PLAIN", cr, who.LoginName)...))
+	case who.Authzid != "":
+		return "", c.fail(StepLogin, Refused, strings.Join(mechanisms, " "), errNoPlain)
 	}
 	if _, user := c.parameters("USER"); c.caps != nil && !user {
 		if c.conf.Auth == "login" || slices.Contains(mechanisms, "LOGIN") {

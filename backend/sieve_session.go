@@ -24,7 +24,7 @@ type SieveConn struct {
 func (d *Dialer) DialSieveSession(ctx context.Context, at config.Side, name string, who Account, client netip.AddrPort) (*SieveConn, error) {
 	var c *sieveConn
 	var start time.Time
-	_, err := d.connectAnd(ctx, at, config.Sieve, name, forUser(client).after(who.Hops), func(ctx context.Context, raw *conn) error {
+	_, err := d.connectAnd(ctx, at, config.Sieve, name, forUser(client).among(who.Only).after(who.Hops), func(ctx context.Context, raw *conn) error {
 		c, start = &sieveConn{conn: raw}, time.Now()
 		return c.open(ctx)
 	})

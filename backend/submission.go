@@ -20,6 +20,8 @@ import (
 type LoginSubmission struct {
 	Credentials *auth.Credentials
 	LoginName   string // on this side
+	Authzid     string // as whom, where that is another: PLAIN only (RFC 4616)
+	Only        Hosts  // that may be asked; nil means all
 	ClientAddr  netip.AddrPort
 	Helo        string // what the client said
 	GatewayName string // what we say
@@ -39,7 +41,7 @@ func (d *Dialer) DialSubmission(ctx context.Context, at config.Side, name string
 	who LoginSubmission) (*SubmissionConn, error) {
 	var c *smtpConn
 	var start time.Time
-	_, err := d.connectAnd(ctx, at, config.Submission, name, forUser(who.ClientAddr).after(who.Hops), func(ctx context.Context, raw *conn) error {
+	_, err := d.connectAnd(ctx, at, config.Submission, name, forUser(who.ClientAddr).among(who.Only).after(who.Hops), func(ctx context.Context, raw *conn) error {
 		c, start = &smtpConn{conn: raw, name: who.GatewayName}, time.Now()
 		return c.open(ctx)
 	})
@@ -246,15 +248,18 @@ func (c *smtpConn) auth(who LoginSubmission) (Reply, error) {
 			return Reply{}, c.fail(StepLogin, Refused, "AUTH "+c.ext["AUTH"], err)
 		}
 	case cr.OAuth() && has(mechanism):
-	case !cr.OAuth() && c.plain(has("PLAIN")):
+	case !cr.OAuth() && (c.plain(has("PLAIN")) || who.Authzid != "" && has("PLAIN")):
 		mechanism = "PLAIN"
+	case who.Authzid != "":
+		return Reply{}, c.fail(StepLogin, Refused, "AUTH "+c.ext["AUTH"], errNoPlain)
 	case !cr.OAuth() && (c.conf.Auth == "login" || has("LOGIN")):
 		mechanism = "LOGIN"
 		responses = append(responses, []byte(cr.Password.Reveal()))
 	default:
 		return Reply{}, c.fail(StepLogin, Refused, "AUTH "+c.ext["AUTH"], errors.New("offers no mechanism for these credentials"))
 	}
-	if responses[0] = auth.ClientResponse(mechanism, cr, who.LoginName); cr.Relay != nil {
+	responses[0] = append([]byte(who.Authzid), auth.ClientResponse(mechanism, cr, who.LoginName)...)
+	if cr.Relay != nil {
 		responses[0] = cr.Relay.First
 	}
 	command := "AUTH " + mechanism

@@ -15,7 +15,17 @@ import (
 type asker struct {
 	syncer bool
 	client netip.AddrPort // whose login it is; not valid where nobody's
+	only   Hosts          // that may be asked; nil means all of the side's
 	hops   int            // how many were left when the client came; 0 where nobody told
+}
+
+// Hosts tells whether a host, by its name, may be asked.
+type Hosts func(host string) bool
+
+// among is who, at some hosts only.
+func (who asker) among(h Hosts) asker {
+	who.only = h
+	return who
 }
 
 // forUser is a user's login, forSync the syncer's.

@@ -33,6 +33,18 @@ func NewAddresses(r Routes) Addresses {
 	return Addresses{exact: r.LocalPart == "exact", separators: r.Subaddress, defaultDomain: r.DefaultDomain}
 }
 
+// DefaultDomain is the one that is appended to names without "@", as it stands in addresses; "" when there is none.
+func (a Addresses) DefaultDomain() string {
+	if a.defaultDomain == "" {
+		return ""
+	}
+	d, err := appendDomain(nil, a.defaultDomain)
+	if err != nil {
+		return ""
+	}
+	return string(d)
+}
+
 // AppendCanonical appends the one spelling of a login name: the same user always gives the same bytes. Addresses in
 // lower-case ASCII do not allocate beyond dst.
 func (a Addresses) AppendCanonical(dst []byte, login string) ([]byte, error) {

@@ -36,6 +36,7 @@ func (l *loader) check() {
 	l.checkRoutes()
 	l.checkSync()
 	l.checkLearn()
+	l.checkAuthority()
 	if n := len(c.Control.Socket); n > maxSocketPath {
 		l.bad("control.socket", "the path has %d bytes, sockets take %d; write a shorter one", n, maxSocketPath)
 	}
@@ -191,15 +192,7 @@ func (l *loader) checkBackend(side Side) {
 	if len(b.Hosts) == 0 && len(l.items(p+".hosts")) == 0 && !l.spoilt("backends", p, p+".hosts", p+".imap", p+".pop3", p+".submission", p+".sieve") {
 		l.bad(p, "the side has no host; write %s.imap: imaps://HOST:993", p)
 	}
-	if b.CA != "" {
-		pem, err := os.ReadFile(b.CA)
-		if err == nil && !x509.NewCertPool().AppendCertsFromPEM(pem) {
-			err = fmt.Errorf("%s holds no PEM certificate", b.CA)
-		}
-		if err != nil {
-			l.bad(p+".tls.ca", "%v", err)
-		}
-	}
+	l.checkCA(p+".tls.ca", b.CA)
 	for i, pin := range b.Pins {
 		if pin == "" {
 			continue // has its complaint already
@@ -215,6 +208,20 @@ func (l *loader) checkBackend(side Side) {
 	}
 	if b.LoginTimeout == 0 {
 		l.bad(p+".login_timeout", "must not be 0")
+	}
+}
+
+// checkCA looks at a file of authorities to trust.
+func (l *loader) checkCA(key, file string) {
+	if file == "" {
+		return
+	}
+	pem, err := os.ReadFile(file)
+	if err == nil && !x509.NewCertPool().AppendCertsFromPEM(pem) {
+		err = fmt.Errorf("%s holds no PEM certificate", file)
+	}
+	if err != nil {
+		l.bad(key, "%v", err)
 	}
 }
 

@@ -386,6 +386,8 @@ func (l *loader) service(key, u string, p Protocol) Endpoint {
 func (l *loader) resolve() {
 	dir := filepath.Dir(l.file)
 	paths := []*string{&l.c.Routes.File, &l.c.Store.Path, &l.c.Control.Socket, &l.c.Login.Learn.Key, &l.c.Backends[Old].CA, &l.c.Backends[New].CA,
+		&l.c.TLS.ClientCA, &l.c.Authority.File, &l.c.Authority.LDAP.CA, &l.c.Authority.LDAP.BindPassword, &l.c.Authority.OAuth.CA,
+		&l.c.Authority.OAuth.ClientSecret,
 		&l.c.TLS.TicketKeys, &l.c.TLS.ACME.CA, &l.c.TLS.ACME.Storage, &l.c.TLS.ACME.DNS.KeyFile, &l.c.TLS.ACME.EAB.KeyFile}
 	for _, side := range Sides {
 		s := &l.c.Backends[side].Sync

@@ -43,8 +43,8 @@ func (f *RouteFile) Match(user string) (Route, bool) {
 	return Route{}, false
 }
 
-// For is where and how a user logs in: his line, and for what that leaves open (login names, hosts) the first pattern
-// that fits; without a line the pattern's side, or the default.
+// For is where and how a user logs in: his line, and for what that leaves open (login names, hosts, authority) the first
+// pattern that fits; without a line the pattern's side, or the default.
 func (f *RouteFile) For(user string) Route {
 	r, fits := f.Match(user)
 	if !fits {
@@ -61,6 +61,9 @@ func (f *RouteFile) For(user string) Route {
 		return r
 	}
 	r.Side, r.Wave, r.Line = own.Side, own.Wave, own.Line
+	if own.Authority != "" {
+		r.Authority = own.Authority
+	}
 	for _, side := range Sides {
 		// A host of his own without a login name does not take the pattern's: it was written for other hosts.
 		if own.Login[side] != "" || own.Host[side] != "" {
@@ -102,4 +105,35 @@ func expand(t, address string) string {
 		local, domain = address[:i], address[i+1:]
 	}
 	return strings.NewReplacer("{address}", address, "{local}", local, "{domain}", domain).Replace(t)
+}
+
+// Distinct tells whether a user's login name on a side can be nobody else's there. A template without the domain makes one name of two
+// users of the same name; then that is sure for users of routes.default_domain only, and for those who are bound to a host. It does not
+// matter where the side itself verifies the user's secret.
+func (f *RouteFile) Distinct(c *Config, side Side, user string) bool {
+	if own := f.Users[user]; own != nil && own.Login[side] != "" {
+		return true // checkLogins has compared it
+	}
+	at := lastAt(user)
+	if at < 0 {
+		return true
+	}
+	r := f.For(user)
+	domain := user[at+1:]
+	return strings.Contains(strings.Replace(c.LoginName(side, r), user[:at], "", 1), domain) || domain == NewAddresses(c.Routes).DefaultDomain() ||
+		r.Host[side] != "" && !f.shared(c, side, r.Host[side], domain)
+}
+
+// shared tells whether another domain's users may come to a host by a pattern, under names without their domain.
+func (f *RouteFile) shared(c *Config, side Side, host, domain string) bool {
+	for _, p := range f.Patterns {
+		template := p.Login[side]
+		if template == "" {
+			template = c.Backends[side].Login
+		}
+		if p.Domain != domain && (p.Host[side] == "" || p.Host[side] == host) && LocalOnly(template) {
+			return true
+		}
+	}
+	return false
 }

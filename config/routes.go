@@ -190,10 +190,12 @@ func (p *routeParser) user(word string, side Side, rest string) {
 }
 
 // routeOptions are the words that may stand behind the side.
-func routeOptions() []string { return []string{"wave", "old", "new", "old_host", "new_host"} }
+func routeOptions() []string {
+	return []string{"wave", "old", "new", "old_host", "new_host", "authority"}
+}
 
 func (p *routeParser) options(r *Route, rest string, pattern bool) {
-	var seen [5]bool
+	var seen [6]bool
 	for {
 		var word string
 		if word, rest = nextWord(rest); word == "" {
@@ -232,7 +234,21 @@ func (p *routeParser) options(r *Route, rest string, pattern bool) {
 			p.host(r, Old, value)
 		case "new_host":
 			p.host(r, New, value)
+		case "authority":
+			p.authority(r, value)
 		}
+	}
+}
+
+// authority takes who verifies the user's password.
+func (p *routeParser) authority(r *Route, name string) {
+	if !contains(authorityNames(), name) {
+		p.bad("unknown authority %q%s", name, didYouMean(name, authorityNames()))
+		return
+	}
+	r.Authority = Authority(name)
+	if why := p.cfg.lacks(r.Authority); why != "" {
+		p.bad("%s", why)
 	}
 }
 

@@ -131,6 +131,7 @@ func settings() []setting {
 	s := []setting{
 		str("hostname", func(c *Config) *string { return &c.Hostname }),
 		str("tls.min_version", func(c *Config) *string { return &c.TLS.MinVersion }, "1.2", "1.3"),
+		str("tls.client_ca", func(c *Config) *string { return &c.TLS.ClientCA }),
 		str("tls.ticket_keys", func(c *Config) *string { return &c.TLS.TicketKeys }),
 		boolean("tls.acme.agree", func(c *Config) *bool { return &c.TLS.ACME.Agree }),
 		str("tls.acme.email", func(c *Config) *string { return &c.TLS.ACME.Email }),
@@ -224,6 +225,29 @@ func settings() []setting {
 		num("login.max_failures", func(c *Config) *int { return &c.Login.MaxFailures }),
 		str("login.learn.key", func(c *Config) *string { return &c.Login.Learn.Key }),
 		dur("login.learn.expire", func(c *Config) *time.Duration { return &c.Login.Learn.Expire }),
+		setting{"authority.default", func(c *Config, v string) error {
+			if !contains(authorityNames(), v) {
+				return fmt.Errorf("%q is not understood%s", v, didYouMean(v, authorityNames()))
+			}
+			c.Authority.Default = Authority(v)
+			return nil
+		}, func(c *Config) any { return string(c.Authority.Default) }},
+		str("authority.file", func(c *Config) *string { return &c.Authority.File }),
+		str("authority.ldap.url", func(c *Config) *string { return &c.Authority.LDAP.URL }),
+		str("authority.ldap.ca", func(c *Config) *string { return &c.Authority.LDAP.CA }),
+		str("authority.ldap.dn", func(c *Config) *string { return &c.Authority.LDAP.DN }),
+		str("authority.ldap.base", func(c *Config) *string { return &c.Authority.LDAP.Base }),
+		str("authority.ldap.filter", func(c *Config) *string { return &c.Authority.LDAP.Filter }),
+		str("authority.ldap.bind_dn", func(c *Config) *string { return &c.Authority.LDAP.BindDN }),
+		str("authority.ldap.bind_password", func(c *Config) *string { return &c.Authority.LDAP.BindPassword }),
+		dur("authority.ldap.timeout", func(c *Config) *time.Duration { return &c.Authority.LDAP.Timeout }),
+		str("authority.oauth.url", func(c *Config) *string { return &c.Authority.OAuth.URL }),
+		str("authority.oauth.ca", func(c *Config) *string { return &c.Authority.OAuth.CA }),
+		str("authority.oauth.client_id", func(c *Config) *string { return &c.Authority.OAuth.ClientID }),
+		str("authority.oauth.client_secret", func(c *Config) *string { return &c.Authority.OAuth.ClientSecret }),
+		str("authority.oauth.claim", func(c *Config) *string { return &c.Authority.OAuth.Claim }),
+		dur("authority.oauth.cache", func(c *Config) *time.Duration { return &c.Authority.OAuth.Cache }),
+		dur("authority.oauth.timeout", func(c *Config) *time.Duration { return &c.Authority.OAuth.Timeout }),
 		str("submission.bare_newlines", func(c *Config) *string { return &c.Submit.BareNewlines }, "refuse", "normalize"),
 		num("submission.max_size", func(c *Config) *int64 { return &c.Submit.MaxSize }),
 		dur("flip.deadline", func(c *Config) *time.Duration { return &c.Flip.Deadline }),
@@ -300,6 +324,8 @@ func Default() Config {
 		Control: Control{Socket: "state/control.sock"},
 		Login: Login{Mechanisms: append([]string{"PLAIN", "LOGIN", "XOAUTH2", "OAUTHBEARER"}, RelayedMechanisms()...), FailDelay: 2 * time.Second,
 			MaxFailures: 5, Learn: Learn{Expire: 30 * 24 * time.Hour}},
+		Authority: Verifiers{Default: ByRoute, LDAP: LDAP{Filter: "(mail={address})", Timeout: 10 * time.Second},
+			OAuth: OAuth{Claim: "username", Cache: 30 * time.Second, Timeout: 10 * time.Second}},
 		Submit: Submit{BareNewlines: "refuse"},
 		Flip:   Flip{Deadline: 20 * time.Second, Hold: 25 * time.Second, Parallel: 16},
 		Sync:   Sync{Connections: 3, Batch: 256, Settle: 2 * time.Second, Grace: 24 * time.Hour, Confirm: time.Hour, Passes: 4, Watch: 100, Poll: 5 * time.Minute},

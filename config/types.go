@@ -84,6 +84,7 @@ type Config struct {
 	Control       Control
 	Admin         Admin
 	Login         Login
+	Authority     Verifiers
 	Submit        Submit
 	Flip          Flip
 	Sync          Sync
@@ -97,6 +98,7 @@ type Config struct {
 type TLS struct {
 	Certificates []Certificate // chosen by SNI; the first is for clients that send none
 	MinVersion   string        // "1.2" (default) or "1.3"
+	ClientCA     string        // PEM file: who shows a certificate that these have signed may log in with it (EXTERNAL); "" means nobody
 	TicketKeys   string        // file of keys for session tickets, see the function TicketKeys; "" means keys of this process alone
 	ACME         ACME
 }
@@ -279,6 +281,8 @@ type Route struct {
 	Login   [2]string // login name per side; "" means the backend's template
 	Host    [2]string // host name per side; "" means any of the side's
 	Line    int
+
+	Authority Authority // who verifies him; "" means the default
 }
 
 // Pattern is a line such as "*@sales.example.com new": for users who have no line and no row.

@@ -26,6 +26,8 @@ type client struct {
 	addr netip.AddrPort
 	tls  bool
 
+	identity string // the user whom the client's certificate speaks of, "" for none
+
 	until    time.Time // login must be done by then
 	failures int       // refused logins
 	mistakes int       // commands that made no sense
@@ -96,6 +98,7 @@ func (c *client) startTLS() error {
 	_ = c.raw.SetDeadline(time.Time{})
 	c.conn, c.tls = t, true
 	c.r.Reset(t)
+	c.identify(t.ConnectionState())
 	return nil
 }
 

@@ -34,7 +34,7 @@ type dialect interface {
 	tooMany()
 
 	// dial logs in at the user's side and prepares the session.
-	dial(ctx context.Context, at target, creds *auth.Credentials) (dialed, error)
+	dial(ctx context.Context, at target) (dialed, error)
 
 	// waiting is said every few seconds to a client whose user is fenced, where the protocol has a way.
 	waiting() error
@@ -99,8 +99,8 @@ func (c *client) sasl(ctx context.Context, d dialect, mechanism, initial string,
 		return d.mistaken(errClear)
 	}
 	mechanism = upper(mechanism)
-	x, err := auth.Start(mechanism)
-	if err != nil || !c.srv.offers(c.set, c.ln.Protocol, mechanism) {
+	x, err := c.exchange(mechanism)
+	if err != nil {
 		return d.mistaken(errMechanism)
 	}
 	var response []byte
@@ -184,10 +184,10 @@ func moment(ctx context.Context) bool {
 // enter takes credentials to the backend; errOver means that the session runs.
 func (c *client) enter(ctx context.Context, d dialect, creds *auth.Credentials) error {
 	sess, got, err := c.login(ctx, creds, func(ctx context.Context, at target) (dialed, error) {
-		c.converse(ctx, at, d, creds.Relay)
-		got, err := d.dial(ctx, at, creds)
-		for tries := 1; err != nil && tries <= crowdedTries && !creds.Relay.Begun() && c.srv.crowded(at.Side, at.user, err) && moment(ctx); tries++ {
-			got, err = d.dial(ctx, at, creds)
+		c.converse(ctx, at, d, at.creds.Relay)
+		got, err := d.dial(ctx, at)
+		for tries := 1; err != nil && tries <= crowdedTries && !at.creds.Relay.Begun() && c.srv.crowded(at.Side, at.user, err) && moment(ctx); tries++ {
+			got, err = d.dial(ctx, at)
 		}
 		return got, err
 	}, d.waiting)

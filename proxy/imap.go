@@ -8,7 +8,6 @@ import (
 	"io"
 	"strings"
 
-	"mailgate/auth"
 	"mailgate/backend"
 	"mailgate/config"
 	"mailgate/imapwire"
@@ -99,7 +98,7 @@ func (s *imapClient) mechanisms() []string {
 		return nil
 	}
 	var out []string
-	for _, m := range s.srv.mechanisms(s.set, config.IMAP) {
+	for _, m := range s.client.mechanisms() {
 		out = append(out, "AUTH="+m)
 	}
 	return out
@@ -217,8 +216,8 @@ func (s *imapLogin) waiting() error {
 	return s.write("* OK [INPROGRESS] Your mailbox is being moved, please wait.\r\n")
 }
 
-func (s *imapLogin) dial(ctx context.Context, at target, creds *auth.Credentials) (dialed, error) {
-	conn, err := s.srv.dialer.DialIMAP(ctx, at.Side, at.host, backend.LoginIMAP{Credentials: creds, LoginName: at.login,
+func (s *imapLogin) dial(ctx context.Context, at target) (dialed, error) {
+	conn, err := s.srv.dialer.DialIMAP(ctx, at.Side, at.host, backend.LoginIMAP{Credentials: at.creds, LoginName: at.login, Authzid: at.authzid, Only: at.only,
 		ClientAddr: s.addr, ClientID: s.id, Hops: s.hops})
 	if err != nil {
 		return dialed{}, err

@@ -30,6 +30,11 @@ type target struct {
 	user  string // canonical address
 	host  string // "" means any host of the side
 	login string // login name there
+
+	creds   *auth.Credentials // what is shown there: the client's, or the side's master user's
+	authzid string            // as whom the master acts, where the login name does not say so
+	only    backend.Hosts     // hosts where the master login is proven; nil means all
+	master  bool              // the side has not verified the user itself
 }
 
 // loginError is a login that failed, with what the client may know of it.
@@ -63,7 +68,8 @@ func (c *client) login(ctx context.Context, creds *auth.Credentials, dial dialFu
 	defer c.busy.Store(false)
 	_ = c.conn.SetReadDeadline(time.Time{})
 	start := time.Now()
-	user, sess, d, err := c.tryLogin(ctx, creds, dial, tick)
+	t := &trial{creds: creds}
+	user, sess, d, err := c.tryLogin(ctx, t, dial, tick)
 	side := config.Old
 	if sess != nil {
 		side = sess.Side
@@ -75,7 +81,9 @@ func (c *client) login(ctx context.Context, creds *auth.Credentials, dial dialFu
 		c.srv.rec.Auth(c.ln.Protocol, side, user, creds.Mechanism, "ok")
 		c.srv.log.Debug("login", "protocol", c.ln.Protocol, "user", user, "side", side.String(), "client", c.addr,
 			"seconds", time.Since(start).Seconds())
-		c.learn(user, sess.Side, creds)
+		if t.by != nil {
+			c.learn(user, *t.by, creds)
+		}
 		return sess, d, nil
 	}
 	le := asLoginError(err)
@@ -105,15 +113,15 @@ func (c *client) learn(user string, side config.Side, creds *auth.Credentials) {
 	c.srv.learned(user, side, c.ln.Protocol, creds.Password)
 }
 
-func (c *client) tryLogin(ctx context.Context, creds *auth.Credentials, dial dialFunc, tick func() error) (user string, sess *router.Session, d dialed, err error) {
-	user, err = c.set.routes.Lookup(c.set.addresses, creds.Username)
+func (c *client) tryLogin(ctx context.Context, t *trial, dial dialFunc, tick func() error) (user string, sess *router.Session, d dialed, err error) {
+	user, err = c.set.routes.Lookup(c.set.addresses, t.creds.Username)
 	if err != nil {
 		return "", nil, d, c.refused("", &loginError{"malformed", authFailed, err})
 	}
 	if err := c.throttle(ctx, user); err != nil {
 		return user, nil, d, err
 	}
-	if err := c.relayable(user, creds); err != nil {
+	if err := c.relayable(user, t.creds); err != nil {
 		return user, nil, d, err
 	}
 	c.busy.Store(true) // who only waits for a penalty to pass may give way to others
@@ -130,10 +138,10 @@ func (c *client) tryLogin(ctx context.Context, creds *auth.Credentials, dial dia
 		if err != nil {
 			return user, nil, d, &loginError{"backend_error", temporary, err}
 		}
-		sess, d, err := c.once(dctx, l, c.target(user, place), dial)
+		sess, d, err := c.once(dctx, l, c.target(user, place), t, dial)
 		switch {
 		case !errors.Is(err, router.ErrMoved):
-		case creds.Relay.Begun(): // with that server, and with no other
+		case t.creds.Relay.Begun(): // with that server, and with no other
 			return user, nil, d, &loginError{"held", moving, err}
 		default:
 			continue
@@ -148,8 +156,12 @@ func (c *client) tryLogin(ctx context.Context, creds *auth.Credentials, dial dia
 }
 
 // once tries one route. ErrMoved means that it was no longer the user's: whatever the backend said does not count.
-func (c *client) once(ctx context.Context, l *router.Login, at target, dial dialFunc) (*router.Session, dialed, error) {
-	d, err := c.ask(ctx, at, dial)
+func (c *client) once(ctx context.Context, l *router.Login, at target, t *trial, dial dialFunc) (*router.Session, dialed, error) {
+	var d dialed
+	at, err := c.admit(ctx, at, t)
+	if err == nil {
+		d, err = c.ask(ctx, at, dial)
+	}
 	if err != nil {
 		if relayFailed(err) == nil && l.Moved(at.Place) {
 			return nil, d, fmt.Errorf("%w: %w", router.ErrMoved, err)
@@ -170,12 +182,27 @@ var errSideBusy = errors.New("too many logins wait for this side")
 
 // ask dials, unless too many wait for that side already: one that hangs must not take the room of both.
 func (c *client) ask(ctx context.Context, at target, dial dialFunc) (dialed, error) {
-	n := c.srv.asking[at.Side].Add(1)
-	defer c.srv.asking[at.Side].Add(-1)
-	if most := c.set.cfg.Limits.PreAuth / 2; most > 0 && n > int64(most) {
-		return dialed{}, errSideBusy
+	done, err := c.wait(at.Side)
+	if err != nil {
+		return dialed{}, err
 	}
-	return dial(ctx, at)
+	defer done()
+	d, err := dial(ctx, at)
+	if err != nil && at.master {
+		err = masterError{err}
+	}
+	return d, err
+}
+
+// wait counts a login that waits for a side; the caller calls done.
+func (c *client) wait(side config.Side) (done func(), err error) {
+	n := c.srv.asking[side].Add(1)
+	done = func() { c.srv.asking[side].Add(-1) }
+	if most := c.set.cfg.Limits.PreAuth / 2; most > 0 && n > int64(most) {
+		done()
+		return nil, errSideBusy
+	}
+	return done, nil
 }
 
 func (c *client) target(user string, p router.Place) target {
@@ -193,7 +220,10 @@ const (
 // verdict sorts the errors of a login.
 func verdict(err error) *loginError {
 	var be *backend.Error
+	var master masterError
 	switch {
+	case errors.As(err, &master): // whatever the host says: it is the gateway's login that failed
+		return &loginError{"backend_error", temporary, err}
 	case errors.Is(err, router.ErrUserCap), errors.Is(err, router.ErrAddressCap):
 		return &loginError{"rate_limited", "Too many sessions, close some and try again", err}
 	case errors.As(err, &be) && be.Kind == backend.AuthFailed:

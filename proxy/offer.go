@@ -59,6 +59,12 @@ func withheld(c *config.Config, p config.Protocol, listed [2][]string, m string)
 		}
 		return ""
 	}
+	if c.Authority.OAuth.URL != "" && (m == "XOAUTH2" || m == "OAUTHBEARER") {
+		return "" // tokens are introspected here, whatever the sides have
+	}
+	if config.Relayed(m) && c.Authority.Default != config.ByRoute {
+		return "authority.default is " + string(c.Authority.Default) + ", which needs to see passwords"
+	}
 	var without []string
 	for _, side := range config.Sides {
 		if !slices.Contains(listed[side], m) {
@@ -82,8 +88,4 @@ func withheld(c *config.Config, p config.Protocol, listed [2][]string, m string)
 		return fmt.Sprintf("login names differ: backends.old.login is %q, backends.new.login is %q", c.Backends[config.Old].Login, c.Backends[config.New].Login)
 	}
 	return ""
-}
-
-func (s *Server) offers(set *settings, p config.Protocol, mechanism string) bool {
-	return slices.Contains(s.mechanisms(set, p), mechanism)
 }

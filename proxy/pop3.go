@@ -6,7 +6,6 @@ import (
 	"errors"
 	"strings"
 
-	"mailgate/auth"
 	"mailgate/backend"
 	"mailgate/config"
 )
@@ -124,7 +123,7 @@ func (s *popClient) capabilities() []string {
 		}
 	}
 	if s.secure() {
-		out = append(out, "USER", "SASL "+strings.Join(s.srv.mechanisms(s.set, config.POP3), " "))
+		out = append(out, "USER", "SASL "+strings.Join(s.mechanisms(), " "))
 	}
 	if !s.tls && s.ln.Mode == config.StartTLS {
 		out = append(out, "STLS")
@@ -166,7 +165,7 @@ func (s *popClient) pass(ctx context.Context, line string) error {
 // auth runs a SASL exchange (RFC 5034, section 4). Without a mechanism it lists them, as old clients ask.
 func (s *popClient) auth(ctx context.Context, args string) error {
 	if args == "" && s.secure() {
-		return s.ok("Mechanisms follow\r\n" + strings.Join(append(s.srv.mechanisms(s.set, config.POP3), "."), "\r\n"))
+		return s.ok("Mechanisms follow\r\n" + strings.Join(append(s.mechanisms(), "."), "\r\n"))
 	}
 	name, initial, has := strings.Cut(args, " ")
 	return s.sasl(ctx, s, name, initial, has)
@@ -223,8 +222,8 @@ func (s *popClient) tooMany() {} // it has no words for that
 
 func (s *popClient) waiting() error { return nil } // nothing may be said to a client that waits
 
-func (s *popClient) dial(ctx context.Context, at target, creds *auth.Credentials) (dialed, error) {
-	conn, err := s.srv.dialer.DialPOP3(ctx, at.Side, at.host, backend.LoginPOP3{Credentials: creds, LoginName: at.login,
+func (s *popClient) dial(ctx context.Context, at target) (dialed, error) {
+	conn, err := s.srv.dialer.DialPOP3(ctx, at.Side, at.host, backend.LoginPOP3{Credentials: at.creds, LoginName: at.login, Authzid: at.authzid, Only: at.only,
 		ClientAddr: s.addr, UTF8: s.utf8, Hops: s.hops})
 	if err != nil {
 		return dialed{}, err

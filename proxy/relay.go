@@ -76,6 +76,8 @@ func relayFailed(err error) *loginError {
 	switch {
 	case errors.As(err, &gone):
 		return &loginError{"abandoned", temporary, err}
+	case errors.Is(err, errNoSecret):
+		return &loginError{"not_relayable", "This mechanism cannot be used for this user, use another way to log in", err}
 	case errors.Is(err, auth.ErrMalformed):
 		return &loginError{"malformed", authFailed, err}
 	}

@@ -20,7 +20,7 @@ import (
 	"mailgate/tlsconf"
 )
 
-// Options are what a Server works with. All but Recorder, Changed, Deleted, Learned and Crowded must be set.
+// Options are what a Server works with. All but Recorder, Changed, Deleted, Learned, Crowded, Verify and Master must be set.
 type Options struct {
 	Config       *config.Config
 	Routes       *config.RouteFile
@@ -48,6 +48,12 @@ type Options struct {
 	// that a person meant it. session is the ID of one session, which no other has while the process lives. What holds for Changed holds
 	// for it. nil means that nobody asks.
 	Deleted func(user string, side config.Side, session uint64, d imapwire.Deletes)
+	// Verify asks an authority that is no side whether a secret is the user's; its error is an *auth.RefusedError when it is not.
+	// Master gives a side's master user as he acts for somebody with a login name there, at the hosts where that is proven for the
+	// protocol. Both are called by many goroutines at once. nil means that there is none, and such logins fail.
+	Verify func(ctx context.Context, by config.Authority, user string, c *auth.Credentials) error
+	Master func(side config.Side, p config.Protocol, login string) (backend.Account, error)
+
 	// Crowded is told that a host has refused a user's login, and tells whether to try again in a moment, since others of ours
 	// there have given way. It must not block. nil means that nobody gives way.
 	Crowded func(side config.Side, user string, err error) bool
@@ -55,21 +61,23 @@ type Options struct {
 
 // Server accepts clients and serves them to the end of their sessions. It is safe for concurrent use.
 type Server struct {
-	router  *router.Router
-	dialer  *backend.Dialer
-	limiter *auth.Limiter
-	certs   *tlsconf.Certificates
-	log     *slog.Logger
-	rec     Recorder
-	changed func(user string, p config.Protocol)
-	learned func(user string, side config.Side, p config.Protocol, password config.Secret) // may be nil
-	deleted func(*router.Session, imapwire.Deletes)
-	crowded func(side config.Side, user string, err error) bool
-	set     atomic.Pointer[settings]
-	pre     preAuth
-	buffers bufferPool
-	asking  [2]atomic.Int64 // logins that wait for a side
-	full    atomic.Int64    // when it was last logged that there is no room, in seconds
+	router   *router.Router
+	dialer   *backend.Dialer
+	limiter  *auth.Limiter
+	certs    *tlsconf.Certificates
+	log      *slog.Logger
+	rec      Recorder
+	changed  func(user string, p config.Protocol)
+	learned  func(user string, side config.Side, p config.Protocol, password config.Secret) // may be nil
+	deleted  func(*router.Session, imapwire.Deletes)
+	crowded  func(side config.Side, user string, err error) bool
+	verifier func(ctx context.Context, by config.Authority, user string, c *auth.Credentials) error
+	master   func(side config.Side, p config.Protocol, login string) (backend.Account, error)
+	set      atomic.Pointer[settings]
+	pre      preAuth
+	buffers  bufferPool
+	asking   [2]atomic.Int64 // logins that wait for a side
+	full     atomic.Int64    // when it was last logged that there is no room, in seconds
 
 	stall, afterEOF time.Duration // of links; see there
 
@@ -124,6 +132,14 @@ func NewServer(o Options) *Server {
 	}
 	if s.crowded == nil {
 		s.crowded = func(config.Side, string, error) bool { return false }
+	}
+	if s.verifier = o.Verify; s.verifier == nil {
+		s.verifier = func(context.Context, config.Authority, string, *auth.Credentials) error { return errNoAuthority }
+	}
+	if s.master = o.Master; s.master == nil {
+		s.master = func(config.Side, config.Protocol, string) (backend.Account, error) {
+			return backend.Account{}, errNoAuthority
+		}
 	}
 	s.ctx, s.stop = context.WithCancelCause(context.Background())
 	s.pre.init()

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"mailgate/auth"
 	"mailgate/backend"
 	"mailgate/config"
 )
@@ -86,7 +85,7 @@ func (s *sieveClient) capabilities() string {
 	}
 	mechanisms := ""
 	if s.secure() {
-		mechanisms = strings.Join(s.srv.mechanisms(s.set, config.Sieve), " ")
+		mechanisms = strings.Join(s.mechanisms(), " ")
 	}
 	add("SASL", mechanisms)
 	if !s.tls && s.ln.Mode == config.StartTLS {
@@ -189,8 +188,8 @@ func (s *sieveClient) tooMany() { _ = s.write(s.status("BYE", "", "Too many fail
 
 func (s *sieveClient) waiting() error { return nil } // nothing may be said to a client that waits
 
-func (s *sieveClient) dial(ctx context.Context, at target, creds *auth.Credentials) (dialed, error) {
-	conn, err := s.srv.dialer.DialSieveSession(ctx, at.Side, at.host, backend.Account{Credentials: creds, LoginName: at.login, Hops: s.hops}, s.addr)
+func (s *sieveClient) dial(ctx context.Context, at target) (dialed, error) {
+	conn, err := s.srv.dialer.DialSieveSession(ctx, at.Side, at.host, backend.Account{Credentials: at.creds, LoginName: at.login, Authzid: at.authzid, Only: at.only, Hops: s.hops}, s.addr)
 	if err != nil {
 		return dialed{}, err
 	}

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"mailgate/auth"
 	"mailgate/backend"
 	"mailgate/config"
 	"mailgate/router"
@@ -192,9 +191,9 @@ func (s *submissionClient) tooMany() {
 func (s *submissionClient) waiting() error { return nil } // a reply is all that SMTP knows
 
 // dial logs in; the session behind it outlives what ends strangers (Shutdown closes them at once), and has a stack of its own.
-func (s *submissionClient) dial(ctx context.Context, at target, creds *auth.Credentials) (dialed, error) {
-	conn, err := s.srv.dialer.DialSubmission(ctx, at.Side, at.host, backend.LoginSubmission{Credentials: creds,
-		LoginName: at.login, ClientAddr: s.addr, Helo: s.helo, GatewayName: s.set.cfg.Hostname, Hops: s.hops})
+func (s *submissionClient) dial(ctx context.Context, at target) (dialed, error) {
+	conn, err := s.srv.dialer.DialSubmission(ctx, at.Side, at.host, backend.LoginSubmission{Credentials: at.creds, LoginName: at.login,
+		Authzid: at.authzid, Only: at.only, ClientAddr: s.addr, Helo: s.helo, GatewayName: s.set.cfg.Hostname, Hops: s.hops})
 	if err != nil {
 		return dialed{}, err
 	}
@@ -221,7 +220,7 @@ func (s *Server) ehlo(c *client) []string {
 		lines = append(lines, "STARTTLS")
 	}
 	if c.secure() {
-		lines = append(lines, "AUTH "+strings.Join(s.mechanisms(c.set, config.Submission), " "))
+		lines = append(lines, "AUTH "+strings.Join(c.mechanisms(), " "))
 	}
 	for i := range lines {
 		sep := "-"

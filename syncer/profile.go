@@ -32,5 +32,6 @@ type Profile struct {
 	MasterProven bool              `json:"master_proven"`            // master login opens the user's mailbox, seen for two users
 	MasterLogin  string            `json:"master_login,omitempty"`   // whose, and how: what MasterProven holds for; it is void with any other
 	SieveProven  string            `json:"sieve_proven,omitempty"`   // the same of ManageSieve: where, whose and how the master login was seen to heed whose scripts it asks for
+	Proven       map[string]string `json:"proven,omitempty"`         // the same of other services, by protocol
 	Notes        []string          `json:"notes,omitempty"`          // in plain words
 }

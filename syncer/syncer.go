@@ -314,7 +314,7 @@ func (s *Syncer) Probe(ctx context.Context, side config.Side, user string) (*Pro
 		return nil, err
 	}
 	if before != nil {
-		p.MasterProven, p.MasterLogin, p.SieveProven = before.MasterProven, before.MasterLogin, before.SieveProven
+		p.MasterProven, p.MasterLogin, p.SieveProven, p.Proven = before.MasterProven, before.MasterLogin, before.SieveProven, before.Proven
 	}
 	return p, s.SaveProfile(ctx, side, p)
 }

@@ -26,10 +26,11 @@ type Certificates struct {
 }
 
 type certSet struct {
-	conf  config.TLS
-	certs []*tls.Certificate // of files
-	stamp string
-	tls   map[string]*tls.Config // by the oldest version that a listener takes, "" for tls.min_version
+	conf    config.TLS
+	certs   []*tls.Certificate // of files
+	clients *authorities       // of clients' certificates; nil when none are asked for
+	stamp   string
+	tls     map[string]*tls.Config // by the oldest version that a listener takes, "" for tls.min_version
 }
 
 // NewCertificates reads all chains and keys, or fails. Without any, TLS handshakes fail.
@@ -49,6 +50,10 @@ func (f *Certificates) Apply(c config.TLS) error {
 		}
 		s.certs = append(s.certs, &crt)
 	}
+	var err error
+	if s.clients, err = readAuthorities(c.ClientCA); err != nil {
+		return err
+	}
 	var keys [][32]byte
 	if c.TicketKeys != "" {
 		var err error
@@ -57,10 +62,13 @@ func (f *Certificates) Apply(c config.TLS) error {
 		}
 	}
 	// One tls.Config for all handshakes of a kind: it holds the keys of session tickets, of its own making where no file has them.
-	if old := f.set.Load(); old != nil && old.conf.MinVersion == c.MinVersion && (old.conf.TicketKeys == "") == (c.TicketKeys == "") {
+	if old := f.set.Load(); old != nil && old.conf.MinVersion == c.MinVersion && (old.conf.TicketKeys == "") == (c.TicketKeys == "") && old.clients.same(s.clients) {
 		s.tls = old.tls
 	} else {
 		s.tls = f.configs(c)
+		for _, t := range s.tls {
+			s.clients.ask(t)
+		}
 	}
 	if len(keys) > 0 {
 		for _, t := range s.tls {
@@ -181,8 +189,10 @@ func stamp(c config.TLS) string {
 		look(k.Cert)
 		look(k.Key)
 	}
-	if c.TicketKeys != "" {
-		look(c.TicketKeys)
+	for _, file := range []string{c.TicketKeys, c.ClientCA} {
+		if file != "" {
+			look(file)
+		}
 	}
 	return s
 }

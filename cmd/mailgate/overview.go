@@ -49,6 +49,7 @@ func (g *gateway) Overview(ctx context.Context) admin.Overview {
 	if g.syncing != nil && g.syncing.keeping != nil && started(conf) {
 		o.Sync = g.syncing.keeping.overview()
 	}
+	o.Authorities = g.authorities()
 	api := g.api()
 	o.Open = []op.Operation{}
 	for _, x := range open {

@@ -46,6 +46,9 @@ func (g *gateway) reload(ctx context.Context, by string) (r admin.Reloaded, err 
 	if err != nil {
 		return r, err
 	}
+	if _, err := newVerifiers(conf); err != nil { // before anything is changed
+		return r, err
+	}
 	before := g.conf.Load()
 	r.Restart = config.NeedsRestart(before, conf)
 	if _, err := backend.NewDialer(conf.Backends, g.log, nil); err != nil { // before anything is changed
@@ -70,6 +73,12 @@ func (g *gateway) reload(ctx context.Context, by string) (r admin.Reloaded, err 
 	if g.serving {
 		if err := g.dialer.Update(conf.Backends); err != nil {
 			return r, err
+		}
+		if err := g.verifiers.Configure(conf); err != nil { // a file has changed since it was read above
+			return r, err
+		}
+		if err := g.syncing.accounts.recall(ctx, conf); err != nil {
+			g.log.Warn("what was proven of master logins cannot be read; who needs one waits", "err", err)
 		}
 	}
 	if g.syncing != nil {

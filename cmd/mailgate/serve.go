@@ -92,6 +92,10 @@ func (p *program) serve(ctx context.Context, started func(*gateway)) error {
 		return err
 	}
 	g.limiter = auth.NewLimiter(conf.Login.FailDelay, nil)
+	if g.verifiers, err = newVerifiers(conf); err != nil {
+		return err
+	}
+	defer g.verifiers.Close()
 	g.syncing = newSyncing(g, g.dialer)
 	if err := g.syncing.learn(conf); err != nil {
 		return err
@@ -104,9 +108,13 @@ func (p *program) serve(ctx context.Context, started func(*gateway)) error {
 	if err := g.syncing.keeping.load(ctx); err != nil {
 		return err
 	}
+	if err := g.syncing.accounts.recall(ctx, conf); err != nil {
+		return err
+	}
 	g.proxy = proxy.NewServer(proxy.Options{Config: conf, Routes: g.routes.Load(), Router: g.router, Dialer: g.dialer,
 		Limiter: g.limiter, Certificates: g.certs, Log: log, Recorder: g.metrics, Changed: g.syncing.keeping.changed,
-		Learned: g.syncing.book.Note, Deleted: g.syncing.keeping.deleted, Crowded: g.syncing.budget.GiveWay})
+		Learned: g.syncing.book.Note, Deleted: g.syncing.keeping.deleted, Crowded: g.syncing.budget.GiveWay,
+		Verify: g.verifiers.Verify, Master: g.syncing.accounts.asUser})
 	if err := g.proxy.Listen(); err != nil {
 		return err
 	}
@@ -315,6 +323,7 @@ type gateway struct {
 	acme      *acme.Manager // nil when certificates are in files only
 	dialer    *backend.Dialer
 	limiter   *auth.Limiter
+	verifiers *auth.Verifiers
 	proxy     *proxy.Server
 	syncing   *syncing
 

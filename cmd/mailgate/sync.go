@@ -284,6 +284,9 @@ func (s *syncing) probeSide(ctx context.Context, y *syncer.Syncer, side config.S
 		} else if first == nil {
 			first = p
 		}
+		if e == nil {
+			err = errors.Join(err, s.accounts.proveServices(ctx, y, side, host, who))
+		}
 	}
 	return first, err
 }

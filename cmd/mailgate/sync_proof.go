@@ -26,6 +26,20 @@ func proofOf(conf *config.Config, side config.Side, host string) string {
 	return fmt.Sprintf("%s %s: %q as %q", host, at, b.Sync.MasterUser, b.Sync.MasterLogin)
 }
 
+// proofAt is the same for one of the host's services.
+func proofAt(conf *config.Config, side config.Side, host string, p config.Protocol) string {
+	if p == config.IMAP {
+		return proofOf(conf, side, host)
+	}
+	at := ""
+	for _, h := range conf.Backends[side].Hosts {
+		if h.Name == host {
+			at = h.Endpoint(p).Address()
+		}
+	}
+	return string(p) + " at " + at + ", " + proofOf(conf, side, host)
+}
+
 // unproven is the refusal of a master login that nobody has seen to open the right mailbox.
 func unproven(side config.Side, host string) error {
 	return exitError{exitRefused, fmt.Errorf("%s: the master login at %s is not proven to open the mailbox of the user who is asked for: "+

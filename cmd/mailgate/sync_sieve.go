@@ -56,13 +56,8 @@ var errLax = errors.New("its ManageSieve does not heed whose scripts the master 
 // as a user who does not exist does. Of one that does not know who exists, a script of mine that the session of such a user does not show
 // tells it; that is written, and deleted at once: without write it is refused. What was seen is believed of the host, as the proof is.
 func (a *accounts) strict(ctx context.Context, conf *config.Config, side config.Side, user string, mine *backend.SieveClient, write bool) error {
-	host, at := mine.Host(), ""
-	for _, h := range conf.Backends[side].Hosts {
-		if h.Name == host {
-			at = h.Sieve.Address()
-		}
-	}
-	seen := "sieve at " + at + ", " + proofOf(conf, side, host)
+	host := mine.Host()
+	seen := proofAt(conf, side, host, config.Sieve)
 	if a.believed(seen) {
 		return nil
 	}
@@ -134,12 +129,7 @@ func masterAccount(conf *config.Config, side config.Side, login string) (who bac
 	if err != nil {
 		return who, exitError{exitRefused, fmt.Errorf("backends.%s.sync.master_password: %w", side, err)}
 	}
-	who = backend.Account{LoginName: s.MasterUser, Authzid: login}
-	if s.MasterLogin != "authzid" {
-		who = backend.Account{LoginName: strings.NewReplacer("{login}", login, "{master}", s.MasterUser).Replace(s.MasterLogin)}
-	}
-	who.Credentials, err = auth.Password("PLAIN", who.LoginName, password.Reveal())
-	return who, err
+	return backend.MasterAccount(s, login, password)
 }
 
 // sieveTold counts what a pass did with scripts, once.

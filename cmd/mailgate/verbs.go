@@ -76,6 +76,9 @@ func (p *program) configCommand() *cobra.Command {
 			if _, err := learnKey(conf); err != nil {
 				return err
 			}
+			if _, err := newVerifiers(conf); err != nil {
+				return err
+			}
 			r, err := config.LoadRoutes(conf)
 			if err != nil {
 				return err
@@ -215,6 +218,7 @@ func printOverview(w io.Writer, o admin.Overview) {
 		fmt.Fprintf(w, "%s %s %s\t%s\n", b.Side, b.Protocol, b.Host, state)
 	}
 	fmt.Fprintf(w, "store\t%s\nlast reload\t%s\n", o.Store, strings.ReplaceAll(o.Reload, "\n", "\n\t"))
+	printAuthorities(w, o.Authorities)
 	printManaged(w, o.Certificates)
 	printSyncOverview(w, o.Sync)
 	for _, x := range o.Open {
@@ -233,6 +237,12 @@ func printUser(w io.Writer, u admin.UserStatus) {
 	fmt.Fprintf(w, "%s\ton %s since %s (epoch %d, %s)\n", u.User, u.Side, stamp(u.Since), u.Epoch, u.State)
 	fmt.Fprintf(w, "why\t%s\nrollback\t%s\n", u.Why, u.Rollback)
 	fmt.Fprintf(w, "login names\told: %s\tnew: %s\n", u.Login[0], u.Login[1])
+	if u.Verified != string(config.ByRoute) {
+		fmt.Fprintf(w, "password\tverified by %s\n", u.Verified)
+	}
+	if u.LockedOut != "" {
+		fmt.Fprintf(w, "logins\the cannot log in, %s\n", u.LockedOut)
+	}
 	if u.Store != "ok" {
 		fmt.Fprintf(w, "store\t%s\n", u.Store)
 	}

@@ -48,6 +48,7 @@ type Host struct {
 	Fsync                  string // Dovecot's mail_fsync, "" means never; $MAILGATE_LAB_FSYNC sets it
 	Sharing                bool   // Dovecot's ACL and METADATA
 	Mechanisms             string // of Dovecot, besides PLAIN and LOGIN
+	Strict                 bool   // Dovecot's masters are let in only as somebody who exists
 	Dir, Certs             string
 	RelayPort, MailID      int  // MailID is the uid and gid that mail on the disk belongs to
 	WithSubmission, Master bool // Master: MasterUser may log in
@@ -69,9 +70,9 @@ type Lab struct {
 	Old, New Host
 	CA       string // PEM file
 
-	sharing       bool
-	mailboxesOnly bool
-	mechanisms    string
+	sharing, strict bool
+	mailboxesOnly   bool
+	mechanisms      string
 	processes
 }
 
@@ -81,6 +82,12 @@ type Option func(*Lab)
 // Sharing gives both Dovecots access rights (RFC 4314), mailboxes of others below "shared", and metadata (RFC 5464).
 func Sharing() Option {
 	return func(l *Lab) { l.sharing = true }
+}
+
+// StrictMasters has both Dovecots look a user up before the master is let in as him: then who does not exist is refused, also by SASL for
+// submission. They do not slow down logins from an address of which others were refused, either: a proof is such a refusal.
+func StrictMasters() Option {
+	return func(l *Lab) { l.strict = true }
 }
 
 // MailboxesOnly leaves out Postfix: OLD has no Submission, and what NEW takes goes nowhere. Both start and end sooner.
@@ -135,7 +142,7 @@ func (l *Lab) start() error {
 		Sieve: ports[10], SieveSettings: "sieve_quota_max_scripts = 12"}
 	for _, h := range []*Host{&l.Old, &l.New} {
 		h.Fsync = os.Getenv("MAILGATE_LAB_FSYNC")
-		h.Sharing, h.Mechanisms = l.sharing, l.mechanisms
+		h.Sharing, h.Strict, h.Mechanisms = l.sharing, l.strict, l.mechanisms
 		h.Dir = filepath.Join(l.dir, h.Name)
 		if err := l.dovecot(h); err != nil {
 			return err
