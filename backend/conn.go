@@ -36,7 +36,8 @@ type conn struct {
 	conf     config.Backend
 	protocol config.Protocol
 	r        *bufio.Reader
-	left     int // bytes that the server may still say
+	left     int    // bytes that the server may still say
+	settled  func() // the login is answered: another one's turn; once the host has taken the connection
 }
 
 func newConn(q *tlsconf.Quiet, h *host, b config.Backend, p config.Protocol) *conn {

@@ -39,7 +39,7 @@ func (d *Dialer) DialSieveSession(ctx context.Context, at config.Side, name stri
 		c.Close()
 		return nil, err
 	}
-	d.rec.LoggedIn(at, config.Sieve, time.Since(start))
+	d.loggedIn(at, c.conn, start)
 	return &SieveConn{Conn: c.Conn, Buffered: c.buffered(), Host: c.host.Name}, nil
 }
 
