@@ -24,15 +24,15 @@ const (
 )
 
 // Limiter slows down guessing. It delays refusals, and, when an address or a user has failed often, also the attempts
-// of strangers; a user who logged in from an address before is never delayed there, so that nobody can lock him out.
-// Its memory is bounded. It is safe for concurrent use.
+// of strangers; a user who logged in from an address before (within 30 days; known.go) is never delayed there, so that nobody can
+// lock him out. Its memory is bounded. It is safe for concurrent use.
 type Limiter struct {
 	now func() time.Time
 
 	mu      sync.Mutex
 	max     time.Duration
 	failed  lru[any, failures]
-	good    lru[pair, struct{}]
+	good    homes
 	waiting map[netip.Addr]int
 }
 
@@ -68,7 +68,7 @@ func (l *Limiter) Before(addr netip.Addr, user string) (wait time.Duration, rele
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	none := func() {}
-	if _, ok := l.good.get(pair{addr, user}); ok {
+	if l.good.has(pair{addr, user}, l.now()) {
 		return 0, none, nil
 	}
 	n := max(l.count(addr), l.count(user)) - freeFailures
@@ -127,14 +127,15 @@ func (l *Limiter) Succeeded(addr netip.Addr, user string) {
 	addr = config.Network(addr)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.good.put(pair{addr, user}, struct{}{})
+	l.good.note(pair{addr, user}, l.now())
 	l.failed.remove(user)
 }
 
 // lru is a bounded map that forgets what was used longest ago.
 type lru[K comparable, V any] struct {
-	m map[K]*list.Element
-	l list.List
+	m    map[K]*list.Element
+	l    list.List
+	gone func(K) // is told what was forgotten for want of room; may be nil
 }
 
 type lruItem[K comparable, V any] struct {
@@ -162,7 +163,11 @@ func (c *lru[K, V]) put(k K, v V) {
 	}
 	c.m[k] = c.l.PushFront(&lruItem[K, V]{k, v})
 	if c.l.Len() > limiterEntries {
-		c.removeElement(c.l.Back())
+		last := c.l.Back()
+		c.removeElement(last)
+		if c.gone != nil {
+			c.gone(last.Value.(*lruItem[K, V]).key)
+		}
 	}
 }
 

@@ -195,9 +195,9 @@ func TestMemoryIsBounded(t *testing.T) {
 			l.Failed(strange, fmt.Sprint("again", i))
 		}
 	}
-	if l.failed.l.Len() > limiterEntries || l.good.l.Len() > limiterEntries || len(l.failed.m) != l.failed.l.Len() ||
-		len(l.good.m) != l.good.l.Len() || len(l.waiting) != 0 {
-		t.Errorf("%d failed, %d good, %d waiting", l.failed.l.Len(), l.good.l.Len(), len(l.waiting))
+	if l.failed.l.Len() > limiterEntries || l.good.lru.l.Len() > limiterEntries || len(l.failed.m) != l.failed.l.Len() ||
+		len(l.good.lru.m) != l.good.lru.l.Len() || len(l.waiting) != 0 {
+		t.Errorf("%d failed, %d good, %d waiting", l.failed.l.Len(), l.good.lru.l.Len(), len(l.waiting))
 	}
 	if before(t, l, strange, "y") == 0 {
 		t.Error("the address that keeps failing was forgotten")

@@ -20,6 +20,8 @@ type Quiet struct {
 	closed  atomic.Bool
 	onClose func()
 
+	before, after func() // around each Read that may wait; see Handshakes
+
 	// What the two system calls take and give: kept here, with their functions, so that a wake-up allocates nothing.
 	peekFunc, readFunc func(fd uintptr) bool
 	one                [1]byte
@@ -106,7 +108,13 @@ func (q *Quiet) read(fd uintptr) bool {
 // Read reads as a TCP connection does, but within ReadNow it does not wait.
 func (q *Quiet) Read(b []byte) (n int, err error) {
 	if !q.noBlock.Load() {
-		return q.TCPConn.Read(b)
+		if q.before == nil {
+			return q.TCPConn.Read(b)
+		}
+		q.before()
+		n, err = q.TCPConn.Read(b)
+		q.after()
+		return n, err
 	}
 	if len(b) == 0 {
 		return 0, nil

@@ -108,6 +108,7 @@ func (d *doctor) look(ctx context.Context, user, passwordFile string, insertion 
 	d.area = "front"
 	d.certificates()
 	d.listeners(ctx)
+	d.files()
 	d.routes()
 	d.area = "backends"
 	seen := map[config.Protocol][2]*backend.Seen{}

@@ -49,7 +49,10 @@ func plan() []job {
 			job{Kind: fetch, TLS: tls, Clients: 2, For: 1500 * time.Millisecond},
 			job{Kind: loginAlone, TLS: tls, For: 3 * time.Second},
 			job{Kind: submitAlone, TLS: tls, For: 3 * time.Second},
-			job{Kind: noop, TLS: tls, For: 3 * time.Second})
+			job{Kind: noop, TLS: tls, For: 3 * time.Second},
+			job{Kind: popLogins, TLS: tls, Clients: 64, For: 1500 * time.Millisecond},
+			job{Kind: popAlone, TLS: tls, For: 2 * time.Second},
+			job{Kind: popStat, TLS: tls, For: 2 * time.Second})
 	}
 	return all
 }
@@ -65,7 +68,7 @@ func (b *bench) run(ctx context.Context, out io.Writer) (err error) {
 	if b.mailgate, err = filepath.Abs(b.mailgate); err != nil {
 		return err
 	}
-	if b.files, err = raiseFiles(uint64(7*b.sessions + 1000)); err != nil {
+	if b.files, err = raiseFiles(uint64(7*max(b.sessions, stormSize) + 1000)); err != nil {
 		return err
 	}
 	if b.dir, err = os.MkdirTemp("", "mgb"); err != nil {
@@ -99,7 +102,7 @@ func (b *bench) run(ctx context.Context, out io.Writer) (err error) {
 		loads = append(loads, load)
 		fmt.Fprintf(b.progress, "round %d of %d (load average %s)\n", round+1, b.rounds, load)
 		order := append(append([]string{}, peers[round%len(peers):]...), peers[:round%len(peers)]...)
-		if err := b.idleRound(ctx, round, order); err != nil {
+		if err := b.freshRound(ctx, round, order); err != nil {
 			return err
 		}
 		if err := b.loadRound(ctx, round, order); err != nil {
@@ -114,15 +117,28 @@ func (b *bench) run(ctx context.Context, out io.Writer) (err error) {
 	return err
 }
 
-// idleRound measures idle sessions, each time in a proxy that is fresh.
-func (b *bench) idleRound(ctx context.Context, round int, order []string) error {
-	for _, tls := range []bool{false, true} {
+// fresh is what a round measures each time in a proxy that has just started.
+func (b *bench) fresh() []job {
+	return []job{
+		{Kind: idle, Clients: 16, Sessions: b.sessions},
+		{Kind: idle, TLS: true, Clients: 16, Sessions: b.sessions},
+		{Kind: popIdle, TLS: true, Clients: 16, Sessions: b.sessions},
+		{Kind: storm, TLS: true, Sessions: stormSize},
+	}
+}
+
+// stormSize is how many clients come at once.
+const stormSize = 2000
+
+// freshRound measures idle sessions and storms.
+func (b *bench) freshRound(ctx context.Context, round int, order []string) error {
+	for _, j := range b.fresh() {
 		for _, name := range order {
 			p, err := b.startPeer(ctx, name)
 			if err != nil {
 				return err
 			}
-			err = b.measure(ctx, round, job{Kind: idle, TLS: tls, Clients: 16, Sessions: b.sessions}, p)
+			err = b.measure(ctx, round, j, p)
 			p.main.stop()
 			if err != nil {
 				return err
@@ -157,7 +173,9 @@ func (b *bench) loadRound(ctx context.Context, round int, order []string) error 
 
 // measure runs one job in a process of its own and keeps its figures.
 func (b *bench) measure(ctx context.Context, round int, j job, on ...*peer) error {
-	j.Direct = b.back.IMAP
+	if j.Direct = b.back.IMAP; j.Kind == popStat {
+		j.Direct = b.back.POP3
+	}
 	for _, p := range on {
 		j.Targets = append(j.Targets, target{Name: p.name, Addr: p.addr(j.Kind, j.TLS), PID: p.main.pid()})
 	}

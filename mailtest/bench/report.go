@@ -115,6 +115,10 @@ func tables() []table {
 			both("relayed MB/s", fetch, "rate"))},
 		{"One client alone, p50 in microseconds", slices.Concat(both("login", loginAlone, "p50_us"),
 			both("submission", submitAlone, "p50_us"), both("NOOP", noop, "p50_us"), both("NOOP added", noop, "added_us"))},
+		{"POP3", slices.Concat([]column{{"idle, KiB PSS TLS", popIdle, true, "pss_kib"}}, both("CPU s, 1,000 logins", popLogins, "cpu_s"),
+			both("logins/s", popLogins, "rate"), both("login alone, p50 us", popAlone, "p50_us"), both("STAT added us", popStat, "added_us"))},
+		{"A storm of 2,000 clients over TLS", []column{{"failed", storm, true, "failed"}, {"p50 ms", storm, true, "p50_ms"},
+			{"last ms", storm, true, "last_ms"}, {"out of order", storm, true, "displaced"}, {"CPU s", storm, true, "cpu_s"}}},
 		{"One client alone, p99 in microseconds", slices.Concat(both("login", loginAlone, "p99_us"),
 			both("submission", submitAlone, "p99_us"), both("NOOP", noop, "p99_us"))},
 	}
