@@ -229,12 +229,12 @@ func (d *Dialer) ask(ctx context.Context, at config.Side, s *side, h *host, p co
 	if err != nil {
 		return nil, err
 	}
-	end := h.stand(p)
-	c.settled = t.shorten()
-	c.raw.OnClose(func() {
+	end, settled := h.stand(p), t.shorten()
+	c.settled = settled
+	c.raw.OnClose(func() { // lives as long as the session: it must not hold c, which has buffers
 		end()
 		h.release()
-		c.settled()
+		settled()
 	})
 	return c, nil
 }

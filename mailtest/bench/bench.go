@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -21,6 +23,8 @@ type bench struct {
 	rounds   int
 	sessions int
 	jsonFile string
+	peers    []string
+	only     map[kind]bool // what is measured; nil for all
 	progress io.Writer
 
 	self      string
@@ -68,7 +72,7 @@ func (b *bench) run(ctx context.Context, out io.Writer) (err error) {
 	if b.mailgate, err = filepath.Abs(b.mailgate); err != nil {
 		return err
 	}
-	if b.files, err = raiseFiles(uint64(7*max(b.sessions, stormSize) + 1000)); err != nil {
+	if b.files, err = raiseFiles(uint64(b.descriptors()*max(b.sessions, stormSize) + 1000)); err != nil {
 		return err
 	}
 	if b.dir, err = os.MkdirTemp("", "mgb"); err != nil {
@@ -101,9 +105,12 @@ func (b *bench) run(ctx context.Context, out io.Writer) (err error) {
 		load := loadAverage()
 		loads = append(loads, load)
 		fmt.Fprintf(b.progress, "round %d of %d (load average %s)\n", round+1, b.rounds, load)
-		order := append(append([]string{}, peers[round%len(peers):]...), peers[:round%len(peers)]...)
+		order := append(slices.Clone(b.peers[round%len(b.peers):]), b.peers[:round%len(b.peers)]...)
 		if err := b.freshRound(ctx, round, order); err != nil {
 			return err
+		}
+		if len(b.chosen(plan())) == 0 {
+			continue
 		}
 		if err := b.loadRound(ctx, round, order); err != nil {
 			return err
@@ -127,12 +134,44 @@ func (b *bench) fresh() []job {
 	}
 }
 
+// descriptors is how many a process here may need for a session: the relay splices through pipes.
+func (b *bench) descriptors() int {
+	if slices.Contains(b.peers, bare) {
+		return 7
+	}
+	return 3
+}
+
+// choose keeps what is to be measured, by the names of kinds with commas between; "" is all.
+func (b *bench) choose(names string) error {
+	if names == "" {
+		return nil
+	}
+	known := map[kind]bool{}
+	for _, j := range append(plan(), b.fresh()...) {
+		known[j.Kind] = true
+	}
+	b.only = map[kind]bool{}
+	for _, name := range strings.Split(names, ",") {
+		if !known[kind(name)] {
+			return fmt.Errorf("no measurement %q; there are %v", name, slices.Sorted(maps.Keys(known)))
+		}
+		b.only[kind(name)] = true
+	}
+	return nil
+}
+
+// chosen are the jobs that are to be done.
+func (b *bench) chosen(all []job) []job {
+	return slices.DeleteFunc(all, func(j job) bool { return b.only != nil && !b.only[j.Kind] })
+}
+
 // stormSize is how many clients come at once.
 const stormSize = 2000
 
 // freshRound measures idle sessions and storms.
 func (b *bench) freshRound(ctx context.Context, round int, order []string) error {
-	for _, j := range b.fresh() {
+	for _, j := range b.chosen(b.fresh()) {
 		for _, name := range order {
 			p, err := b.startPeer(ctx, name)
 			if err != nil {
@@ -163,7 +202,7 @@ func (b *bench) loadRound(ctx context.Context, round int, order []string) error 
 		}
 		up = append(up, p)
 	}
-	for _, j := range plan() {
+	for _, j := range b.chosen(plan()) {
 		if err := b.measure(ctx, round, j, up...); err != nil {
 			return err
 		}

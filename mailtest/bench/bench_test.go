@@ -216,3 +216,13 @@ func TestDisplaced(t *testing.T) {
 		t.Errorf("the first half of the first are last: %v", d)
 	}
 }
+
+func TestKindsAreChosen(t *testing.T) {
+	b := &bench{}
+	if err := b.choose("storm,POP3 STAT"); err != nil || len(b.chosen(b.fresh())) != 1 || len(b.chosen(plan())) != 2 {
+		t.Errorf("%v, %v", b.chosen(plan()), err)
+	}
+	if err := b.choose("strom"); err == nil || !strings.Contains(err.Error(), "storm") {
+		t.Errorf("a kind that is none: %v", err)
+	}
+}

@@ -61,6 +61,9 @@ func processor() string {
 func (r *report) gates(b *strings.Builder) (missed int) {
 	b.WriteString("| Gate | Front | Against | Seen | Rounds | Wanted | |\n| --- | --- | --- | --- | --- | --- | --- |\n")
 	for _, g := range gates() {
+		if r.bench.only != nil && !r.bench.only[g.kind] {
+			continue
+		}
 		value, low, high, kept := g.check(r.results)
 		against, sign, word := g.peer, "<=", "pass"
 		if against == "" {
@@ -126,6 +129,11 @@ func tables() []table {
 
 // table writes medians over the rounds.
 func (r *report) table(b *strings.Builder, t table) {
+	if !slices.ContainsFunc(t.columns, func(c column) bool {
+		return slices.ContainsFunc(peers, func(name string) bool { return len(r.results[key{c.kind, c.tls, name}]) > 0 })
+	}) {
+		return // nobody was measured
+	}
 	fmt.Fprintf(b, "%s:\n\n| |", t.title)
 	for _, c := range t.columns {
 		fmt.Fprintf(b, " %s |", c.title)
