@@ -14,7 +14,7 @@ const (
 	filesSession   = 2    // a client's connection and its host's
 	filesOwn       = 256  // store, log, control socket, certificates, looks at hosts, passwords read
 	sessionsWanted = 5000 // fewer are worth a warning
-	sessionsLeast  = 100  // with fewer serve does not start
+	filesLeast     = 100  // with fewer serve does not start
 )
 
 // sessionsWithin tells how many sessions so many open files leave room for, beside what the syncer takes.
@@ -28,12 +28,12 @@ const raiseFiles = "raise the limit: LimitNOFILE= in the unit of systemd, --ulim
 
 // checkFiles refuses to serve next to nobody, and warns when many would be turned away.
 func checkFiles(files uint64, conf *config.Config, log *slog.Logger) error {
-	n := sessionsWithin(files, conf)
+	n := max(sessionsWithin(files, conf), 0)
 	switch {
-	case n < sessionsLeast:
-		return exitError{exitRefused, fmt.Errorf("this process may have %d files open, which is room for %d sessions; %s", files, max(n, 0), raiseFiles)}
+	case files < filesLeast:
+		return exitError{exitRefused, fmt.Errorf("this process may have %d files open, which is room for nobody; %s", files, raiseFiles)}
 	case n < sessionsWanted:
-		log.Warn("few files may be open: when they are all in use, clients before login are turned away", "files", files, "sessions", n,
+		log.Warn("few files may be open: when all are in use, clients before login are turned away", "files", files, "sessions", n,
 			"way_out", raiseFiles)
 	}
 	return nil

@@ -20,7 +20,7 @@ func TestFewFiles(t *testing.T) {
 		files  uint64
 		warns  bool
 		refuse bool
-	}{{1 << 62, false, false}, {20000, false, false}, {10480, false, false}, {10000, true, false}, {1024, true, false}, {500, false, true}, {0, false, true}} {
+	}{{1 << 62, false, false}, {20000, false, false}, {10480, false, false}, {10000, true, false}, {1024, true, false}, {100, true, false}, {99, false, true}, {0, false, true}} {
 		var log bytes.Buffer
 		err := checkFiles(tt.files, &conf, slog.New(slog.NewTextHandler(&log, nil)))
 		var e exitError
