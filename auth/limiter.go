@@ -61,6 +61,13 @@ func (l *Limiter) SetMax(d time.Duration) {
 	l.max = d
 }
 
+// Knows tells whether a user has logged in from an address before.
+func (l *Limiter) Knows(addr netip.Addr, user string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.good.has(pair{config.Network(addr), user}, l.now())
+}
+
 // Before tells how long an attempt must wait before it is tried; the caller then calls release, once or more. The error is
 // ErrTooMany when too many attempts of the address wait.
 func (l *Limiter) Before(addr netip.Addr, user string) (wait time.Duration, release func(), err error) {

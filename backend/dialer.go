@@ -46,7 +46,7 @@ type side struct {
 type host struct {
 	config.Host
 	tls   [services]*tls.Config // by index
-	turns [services]turns       // by index: of users' logins
+	turns [services]*turns      // by index: of users' logins
 	*health
 }
 
@@ -153,7 +153,7 @@ func (d *Dialer) connectAnd(ctx context.Context, at config.Side, p config.Protoc
 	var last error
 	var next *host // that is worth waiting for
 	for _, h := range list {
-		t, err := h.turnFor(p, who)
+		t, err := h.turnFor(ctx, p, who)
 		if errors.Is(err, ErrTurn) {
 			if next == nil {
 				next = h
@@ -184,14 +184,14 @@ func (d *Dialer) connectAnd(ctx context.Context, at config.Side, p config.Protoc
 }
 
 // turnFor takes a turn that nobody waits for; the error is an *Error.
-func (h *host) turnFor(p config.Protocol, who asker) (turn, error) {
+func (h *host) turnFor(ctx context.Context, p config.Protocol, who asker) (turn, error) {
 	if who.syncer {
 		if why, ok := h.listens(p, time.Now()); !ok {
 			return turn{}, h.down(why)
 		}
 		return turn{func() {}}, nil
 	}
-	if t, ok := h.turns[index(p)].try(); ok {
+	if t, ok := h.turns[index(p)].try(isKnown(ctx)); ok {
 		return t, nil
 	}
 	return turn{}, &Error{Step: StepConnect, Host: h.Name, Err: ErrTurn}

@@ -24,40 +24,81 @@ const turnTime = time.Second
 // backGrace is how long a machine that was well until a moment ago is waited for: the time of a restart.
 const backGrace = 30 * time.Second
 
-// turns is a channel with room for as many logins as may go on at a time; those that wait to send get in in their order. nil means any
-// number.
-type turns chan struct{}
+// turns lets so many logins at a service of a machine go on at a time. Of these strangers have one half at most: guessers, thousands
+// though they may be, hold up nobody who logs in where he did before. nil means any number.
+type turns struct {
+	all, strangers chan struct{} // with room for so many; those that wait to send get in in their order
+}
+
+func newTurns(most int) *turns {
+	if most == 0 {
+		return nil
+	}
+	return &turns{make(chan struct{}, most), make(chan struct{}, max(1, most/2))}
+}
 
 // turn is the right to ask; end, which may be called again, gives it back.
 type turn struct{ end func() }
 
+// lanes are those that a login has to get into, in order.
+func (t *turns) lanes(known bool) []chan struct{} {
+	switch {
+	case t == nil:
+		return nil
+	case known:
+		return []chan struct{}{t.all}
+	}
+	return []chan struct{}{t.strangers, t.all}
+}
+
 // try takes a turn that nobody waits for.
-func (t turns) try() (turn, bool) {
-	if t == nil {
-		return turn{func() {}}, true
+func (t *turns) try(known bool) (turn, bool) {
+	lanes := t.lanes(known)
+	for i, l := range lanes {
+		select {
+		case l <- struct{}{}:
+		default:
+			leave(lanes[:i])
+			return turn{}, false
+		}
 	}
-	select {
-	case t <- struct{}{}:
-		return turn{sync.OnceFunc(func() { <-t })}, true
-	default:
-		return turn{}, false
-	}
+	return turn{sync.OnceFunc(func() { leave(lanes) })}, true
 }
 
 // take waits for a turn until ctx or limit ends.
-func (t turns) take(ctx context.Context, limit <-chan time.Time) (turn, error) {
-	if t == nil {
-		return turn{func() {}}, nil
+func (t *turns) take(ctx context.Context, limit <-chan time.Time, known bool) (turn, error) {
+	lanes := t.lanes(known)
+	for i, l := range lanes {
+		err := error(nil)
+		select {
+		case l <- struct{}{}:
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		case <-limit:
+			err = ErrTurn
+		}
+		if err != nil {
+			leave(lanes[:i])
+			return turn{}, err
+		}
 	}
-	select {
-	case t <- struct{}{}:
-		return turn{sync.OnceFunc(func() { <-t })}, nil
-	case <-ctx.Done():
-		return turn{}, context.Cause(ctx)
-	case <-limit:
-		return turn{}, ErrTurn
+	return turn{sync.OnceFunc(func() { leave(lanes) })}, nil
+}
+
+// leave frees a place in each.
+func leave(lanes []chan struct{}) {
+	for _, l := range lanes {
+		<-l
 	}
 }
+
+// knownKey is of contexts.
+type knownKey struct{}
+
+// Known marks the logins of a context as those of a user who has logged in from where he is before.
+func Known(ctx context.Context) context.Context { return context.WithValue(ctx, knownKey{}, true) }
+
+func isKnown(ctx context.Context) bool { return ctx.Value(knownKey{}) != nil }
 
 // shorten ends the turn a moment from now; the result ends it before.
 func (t turn) shorten() (end func()) {
@@ -69,14 +110,13 @@ func (t turn) shorten() (end func()) {
 }
 
 // turnsOf gives the turns of a machine: those that stand when their number has not changed.
-func turnsOf(old *host, p config.Protocol, most int) turns {
-	if most == 0 {
-		return nil
+func turnsOf(old *host, p config.Protocol, most int) *turns {
+	if old != nil {
+		if t := old.turns[index(p)]; t != nil && cap(t.all) == most {
+			return t
+		}
 	}
-	if old != nil && cap(old.turns[index(p)]) == most {
-		return old.turns[index(p)]
-	}
-	return make(turns, most)
+	return newTurns(most)
 }
 
 // wait stands in the queue of a machine that has as many logins under way as it may, or has gone down a moment ago, and asks it when the
@@ -85,7 +125,7 @@ func (d *Dialer) wait(ctx context.Context, at config.Side, s *side, h *host, p c
 	open func(context.Context, *conn) error) (*conn, error) {
 	limit := time.NewTimer(s.LoginWait)
 	defer limit.Stop()
-	t, err := h.turns[index(p)].take(ctx, limit.C)
+	t, err := h.turns[index(p)].take(ctx, limit.C, isKnown(ctx))
 	if err != nil {
 		return nil, &Error{Step: StepConnect, Host: h.Name, Err: err}
 	}

@@ -177,9 +177,15 @@ func (s *crowdServer) logins(d *Dialer, n int) (all func() []error) {
 
 // TestTurnsInOrder: who came first is the first, whoever else comes when a place is free.
 func TestTurnsInOrder(t *testing.T) {
+	for _, known := range []bool{true, false} {
+		turnsInOrder(t, known)
+	}
+}
+
+func turnsInOrder(t *testing.T, known bool) {
 	synctest.Test(t, func(t *testing.T) {
-		q := make(turns, 1)
-		held, ok := q.try()
+		q := newTurns(1)
+		held, ok := q.try(known)
 		if !ok {
 			t.Fatal("no turn though there is room")
 		}
@@ -188,7 +194,7 @@ func TestTurnsInOrder(t *testing.T) {
 		var wg sync.WaitGroup
 		for i := range 20 {
 			wg.Go(func() {
-				x, err := q.take(t.Context(), nil)
+				x, err := q.take(t.Context(), nil, known)
 				if err != nil {
 					t.Error(err)
 					return
@@ -201,13 +207,13 @@ func TestTurnsInOrder(t *testing.T) {
 			})
 			synctest.Wait()
 		}
-		if _, ok := q.try(); ok {
+		if _, ok := q.try(known); ok {
 			t.Error("one has jumped the queue")
 		}
 		held.end()
 		wg.Wait()
-		if !slices.IsSorted(got) || len(got) != 20 || len(q) != 0 {
-			t.Errorf("order %v, %d held", got, len(q))
+		if !slices.IsSorted(got) || len(got) != 20 || len(q.all)+len(q.strangers) != 0 {
+			t.Errorf("order %v, %d held", got, len(q.all))
 		}
 	})
 }
@@ -216,7 +222,7 @@ func TestTurnsInOrder(t *testing.T) {
 func TestLoginsWaitTheirTurn(t *testing.T) {
 	t.Parallel()
 	s := startCrowd(t)
-	d := s.dialer(5, time.Minute)
+	d := s.dialer(10, time.Minute) // five for strangers
 	all := s.logins(d, 60)
 	s.await("five logins", func() bool { return s.now == 5 })
 	close(s.gate)
@@ -233,12 +239,48 @@ func TestLoginsWaitTheirTurn(t *testing.T) {
 	}
 }
 
+// TestStrangersHoldUpNobody: whoever guesses, from wherever, takes half of the turns; who is known has the others.
+func TestStrangersHoldUpNobody(t *testing.T) {
+	t.Parallel()
+	q := newTurns(4)
+	var ends []func()
+	for i, known := range []bool{false, false, false, true, true, true} {
+		x, ok := q.try(known)
+		if want := i != 2 && i != 5; ok != want {
+			t.Errorf("%d: %v", i, ok)
+		}
+		if ok {
+			ends = append(ends, x.end)
+		}
+	}
+	ends[0]()
+	if _, ok := q.try(false); !ok {
+		t.Error("a stranger has left, and the next does not get in")
+	}
+
+	s := startCrowd(t)
+	close(s.gate)
+	d := s.dialer(4, time.Millisecond)
+	at := d.sides[config.Old].Load().hosts[0].turns[0]
+	for range cap(at.strangers) {
+		at.strangers <- struct{}{}
+	}
+	if _, err := d.DialIMAP(t.Context(), config.Old, "", who(t)); !errors.Is(err, ErrTurn) {
+		t.Errorf("a stranger: %v", err)
+	}
+	c, err := d.DialIMAP(Known(t.Context()), config.Old, "", who(t))
+	if err != nil {
+		t.Fatalf("who is known: %v", err)
+	}
+	c.Close()
+}
+
 // TestTurnsAreBounded: while nobody is answered for a moment, the host sees no more than it may.
 func TestTurnsAreBounded(t *testing.T) {
 	t.Parallel()
 	s := startCrowd(t)
 	d := s.dialer(3, 50*time.Millisecond)
-	held := d.sides[config.Old].Load().hosts[0].turns[0]
+	held := d.sides[config.Old].Load().hosts[0].turns[0].all
 	for range 3 {
 		held <- struct{}{}
 	}
@@ -272,14 +314,14 @@ func TestTurnsAreBounded(t *testing.T) {
 	if err := d.Update([2]config.Backend{x.Backend, {}}); err != nil {
 		t.Fatal(err)
 	}
-	if now := d.sides[config.Old].Load().hosts[0].turns[0]; now != held {
+	if now := d.sides[config.Old].Load().hosts[0].turns[0].all; now != held {
 		t.Error("turns were forgotten by a reload")
 	}
 	x.MaxLogins = 7
 	if err := d.Update([2]config.Backend{x.Backend, {}}); err != nil {
 		t.Fatal(err)
 	}
-	if now := d.sides[config.Old].Load().hosts[0].turns[0]; cap(now) != 7 {
+	if now := d.sides[config.Old].Load().hosts[0].turns[0].all; cap(now) != 7 {
 		t.Errorf("%d turns", cap(now))
 	}
 }
@@ -369,7 +411,7 @@ func TestSyncerWaitsForNobody(t *testing.T) {
 	s := startCrowd(t)
 	close(s.gate)
 	d := s.dialer(1, time.Minute)
-	held := d.sides[config.Old].Load().hosts[0].turns[0]
+	held := d.sides[config.Old].Load().hosts[0].turns[0].all
 	held <- struct{}{}
 	c, err := d.dialIMAP(t.Context(), config.Old, "", forSync(), who(t))
 	if err != nil {

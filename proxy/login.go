@@ -165,6 +165,9 @@ func (c *client) ask(ctx context.Context, at target, dial dialFunc) (dialed, err
 	if most := c.set.cfg.Limits.PreAuth / 2; most > 0 && n > int64(most) {
 		return dialed{}, errSideBusy
 	}
+	if c.srv.limiter.Knows(c.addr.Addr(), at.user) {
+		ctx = backend.Known(ctx)
+	}
 	return dial(ctx, at)
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -91,4 +92,31 @@ func TestFrontsGiveWay(t *testing.T) {
 		}})
 		r.plain().Dialogue("S: +OK ...\nC: USER " + user + "\nS: +OK ...\nC: PASS pw\nS: -ERR [SYS/TEMP] ...")
 	})
+}
+
+// TestStrangersWaitAlone: where strangers have all the turns that they may have, who is known gets in beside them.
+func TestStrangersWaitAlone(t *testing.T) {
+	t.Parallel()
+	var n atomic.Int32
+	r := newRig(t, rigOptions{gone: true, tune: func(c *config.Config) {
+		b := &c.Backends[config.Old]
+		b.MaxLogins, b.LoginWait, b.ConnectTimeout = 2, time.Millisecond, time.Minute
+	}, old: func(k *mailtest.Talk) {
+		if n.Add(1) == 2 {
+			k.Script().Fire("hangs")
+			k.Silent()
+			return
+		}
+		ends("old", "!silent")(k)
+	}})
+	r.in() // he is known now
+	stranger := func(name string) *mailtest.Talk {
+		k := r.plain()
+		k.Dialogue("S: * OK ...\nC: in LOGIN " + name + "@example.com pw")
+		return k
+	}
+	stranger("v")
+	r.old.Await("hangs")
+	stranger("w").Expect("in NO [UNAVAILABLE] ...")
+	r.in()
 }
