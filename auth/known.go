@@ -63,11 +63,15 @@ func (h *homes) note(p pair, now time.Time) {
 	h.put(p, x, ok)
 }
 
+// owe notes what is to be written. While a Memory is down for days it does not grow without end: what does not fit is written another day,
+// or expires.
 func (h *homes) owe(p pair, at time.Time) {
 	if h.todo == nil {
 		h.todo = map[pair]time.Time{}
 	}
-	h.todo[p] = at
+	if _, there := h.todo[p]; there || len(h.todo) < limiterEntries {
+		h.todo[p] = at
+	}
 }
 
 func (h *homes) put(p pair, x lastSeen, there bool) {

@@ -20,6 +20,7 @@ const (
 	freeRefusals   = 3                // refusals that are answered at once
 	freeFailures   = 20               // failures of an address or user before strangers wait
 	maxWaiting     = 64               // attempts of one address that wait
+	maxWaitingUser = 16               // those of them for one user: who guesses one password leaves room for others behind his address
 	stepDelay      = 250 * time.Millisecond
 )
 
@@ -33,7 +34,7 @@ type Limiter struct {
 	max     time.Duration
 	failed  lru[any, failures]
 	good    homes
-	waiting map[netip.Addr]int
+	waiting map[pair]int // of an address in all, with user ""; and for each user
 }
 
 type pair struct {
@@ -51,7 +52,7 @@ func NewLimiter(max time.Duration, now func() time.Time) *Limiter {
 	if now == nil {
 		now = time.Now
 	}
-	return &Limiter{now: now, max: max, waiting: map[netip.Addr]int{}}
+	return &Limiter{now: now, max: max, waiting: map[pair]int{}}
 }
 
 // SetMax changes the longest delay.
@@ -69,7 +70,7 @@ func (l *Limiter) Knows(addr netip.Addr, user string) bool {
 }
 
 // Before tells how long an attempt must wait before it is tried; the caller then calls release, once or more. The error is
-// ErrTooMany when too many attempts of the address wait.
+// ErrTooMany when too many attempts of the address wait, or of it for the user.
 func (l *Limiter) Before(addr netip.Addr, user string) (wait time.Duration, release func(), err error) {
 	addr = config.Network(addr)
 	l.mu.Lock()
@@ -82,10 +83,13 @@ func (l *Limiter) Before(addr netip.Addr, user string) (wait time.Duration, rele
 	if n < 0 {
 		return 0, none, nil
 	}
-	if l.waiting[addr] >= maxWaiting {
+	places := []pair{{addr, ""}, {addr, user}}
+	if l.waiting[places[0]] >= maxWaiting || l.waiting[places[1]] >= maxWaitingUser {
 		return 0, nil, ErrTooMany
 	}
-	l.waiting[addr]++
+	for _, p := range places {
+		l.waiting[p]++
+	}
 	released := false
 	return min(stepDelay*time.Duration(n+1), l.max), func() {
 		l.mu.Lock()
@@ -94,8 +98,10 @@ func (l *Limiter) Before(addr netip.Addr, user string) (wait time.Duration, rele
 			return
 		}
 		released = true
-		if l.waiting[addr]--; l.waiting[addr] <= 0 {
-			delete(l.waiting, addr)
+		for _, p := range places {
+			if l.waiting[p]--; l.waiting[p] <= 0 {
+				delete(l.waiting, p)
+			}
 		}
 	}, nil
 }
