@@ -98,20 +98,20 @@ func (s *crowdServer) serve(c net.Conn) {
 		return
 	}
 	s.change(func() { s.now++; s.most = max(s.most, s.now) })
-	if !mute {
-		ended := make(chan struct{})
-		s.wg.Go(func() { _, _ = r.ReadByte(); close(ended) })
-		select {
-		case <-s.gate:
-		case <-ended:
-		}
-	} else {
-		_, _ = r.ReadByte()
+	ended := make(chan struct{}) // the client is gone
+	s.wg.Go(func() { _, _ = r.ReadByte(); close(ended) })
+	gate := s.gate
+	if mute {
+		gate = nil
+	}
+	select {
+	case <-gate:
+	case <-ended:
 	}
 	s.change(func() { s.now-- })
 	tag, _, _ := strings.Cut(line, " ")
 	fmt.Fprint(c, tag+" OK [CAPABILITY IMAP4rev1] in\r\n")
-	_, _ = r.ReadByte()
+	<-ended
 }
 
 // await waits until something holds of the server; s.mu is held when it is asked.
