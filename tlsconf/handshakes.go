@@ -17,25 +17,37 @@ func NewHandshakes() *Handshakes { return newHandshakes(runtime.GOMAXPROCS(0)) }
 
 func newHandshakes(n int) *Handshakes { return &Handshakes{make(chan struct{}, n)} }
 
-// Do makes the handshake of t, which runs over q. A client who lets us wait for his bytes holds up nobody. ctx should have a deadline.
+// Do makes the handshake of t, which runs over q. It has its turn from the client's hello to our answer to it, which is nearly all of the
+// work. A client who lets us wait for his bytes holds up nobody. ctx should have a deadline.
 func (h *Handshakes) Do(ctx context.Context, q *Quiet, t *tls.Conn) error {
-	held := false
+	held, answered := false, false
 	release := func() {
 		if held {
 			held = false
 			<-h.slots
 		}
 	}
-	q.before = release
+	q.before = func() {
+		if held && !q.ready() {
+			release()
+		}
+	}
 	q.after = func() {
+		if held || answered {
+			return
+		}
 		select {
 		case h.slots <- struct{}{}:
 			held = true
 		case <-ctx.Done(): // the connection is closed
 		}
 	}
+	q.wrote = func() {
+		answered = true
+		release()
+	}
 	defer func() { // also by a defect
-		q.before, q.after = nil, nil
+		q.before, q.after, q.wrote = nil, nil, nil
 		release()
 	}()
 	return t.HandshakeContext(ctx)

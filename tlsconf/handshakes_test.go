@@ -21,7 +21,7 @@ func handshake(t *testing.T, ctx context.Context, h *Handshakes, crt tls.Certifi
 	go func() {
 		s := tls.Server(q, &tls.Config{Certificates: []tls.Certificate{crt}})
 		err := h.Do(ctx, q, s)
-		if q.before != nil || q.after != nil {
+		if q.before != nil || q.after != nil || q.wrote != nil {
 			t.Error("the connection is still watched")
 		}
 		ended <- err
