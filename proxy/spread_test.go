@@ -1,8 +1,6 @@
 package proxy
 
 import (
-	"fmt"
-	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -204,33 +202,5 @@ func TestSpreadCounts(t *testing.T) {
 	}
 	if len(s.all) != 0 {
 		t.Errorf("%v is kept", s.all)
-	}
-}
-
-// TestGuessers: while the world guesses one user's password, from thousands of addresses and from the one that he shares with others, he
-// logs in where he did before without waiting, on every front.
-func TestGuessers(t *testing.T) {
-	t.Parallel()
-	slow := time.Hour // a delay that no test lives to see the end of
-	for name, tt := range map[string]struct {
-		rig func(testing.TB, rigOptions) *rig
-		old func(*mailtest.Talk)
-		in  func(*rig) *mailtest.Talk
-	}{
-		"IMAP": {newRig, ends("old", "!silent"), (*rig).in},
-		"POP3": {popRig, popEnds("old", "!silent"), (*rig).popClientIn},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			r := tt.rig(t, rigOptions{old: tt.old, gone: true})
-			tt.in(r)
-			r.limiter.SetMax(slow)
-			mine := netip.MustParseAddr("127.0.0.1")
-			for i := range 5000 {
-				r.limiter.Failed(netip.AddrFrom4([4]byte{203, 0, byte(i >> 8), byte(i)}), user)
-				r.limiter.Failed(mine, fmt.Sprintf("other%d@example.com", i%100))
-			}
-			tt.in(r)
-		})
 	}
 }
