@@ -79,7 +79,13 @@ func TestGuessersBehindBalancer(t *testing.T) {
 		return err != nil || wait > 0
 	}
 	r.until("strangers wait", func() bool { return waits("198.51.100.1", user) })
+	for i := range 5000 { // and on it goes, until strangers wait for longer than this test lives
+		r.limiter.Failed(netip.AddrFrom4([4]byte{203, 1, byte(i >> 8), byte(i)}), user)
+	}
 	from(home, "pw").Expect("a OK ...")
+	if !r.limiter.Knows(netip.MustParseAddr(home), user) {
+		t.Error("he is not known where he is")
+	}
 	if waits("198.51.100.1", "v@example.com") || waits("127.0.0.1", "v@example.com") || r.limiter.Knows(netip.MustParseAddr("127.0.0.1"), user) {
 		t.Error("it is counted for others, or for the balancer")
 	}
