@@ -339,6 +339,7 @@ func TestSilentLoginsHoldUpNobody(t *testing.T) {
 	if errs := s.logins(d, 1)(); len(errs) > 0 {
 		t.Errorf("behind one who waits: %v", errs)
 	}
+	s.await("the silent one waits yet", func() bool { return s.now == 1 })
 	s.stop()
 	if errs := all(); len(errs) != 1 {
 		t.Error("the silent login got in")
@@ -475,8 +476,16 @@ func TestMarks(t *testing.T) {
 			t.Errorf("%v is said to be the machine's", e)
 		}
 	}
-	if h.tells(config.IMAP, forUser(netip.AddrPort{}), &Error{Step: StepConnect, Err: syscall.ECONNREFUSED}) != true {
+	if !h.tells(config.IMAP, forUser(netip.AddrPort{}), &Error{Step: StepConnect, Err: syscall.ECONNREFUSED}) {
 		t.Error("a refused connection tells nothing")
+	}
+	// A refusal in the greeting is a crowd while something of ours stands there, whatever its code.
+	defer h.stand(config.Submission)()
+	for code, counts := range map[string]bool{"421": false, "450": false, "554": true} {
+		err := &Error{Step: StepBanner, Code: code, Err: errNo}
+		if h.tells(config.Submission, forUser(netip.AddrPort{}), err) != counts || !h.tells(config.POP3, forUser(netip.AddrPort{}), err) {
+			t.Errorf("a greeting with %s", code)
+		}
 	}
 }
 
