@@ -19,7 +19,12 @@ func handshake(t *testing.T, ctx context.Context, h *Handshakes, crt tls.Certifi
 	}
 	ended := make(chan error, 1)
 	go func() {
-		s := tls.Server(q, &tls.Config{Certificates: []tls.Certificate{crt}})
+		s := tls.Server(q, &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			if len(h.slots) == 0 {
+				t.Error("it is worked on without a turn")
+			}
+			return &crt, nil
+		}})
 		err := h.Do(ctx, q, s)
 		if q.before != nil || q.after != nil || q.wrote != nil {
 			t.Error("the connection is still watched")
@@ -38,7 +43,7 @@ func TestHandshakesTakeTurns(t *testing.T) {
 	defer cancel()
 	patient, give := context.WithCancel(ctx)
 	_, silent := handshake(t, patient, h, crt) // says nothing
-	a, b := pair(t)                            // says hello and no more
+	a, b := pair(t)                            // says half of its hello and no more
 	q, err := NewQuiet(a)
 	if err != nil {
 		t.Fatal(err)
@@ -46,8 +51,12 @@ func TestHandshakesTakeTurns(t *testing.T) {
 	halfDone := make(chan error, 1)
 	half, stop := context.WithCancel(ctx)
 	go func() { halfDone <- h.Do(half, q, tls.Server(q, &tls.Config{Certificates: []tls.Certificate{crt}})) }()
-	if err := tls.Client(onlyHello{b}, &tls.Config{InsecureSkipVerify: true}).HandshakeContext(half); err == nil {
+	said := &onlyHello{TCPConn: b}
+	if err := tls.Client(said, &tls.Config{InsecureSkipVerify: true}).HandshakeContext(half); err == nil {
 		t.Fatal("a handshake without an answer")
+	}
+	if _, err := b.Write(said.hello[:len(said.hello)/2]); err != nil {
+		t.Fatal(err)
 	}
 	client, done := handshake(t, ctx, h, crt)
 	if err := client.HandshakeContext(ctx); err != nil {
@@ -87,7 +96,15 @@ func TestHandshakesTakeTurns(t *testing.T) {
 	}
 }
 
-// onlyHello is a client's connection on which the first flight alone is sent.
-type onlyHello struct{ *net.TCPConn }
+// onlyHello is a client's connection that keeps what he says, and has nothing to read.
+type onlyHello struct {
+	*net.TCPConn
+	hello []byte
+}
 
-func (c onlyHello) Read([]byte) (int, error) { return 0, io.EOF }
+func (c *onlyHello) Read([]byte) (int, error) { return 0, io.EOF }
+
+func (c *onlyHello) Write(b []byte) (int, error) {
+	c.hello = append(c.hello, b...)
+	return len(b), nil
+}
