@@ -27,11 +27,12 @@ import (
 	"mailgate/op"
 )
 
-// TestMain makes the test binary the program itself when a test starts it as a child.
+// TestMain makes the test binary the program itself when a test starts it as a child. More tests run at once than there are cores.
 func TestMain(m *testing.M) {
 	if os.Getenv("MAILGATE_TEST_CHILD") != "" {
 		os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 	}
+	lab.SideBySide(8)
 	os.Exit(m.Run())
 }
 
@@ -64,14 +65,8 @@ func (s *syncBuffer) String() string {
 	return s.b.String()
 }
 
-func port(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
+// port is an address that nobody else takes until the test ends, also while a gate is down.
+func port(t *testing.T) string { return lab.Addr(lab.Ports(t, 1)[0]) }
 
 // newGate writes configuration and routes for two hosts, given as YAML.
 func newGate(t *testing.T, old, new, routes, extra string) *gate {
