@@ -20,20 +20,21 @@ const (
 	freeRefusals   = 3                // refusals that are answered at once
 	freeFailures   = 20               // failures of an address or user before strangers wait
 	maxWaiting     = 64               // attempts of one address that wait
+	maxWaitingUser = 16               // those of them for one user: who guesses one password leaves room for others behind his address
 	stepDelay      = 250 * time.Millisecond
 )
 
 // Limiter slows down guessing. It delays refusals, and, when an address or a user has failed often, also the attempts
-// of strangers; a user who logged in from an address before is never delayed there, so that nobody can lock him out.
-// Its memory is bounded. It is safe for concurrent use.
+// of strangers; a user who logged in from an address before (within 30 days; known.go) is never delayed there, so that nobody can
+// lock him out. Its memory is bounded. It is safe for concurrent use.
 type Limiter struct {
 	now func() time.Time
 
 	mu      sync.Mutex
 	max     time.Duration
 	failed  lru[any, failures]
-	good    lru[pair, struct{}]
-	waiting map[netip.Addr]int
+	good    homes
+	waiting map[pair]int // of an address in all, with user ""; and for each user
 }
 
 type pair struct {
@@ -51,7 +52,7 @@ func NewLimiter(max time.Duration, now func() time.Time) *Limiter {
 	if now == nil {
 		now = time.Now
 	}
-	return &Limiter{now: now, max: max, waiting: map[netip.Addr]int{}}
+	return &Limiter{now: now, max: max, waiting: map[pair]int{}}
 }
 
 // SetMax changes the longest delay.
@@ -61,24 +62,34 @@ func (l *Limiter) SetMax(d time.Duration) {
 	l.max = d
 }
 
+// Knows tells whether a user has logged in from an address before.
+func (l *Limiter) Knows(addr netip.Addr, user string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.good.has(pair{config.Network(addr), user}, l.now())
+}
+
 // Before tells how long an attempt must wait before it is tried; the caller then calls release, once or more. The error is
-// ErrTooMany when too many attempts of the address wait.
+// ErrTooMany when too many attempts of the address wait, or of it for the user.
 func (l *Limiter) Before(addr netip.Addr, user string) (wait time.Duration, release func(), err error) {
 	addr = config.Network(addr)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	none := func() {}
-	if _, ok := l.good.get(pair{addr, user}); ok {
+	if l.good.has(pair{addr, user}, l.now()) {
 		return 0, none, nil
 	}
 	n := max(l.count(addr), l.count(user)) - freeFailures
 	if n < 0 {
 		return 0, none, nil
 	}
-	if l.waiting[addr] >= maxWaiting {
+	places := []pair{{addr, ""}, {addr, user}}
+	if l.waiting[places[0]] >= maxWaiting || l.waiting[places[1]] >= maxWaitingUser {
 		return 0, nil, ErrTooMany
 	}
-	l.waiting[addr]++
+	for _, p := range places {
+		l.waiting[p]++
+	}
 	released := false
 	return min(stepDelay*time.Duration(n+1), l.max), func() {
 		l.mu.Lock()
@@ -87,8 +98,10 @@ func (l *Limiter) Before(addr netip.Addr, user string) (wait time.Duration, rele
 			return
 		}
 		released = true
-		if l.waiting[addr]--; l.waiting[addr] <= 0 {
-			delete(l.waiting, addr)
+		for _, p := range places {
+			if l.waiting[p]--; l.waiting[p] <= 0 {
+				delete(l.waiting, p)
+			}
 		}
 	}, nil
 }
@@ -127,14 +140,15 @@ func (l *Limiter) Succeeded(addr netip.Addr, user string) {
 	addr = config.Network(addr)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.good.put(pair{addr, user}, struct{}{})
+	l.good.note(pair{addr, user}, l.now())
 	l.failed.remove(user)
 }
 
 // lru is a bounded map that forgets what was used longest ago.
 type lru[K comparable, V any] struct {
-	m map[K]*list.Element
-	l list.List
+	m    map[K]*list.Element
+	l    list.List
+	gone func(K) // is told what was forgotten for want of room; may be nil
 }
 
 type lruItem[K comparable, V any] struct {
@@ -162,7 +176,11 @@ func (c *lru[K, V]) put(k K, v V) {
 	}
 	c.m[k] = c.l.PushFront(&lruItem[K, V]{k, v})
 	if c.l.Len() > limiterEntries {
-		c.removeElement(c.l.Back())
+		last := c.l.Back()
+		c.removeElement(last)
+		if c.gone != nil {
+			c.gone(last.Value.(*lruItem[K, V]).key)
+		}
 	}
 }
 

@@ -118,33 +118,46 @@ func TestWaitingPlaces(t *testing.T) {
 	for range freeFailures + 1 {
 		l.Failed(strange, "bob")
 	}
-	var releases []func()
-	for range maxWaiting {
-		_, release, err := l.Before(strange, "bob")
-		if err != nil {
+	take := func(user string) (release func(), ok bool) {
+		_, release, err := l.Before(strange, user)
+		if err != nil && !errors.Is(err, ErrTooMany) {
 			t.Fatal(err)
 		}
-		releases = append(releases, release)
+		return release, err == nil
 	}
-	if _, _, err := l.Before(strange, "bob"); !errors.Is(err, ErrTooMany) {
-		t.Errorf("got %v", err)
+	var releases []func()
+	for _, user := range []string{"bob", "carol", "dora", "eve"} {
+		for range maxWaitingUser {
+			release, ok := take(user)
+			if !ok {
+				t.Fatalf("no place for %s", user)
+			}
+			releases = append(releases, release)
+		}
+		if _, ok := take(user); ok {
+			t.Errorf("%s has more than his places", user)
+		}
+	}
+	if _, ok := take("frank"); ok {
+		t.Error("the address has more than its places")
 	}
 	if d := before(t, l, home, "bob"); d == 0 {
 		t.Error("bob's failures do not count elsewhere")
 	}
 	releases[0]()
 	releases[0]()
-	if _, _, err := l.Before(strange, "bob"); err != nil {
-		t.Error(err)
+	again, ok := take("bob")
+	if !ok {
+		t.Error("no place though one was left")
 	}
-	if _, _, err := l.Before(strange, "bob"); !errors.Is(err, ErrTooMany) {
-		t.Errorf("released twice, two places free: %v", err)
+	if _, ok := take("bob"); ok {
+		t.Error("released twice, two places free")
 	}
-	for _, release := range releases[1:] {
+	for _, release := range append(releases[1:], again) {
 		release()
 	}
-	if l.waiting[strange] != 1 {
-		t.Errorf("%d wait", l.waiting[strange])
+	if len(l.waiting) != 0 {
+		t.Errorf("%v wait", l.waiting)
 	}
 }
 
@@ -195,9 +208,10 @@ func TestMemoryIsBounded(t *testing.T) {
 			l.Failed(strange, fmt.Sprint("again", i))
 		}
 	}
-	if l.failed.l.Len() > limiterEntries || l.good.l.Len() > limiterEntries || len(l.failed.m) != l.failed.l.Len() ||
-		len(l.good.m) != l.good.l.Len() || len(l.waiting) != 0 {
-		t.Errorf("%d failed, %d good, %d waiting", l.failed.l.Len(), l.good.l.Len(), len(l.waiting))
+	if l.failed.l.Len() > limiterEntries || l.good.lru.l.Len() > limiterEntries || len(l.failed.m) != l.failed.l.Len() ||
+		len(l.good.lru.m) != l.good.lru.l.Len() || len(l.good.of) != l.good.lru.l.Len() ||
+		len(l.good.todo) > limiterEntries || len(l.waiting) != 0 {
+		t.Errorf("%d failed, %d good, %d waiting", l.failed.l.Len(), l.good.lru.l.Len(), len(l.waiting))
 	}
 	if before(t, l, strange, "y") == 0 {
 		t.Error("the address that keeps failing was forgotten")

@@ -37,6 +37,7 @@ type conn struct {
 	protocol config.Protocol
 	r        *bufio.Reader
 	left     int    // bytes that the server may still say
+	settled  func() // the login is answered: another one's turn; once the host has taken the connection
 	own      string // name of this run of the gateway
 	gateway  bool   // the server is a gateway too
 	peer     string // and this is its name

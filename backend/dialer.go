@@ -46,7 +46,8 @@ type side struct {
 // host is one machine of a side, as configured.
 type host struct {
 	config.Host
-	tls [services]*tls.Config // by index
+	tls   [services]*tls.Config // by index
+	turns [services]*turns      // by index: of users' logins
 	*health
 }
 
@@ -77,8 +78,13 @@ func (d *Dialer) Update(b [2]config.Backend) error {
 	for _, s := range config.Sides {
 		next[s] = &side{Backend: b[s]}
 		for _, h := range b[s].Hosts {
-			x := &host{Host: h, health: d.healthOf(s, h)}
+			old := d.known(s, h)
+			x := &host{Host: h, health: &health{}}
+			if old != nil {
+				x.health = old.health
+			}
 			for _, p := range config.Protocols() {
+				x.turns[index(p)] = turnsOf(old, p, b[s].MaxLogins)
 				c, err := tlsconf.Client(b[s], h.Endpoint(p))
 				if err != nil {
 					return fmt.Errorf("backend %s: %w", s, err)
@@ -98,16 +104,16 @@ func (d *Dialer) Update(b [2]config.Backend) error {
 	return nil
 }
 
-// healthOf finds what is known of a machine that stays: a reload forgets neither its connections nor its failures.
-func (d *Dialer) healthOf(s config.Side, h config.Host) *health {
+// known finds a machine that stays: a reload forgets neither its connections nor its failures. nil when it is new.
+func (d *Dialer) known(s config.Side, h config.Host) *host {
 	if old := d.sides[s].Load(); old != nil {
 		for _, x := range old.hosts {
 			if x.Host == h {
-				return x.health
+				return x
 			}
 		}
 	}
-	return &health{}
+	return nil
 }
 
 // services is the number of config.Protocols.
@@ -137,7 +143,7 @@ func (s *side) candidates(p config.Protocol, name string) []*host {
 }
 
 // connectAnd tries the hosts of a side until one takes the connection, with TLS where that is implicit, and open is
-// through.
+// through. A user's login waits for its turn where all are busy, and for a host that was well a moment ago (turns.go).
 func (d *Dialer) connectAnd(ctx context.Context, at config.Side, p config.Protocol, name string, who asker,
 	open func(context.Context, *conn) error) (*conn, error) {
 	if hopsLeft(who.hops) < 1 {
@@ -149,6 +155,7 @@ func (d *Dialer) connectAnd(ctx context.Context, at config.Side, p config.Protoc
 		return nil, &Error{Step: StepConnect, Kind: Refused, Host: at.String(), Err: ErrNoHost}
 	}
 	var last error
+	var next *host // that is worth waiting for
 	for _, h := range list {
 		if who.only != nil && !who.only(h.Name) {
 			if last == nil {
@@ -156,61 +163,96 @@ func (d *Dialer) connectAnd(ctx context.Context, at config.Side, p config.Protoc
 			}
 			continue
 		}
-		if who.syncer {
-			if why, ok := h.listens(p, time.Now()); !ok {
-				if last == nil {
-					last = &Error{Step: StepConnect, Host: h.Name, Err: fmt.Errorf("%w: %s", ErrDown, why)}
-				}
-				continue
+		t, err := h.turnFor(ctx, p, who)
+		if errors.Is(err, ErrTurn) {
+			if next == nil {
+				next = h
+			}
+		} else if err == nil {
+			var c *conn
+			if c, err = d.ask(ctx, at, s, h, p, t, who, open); err == nil {
+				return c, nil
+			}
+			t.end()
+			if ctx.Err() != nil {
+				return nil, err
 			}
 		}
-		a, why, ok := h.admits(p, time.Now())
-		if !ok {
-			if last == nil {
-				last = &Error{Step: StepConnect, Host: h.Name, Err: fmt.Errorf("%w: %s", ErrDown, why)}
+		if last == nil || !errors.Is(err, ErrDown) && !errors.Is(err, ErrTurn) {
+			last = err
+		}
+		if next == nil && !who.syncer && h.passing(p, who, err) {
+			if _, _, ok := h.hopes(p, time.Now()); ok {
+				next = h
 			}
-			continue
-		}
-		c, err := d.attempt(ctx, at, s, h, a, who, open)
-		if err == nil {
-			return c, nil
-		}
-		if last = err; ctx.Err() != nil {
-			break
 		}
 	}
-	return nil, last
+	if next == nil || s.LoginWait == 0 {
+		return nil, last
+	}
+	return d.wait(ctx, at, s, next, p, who, open)
 }
 
-// attempt asks one host, and notes what that tells of it.
-func (d *Dialer) attempt(ctx context.Context, at config.Side, s *side, h *host, a attempt, who asker,
+// turnFor takes a turn that nobody waits for; the error is an *Error.
+func (h *host) turnFor(ctx context.Context, p config.Protocol, who asker) (turn, error) {
+	if who.syncer {
+		if why, ok := h.listens(p, time.Now()); !ok {
+			return turn{}, h.down(why)
+		}
+		return turn{func() {}}, nil
+	}
+	if t, ok := h.turns[index(p)].try(isKnown(ctx)); ok {
+		return t, nil
+	}
+	return turn{}, &Error{Step: StepConnect, Host: h.Name, Err: ErrTurn}
+}
+
+func (h *host) down(why string) error {
+	return &Error{Step: StepConnect, Host: h.Name, Err: fmt.Errorf("%w: %s", ErrDown, why)}
+}
+
+// ask asks one host, unless it is left alone, and notes what that tells of it. The turn goes with the connection; when there is none it
+// is still the caller's.
+func (d *Dialer) ask(ctx context.Context, at config.Side, s *side, h *host, p config.Protocol, t turn, who asker,
 	open func(context.Context, *conn) error) (c *conn, err error) {
+	a, why, ok := h.admits(p, time.Now())
+	if !ok {
+		return nil, h.down(why)
+	}
 	decided := false
 	defer func() {
 		if !decided { // also by a defect
 			a.undecided()
 		}
 	}()
-	c, err = d.connectHost(ctx, at, s, h, a.p, s.MaxConnections, who.client)
+	c, err = d.connectHost(ctx, at, s, h, p, s.MaxConnections, who.client)
 	if err == nil {
 		if err = open(ctx, c); err != nil {
 			c.Close()
 		}
 	}
-	if ctx.Err() == nil && h.tells(a.p, who, err) {
+	if ctx.Err() == nil && h.tells(p, who, err) {
 		decided = true
 		a.mark(err)
-		d.rec.Up(at, a.p, h.Name, err == nil)
+		d.rec.Up(at, p, h.Name, err == nil)
 	}
 	if err != nil {
 		return nil, err
 	}
-	end := h.stand(a.p)
-	c.raw.OnClose(func() {
+	end, settled := h.stand(p), t.shorten()
+	c.settled = settled
+	c.raw.OnClose(func() { // lives as long as the session: it must not hold c, which has buffers
 		end()
 		h.release()
+		settled()
 	})
 	return c, nil
+}
+
+// loggedIn notes the answer to a login.
+func (d *Dialer) loggedIn(at config.Side, c *conn, start time.Time) {
+	c.settled()
+	d.rec.LoggedIn(at, c.protocol, time.Since(start))
 }
 
 // connectHost makes a connection, with TLS where that is implicit; most is the host's budget, 0 for none.

@@ -19,16 +19,23 @@ type health struct {
 
 // service is how one service of a machine was found.
 type service struct {
-	fails  int       // in a row
-	why    string    // of the last failure; "" when it was well
-	until  time.Time // not asked again before, as long as another host is well
-	trying bool      // one login tries whether it is well again
+	fails   int           // in a row
+	steps   int           // those of them that came one after the other, since the circuit is open
+	why     string        // of the last failure; "" when it was well
+	until   time.Time     // not asked again before, as long as another host is well
+	trying  bool          // one login tries whether it is well again
+	well    time.Time     // when it last was
+	ill     time.Time     // when it first was not, since
+	changed chan struct{} // closed when who waits for it should look again; nil when nobody does
 }
 
 // breakAfter is how many failures in a row open the circuit: from then on a machine is asked by one login at a time,
-// and the others are refused at once. Waiting for a dead machine would fill the gateway with logins that wait, and
-// when it comes back it would be met by all of them at once.
+// and the others are refused at once, but for the first moments (backGrace). Waiting for a dead machine would fill the gateway with
+// logins that wait.
 const breakAfter = 3
+
+// longestBreak is how long a machine is left alone at most.
+const longestBreak = 30 * time.Second
 
 // HostHealth is a host as last seen.
 type HostHealth struct {
@@ -59,9 +66,11 @@ func (h *health) ill(p config.Protocol, now time.Time) bool {
 
 // attempt is a login that asks a machine, or a look at it. Exactly one of mark and undecided ends it.
 type attempt struct {
-	h    *health
-	p    config.Protocol
-	lone bool // it is the one that tries whether the machine is well again
+	h     *health
+	p     config.Protocol
+	began time.Time
+	lone  bool // it is the one that tries whether the machine is well again
+	look  bool // it is no login
 }
 
 // admits tells whether a login may ask the machine; after true the caller must end the attempt.
@@ -69,7 +78,7 @@ func (h *health) admits(p config.Protocol, now time.Time) (a attempt, why string
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s := &h.of[index(p)]
-	a = attempt{h: h, p: p}
+	a = attempt{h: h, p: p, began: now}
 	if s.fails < breakAfter {
 		return a, "", true
 	}
@@ -80,19 +89,40 @@ func (h *health) admits(p config.Protocol, now time.Time) (a attempt, why string
 	return a, "", true
 }
 
-// mark notes how an attempt went.
+// mark notes how an attempt went. A thousand that fail beside each other tell no more than one, and those that began before another
+// one got in tell nothing: a machine that comes back is not left alone for what was before.
 func (a attempt) mark(err error) {
 	a.h.mu.Lock()
 	defer a.h.mu.Unlock()
 	s := &a.h.of[index(a.p)]
+	now := time.Now()
 	if err == nil {
-		*s = service{}
+		s.wake()
+		*s = service{well: now}
 		return
 	}
-	s.fails++
-	s.why, s.trying = err.Error(), s.trying && !a.lone
-	d := min(time.Second<<min(s.fails-1, 5), 30*time.Second)
-	s.until = time.Now().Add(d - d/5 + time.Duration(rand.Int64N(int64(d/5)*2))) // spread, so that gateways do not march
+	if a.lone {
+		s.trying = false
+	}
+	if a.began.Before(s.well) {
+		return
+	}
+	if s.fails++; s.fails == 1 {
+		s.ill = now
+	}
+	s.why = err.Error()
+	switch {
+	case s.fails <= breakAfter:
+	case a.lone, a.look:
+		s.steps++
+	default: // it was let through before the circuit opened
+		return
+	}
+	d := min(time.Second<<min(s.steps, 5), longestBreak)
+	s.until = now.Add(d - d/5 + time.Duration(rand.Int64N(int64(d/5)*2))) // spread, so that gateways do not march
+	if a.lone || a.look {
+		s.wake()
+	}
 }
 
 // undecided ends an attempt that tells nothing of the machine.
@@ -102,7 +132,39 @@ func (a attempt) undecided() {
 	}
 	a.h.mu.Lock()
 	defer a.h.mu.Unlock()
-	a.h.of[index(a.p)].trying = false
+	s := &a.h.of[index(a.p)]
+	s.trying = false
+	s.wake()
+}
+
+// wake tells those who wait; health.mu is held.
+func (s *service) wake() {
+	if s.changed != nil {
+		close(s.changed)
+		s.changed = nil
+	}
+}
+
+// hopes tells whether a machine that has failed may be waited for: it was well a moment ago. It is worth asking again when changed is
+// closed, or after a while.
+func (h *health) hopes(p config.Protocol, now time.Time) (changed <-chan struct{}, after time.Duration, ok bool) {
+	const least = 50 * time.Millisecond
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := &h.of[index(p)]
+	switch {
+	case s.fails == 0: // another login got in meanwhile
+		return nil, least, true
+	case s.well.IsZero() || !now.Before(s.ill.Add(backGrace)):
+		return nil, 0, false
+	}
+	if s.changed == nil {
+		s.changed = make(chan struct{})
+	}
+	if s.trying {
+		return s.changed, backGrace, true // whoever tries will tell
+	}
+	return s.changed, max(s.until.Sub(now), least), true
 }
 
 // stand counts a connection that the machine has taken, until the end is called.

@@ -74,7 +74,7 @@ func (d *Dialer) dialIMAP(ctx context.Context, at config.Side, name string, by a
 		c.Close()
 		return nil, err
 	}
-	d.rec.LoggedIn(at, config.IMAP, time.Since(start))
+	d.loggedIn(at, c.conn, start)
 	return out, nil
 }
 

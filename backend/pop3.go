@@ -58,7 +58,7 @@ func (d *Dialer) DialPOP3(ctx context.Context, at config.Side, name string, who 
 		c.leave()
 		return nil, err
 	}
-	d.rec.LoggedIn(at, config.POP3, time.Since(start))
+	d.loggedIn(at, c.conn, start)
 	return out, nil
 }
 

@@ -53,7 +53,7 @@ func (d *Dialer) Probe(ctx context.Context, at config.Side, p config.Protocol, n
 			start := time.Now()
 			seen := d.probeHost(ctx, at, s, h, p, helo)
 			if seen.Crowded = !h.tells(p, forUser(netip.AddrPort{}), seen.Err); ctx.Err() == nil && !seen.Crowded {
-				attempt{h: h.health, p: p}.mark(seen.Err)
+				attempt{h: h.health, p: p, began: start, look: true}.mark(seen.Err)
 			}
 			seen.Side, seen.Host, seen.Endpoint, seen.Took = at, h.Name, h.Endpoint(p), time.Since(start)
 			return seen

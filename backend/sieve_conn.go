@@ -66,7 +66,7 @@ func (d *Dialer) DialSieve(ctx context.Context, at config.Side, name string, who
 		c.Close()
 		return nil, err
 	}
-	d.rec.LoggedIn(at, config.Sieve, time.Since(start))
+	d.loggedIn(at, c.conn, start)
 	return &SieveClient{c: c.conn, caps: c.caps, patience: sievePatience}, nil
 }
 

@@ -44,7 +44,7 @@ func (d *Dialer) DialSieveSession(ctx context.Context, at config.Side, name stri
 		c.Close()
 		return nil, err
 	}
-	d.rec.LoggedIn(at, config.Sieve, time.Since(start))
+	d.loggedIn(at, c.conn, start)
 	return &SieveConn{Conn: c.Conn, Buffered: c.buffered(), Final: final, Host: c.host.Name}, nil
 }
 

@@ -55,7 +55,7 @@ func (d *Dialer) DialSubmission(ctx context.Context, at config.Side, name string
 		c.leave()
 		return nil, err
 	}
-	d.rec.LoggedIn(at, config.Submission, time.Since(start))
+	d.loggedIn(at, c.conn, start)
 	return out, nil
 }
 

@@ -34,7 +34,7 @@ func forSync() asker                      { return asker{syncer: true} }
 
 // tells tells whether the outcome of an attempt says something of the machine.
 //
-// What does not: our own cap. And a machine that answers and sends us away while connections of ours stand to it: it is crowded (Courier
+// What does not: our own cap, and what our own machine is out of: it would shut users out of hosts that are well. And a machine that answers and sends us away while connections of ours stand to it: it is crowded (Courier
 // takes four from an address, Dovecot's login processes run out), not down, and who waits for it waits for nothing. One that sends
 // everybody away counts: nothing stands there. Of the syncer only what everybody would meet counts: that connecting, TLS or the greeting
 // fails or takes too long; users find out for themselves whether they are sent away too.
@@ -42,7 +42,7 @@ func (h *health) tells(p config.Protocol, who asker, err error) bool {
 	switch {
 	case err == nil:
 		return true
-	case errors.Is(err, ErrBudget):
+	case errors.Is(err, ErrBudget), ours(err):
 		return false
 	case sentAway(err):
 		return !who.syncer && !h.serves(p)
@@ -58,8 +58,18 @@ func sentAway(err error) bool {
 	if !errors.As(err, &e) || e.Step == StepConnect {
 		return false
 	}
-	return errors.Is(e.Err, errBye) || e.Code == "421" || errors.Is(e.Err, io.EOF) || errors.Is(e.Err, io.ErrUnexpectedEOF) ||
+	return errors.Is(e.Err, errBye) || e.Code == "421" || e.Step == StepBanner && len(e.Code) == 3 && e.Code[0] == '4' || errors.Is(e.Err, io.EOF) || errors.Is(e.Err, io.ErrUnexpectedEOF) ||
 		errors.Is(e.Err, syscall.ECONNRESET) || errors.Is(e.Err, syscall.EPIPE)
+}
+
+// ours tells whether a connection failed for want of something on this machine: descriptors, ports towards the host, memory.
+func ours(err error) bool {
+	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.EADDRNOTAVAIL, syscall.ENOBUFS, syscall.ENOMEM} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // spoke tells whether the trouble is in what a host said, rather than in reaching it or in its silence.

@@ -187,6 +187,8 @@ func settings() []setting {
 			dur(p+"connect_timeout", func(c *Config) *time.Duration { return &b(c).ConnectTimeout }),
 			dur(p+"login_timeout", func(c *Config) *time.Duration { return &b(c).LoginTimeout }),
 			num(p+"max_connections", func(c *Config) *int { return &b(c).MaxConnections }),
+			num(p+"max_logins", func(c *Config) *int { return &b(c).MaxLogins }),
+			dur(p+"login_wait", func(c *Config) *time.Duration { return &b(c).LoginWait }),
 			str(p+"sync.secrets", func(c *Config) *string { return &b(c).Sync.Secrets }),
 			str(p+"sync.master_user", func(c *Config) *string { return &b(c).Sync.MasterUser }),
 			str(p+"sync.master_password", func(c *Config) *string { return &b(c).Sync.MasterPassword }),
@@ -268,6 +270,7 @@ func settings() []setting {
 		num("limits.per_listener", func(c *Config) *int { return &c.Limits.PerListener }),
 		num("limits.sessions_per_user", func(c *Config) *int { return &c.Limits.SessionsPerUser }),
 		num("limits.sessions_per_ip", func(c *Config) *int { return &c.Limits.SessionsPerIP }),
+		dur("limits.disconnect_spread", func(c *Config) *time.Duration { return &c.Limits.DisconnectSpread }),
 		dur("limits.handshake", func(c *Config) *time.Duration { return &c.Limits.Handshake }),
 		dur("limits.pre_auth_time", func(c *Config) *time.Duration { return &c.Limits.PreAuthTime }),
 		dur("limits.command_time", func(c *Config) *time.Duration { return &c.Limits.CommandTime }),
@@ -313,7 +316,8 @@ func listKeys() map[string][]string {
 
 // Default is the one place of default values.
 func Default() Config {
-	b := Backend{Login: "{address}", Auth: "auto", ConnectTimeout: 10 * time.Second, LoginTimeout: 30 * time.Second, Sync: SyncLogin{MasterLogin: "authzid", SieveNames: "auto"}}
+	b := Backend{Login: "{address}", Auth: "auto", ConnectTimeout: 10 * time.Second, LoginTimeout: 30 * time.Second,
+		MaxLogins: 64, LoginWait: 25 * time.Second, Sync: SyncLogin{MasterLogin: "authzid", SieveNames: "auto"}}
 	return Config{
 		TLS: TLS{MinVersion: "1.2", ACME: ACME{Directory: "https://acme-v02.api.letsencrypt.org/directory", Storage: "state/acme", KeyType: "p256",
 			Challenge: HTTP01, HTTPListen: ":80", DNS: ACMEDNS{Algorithm: "hmac-sha256", Wait: 2 * time.Minute}}},
@@ -329,7 +333,8 @@ func Default() Config {
 		Submit: Submit{BareNewlines: "refuse"},
 		Flip:   Flip{Deadline: 20 * time.Second, Hold: 25 * time.Second, Parallel: 16},
 		Sync:   Sync{Connections: 3, Batch: 256, Settle: 2 * time.Second, Grace: 24 * time.Hour, Confirm: time.Hour, Passes: 4, Watch: 100, Poll: 5 * time.Minute},
-		Limits: Limits{PreAuth: 4096, PreAuthPerIP: 1024, PerListener: 50000, SessionsPerUser: 200, Handshake: 15 * time.Second,
+		Limits: Limits{PreAuth: 4096, PreAuthPerIP: 1024, PerListener: 50000, SessionsPerUser: 200,
+			DisconnectSpread: 10 * time.Second, Handshake: 15 * time.Second,
 			PreAuthTime: 3 * time.Minute, CommandTime: time.Minute, DataTime: 5 * time.Minute, LineLength: 8192,
 			LiteralLength: 4096},
 		Log:      Log{Format: "text"},

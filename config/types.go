@@ -121,6 +121,8 @@ type Backend struct {
 	ConnectTimeout    time.Duration // dial, TLS and banner, each
 	LoginTimeout      time.Duration // from banner to the answer to AUTHENTICATE or AUTH
 	MaxConnections    int           // per host, 0 means no cap
+	MaxLogins         int           // of users that are under way at a time, per service of a host; 0 means no cap
+	LoginWait         time.Duration // for a turn where there are as many, and for a host that was well a moment ago
 	Sync              SyncLogin
 	SyncLimits        SyncLimits
 }
@@ -233,17 +235,18 @@ type Flip struct {
 
 // Limits are the caps of section 4 of the design.
 type Limits struct {
-	PreAuth         int           // connections that have not logged in, in all; the oldest gives way
-	PreAuthPerIP    int           // the same for one address (IPv6: one /64)
-	PerListener     int           // connections of one listener, before and after login, 0 means no cap
-	SessionsPerUser int           // 0 means no cap
-	SessionsPerIP   int           // authenticated sessions of one address (IPv6: one /64), 0 means no cap
-	Handshake       time.Duration // TLS handshake
-	PreAuthTime     time.Duration // from accept to login, in all
-	CommandTime     time.Duration // for one line before login
-	DataTime        time.Duration // without progress in DATA or BDAT, and for the next SMTP command after login
-	LineLength      int           // bytes of a command line before login
-	LiteralLength   int           // bytes of a literal before login
+	PreAuth          int           // connections that have not logged in, in all; the oldest gives way
+	PreAuthPerIP     int           // the same for one address (IPv6: one /64)
+	PerListener      int           // connections of one listener, before and after login, 0 means no cap
+	SessionsPerUser  int           // 0 means no cap
+	SessionsPerIP    int           // authenticated sessions of one address (IPv6: one /64), 0 means no cap
+	DisconnectSpread time.Duration // over which the clients of a host that goes down are let go, when they are many; 0 means at once
+	Handshake        time.Duration // TLS handshake
+	PreAuthTime      time.Duration // from accept to login, in all
+	CommandTime      time.Duration // for one line before login
+	DataTime         time.Duration // without progress in DATA or BDAT, and for the next SMTP command after login
+	LineLength       int           // bytes of a command line before login
+	LiteralLength    int           // bytes of a literal before login
 }
 
 // Log says how serve logs.

@@ -85,6 +85,9 @@ func (c *client) verify(ctx context.Context, authority config.Authority, user st
 	}
 	defer done()
 	who := backend.LoginIMAP{Credentials: t.creds, LoginName: c.set.cfg.LoginName(side, r), ClientAddr: c.addr, Hops: c.hops}
+	if c.srv.limiter.Knows(c.addr.Addr(), user) {
+		ctx = backend.Known(ctx)
+	}
 	err = c.srv.dialer.Verify(ctx, side, r.Host[side], who)
 	for tries := 1; err != nil && tries <= crowdedTries && c.srv.crowded(side, user, err) && moment(ctx); tries++ {
 		err = c.srv.dialer.Verify(ctx, side, r.Host[side], who)

@@ -87,7 +87,7 @@ func (c *client) startTLS() error {
 	t := tls.Server(c.raw, c.srv.certs.ConfigFor(c.ln.OldTLS))
 	ctx, cancel := context.WithDeadline(c.srv.ctx, limit)
 	defer cancel()
-	if err := t.HandshakeContext(ctx); err != nil {
+	if err := c.srv.handshakes.Do(ctx, c.raw, t); err != nil {
 		c.srv.log.Info("TLS handshake", "protocol", c.ln.Protocol, "client", c.addr, "err", err)
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"mailgate/auth"
 	"mailgate/backend"
+	"mailgate/config"
 	"mailgate/router"
 )
 
@@ -181,12 +182,18 @@ func moment(ctx context.Context) bool {
 	}
 }
 
+// givesWay tells whether others of ours make room at a host that has refused a login. Hosts count the connections of each service by
+// themselves, and the syncer's are IMAP; we count all of them together.
+func (c *client) givesWay(at target, err error) bool {
+	return (c.ln.Protocol == config.IMAP || errors.Is(err, backend.ErrBudget)) && c.srv.crowded(at.Side, at.user, err)
+}
+
 // enter takes credentials to the backend; errOver means that the session runs.
 func (c *client) enter(ctx context.Context, d dialect, creds *auth.Credentials) error {
 	sess, got, err := c.login(ctx, creds, func(ctx context.Context, at target) (dialed, error) {
 		c.converse(ctx, at, d, at.creds.Relay)
 		got, err := d.dial(ctx, at)
-		for tries := 1; err != nil && tries <= crowdedTries && !at.creds.Relay.Begun() && c.srv.crowded(at.Side, at.user, err) && moment(ctx); tries++ {
+		for tries := 1; err != nil && tries <= crowdedTries && !at.creds.Relay.Begun() && c.givesWay(at, err) && moment(ctx); tries++ {
 			got, err = d.dial(ctx, at)
 		}
 		return got, err

@@ -57,6 +57,7 @@ type link struct {
 	writing  bool               // the server's pump has
 	owes     bool               // ... and in them is the answer to a command that does more than read
 	deletes  []imapwire.Deletes // that the client asked for, and not told of yet
+	leaving  bool               // in them the server says by itself that it goes
 	told     bool               // what the server's pump has taken is a sign of change in the user's mailboxes
 	writes   int64              // chunks passed on to the client
 	stuckAt  int64              // writes when last judged
@@ -67,7 +68,10 @@ type link struct {
 	frontBy  time.Time          // write deadlines
 	backBy   time.Time
 	lost     struct{ front, back bool } // gone, or a write failed: what was sent is cut somewhere, nothing may follow
+	resting  bool                       // the server is gone, and the client, who waited for nothing, was left in peace for a while
+	awake    bool                       // he is to be told
 	reason   string
+	uncount  func() // the session is none of its host's any more
 }
 
 // Limits of a link's end. There is none for an idle session: one in IDLE lives as long as the backend lets it, and who
@@ -113,6 +117,7 @@ func newLink(s *Server, front, back net.Conn, t boundary) (*link, error) {
 // and the session belong to it from now on.
 func (l *link) start(sess *router.Session, log *slog.Logger, fromClient, fromServer []byte) {
 	l.sess, l.log = sess, log
+	l.uncount = l.srv.spread.begin(l.service())
 	l.left.Store(2)
 	l.srv.wg.Add(2)
 	go l.pumpUp(fromClient)
@@ -157,7 +162,9 @@ func (l *link) forward(b []byte) bool {
 	for len(b) > 0 {
 		n := 0
 		for !l.ended {
-			if n = l.track.Client(b, l.pressure > 0); n > 0 {
+			if l.resting { // there is nobody to pass it on to, and he waits for an answer now
+				l.rouse()
+			} else if n = l.track.Client(b, l.pressure > 0); n > 0 {
 				break
 			}
 			l.changed.Wait()
@@ -215,6 +222,7 @@ func (l *link) pumpDown(first []byte) {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			ok = l.woken()
 		default:
+			l.rest()
 			l.lastBytes(l.serverGone())
 			ok = false
 		}
@@ -232,7 +240,9 @@ func (l *link) follow(b []byte) (out []byte, ok bool) {
 	out = b
 	if len(b) > 0 {
 		before, changes := l.track.Writes(), l.track.Changes()
+		idle := l.idle()
 		out = l.track.Server(b)
+		l.leaving = idle && l.track.Boundary() && !l.idle()
 		l.owes = l.track.Writes() != before
 		l.told = l.track.Changes() != changes
 		l.deletes = l.track.TakeDeletes()
@@ -250,6 +260,10 @@ func (l *link) deliver(b []byte) bool {
 		return false
 	}
 	var err error
+	if l.leaving { // these bytes say so
+		l.rest()
+		l.leaving = false
+	}
 	if len(out) > 0 {
 		l.down += int64(len(out))
 		_, err = l.front.Write(out)

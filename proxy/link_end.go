@@ -79,6 +79,7 @@ func (l *link) clientGone(err error) {
 		return
 	}
 	l.clientIn = false
+	l.changed.Broadcast()
 	if l.reason == "" {
 		l.reason = "client closed"
 	}
@@ -206,6 +207,7 @@ func (l *link) pumpDone() {
 	}
 	l.front.Close()
 	l.back.Close()
+	l.uncount()
 	s := l.sess
 	if l.track.ChangesPending() {
 		l.srv.changed(s.User, s.Protocol)
@@ -215,4 +217,41 @@ func (l *link) pumpDone() {
 	l.log.Info("session end", "protocol", s.Protocol, "session", s.ID, "user", s.User, "side", s.Side.String(),
 		"epoch", s.Epoch, "host", s.Host, "client", s.Client.String(), "bytes_up", l.up, "bytes_down", l.down,
 		"seconds", lived.Seconds(), "reason", l.reason)
+}
+
+// service is the one of its host that the session stands at.
+func (l *link) service() service { return service{l.sess.Side, l.sess.Host, l.sess.Protocol} }
+
+// idle tells whether the client waits for nothing and the server has not said that it goes; l.mu is held.
+func (l *link) idle() bool { return l.track.Boundary() && l.track.ByeLine("") != "" }
+
+// rest leaves a client in peace whose server is gone, or has said that it goes, beside many others: until his time comes, he says
+// something or leaves, or the session is asked to end. Nothing is held for him but his connection.
+func (l *link) rest() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended || !l.clientIn || l.pressure > 0 || l.resting || !l.leaving && !l.idle() {
+		return
+	}
+	d := l.srv.spread.ended(l.service(), time.Now(), l.srv.set.Load().cfg.Limits.DisconnectSpread)
+	if d == 0 {
+		return
+	}
+	l.resting = true
+	l.back.Close() // or the host would seem to have a session that is none
+	t := time.AfterFunc(d, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.rouse()
+	})
+	defer t.Stop()
+	for !l.awake && !l.ended && l.clientIn && l.pressure == 0 {
+		l.changed.Wait()
+	}
+}
+
+// rouse ends a rest; l.mu is held.
+func (l *link) rouse() {
+	l.awake = true
+	l.changed.Broadcast()
 }

@@ -187,6 +187,9 @@ func (c *client) ask(ctx context.Context, at target, dial dialFunc) (dialed, err
 		return dialed{}, err
 	}
 	defer done()
+	if c.srv.limiter.Knows(c.addr.Addr(), at.user) {
+		ctx = backend.Known(ctx)
+	}
 	d, err := dial(ctx, at)
 	if err != nil && at.master {
 		err = masterError{err}

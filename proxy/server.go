@@ -76,8 +76,12 @@ type Server struct {
 	set      atomic.Pointer[settings]
 	pre      preAuth
 	buffers  bufferPool
-	asking   [2]atomic.Int64 // logins that wait for a side
-	full     atomic.Int64    // when it was last logged that there is no room, in seconds
+	spread   spread
+
+	handshakes *tlsconf.Handshakes
+
+	asking [2]atomic.Int64 // logins that wait for a side
+	full   atomic.Int64    // when it was last logged that there is no room, in seconds
 
 	stall, afterEOF time.Duration // of links; see there
 
@@ -119,7 +123,8 @@ var ErrShutdown = errors.New("the gateway is shutting down")
 // NewServer makes a Server that does not listen yet.
 func NewServer(o Options) *Server {
 	s := &Server{router: o.Router, dialer: o.Dialer, limiter: o.Limiter, certs: o.Certificates, log: o.Log,
-		rec: o.Recorder, changed: o.Changed, learned: o.Learned, crowded: o.Crowded, stall: stallTime, afterEOF: afterEOF}
+		rec: o.Recorder, changed: o.Changed, learned: o.Learned, crowded: o.Crowded, stall: stallTime, afterEOF: afterEOF,
+		handshakes: tlsconf.NewHandshakes()}
 	if s.rec == nil {
 		s.rec = noRecorder{}
 	}

@@ -73,6 +73,7 @@ func tables() []table {
 		{"runs", cols(n("id", "began", "ended"), t("user"), b("summary", "error")), "id", "", true},
 		{"pauses", cols(t("user", "by", "reason"), n("at")), "user", "", false},
 		{"learned", cols(t("user"), n("side", "learned", "seen", "expires", "refused_old", "refused_new"), b("sealed")), "user, side", "", false},
+		{"known", cols(t("user", "network"), n("seen")), "user, network", "", false},
 		{"gaps", cols(t("user"), n("at"), b("text")), "user", "", false},
 		{"profiles", cols(n("side"), t("host"), b("text")), "side, host", "", false},
 	}

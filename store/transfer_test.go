@@ -4,11 +4,14 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"mailgate/auth"
 	"mailgate/config"
 	"mailgate/op"
 	"mailgate/syncer"
@@ -50,6 +53,7 @@ func fillAll(t *testing.T, s Store) {
 	_, err = s.SetPause(ctx, syncer.Pause{User: anna, By: "me", At: alice.Since}, op.Event{User: anna, What: "sync paused"})
 	must(t, err)
 	must(t, s.PutSecret(ctx, learnedRow(anna, config.New, 1)))
+	must(t, s.KeepAddresses(ctx, []auth.Known{{User: anna, Network: netip.MustParseAddr("2001:db8::"), Seen: alice.Since}}, nil, time.Time{}))
 	must(t, s.SaveGaps(ctx, anna, alice.Since, []byte(`{"user":"anna"}`)))
 	must(t, s.Check(ctx))
 }

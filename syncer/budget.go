@@ -329,10 +329,10 @@ func (b *Budget) busy(side config.Side, user string) bool {
 }
 
 // GiveWay is told that a host has refused the login of a user, and tells whether it is worth while to try again in a moment: the host is
-// crowded, and some of the connections are the syncer's. One of those fewer will be had there for ten minutes, and what can be spared goes
-// at once.
+// crowded, or has as many connections as we may make, and some of them are the syncer's. At a crowded host one of those fewer will be had
+// for ten minutes; what can be spared goes at once.
 func (b *Budget) GiveWay(side config.Side, user string, err error) bool {
-	if !crowded(err) {
+	if !crowded(err) && !full(err) {
 		return false
 	}
 	b.mu.Lock()
@@ -341,7 +341,9 @@ func (b *Budget) GiveWay(side config.Side, user string, err error) bool {
 		b.mu.Unlock()
 		return false
 	}
-	p.learned, p.until = max(1, p.open-1), time.Now().Add(learnedTime)
+	if !full(err) { // what our own cap leaves us is looked at all the time
+		p.learned, p.until = max(1, p.open-1), time.Now().Add(learnedTime)
+	}
 	idle := slices.Collect(maps.Keys(b.idle))
 	end := p.aSpare()
 	p.wake()

@@ -3,6 +3,7 @@ package syncer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"sync"
 	"testing"
@@ -314,7 +315,16 @@ func TestBudgetGivesWay(t *testing.T) {
 		if b.GiveWay(config.Old, "b", errors.New("no route to host")) || ended > 0 {
 			t.Error("gave way to another trouble")
 		}
-		if !b.GiveWay(config.Old, "b", errLimit()) || ended != 1 {
+		if !b.GiveWay(config.Old, "b", fmt.Errorf("own cap: %w", backend.ErrBudget)) || ended != 1 {
+			t.Errorf("did not give way to our own cap: %d ended", ended)
+		}
+		if u := onePlace(t, b); u.Learned != 0 || u.Open != 3 {
+			t.Errorf("our own cap is taken for one of the host's: %+v", u)
+		}
+		x, _ := b.more(config.Old, "a")
+		x.connected(true)
+		x.spare(func() { ended++; x.release() })
+		if !b.GiveWay(config.Old, "b", errLimit()) || ended != 2 {
 			t.Errorf("did not give way: %d ended", ended)
 		}
 		if u := onePlace(t, b); u.Learned != 3 || u.Open != 3 || b.pressed(config.Old, "a") {

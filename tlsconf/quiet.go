@@ -20,6 +20,8 @@ type Quiet struct {
 	closed  atomic.Bool
 	onClose func()
 
+	before, after, wrote func() // around each Read that may wait, and before each Write; see Handshakes
+
 	// What the two system calls take and give: kept here, with their functions, so that a wake-up allocates nothing.
 	peekFunc, readFunc func(fd uintptr) bool
 	one                [1]byte
@@ -106,7 +108,13 @@ func (q *Quiet) read(fd uintptr) bool {
 // Read reads as a TCP connection does, but within ReadNow it does not wait.
 func (q *Quiet) Read(b []byte) (n int, err error) {
 	if !q.noBlock.Load() {
-		return q.TCPConn.Read(b)
+		if q.before == nil {
+			return q.TCPConn.Read(b)
+		}
+		q.before()
+		n, err = q.TCPConn.Read(b)
+		q.after()
+		return n, err
 	}
 	if len(b) == 0 {
 		return 0, nil
@@ -125,6 +133,23 @@ func (q *Quiet) Read(b []byte) (n int, err error) {
 		return 0, io.EOF
 	}
 	return q.n, nil
+}
+
+// Write writes as a TCP connection does.
+func (q *Quiet) Write(b []byte) (int, error) {
+	if q.wrote != nil {
+		q.wrote()
+	}
+	return q.TCPConn.Write(b)
+}
+
+// ready tells, without waiting, whether there is something to read, or an end.
+func (q *Quiet) ready() (is bool) {
+	err := q.raw.Control(func(fd uintptr) {
+		_, _, errno := syscall.Recvfrom(int(fd), q.one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		is = !again(errno)
+	})
+	return is && err == nil
 }
 
 // Stream reads from a Quiet connection, through TLS if tc is not nil.

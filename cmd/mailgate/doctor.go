@@ -110,6 +110,7 @@ func (d *doctor) look(ctx context.Context, user, passwordFile string, insertion 
 	d.area = "front"
 	d.certificates(ctx)
 	d.listeners(ctx)
+	d.files()
 	d.routes()
 	d.area = "backends"
 	seen := map[config.Protocol][2]*backend.Seen{}

@@ -85,6 +85,13 @@ func (p *program) serve(ctx context.Context, started func(*gateway)) error {
 	}
 	defer g.close()
 	conf, log := g.conf.Load(), g.log
+	files, err := filesLimit()
+	if err != nil {
+		return err
+	}
+	if err := checkFiles(files, conf, log); err != nil {
+		return err
+	}
 	if err := g.openCertificates(conf); err != nil {
 		return err
 	}
@@ -96,6 +103,9 @@ func (p *program) serve(ctx context.Context, started func(*gateway)) error {
 		return err
 	}
 	defer g.verifiers.Close()
+	if err := g.limiter.Remember(ctx, g.store); err != nil {
+		return err
+	}
 	g.syncing = newSyncing(g, g.dialer)
 	if err := g.syncing.learn(conf); err != nil {
 		return err
@@ -161,6 +171,7 @@ func (g *gateway) run(ctx context.Context, hangups <-chan os.Signal, started fun
 	wg.Go(func() { g.watch(work) })
 	wg.Go(func() { g.syncing.keeping.run(work) })
 	wg.Go(func() { g.syncing.book.Run(work) })
+	wg.Go(func() { g.limiter.Keep(work, g.store, g.log) })
 	wg.Go(func() { g.hangups(work, hangups) })
 	for i, a := range g.proxy.Addrs() {
 		g.log.Info("listening", "listener", conf.Listen[i].URL, "address", a.String())

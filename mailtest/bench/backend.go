@@ -15,29 +15,30 @@ import (
 )
 
 // backendAddrs is what the backend process says when it listens.
-type backendAddrs struct{ IMAP, Submission, AuthHTTP string }
+type backendAddrs struct{ IMAP, Submission, POP3, AuthHTTP string }
 
 // serveBackend is the mail host behind all proxies: every login is right, mail comes from memory and goes nowhere. It
 // also answers nginx's auth_http requests, since nginx has no way to route without.
 func serveBackend(out io.Writer) error {
-	var l [3]net.Listener
+	var l [4]net.Listener
 	for i := range l {
 		var err error
 		if l[i], err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 			return err
 		}
 	}
-	a := backendAddrs{l[0].Addr().String(), l[1].Addr().String(), l[2].Addr().String()}
+	a := backendAddrs{l[0].Addr().String(), l[1].Addr().String(), l[2].Addr().String(), l[3].Addr().String()}
 	keys, err := mailtest.NewScramServer(scramMechanism, password, scramIterations)
 	if err != nil {
 		return err
 	}
 	item := append(fmt.Appendf(nil, "(BODY[] {%d}\r\n", messageSize), message(messageSize)...)
 	item = append(item, ")\r\n"...)
-	ended := make(chan error, 3)
+	ended := make(chan error, 4)
 	go func() { ended <- accept(l[0], func(c net.Conn) { fakeIMAP(c, item, keys) }) }()
 	go func() { ended <- accept(l[1], fakeSubmission) }()
-	go func() { ended <- http.Serve(l[2], authHTTP(a)) }()
+	go func() { ended <- accept(l[2], fakePOP3) }()
+	go func() { ended <- http.Serve(l[3], authHTTP(a)) }()
 	if err := json.NewEncoder(out).Encode(a); err != nil {
 		return err
 	}
@@ -245,8 +246,11 @@ func fakeData(r *bufio.Reader) bool {
 func authHTTP(a backendAddrs) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		to := a.IMAP
-		if r.Header.Get("Auth-Protocol") == "smtp" {
+		switch r.Header.Get("Auth-Protocol") {
+		case "smtp":
 			to = a.Submission
+		case "pop3":
+			to = a.POP3
 		}
 		host, port, _ := net.SplitHostPort(to)
 		h := w.Header()

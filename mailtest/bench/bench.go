@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -21,6 +23,8 @@ type bench struct {
 	rounds   int
 	sessions int
 	jsonFile string
+	peers    []string
+	only     map[kind]bool // what is measured; nil for all
 	progress io.Writer
 
 	self      string
@@ -49,7 +53,10 @@ func plan() []job {
 			job{Kind: fetch, TLS: tls, Clients: 2, For: 1500 * time.Millisecond},
 			job{Kind: loginAlone, TLS: tls, For: 3 * time.Second},
 			job{Kind: submitAlone, TLS: tls, For: 3 * time.Second},
-			job{Kind: noop, TLS: tls, For: 3 * time.Second})
+			job{Kind: noop, TLS: tls, For: 3 * time.Second},
+			job{Kind: popLogins, TLS: tls, Clients: 64, For: 1500 * time.Millisecond},
+			job{Kind: popAlone, TLS: tls, For: 2 * time.Second},
+			job{Kind: popStat, TLS: tls, For: 2 * time.Second})
 	}
 	all = append(all, job{Kind: scramAlone, For: 3 * time.Second}) // plain, as the backend itself is
 	return all
@@ -66,7 +73,7 @@ func (b *bench) run(ctx context.Context, out io.Writer) (err error) {
 	if b.mailgate, err = filepath.Abs(b.mailgate); err != nil {
 		return err
 	}
-	if b.files, err = raiseFiles(uint64(7*b.sessions + 1000)); err != nil {
+	if b.files, err = raiseFiles(uint64(b.descriptors()*max(b.sessions, stormSize) + 1000)); err != nil {
 		return err
 	}
 	if b.dir, err = os.MkdirTemp("", "mgb"); err != nil {
@@ -99,9 +106,12 @@ func (b *bench) run(ctx context.Context, out io.Writer) (err error) {
 		load := loadAverage()
 		loads = append(loads, load)
 		fmt.Fprintf(b.progress, "round %d of %d (load average %s)\n", round+1, b.rounds, load)
-		order := append(append([]string{}, peers[round%len(peers):]...), peers[:round%len(peers)]...)
-		if err := b.idleRound(ctx, round, order); err != nil {
+		order := append(slices.Clone(b.peers[round%len(b.peers):]), b.peers[:round%len(b.peers)]...)
+		if err := b.freshRound(ctx, round, order); err != nil {
 			return err
+		}
+		if len(b.chosen(plan())) == 0 {
+			continue
 		}
 		if err := b.loadRound(ctx, round, order); err != nil {
 			return err
@@ -118,15 +128,60 @@ func (b *bench) run(ctx context.Context, out io.Writer) (err error) {
 	return err
 }
 
-// idleRound measures idle sessions, each time in a proxy that is fresh.
-func (b *bench) idleRound(ctx context.Context, round int, order []string) error {
-	for _, tls := range []bool{false, true} {
+// fresh is what a round measures each time in a proxy that has just started.
+func (b *bench) fresh() []job {
+	return []job{
+		{Kind: idle, Clients: 16, Sessions: b.sessions},
+		{Kind: idle, TLS: true, Clients: 16, Sessions: b.sessions},
+		{Kind: popIdle, TLS: true, Clients: 16, Sessions: b.sessions},
+		{Kind: storm, TLS: true, Sessions: stormSize},
+	}
+}
+
+// descriptors is how many a process here may need for a session: the relay splices through pipes.
+func (b *bench) descriptors() int {
+	if slices.Contains(b.peers, bare) {
+		return 7
+	}
+	return 3
+}
+
+// choose keeps what is to be measured, by the names of kinds with commas between; "" is all.
+func (b *bench) choose(names string) error {
+	if names == "" {
+		return nil
+	}
+	known := map[kind]bool{}
+	for _, j := range append(plan(), b.fresh()...) {
+		known[j.Kind] = true
+	}
+	b.only = map[kind]bool{}
+	for _, name := range strings.Split(names, ",") {
+		if !known[kind(name)] {
+			return fmt.Errorf("no measurement %q; there are %v", name, slices.Sorted(maps.Keys(known)))
+		}
+		b.only[kind(name)] = true
+	}
+	return nil
+}
+
+// chosen are the jobs that are to be done.
+func (b *bench) chosen(all []job) []job {
+	return slices.DeleteFunc(all, func(j job) bool { return b.only != nil && !b.only[j.Kind] })
+}
+
+// stormSize is how many clients come at once.
+const stormSize = 2000
+
+// freshRound measures idle sessions and storms.
+func (b *bench) freshRound(ctx context.Context, round int, order []string) error {
+	for _, j := range b.chosen(b.fresh()) {
 		for _, name := range order {
 			p, err := b.startPeer(ctx, name)
 			if err != nil {
 				return err
 			}
-			err = b.measure(ctx, round, job{Kind: idle, TLS: tls, Clients: 16, Sessions: b.sessions}, p)
+			err = b.measure(ctx, round, j, p)
 			p.main.stop()
 			if err != nil {
 				return err
@@ -151,7 +206,7 @@ func (b *bench) loadRound(ctx context.Context, round int, order []string) error 
 		}
 		up = append(up, p)
 	}
-	for _, j := range plan() {
+	for _, j := range b.chosen(plan()) {
 		if err := b.measure(ctx, round, j, up...); err != nil {
 			return err
 		}
@@ -161,7 +216,9 @@ func (b *bench) loadRound(ctx context.Context, round int, order []string) error 
 
 // measure runs one job in a process of its own and keeps its figures.
 func (b *bench) measure(ctx context.Context, round int, j job, on ...*peer) error {
-	j.Direct = b.back.IMAP
+	if j.Direct = b.back.IMAP; j.Kind == popStat {
+		j.Direct = b.back.POP3
+	}
 	for _, p := range on {
 		j.Targets = append(j.Targets, target{Name: p.name, Addr: p.addr(j.Kind, j.TLS), PID: p.main.pid()})
 	}

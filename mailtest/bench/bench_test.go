@@ -55,7 +55,8 @@ func rig(t *testing.T) (*bench, *peer) {
 
 func TestEveryMeasurementYieldsItsFigures(t *testing.T) {
 	b, p := rig(t)
-	for _, j := range append(plan(), job{Kind: idle, TLS: true, Clients: 2, Sessions: 10}) {
+	for _, j := range append(plan(), job{Kind: idle, TLS: true, Clients: 2, Sessions: 10}, job{Kind: popIdle, TLS: true, Clients: 2, Sessions: 10},
+		job{Kind: storm, TLS: true, Sessions: 10}) {
 		j.For = 50 * time.Millisecond
 		if err := b.measure(context.Background(), 0, j, p); err != nil {
 			t.Fatal(err)
@@ -174,8 +175,8 @@ func TestMissingPeersAreNamed(t *testing.T) {
 }
 
 func TestTemplatesRender(t *testing.T) {
-	s := settings{Dir: t.TempDir(), Front: frontAddrs{"127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3", "127.0.0.1:4"},
-		Backend: backendAddrs{"127.0.0.1:5", "127.0.0.1:6", "127.0.0.1:7"}}
+	s := settings{Dir: t.TempDir(), Front: frontAddrs{"127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3", "127.0.0.1:4", "127.0.0.1:8", "127.0.0.1:9"},
+		Backend: backendAddrs{"127.0.0.1:5", "127.0.0.1:6", "127.0.0.1:10", "127.0.0.1:7"}}
 	list, err := templates.ReadDir("templates")
 	if err != nil || len(list) != 3 {
 		t.Fatal(list, err)
@@ -186,7 +187,7 @@ func TestTemplatesRender(t *testing.T) {
 		}
 	}
 	b, err := os.ReadFile(filepath.Join(s.Dir, "dovecot.conf"))
-	if err != nil || !strings.Contains(string(b), "eq;imap;5;6}") {
+	if err != nil || !strings.Contains(string(b), "eq;imap;5;%{if;%s;eq;pop3;10;6}}") {
 		t.Errorf("%v\n%s", err, b)
 	}
 }
@@ -197,5 +198,31 @@ func TestSubmittedMessageHasItsSize(t *testing.T) {
 		if len(m) != n || !strings.HasSuffix(string(m), "\r\n") || strings.Count(string(m), "\n") != strings.Count(string(m), "\r\n") {
 			t.Errorf("%d bytes for %d", len(m), n)
 		}
+	}
+}
+
+func TestDisplaced(t *testing.T) {
+	var in []int
+	for i := range 200 {
+		in = append(in, i+i/100) // one failed
+	}
+	if d := displaced(in); d != 0 {
+		t.Errorf("in order: %v", d)
+	}
+	for i := range 50 {
+		in[i], in[199-i] = in[199-i], in[i]
+	}
+	if d := displaced(in); d < .9 {
+		t.Errorf("the first half of the first are last: %v", d)
+	}
+}
+
+func TestKindsAreChosen(t *testing.T) {
+	b := &bench{}
+	if err := b.choose("storm,POP3 STAT"); err != nil || len(b.chosen(b.fresh())) != 1 || len(b.chosen(plan())) != 2 {
+		t.Errorf("%v, %v", b.chosen(plan()), err)
+	}
+	if err := b.choose("strom"); err == nil || !strings.Contains(err.Error(), "storm") {
+		t.Errorf("a kind that is none: %v", err)
 	}
 }

@@ -31,11 +31,24 @@ type client struct {
 
 // dial connects. TLS is 1.3 with a full handshake each time: there is no session cache.
 func dial(addr string, encrypted bool, buffer int) (*client, error) {
+	c, err := connect(addr)
+	if err != nil {
+		return nil, err
+	}
+	return over(c, encrypted, buffer)
+}
+
+func connect(addr string) (net.Conn, error) {
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
 		return nil, err
 	}
 	_ = c.SetDeadline(time.Now().Add(patience))
+	return c, nil
+}
+
+// over begins TLS on a connection, which it closes when that fails.
+func over(c net.Conn, encrypted bool, buffer int) (*client, error) {
 	if encrypted {
 		t := tls.Client(c, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13})
 		if err := t.Handshake(); err != nil {
@@ -79,7 +92,16 @@ func (c *client) imap(command string) (n int64, err error) {
 
 // imapLogin connects, logs in and selects the INBOX.
 func imapLogin(addr string, encrypted bool, user, buffer int) (*client, error) {
-	c, err := dial(addr, encrypted, buffer)
+	raw, err := connect(addr)
+	if err != nil {
+		return nil, err
+	}
+	return imapOver(raw, encrypted, user, buffer)
+}
+
+// imapOver is imapLogin on a connection that stands.
+func imapOver(raw net.Conn, encrypted bool, user, buffer int) (*client, error) {
+	c, err := over(raw, encrypted, buffer)
 	if err != nil {
 		return nil, err
 	}

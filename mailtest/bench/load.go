@@ -13,7 +13,7 @@ type job struct {
 	Kind     kind
 	TLS      bool
 	Targets  []target
-	Direct   string // the backend itself, for what a proxy adds
+	Direct   string // the backend's own service, for what a proxy adds
 	Clients  int
 	Sessions int
 	For      time.Duration
@@ -39,6 +39,11 @@ const (
 	noop        kind = "noop"
 	scramAlone  kind = "SCRAM login alone"
 	scramHost   kind = "SCRAM login at a host"
+	popIdle     kind = "POP3 idle"
+	popLogins   kind = "POP3 logins"
+	popAlone    kind = "POP3 login alone"
+	popStat     kind = "POP3 STAT"
+	storm       kind = "storm"
 )
 
 // figures are named numbers; sample has them by target.
@@ -53,7 +58,19 @@ const submitted = 10 << 10
 func (j *job) run() (sample, error) {
 	switch j.Kind {
 	case idle:
-		return j.each(j.idle)
+		return j.each(func(t target) (figures, error) { return j.idle(t, j.enterIdle) })
+	case popIdle: // a client between two commands
+		return j.each(func(t target) (figures, error) {
+			return j.idle(t, func(addr string, user int) (*client, error) { return popLogin(addr, j.TLS, user, 512) })
+		})
+	case popLogins:
+		return j.each(func(t target) (figures, error) { return j.rate(t, 1000, j.fetchMail) })
+	case popAlone:
+		return j.alone(j.fetchMail)
+	case popStat:
+		return j.roundTrip(popLogin, func(c *client) error { return c.pop("STAT") })
+	case storm:
+		return j.each(j.storm)
 	case logins:
 		return j.each(func(t target) (figures, error) { return j.rate(t, 1000, j.login) })
 	case submissions:
@@ -69,7 +86,10 @@ func (j *job) run() (sample, error) {
 		text := string(message(submitted))
 		return j.alone(func(addr string, user int) error { return submit(addr, j.TLS, user, text) })
 	case noop:
-		return j.noop()
+		return j.roundTrip(imapLogin, func(c *client) error {
+			_, err := c.imap("NOOP")
+			return err
+		})
 	case scramAlone, scramHost: // nginx cannot, and Dovecot's proxy needs the password
 		j.Targets = append(slices.DeleteFunc(slices.Clone(j.Targets), func(t target) bool { return t.Name != mailgate && t.Name != bare }), target{Name: direct, Addr: j.Direct})
 		return j.alone(j.scramLogin)
@@ -223,8 +243,8 @@ func (j *job) alone(f func(addr string, user int) error) (sample, error) {
 	return out, nil
 }
 
-// noop measures the round trip of one command in a session that stands, through each proxy and directly, by turns.
-func (j *job) noop() (sample, error) {
+// roundTrip measures that of one command in a session that stands, through each proxy and directly, by turns.
+func (j *job) roundTrip(login func(addr string, encrypted bool, user, buffer int) (*client, error), ask func(*client) error) (sample, error) {
 	type session struct {
 		name string
 		c    *client
@@ -232,7 +252,7 @@ func (j *job) noop() (sample, error) {
 	}
 	var list []*session
 	open := func(name, addr string, encrypted bool) error {
-		c, err := imapLogin(addr, encrypted, 1, 1024)
+		c, err := login(addr, encrypted, 1, 1024)
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
@@ -258,7 +278,7 @@ func (j *job) noop() (sample, error) {
 		for _, s := range list {
 			for range block {
 				start := time.Now()
-				if _, err := s.c.imap("NOOP"); err != nil {
+				if err := ask(s.c); err != nil {
 					return nil, fmt.Errorf("%s: %w", s.name, err)
 				}
 				if i > 0 {
@@ -279,8 +299,21 @@ func (j *job) noop() (sample, error) {
 // settle is how long idle sessions stand before memory is read.
 const settle = 3 * time.Second
 
-// idle holds sessions in IDLE and tells what each costs the proxy.
-func (j *job) idle(t target) (figures, error) {
+// enterIdle makes a session in IDLE.
+func (j *job) enterIdle(addr string, user int) (*client, error) {
+	c, err := imapLogin(addr, j.TLS, user, 512)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.idle(); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// idle holds sessions in which nothing happens and tells what each costs the proxy.
+func (j *job) idle(t target, open func(addr string, user int) (*client, error)) (figures, error) {
 	before, err := footprintOf(t.PID)
 	if err != nil {
 		return nil, err
@@ -298,12 +331,7 @@ func (j *job) idle(t target) (figures, error) {
 	for w := range j.Clients {
 		wg.Go(func() {
 			for i := w; i < len(held) && errs[w] == nil; i += j.Clients {
-				c, err := imapLogin(t.Addr, j.TLS, i, 512)
-				if err == nil {
-					held[i] = c
-					err = c.idle()
-				}
-				errs[w] = err
+				held[i], errs[w] = open(t.Addr, i)
 			}
 		})
 	}

@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"slices"
+	"strings"
 	"syscall"
 )
 
@@ -48,11 +50,22 @@ func command(args []string) error {
 	fs.IntVar(&b.rounds, "rounds", 5, "rounds; figures are medians over them")
 	fs.IntVar(&b.sessions, "sessions", 2000, "idle sessions held for the memory figures")
 	fs.StringVar(&b.jsonFile, "json", "", "file that gets every single figure as a JSON line")
+	kinds := fs.String("kinds", "", "measure these only, such as 'idle,storm'; all by default")
+	with := fs.String("peers", strings.Join(peers, ","), "compare these; mailgate and nginx need three descriptors for a session, the relay seven")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
+	if err := b.choose(*kinds); err != nil {
+		return err
+	}
+	for _, name := range strings.Split(*with, ",") {
+		if !slices.Contains(peers, name) {
+			return fmt.Errorf("no peer %q; there are %v", name, peers)
+		}
+		b.peers = append(b.peers, name)
+	}
 	if fs.NArg() > 0 || b.rounds < 1 || b.sessions < 1 {
-		return errors.New("usage: bench [-rounds N] [-sessions K] [-mailgate FILE] [-json FILE]")
+		return errors.New("usage: bench [-rounds N] [-sessions K] [-mailgate FILE] [-json FILE] [-kinds A,B] [-peers A,B]")
 	}
 	// Children are started with Pdeathsig, which is about the thread that started them: this one, to the end.
 	runtime.LockOSThread()

@@ -38,7 +38,7 @@ const (
 func checkPeers(mailgateBinary string) error {
 	var missing []string
 	for _, f := range []string{"nginx", nginxModules + "/ngx_mail_module.so", "dovecot", dovecotLogins + "/imap-login",
-		dovecotLogins + "/submission-login"} {
+		dovecotLogins + "/pop3-login", dovecotLogins + "/submission-login"} {
 		if _, err := exec.LookPath(f); err == nil {
 			continue
 		}
@@ -86,12 +86,12 @@ func (b *bench) startPeer(ctx context.Context, name string) (*peer, error) {
 	if err := os.Chmod(dir, 0o711); err != nil { // Dovecot's and nginx's workers are other users
 		return nil, err
 	}
-	ports, err := freePorts(5)
+	ports, err := freePorts(7)
 	if err != nil {
 		return nil, err
 	}
-	s := settings{Dir: dir, Cert: b.cert, Key: b.key, AuthHTTP: b.back.AuthHTTP, Admin: ports[4], Modules: nginxModules,
-		Front:   frontAddrs{ports[0], ports[1], ports[2], ports[3]},
+	s := settings{Dir: dir, Cert: b.cert, Key: b.key, AuthHTTP: b.back.AuthHTTP, Admin: ports[6], Modules: nginxModules,
+		Front:   frontAddrs{ports[0], ports[1], ports[2], ports[3], ports[4], ports[5]},
 		Backend: b.back, Workers: runtime.NumCPU(), Files: b.files}
 	p := &peer{name: name, at: s.Front}
 	log := filepath.Join(dir, name+".out")
@@ -113,7 +113,7 @@ func (b *bench) startPeer(ctx context.Context, name string) (*peer, error) {
 		}
 	case bare:
 		p.main, err = b.startHelper(log, &p.at, "relay", "-cert", b.cert, "-key", b.key, "-imap", b.back.IMAP,
-			"-submission", b.back.Submission)
+			"-submission", b.back.Submission, "-pop3", b.back.POP3)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
@@ -125,7 +125,7 @@ func (b *bench) startPeer(ctx context.Context, name string) (*peer, error) {
 	return p, nil
 }
 
-// ready tells whether the proxy takes all four kinds of clients.
+// ready tells whether the proxy takes all kinds of clients.
 func (p *peer) ready(s settings) error {
 	if p.name == mailgate {
 		r, err := http.Get("http://" + s.Admin + "/readyz")
@@ -143,6 +143,10 @@ func (p *peer) ready(s settings) error {
 			return err
 		}
 		c.Close()
+		if c, err = popLogin(p.addr(popLogins, encrypted), encrypted, 0, 1024); err != nil {
+			return err
+		}
+		c.Close()
 		if err := submit(p.addr(submissions, encrypted), encrypted, 0, string(message(200))); err != nil {
 			return err
 		}
@@ -152,15 +156,17 @@ func (p *peer) ready(s settings) error {
 
 // addr is the listener that a measurement speaks to.
 func (p *peer) addr(k kind, encrypted bool) string {
-	switch smtp := k == submissions || k == submitAlone; {
-	case smtp && encrypted:
-		return p.at.Submissions
-	case smtp:
-		return p.at.Submission
-	case encrypted:
-		return p.at.IMAPS
+	plain, secret := p.at.IMAP, p.at.IMAPS
+	switch k {
+	case submissions, submitAlone:
+		plain, secret = p.at.Submission, p.at.Submissions
+	case popIdle, popLogins, popAlone, popStat:
+		plain, secret = p.at.POP3, p.at.POP3S
 	}
-	return p.at.IMAP
+	if encrypted {
+		return secret
+	}
+	return plain
 }
 
 // startHelper runs this binary as another process, which says where it listens.

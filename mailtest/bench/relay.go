@@ -8,8 +8,8 @@ import (
 	"net"
 )
 
-// frontAddrs are the four listeners of a proxy.
-type frontAddrs struct{ IMAP, IMAPS, Submission, Submissions string }
+// frontAddrs are the listeners of a proxy.
+type frontAddrs struct{ IMAP, IMAPS, Submission, Submissions, POP3, POP3S string }
 
 // serveRelay is the limit that a gateway in Go can come near to: accept, dial, io.Copy both ways; it knows no protocol and
 // logs nobody in.
@@ -19,6 +19,7 @@ func serveRelay(out io.Writer, args []string) error {
 	key := fs.String("key", "", "")
 	imap := fs.String("imap", "", "")
 	submission := fs.String("submission", "", "")
+	pop3 := fs.String("pop3", "", "")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -28,12 +29,13 @@ func serveRelay(out io.Writer, args []string) error {
 	}
 	conf := &tls.Config{Certificates: []tls.Certificate{crt}}
 	var a frontAddrs
-	ended := make(chan error, 4)
+	ended := make(chan error, 6)
 	for _, l := range []struct {
 		at   *string
 		to   string
 		conf *tls.Config
-	}{{&a.IMAP, *imap, nil}, {&a.IMAPS, *imap, conf}, {&a.Submission, *submission, nil}, {&a.Submissions, *submission, conf}} {
+	}{{&a.IMAP, *imap, nil}, {&a.IMAPS, *imap, conf}, {&a.Submission, *submission, nil}, {&a.Submissions, *submission, conf},
+		{&a.POP3, *pop3, nil}, {&a.POP3S, *pop3, conf}} {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			return err

@@ -71,7 +71,12 @@ const pumpBuffer = 32 // KiB
 // gates are checked at the end of a run.
 func gates() []gate {
 	out := []gate{
-		{"idle session, memory", idle, true, "pss_kib", nginx, 1.5, false},
+		{"idle session, memory", idle, true, "pss_kib", nginx, 1.25, false},
+		{"idle POP3 session, memory", popIdle, true, "pss_kib", nginx, 1.25, false},
+		{"idle POP3 session, descriptors", popIdle, true, "fds", "", 2.01, false},
+		{"storm of 2,000, failed logins", storm, true, "failed", "", 0, false},
+		{"storm of 2,000, until the last is in", storm, true, "last_ms", nginx, 1.5, false},
+		{"storm of 2,000, out of order", storm, true, "displaced", "", 0.5, false},
 		{"idle session, descriptors", idle, true, "fds", "", 2.01, false},
 		{"idle session, pipes", idle, true, "pipes", "", 0.01, false},
 		{"idle session, descriptors", idle, false, "fds", "", 2.01, false},
@@ -80,7 +85,10 @@ func gates() []gate {
 		{"idle session, KiB: no buffer of 32 is held", idle, true, "pss_kib", "", pumpBuffer, false},
 	}
 	for _, tls := range []bool{false, true} {
-		out = append(out, gate{"CPU per 1,000 logins", logins, tls, "cpu_s", dovecot, 1, false})
+		out = append(out, gate{"CPU per 1,000 logins", logins, tls, "cpu_s", dovecot, 1, false},
+			gate{"CPU per 1,000 POP3 logins", popLogins, tls, "cpu_s", dovecot, 1, false},
+			gate{"POP3 login, one client alone, p50", popAlone, tls, "p50_us", dovecot, 1.2, false},
+			gate{"POP3 STAT, added p50", popStat, tls, "added_us", bare, 2, false})
 	}
 	out = append(out, gate{"CPU per GB relayed", fetch, true, "cpu_s", nginx, 1, false})
 	out = append(out, gate{"SCRAM login at a real host, p50", scramHost, false, "p50_us", direct, 1.3, false})
