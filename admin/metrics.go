@@ -58,6 +58,7 @@ type Metrics struct {
 	flip        *prometheus.HistogramVec
 	sync        syncMetrics
 	learned     *prometheus.CounterVec
+	logins      loginMetrics
 	sieves      *prometheus.CounterVec
 	scripts     *prometheus.CounterVec
 	reload      prometheus.Gauge
@@ -83,6 +84,7 @@ func NewMetrics(version, revision string, src Sources) *Metrics {
 	m.flip = histogram(m, "mailgate_flip_duration_seconds", "FENCE to RELEASE of flips that were committed.", quick, "wave", "kind")
 	m.sync = newSyncMetrics(m, quick)
 	m.learned = counter(m, "mailgate_learned_passwords_total", "Logins of which the password was to be learned, by what became of it.", "result")
+	m.logins = newLoginMetrics(m)
 	m.sieves = counter(m, "mailgate_sync_sieve_passes_total", "Looks at users' Sieve scripts, by how they ended.", "result")
 	m.scripts = counter(m, "mailgate_sync_sieve_scripts_total", "Sieve scripts carried, by what was done.", "side", "action")
 	m.reload = prometheus.NewGauge(prometheus.GaugeOpts{Name: "mailgate_config_last_reload_success_timestamp_seconds",
@@ -130,6 +132,7 @@ func (m *Metrics) zero() {
 	}
 	m.violations.WithLabelValues("panic")
 	m.sync.zero()
+	m.logins.zero()
 	for _, r := range []string{"learned", "renewed", "kept", "dropped", "failed"} {
 		m.learned.WithLabelValues(r)
 	}

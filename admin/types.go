@@ -24,6 +24,8 @@ type Overview struct {
 	Drift    []cutover.Drift `json:"drift"`
 	Reload   string          `json:"last_reload"` // "ok", or why the files are not in force
 	Sync     *SyncOverview   `json:"sync,omitempty"`
+	Refused  []RefusedLogin  `json:"refused_logins,omitempty"` // of passwords that worked on the other side, as far as they fit
+	Refusals int             `json:"refused_users"`            // users of whom there are some
 }
 
 // SyncOverview tells how far the users of started waves are.
@@ -108,6 +110,7 @@ type UserStatus struct {
 	Sessions []SessionInfo  `json:"sessions"`
 	Open     []op.Operation `json:"open_operations"`
 	Sync     *SyncStatus    `json:"sync,omitempty"` // null when his wave has not started
+	Seen     *LoginStatus   `json:"logins,omitempty"`
 }
 
 // SessionInfo is a live session.

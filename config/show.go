@@ -78,6 +78,8 @@ func (c *Config) list(key string) string {
 		}
 	case "login.mechanisms":
 		quote(c.Login.Mechanisms...)
+	case "login.learn.hook":
+		quote(c.Login.Learn.Hook...)
 	case "sync.rename":
 		for _, x := range c.Sync.Rename {
 			items = append(items, fmt.Sprintf("{old: %q, new: %q}", x.From, x.To))

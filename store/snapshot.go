@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"mailgate/learned"
+	"mailgate/logins"
 	"mailgate/op"
 	"mailgate/syncer"
 )
@@ -19,6 +20,7 @@ type Store interface {
 	op.Store
 	syncer.Store
 	learned.Store
+	logins.Store
 	// Load fills an empty store with what Snapshot.Export wrote.
 	Load(ctx context.Context, in LineReader) (rows int64, err error)
 }

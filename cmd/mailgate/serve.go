@@ -149,6 +149,7 @@ func (g *gateway) run(ctx context.Context, hangups <-chan os.Signal, started fun
 	wg.Go(func() { g.watch(work) })
 	wg.Go(func() { g.syncing.keeping.run(work) })
 	wg.Go(func() { g.syncing.book.Run(work) })
+	wg.Go(func() { g.syncing.ledger.Run(work) })
 	wg.Go(func() { g.hangups(work, hangups) })
 	for i, a := range g.proxy.Addrs() {
 		g.log.Info("listening", "listener", conf.Listen[i].URL, "address", a.String())

@@ -172,24 +172,6 @@ func (p *program) kickCommand() *cobra.Command {
 		}}
 }
 
-func (p *program) statusCommand() *cobra.Command {
-	return &cobra.Command{Use: "status [USER]", Short: "Show the gateway, or where a user is and why", Args: upTo(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				var o admin.Overview
-				if err := p.call(c, http.MethodGet, "/status", url.Values{}, &o); err != nil {
-					return err
-				}
-				return p.print(o, func(w io.Writer) { printOverview(w, o) })
-			}
-			var u admin.UserStatus
-			if err := p.call(c, http.MethodGet, "/user", userForm(args), &u); err != nil {
-				return err
-			}
-			return p.print(u, func(w io.Writer) { printUser(w, u) })
-		}}
-}
-
 func printOverview(w io.Writer, o admin.Overview) {
 	if o.Serving {
 		fmt.Fprintf(w, "%s\tmailgate %s, up since %s\n", o.Hostname, o.Version, stamp(o.Since))
@@ -212,6 +194,7 @@ func printOverview(w io.Writer, o admin.Overview) {
 	}
 	fmt.Fprintf(w, "store\t%s\nlast reload\t%s\n", o.Store, strings.ReplaceAll(o.Reload, "\n", "\n\t"))
 	printSyncOverview(w, o.Sync)
+	printRefused(w, o)
 	for _, x := range o.Open {
 		printOp(w, x)
 	}
@@ -237,6 +220,7 @@ func printUser(w io.Writer, u admin.UserStatus) {
 	if u.Desired != nil && *u.Desired != u.Side {
 		fmt.Fprintf(w, "drift\tthe routes file says %s\n", u.Desired)
 	}
+	printLogins(w, u.Seen)
 	printSyncStatus(w, u.Sync)
 	for _, o := range u.Open {
 		printOp(w, o)
