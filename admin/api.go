@@ -38,7 +38,7 @@ type API struct {
 	Router  *router.Router
 	Manager *cutover.Manager
 	Store   op.Store
-	Syncing Syncing // nil in a verb that has no use for it
+	Syncing Syncing      // nil in a verb that has no use for it
 	Logins  logins.Store // nil: nothing is told of logins
 }
 

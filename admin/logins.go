@@ -122,7 +122,9 @@ func (m *Metrics) LearnedHash(result string) { m.logins.hashes.WithLabelValues(r
 func (m *Metrics) LoginHook(result string) { m.logins.hooks.WithLabelValues(result).Inc() }
 
 // LoginRegression implements logins.Recorder.
-func (m *Metrics) LoginRegression(s config.Side) { m.logins.regressions.WithLabelValues(s.String()).Inc() }
+func (m *Metrics) LoginRegression(s config.Side) {
+	m.logins.regressions.WithLabelValues(s.String()).Inc()
+}
 
 // LoginsRegressed implements logins.Recorder.
 func (m *Metrics) LoginsRegressed(s config.Side, users int) {

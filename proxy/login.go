@@ -67,7 +67,7 @@ func (c *client) login(ctx context.Context, creds *auth.Credentials, mailbox boo
 		c.srv.rec.Auth(c.ln.Protocol, side, user, creds.Mechanism, "ok")
 		c.srv.log.Debug("login", "protocol", c.ln.Protocol, "user", user, "side", side.String(), "client", c.addr,
 			"seconds", time.Since(start).Seconds())
-		c.learn(user, sess.Side, creds)
+		c.judged(user, sess.Side, creds, nil)
 		return sess, d, nil
 	}
 	c.srv.rec.Auth(c.ln.Protocol, side, user, creds.Mechanism, le.result)
@@ -78,6 +78,7 @@ func (c *client) login(ctx context.Context, creds *auth.Credentials, mailbox boo
 		attrs = append(attrs, "step", be.Step, "reply", be.Reply)
 	}
 	if le.rejected() {
+		c.judged(user, side, creds, le.err)
 		c.srv.log.Info("login refused", attrs...)
 	} else {
 		c.srv.log.Warn("login failed", attrs...)
@@ -85,12 +86,12 @@ func (c *client) login(ctx context.Context, creds *auth.Credentials, mailbox boo
 	return nil, d, le
 }
 
-// learn tells whoever keeps passwords of one that a side's server has just let in.
-func (c *client) learn(user string, side config.Side, creds *auth.Credentials) {
-	if c.srv.learned == nil || creds.Password == "" || c.set.routes.Users[user] == nil {
+// judged tells whoever asks how a side's server has just answered a login.
+func (c *client) judged(user string, side config.Side, creds *auth.Credentials, refused error) {
+	if c.srv.judged == nil || c.set.routes.Users[user] == nil {
 		return
 	}
-	c.srv.learned(user, side, c.ln.Protocol, creds.Password)
+	c.srv.judged(user, side, c.ln.Protocol, creds.Password, refused)
 }
 
 func (c *client) tryLogin(ctx context.Context, creds *auth.Credentials, mailbox bool, dial dialFunc,

@@ -25,10 +25,14 @@ func ledgerSettings(c *config.Config) logins.Settings {
 	return logins.Settings{Hash: l.Hash, Hook: l.Hook, HookTime: l.HookTime, Hooks: l.HookParallel, Expire: l.Expire}
 }
 
-// loggedIn is told by the fronts how a side has answered a login of somebody in the routes file.
-func (s *syncing) loggedIn(user string, side config.Side, p config.Protocol, password config.Secret, in bool) {
-	s.ledger.Note(user, side, p, password, in)
-	if in && password != "" {
+// judged is told by the fronts how a side's server has answered a login of somebody in the routes file. What it says of anything but the
+// password, such as too many connections, is no refusal.
+func (s *syncing) judged(user string, side config.Side, p config.Protocol, password config.Secret, refused error) {
+	if refused != nil && !refusedPassword(refused) {
+		return
+	}
+	s.ledger.Note(user, side, p, password, refused == nil)
+	if refused == nil && password != "" {
 		s.book.Note(user, side, p, password)
 	}
 }

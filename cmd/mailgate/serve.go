@@ -105,7 +105,7 @@ func (p *program) serve(ctx context.Context, started func(*gateway)) error {
 	}
 	g.proxy = proxy.NewServer(proxy.Options{Config: conf, Routes: g.routes.Load(), Router: g.router, Dialer: g.dialer,
 		Limiter: g.limiter, Certificates: g.certs, Log: log, Recorder: g.metrics, Changed: g.syncing.keeping.changed,
-		Learned: g.syncing.book.Note, Deleted: g.syncing.keeping.deleted, Crowded: g.syncing.budget.GiveWay})
+		Judged: g.syncing.judged, Deleted: g.syncing.keeping.deleted, Crowded: g.syncing.budget.GiveWay})
 	if err := g.proxy.Listen(); err != nil {
 		return err
 	}
