@@ -120,7 +120,12 @@ func (s *syncing) notReady(ctx context.Context, form url.Values) (any, error) {
 				out.Reasons[x.Reason]++
 			}
 		}
-		u := Unready{User: user, Wave: r.Wave, Side: s.g.manager.Side(user), Lacks: lacks, Seen: []admin.LastLogin{}}
+		side := r.Side // before the first import lines are places
+		if s.g.manager.Imported() {
+			place, _ := s.g.router.Lookup(user)
+			side = place.Side
+		}
+		u := Unready{User: user, Wave: r.Wave, Side: side, Lacks: lacks, Seen: []admin.LastLogin{}}
 		if last := k.Last(); !last.Last.IsZero() {
 			u.Last, u.By, u.At = last.Last, last.Protocol, &last.Side
 			for _, x := range k.Logins {
