@@ -49,7 +49,8 @@ func newSyncing(g *gateway, d *backend.Dialer) *syncing {
 	s := &syncing{g: g, proofs: &syncer.Proofs{}, budget: newBudget(g, d), limits: syncer.NewLimits(syncer.LimitSettings{}), passes: map[string]*underway{},
 		moving: map[string]int{}}
 	s.enough, s.cut = context.WithCancel(context.Background())
-	s.book, s.ledger = newBook(s), newLedger(s)
+	s.book = newBook(s)
+	s.ledger = newLedger(s)
 	s.accounts = &accounts{g: g, dialer: d, budget: s.budget, book: s.book}
 	s.throttle(g.conf.Load())
 	return s
