@@ -36,6 +36,7 @@ func setPassword(t *testing.T, h lab.Host, user, password string) {
 // one of them has another password, refuses him behind the flip, which is told of; his hash is put into NEW's user database, and NEW
 // takes the password that he has always had. The secret is in no log, environment, argument, answer or file of ours.
 func TestReadyForNew(t *testing.T) {
+	t.Parallel()
 	const secret = "Zwölf-Boxkämpfer_4711" // of user 1; beyond ASCII
 	l := lab.Start(t)
 	admin := port(t)
@@ -121,9 +122,6 @@ while [ -e block ]; do sleep 0.05; done
 
 	// NEW has another password for him.
 	verb(0, "flip", lab.User(1), "new", "--yes")
-	if err := login(1, "never worked"); err == nil {
-		t.Fatal("a wrong password is let in")
-	}
 	if err := login(1, secret); err == nil {
 		t.Fatal("NEW has another password, and lets him in")
 	}
