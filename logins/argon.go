@@ -34,12 +34,15 @@ var errHash = errors.New("that is no argon2id hash of version 19")
 
 // Hash makes an argon2id hash of a password (RFC 9106) in the form that crypt(3) gave the name to:
 // $argon2id$v=19$m=...,t=...,p=1$SALT$KEY.
-func Hash(password config.Secret) string {
+func Hash(password config.Secret) string { return hashWith(password, argonMemory, argonTime) }
+
+// hashWith makes one of another cost: memory in KiB, and passes.
+func hashWith(password config.Secret, memory, passes uint32) string {
 	salt := make([]byte, argonSalt)
 	_, _ = rand.Read(salt) // never fails (crypto/rand)
-	key := argon2.IDKey([]byte(password.Reveal()), salt, argonTime, argonMemory, 1, argonKey)
+	key := argon2.IDKey([]byte(password.Reveal()), salt, passes, memory, 1, argonKey)
 	b64 := base64.RawStdEncoding.EncodeToString
-	return fmt.Sprintf("$argon2id$v=19$m=%d,t=%d,p=1$%s$%s", argonMemory, argonTime, b64(salt), b64(key))
+	return fmt.Sprintf("$argon2id$v=19$m=%d,t=%d,p=1$%s$%s", memory, passes, b64(salt), b64(key))
 }
 
 // Matches tells whether a hash is that of a password. What is no hash, or would cost too much, matches nothing.

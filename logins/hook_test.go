@@ -54,7 +54,7 @@ func TestHookOnce(t *testing.T) {
 		if got := r.store.what(); !slices.Equal(got, []string{anna + ": login hook done"}) {
 			t.Errorf("history: %q", got)
 		}
-		time.Sleep(3 * time.Hour) // renewed
+		r.pass(3 * time.Hour) // renewed
 		r.login(anna, config.New, config.IMAP, "hunter2")
 		r.stop()
 		r.calls = nil
@@ -80,12 +80,12 @@ func TestHookFails(t *testing.T) {
 		if k.Hook.Tries != 1 || k.Hook.Error != "exit status 1: no room" || !k.Hook.Done.IsZero() {
 			t.Errorf("%+v", k.Hook)
 		}
-		time.Sleep(2 * firstRetry)
+		r.pass(2 * firstRetry)
 		r.wantRan(one, one)
-		time.Sleep(firstRetry / 3) // the second rest is twice as long
+		r.pass(firstRetry / 3) // the second rest is twice as long
 		r.login(anna, config.Old, config.IMAP, "hunter2")
 		r.wantRan(one, one)
-		time.Sleep(24 * time.Hour)
+		r.pass(24 * time.Hour)
 		if n := len(r.ran()); n < 24 || n > 40 {
 			t.Errorf("tried %d times in a day", n)
 		}
@@ -95,7 +95,7 @@ func TestHookFails(t *testing.T) {
 		r.login(anna, config.Old, config.IMAP, "hunter2") // it is not time yet
 		r.wantRan()
 		r.hooks(nil)
-		time.Sleep(2 * lastRetry)
+		r.pass(2 * lastRetry)
 		r.wantRan(one)
 		if k := r.hashOf(anna); k.Hook.Done.IsZero() || k.Hook.Tries != 0 || k.Hook.Error != "" {
 			t.Errorf("%+v", k.Hook)
@@ -118,7 +118,7 @@ func TestHookBounded(t *testing.T) {
 		r.wantRan(anna + " old hunter2")
 		for _, user := range []string{"b@example.com", "c@example.com", "d@example.com"} {
 			r.login(user, config.Old, config.IMAP, "hunter5")
-			time.Sleep(time.Minute)
+			r.pass(time.Minute)
 		}
 		synctest.Wait()
 		if got := r.ran(); len(got) != 2 || got[1] != "b@example.com old hunter5" {
@@ -145,7 +145,7 @@ func TestHookAgain(t *testing.T) {
 		r.wantRan(one)
 		r.hooks(nil)
 		r.store.fail(nil)
-		time.Sleep(2 * firstRetry)
+		r.pass(2 * firstRetry)
 		r.wantRan(one, one)
 		if k := r.hashOf(anna); k.Hook.Done.IsZero() {
 			t.Errorf("%+v", k)
@@ -180,12 +180,12 @@ func TestHookOff(t *testing.T) {
 		if _, err := r.Forget(t.Context(), bert, "me"); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(2 * firstRetry)
+		r.pass(2 * firstRetry)
 		if n := len(r.ran()); n != 4 || !strings.HasPrefix(r.ran()[3], "c@") {
 			t.Errorf("%q", r.ran())
 		}
 		r.Configure(Settings{Expire: life})
-		time.Sleep(24 * time.Hour)
+		r.pass(24 * time.Hour)
 		r.login(anna, config.Old, config.IMAP, "hunter2")
 		if n := len(r.ran()); n != 4 {
 			t.Errorf("%q", r.ran())

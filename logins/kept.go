@@ -124,7 +124,7 @@ func (l *Ledger) write(ctx context.Context, set Settings, n note, known bool) (k
 		}
 		l.left = true
 	}
-	next.Hash = Hash(n.password)
+	next.Hash = l.hash(n.password)
 	return next, "learned", l.o.Store.PutKept(ctx, next)
 }
 

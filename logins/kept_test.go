@@ -50,16 +50,16 @@ func TestKeeps(t *testing.T) {
 		r.login(anna, config.Old, config.IMAP, "hunter2")
 		r.login(bert, config.Old, config.IMAP, "") // a token
 		first := r.hashOf(anna)
-		if !Matches(first.Hash, "hunter2") || !first.Expires.Equal(time.Now().Add(life)) || len(r.store.kept) != 1 {
+		if !Matches(first.Hash, "hunter2") || !first.Expires.Equal(time.Now().Add(life)) || len(r.store.snap().kept) != 1 {
 			t.Fatalf("%+v", first)
 		}
 		for range 20 {
 			r.login(anna, config.Old, config.IMAP, "hunter2")
 		}
-		if r.store.writes != 1 {
-			t.Errorf("%d writes for the same password", r.store.writes)
+		if r.store.snap().writes != 1 {
+			t.Errorf("%d writes for the same password", r.store.snap().writes)
 		}
-		time.Sleep(2 * time.Hour)
+		r.pass(2 * time.Hour)
 		r.login(anna, config.New, config.IMAP, "hunter2")
 		second := r.hashOf(anna)
 		if second.Hash != first.Hash || !second.Seen.Equal(time.Now()) || second.Side != config.New || !second.Learned.Equal(first.Learned) {
@@ -106,10 +106,10 @@ func TestKeepsMail(t *testing.T) {
 func TestKeptEnds(t *testing.T) {
 	bubble(t, Settings{Hash: true}, func(t *testing.T, r *rig) {
 		r.login(anna, config.Old, config.IMAP, "hunter2")
-		scrubs := r.store.scrubs
-		time.Sleep(life + tidyEvery)
-		if len(r.store.kept) != 0 || r.store.scrubs == scrubs {
-			t.Errorf("%+v, scrubbed %d times", r.store.kept, r.store.scrubs)
+		scrubs := r.store.snap().scrubs
+		r.pass(life + tidyEvery)
+		if len(r.store.snap().kept) != 0 || r.store.snap().scrubs == scrubs {
+			t.Errorf("%+v, scrubbed %d times", r.store.snap().kept, r.store.snap().scrubs)
 		}
 		r.login(anna, config.Old, config.IMAP, "hunter2")
 		r.login(bert, config.Old, config.IMAP, "hunter3")
@@ -119,16 +119,16 @@ func TestKeptEnds(t *testing.T) {
 		}
 		r.store.fail(nil)
 		n, err := r.Forget(t.Context(), anna, "me")
-		if err != nil || n != 1 || len(r.store.kept) != 1 || r.people[anna] != nil {
-			t.Errorf("%d %v %+v", n, err, r.store.kept)
+		if err != nil || n != 1 || len(r.store.snap().kept) != 1 || r.people[anna] != nil {
+			t.Errorf("%d %v %+v", n, err, r.store.snap().kept)
 		}
 		r.refusal(anna, config.New, config.IMAP, "hunter2") // is nothing that is known
 		r.settle()
-		if len(r.store.refusals) != 0 {
-			t.Errorf("%+v", r.store.refusals)
+		if len(r.store.snap().refusals) != 0 {
+			t.Errorf("%+v", r.store.snap().refusals)
 		}
-		if n, err := r.Forget(t.Context(), "", "me"); err != nil || n != 1 || len(r.store.kept) != 0 {
-			t.Errorf("%d %v %+v", n, err, r.store.kept)
+		if n, err := r.Forget(t.Context(), "", "me"); err != nil || n != 1 || len(r.store.snap().kept) != 0 {
+			t.Errorf("%d %v %+v", n, err, r.store.snap().kept)
 		}
 		r.login(anna, config.Old, config.IMAP, "hunter2") // is learned again
 		if !Matches(r.hashOf(anna).Hash, "hunter2") {
@@ -141,6 +141,7 @@ func TestKeptEnds(t *testing.T) {
 func TestKeepsFew(t *testing.T) {
 	r := &rig{t: t, store: &memory{}, n: &counts{n: map[string]int{}}}
 	r.Ledger = New(Options{Store: r.store, Log: discard(), Recorder: r.n})
+	r.hash = cheap
 	r.Configure(Settings{Hash: true, Expire: life})
 	for i := range maxQueue + 7 {
 		r.Note(fmt.Sprintf("user%d@example.com", i), config.Old, config.IMAP, "hunter2", true)
@@ -158,7 +159,7 @@ func TestKeepsFew(t *testing.T) {
 		t.Error(err, len(r.order))
 	}
 	r.Configure(Settings{Expire: life})
-	if r.keepNext(t.Context()) || len(r.store.kept) != 0 {
+	if r.keepNext(t.Context()) || len(r.store.snap().kept) != 0 {
 		t.Error("what waits is kept though it was turned off")
 	}
 	r.Configure(Settings{Hash: true, Expire: life})

@@ -62,7 +62,8 @@ type Options struct {
 // Ledger is told of logins and does what follows from them. It is safe for concurrent use.
 type Ledger struct {
 	o    Options
-	salt [sha256.Size]byte // keys the sums in memory; of this process alone
+	salt [sha256.Size]byte          // keys the sums in memory; of this process alone
+	hash func(config.Secret) string // Hash
 
 	recording, hashing, hooking chan struct{} // each wakes a loop of Run
 
@@ -132,7 +133,7 @@ func New(o Options) *Ledger {
 	if o.Run == nil {
 		o.Run = RunHook
 	}
-	l := &Ledger{o: o, recording: make(chan struct{}, 1), hashing: make(chan struct{}, 1), hooking: make(chan struct{}, 1),
+	l := &Ledger{o: o, hash: Hash, recording: make(chan struct{}, 1), hashing: make(chan struct{}, 1), hooking: make(chan struct{}, 1),
 		people: map[string]*person{}, in: map[place]entry{}, dirty: map[place]Login{}, jobs: map[string]*job{},
 		busy: map[string]bool{}, refused: map[place]*refusal{}, touched: map[place]bool{}}
 	_, _ = rand.Read(l.salt[:]) // never fails (crypto/rand)

@@ -23,15 +23,29 @@ const (
 
 // memory is a Store in memory that can be made to fail.
 type memory struct {
-	mu       sync.Mutex
+	mu sync.Mutex
+	state
+	fails error
+}
+
+// state is what a memory holds.
+type state struct {
 	logins   []Login
 	kept     []Kept
 	refusals []Refusal
 	events   []op.Event
-	fails    error
 	saves    int // of logins
 	writes   int // of what is kept
 	scrubs   int
+}
+
+// snap is what it holds now.
+func (m *memory) snap() state {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.state
+	s.logins, s.kept, s.refusals, s.events = slices.Clone(s.logins), slices.Clone(s.kept), slices.Clone(s.refusals), slices.Clone(s.events)
+	return s
 }
 
 func (m *memory) fail(err error) {
@@ -234,6 +248,13 @@ func (c *counts) LoginsRegressed(s config.Side, n int) {
 	c.regressed[s] = n
 }
 
+// users are those that a side refuses, as last told, by side.
+func (c *counts) users() [2]int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.regressed
+}
+
 // rig is a Ledger on a memory, which runs within a bubble of synctest.
 type rig struct {
 	*Ledger
@@ -280,6 +301,7 @@ func (r *rig) begin(set Settings) {
 			}
 			return hook(c)
 		}})
+	r.hash = cheap
 	r.Configure(set)
 	ctx, cancel := context.WithCancel(r.t.Context())
 	done := make(chan struct{})
@@ -315,7 +337,7 @@ func bubble(t *testing.T, set Settings, f func(t *testing.T, r *rig)) {
 		if strings.Contains(r.log.String(), "hunter") {
 			t.Errorf("a password is in the log: %s", r.log)
 		}
-		for _, e := range r.store.events {
+		for _, e := range r.store.snap().events {
 			if strings.Contains(e.Detail, "hunter") {
 				t.Errorf("a password is in the history: %s", e.Detail)
 			}
@@ -324,3 +346,12 @@ func bubble(t *testing.T, set Settings, f func(t *testing.T, r *rig)) {
 }
 
 func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// pass lets a time pass, and what comes due in it be done.
+func (r *rig) pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+// cheap is Hash at a cost that tests can pay often.
+func cheap(password config.Secret) string { return hashWith(password, 64, 1) }

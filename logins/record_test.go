@@ -20,8 +20,8 @@ func TestRecords(t *testing.T) {
 		r.Note(anna, config.New, config.Submission, "", true)
 		r.refusal(bert, config.Old, config.IMAP, "hunter3")
 		r.settle()
-		if len(r.store.logins) != 501 || r.store.saves != 1 {
-			t.Fatalf("%d logins in %d writes", len(r.store.logins), r.store.saves)
+		if len(r.store.snap().logins) != 501 || r.store.snap().saves != 1 {
+			t.Fatalf("%d logins in %d writes", len(r.store.snap().logins), r.store.snap().saves)
 		}
 		list, _ := r.store.Logins(t.Context(), anna)
 		if len(list) != 1 || list[0] != (Login{anna, config.New, config.Submission, began, began}) {
@@ -29,10 +29,10 @@ func TestRecords(t *testing.T) {
 		}
 		r.login(anna, config.New, config.Submission, "")
 		r.settle()
-		if r.store.saves != 1 {
-			t.Errorf("%d writes: a login that was recorded a moment ago is written again", r.store.saves)
+		if r.store.snap().saves != 1 {
+			t.Errorf("%d writes: a login that was recorded a moment ago is written again", r.store.snap().saves)
 		}
-		time.Sleep(recordEvery)
+		r.pass(recordEvery)
 		r.login(anna, config.New, config.Submission, "")
 		r.login(anna, config.New, config.IMAP, "hunter2")
 		now := time.Now()
@@ -41,7 +41,7 @@ func TestRecords(t *testing.T) {
 		if len(list) != 2 || !list[0].First.Equal(now) || !list[1].First.Equal(began) || !list[1].Last.Equal(now) {
 			t.Errorf("%+v", list)
 		}
-		if len(r.store.kept) != 0 || len(r.calls) != 0 {
+		if len(r.store.snap().kept) != 0 || len(r.calls) != 0 {
 			t.Error("something is kept of passwords, though nobody asked for it")
 		}
 	})
@@ -53,16 +53,16 @@ func TestRecordsWait(t *testing.T) {
 		r.store.fail(op.ErrUnavailable)
 		first := time.Now()
 		r.login(anna, config.Old, config.IMAP, "hunter2")
-		time.Sleep(time.Hour)
+		r.pass(time.Hour)
 		r.login(anna, config.Old, config.IMAP, "hunter2")
 		last := time.Now()
-		time.Sleep(time.Hour)
-		if n := len(r.store.logins); n != 0 {
+		r.pass(time.Hour)
+		if n := len(r.store.snap().logins); n != 0 {
 			t.Fatal(n)
 		}
 		r.store.fail(nil)
-		time.Sleep(2 * again)
-		if list := r.store.logins; len(list) != 1 || !list[0].First.Equal(first) || !list[0].Last.Equal(last) {
+		r.pass(2 * again)
+		if list := r.store.snap().logins; len(list) != 1 || !list[0].First.Equal(first) || !list[0].Last.Equal(last) {
 			t.Errorf("%+v", list)
 		}
 		r.login(bert, config.Old, config.IMAP, "hunter3")

@@ -20,11 +20,11 @@ func TestRegression(t *testing.T) {
 		}
 		r.settle()
 		want := Refusal{anna, config.New, config.IMAP, first, first, 3}
-		if len(r.store.refusals) != 1 || r.store.refusals[0] != want {
-			t.Fatalf("%+v, want %+v", r.store.refusals, want)
+		if len(r.store.snap().refusals) != 1 || r.store.snap().refusals[0] != want {
+			t.Fatalf("%+v, want %+v", r.store.snap().refusals, want)
 		}
-		if n := r.n.get("regression new"); n != 3 || r.n.regressed != [2]int{0, 1} {
-			t.Errorf("counted %d, of users %v", n, r.n.regressed)
+		if n := r.n.get("regression new"); n != 3 || r.n.users() != [2]int{0, 1} {
+			t.Errorf("counted %d, of users %v", n, r.n.users())
 		}
 		if log := r.log.String(); strings.Count(log, "a password that worked on OLD is refused by NEW") != 1 || !strings.Contains(log, anna) ||
 			!strings.Contains(log, "mailgate rollback "+anna) {
@@ -34,13 +34,13 @@ func TestRegression(t *testing.T) {
 		r.settle()
 		r.login(anna, config.New, config.IMAP, "hunter4") // POP3 is another matter
 		r.settle()
-		if len(r.store.refusals) != 1 || r.store.refusals[0].Protocol != config.POP3 || r.n.regressed != [2]int{0, 1} {
-			t.Errorf("%+v %v", r.store.refusals, r.n.regressed)
+		if len(r.store.snap().refusals) != 1 || r.store.snap().refusals[0].Protocol != config.POP3 || r.n.users() != [2]int{0, 1} {
+			t.Errorf("%+v %v", r.store.snap().refusals, r.n.users())
 		}
 		r.login(anna, config.New, config.POP3, "hunter4")
 		r.settle()
-		if len(r.store.refusals) != 0 || r.n.regressed != [2]int{} {
-			t.Errorf("%+v %v", r.store.refusals, r.n.regressed)
+		if len(r.store.snap().refusals) != 0 || r.n.users() != [2]int{} {
+			t.Errorf("%+v %v", r.store.snap().refusals, r.n.users())
 		}
 		if got := r.store.what(); !slices.Equal(got, []string{anna + ": login refused that worked", anna + ": login refused that worked",
 			anna + ": login works again", anna + ": login works again"}) {
@@ -62,8 +62,8 @@ func TestTypingError(t *testing.T) {
 		r.login(anna, config.New, config.IMAP, "hunter4")
 		r.refusal(anna, config.New, config.IMAP, "hunter4")
 		r.settle()
-		if len(r.store.refusals) != 0 || r.n.get("regression new") != 0 || len(r.store.events) != 0 {
-			t.Errorf("%+v %v %+v", r.store.refusals, r.n.n, r.store.events)
+		if len(r.store.snap().refusals) != 0 || r.n.get("regression new") != 0 || len(r.store.snap().events) != 0 {
+			t.Errorf("%+v %v %+v", r.store.snap().refusals, r.n.n, r.store.snap().events)
 		}
 	})
 }
@@ -82,7 +82,7 @@ func TestRegressionForgotten(t *testing.T) {
 		if r.n.get("regression new") != 1 {
 			t.Error("the second of five is not remembered")
 		}
-		time.Sleep(life + tidyEvery)
+		r.pass(life + tidyEvery)
 		r.refusal(anna, config.New, config.IMAP, "hunter5")
 		if r.n.get("regression new") != 1 {
 			t.Error("one of long ago is remembered")
@@ -100,22 +100,22 @@ func TestRegressionLearned(t *testing.T) {
 		r.refusal(anna, config.New, config.IMAP, "hunter3")
 		r.refusal(anna, config.Old, config.IMAP, "hunter2") // the other side is NEW, of which nothing is known
 		r.settle()
-		if len(r.store.refusals) != 0 || r.asked != 2 {
-			t.Fatalf("%+v, asked %d times", r.store.refusals, r.asked)
+		if len(r.store.snap().refusals) != 0 || r.asked != 2 {
+			t.Fatalf("%+v, asked %d times", r.store.snap().refusals, r.asked)
 		}
 		r.refusal(anna, config.New, config.IMAP, "hunter2")
 		r.settle()
-		if len(r.store.refusals) != 1 {
-			t.Errorf("%+v", r.store.refusals)
+		if len(r.store.snap().refusals) != 1 {
+			t.Errorf("%+v", r.store.snap().refusals)
 		}
 		r.refusal(anna, config.New, config.IMAP, "hunter2")
 		r.settle()
-		if r.store.refusals[0].Count != 2 || r.asked != 3 {
-			t.Errorf("%+v, asked %d times", r.store.refusals, r.asked)
+		if r.store.snap().refusals[0].Count != 2 || r.asked != 3 {
+			t.Errorf("%+v, asked %d times", r.store.snap().refusals, r.asked)
 		}
 		r.refusal(bert, config.New, config.IMAP, "hunter5")
 		r.known[bert+" old"] = "hunter5"
-		time.Sleep(time.Millisecond)
+		r.pass(time.Millisecond)
 		r.login(bert, config.New, config.IMAP, "hunter6") // before anybody was asked
 		r.settle()
 		if list, _ := r.store.Refusals(t.Context(), bert); len(list) != 0 {
@@ -133,22 +133,22 @@ func TestRegressionStands(t *testing.T) {
 			r.refusal(user, config.New, config.IMAP, "hunter2")
 		}
 		r.stop()
-		if len(r.store.refusals) != 2 {
-			t.Fatalf("%+v", r.store.refusals)
+		if len(r.store.snap().refusals) != 2 {
+			t.Fatalf("%+v", r.store.snap().refusals)
 		}
 		r.store.fail(op.ErrUnavailable)
 		r.begin(Settings{})
 		r.login(anna, config.New, config.IMAP, "hunter4")
 		r.login(bert, config.Old, config.IMAP, "hunter2")
 		r.refusal(bert, config.New, config.IMAP, "hunter2")
-		time.Sleep(time.Minute)
+		r.pass(time.Minute)
 		r.store.fail(nil)
-		time.Sleep(2 * again)
-		if len(r.store.refusals) != 1 || r.store.refusals[0].User != bert || r.store.refusals[0].Count != 2 {
-			t.Errorf("%+v", r.store.refusals)
+		r.pass(2 * again)
+		if len(r.store.snap().refusals) != 1 || r.store.snap().refusals[0].User != bert || r.store.snap().refusals[0].Count != 2 {
+			t.Errorf("%+v", r.store.snap().refusals)
 		}
-		if r.n.regressed != [2]int{0, 1} || strings.Contains(r.log.String(), "is refused by") {
-			t.Errorf("%v %s", r.n.regressed, r.log)
+		if r.n.users() != [2]int{0, 1} || strings.Contains(r.log.String(), "is refused by") {
+			t.Errorf("%v %s", r.n.users(), r.log)
 		}
 		if got := r.store.what(); len(got) != 3 || got[2] != anna+": login works again" {
 			t.Errorf("history: %q", got)
