@@ -1,6 +1,7 @@
 package logins
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -25,7 +26,7 @@ func (r *rig) ran() (out []string) {
 	return out
 }
 
-func (r *rig) hooks(f func(Call) error) {
+func (r *rig) hooks(f func(context.Context, Call) error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.hook = f
@@ -71,7 +72,7 @@ func TestHookOnce(t *testing.T) {
 // and history tell of it.
 func TestHookFails(t *testing.T) {
 	bubble(t, provision(), func(t *testing.T, r *rig) {
-		r.hooks(func(Call) error { return errors.New("exit status 1: no room") })
+		r.hooks(func(context.Context, Call) error { return errors.New("exit status 1: no room") })
 		r.login(anna, config.Old, config.IMAP, "hunter2")
 		r.login(anna, config.Old, config.IMAP, "hunter2")
 		one := anna + " old hunter2"
@@ -111,7 +112,7 @@ func TestHookFails(t *testing.T) {
 func TestHookBounded(t *testing.T) {
 	bubble(t, provision(), func(t *testing.T, r *rig) {
 		release := make(chan struct{})
-		r.hooks(func(Call) error { <-release; return nil })
+		r.hooks(func(context.Context, Call) error { <-release; return nil })
 		r.login(anna, config.Old, config.IMAP, "hunter2")
 		r.login(anna, config.Old, config.IMAP, "hunter3")
 		r.login(anna, config.Old, config.IMAP, "hunter4")
@@ -139,7 +140,7 @@ func TestHookBounded(t *testing.T) {
 // TestHookAgain: a hook whose end was not recorded, because the store failed or the process was killed, runs again.
 func TestHookAgain(t *testing.T) {
 	bubble(t, provision(), func(t *testing.T, r *rig) {
-		r.hooks(func(Call) error { r.store.fail(op.ErrUnavailable); return nil })
+		r.hooks(func(context.Context, Call) error { r.store.fail(op.ErrUnavailable); return nil })
 		r.login(anna, config.Old, config.IMAP, "hunter2")
 		one := anna + " old hunter2"
 		r.wantRan(one)
@@ -150,7 +151,6 @@ func TestHookAgain(t *testing.T) {
 		if k := r.hashOf(anna); k.Hook.Done.IsZero() {
 			t.Errorf("%+v", k)
 		}
-		r.hooks(func(c Call) error { <-t.Context().Done(); return nil })
 		k := r.hashOf(anna)
 		k.Hook = HookState{} // as if it had been killed before it was recorded
 		if err := r.store.PutKept(t.Context(), k); err != nil {
@@ -161,13 +161,21 @@ func TestHookAgain(t *testing.T) {
 		r.begin(provision())
 		r.login(anna, config.Old, config.IMAP, "hunter2")
 		r.wantRan(one, one, one)
+
+		// One that ends because serve does has not failed.
+		r.hooks(func(ctx context.Context, _ Call) error { <-ctx.Done(); return ctx.Err() })
+		r.login(bert, config.Old, config.IMAP, "hunter3")
+		r.stop()
+		if k := r.hashOf(bert); k.Hook != (HookState{}) || r.n.get("hook failed") != 0 {
+			t.Errorf("%+v %v", k.Hook, r.n.n)
+		}
 	})
 }
 
 // TestHookOff: who has left the routes file, or was forgotten, or whose hook was turned off, has none run.
 func TestHookOff(t *testing.T) {
 	bubble(t, provision(), func(t *testing.T, r *rig) {
-		r.hooks(func(Call) error { return errors.New("no") })
+		r.hooks(func(context.Context, Call) error { return errors.New("no") })
 		r.login(anna, config.Old, config.IMAP, "hunter2")
 		r.login(bert, config.Old, config.IMAP, "hunter3")
 		r.login("c@example.com", config.Old, config.IMAP, "hunter4")

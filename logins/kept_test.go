@@ -95,9 +95,10 @@ func TestKeepsMail(t *testing.T) {
 		if k := r.hashOf(anna); !Matches(k.Hash, "hunter3") || r.n.get("hash kept") != 1 {
 			t.Errorf("%+v %v", k, r.n.n)
 		}
-		r.login(anna, config.Old, config.IMAP, "hunter2")
-		if k := r.hashOf(anna); !Matches(k.Hash, "hunter2") {
-			t.Errorf("%+v", k)
+		before := r.hashOf(anna)
+		r.login(anna, config.Old, config.IMAP, "hunter2") // at the same moment, and yet another row
+		if k := r.hashOf(anna); !Matches(k.Hash, "hunter2") || !k.Learned.After(before.Learned) {
+			t.Errorf("%+v, before %+v", k, before)
 		}
 	})
 }

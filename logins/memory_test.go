@@ -265,10 +265,10 @@ type rig struct {
 	stop  func()
 
 	mu    sync.Mutex
-	calls []Call            // of the hook
-	hook  func(Call) error  // what it does; nil does nothing
-	known map[string]string // user and side, and the password that Worked knows
-	asked int               // Worked
+	calls []Call                            // of the hook
+	hook  func(context.Context, Call) error // what it does; nil does nothing
+	known map[string]string                 // user and side, and the password that Worked knows
+	asked int                               // Worked
 }
 
 // newRig makes one whose settings are those of set, with Expire filled in.
@@ -291,7 +291,7 @@ func (r *rig) begin(set Settings) {
 			r.asked++
 			return r.known[user+" "+side.String()] == password.Reveal()
 		},
-		Run: func(_ context.Context, c Call) error {
+		Run: func(ctx context.Context, c Call) error {
 			r.mu.Lock()
 			r.calls = append(r.calls, c)
 			hook := r.hook
@@ -299,7 +299,7 @@ func (r *rig) begin(set Settings) {
 			if hook == nil {
 				return nil
 			}
-			return hook(c)
+			return hook(ctx, c)
 		}})
 	r.hash = cheap
 	r.Configure(set)
