@@ -20,6 +20,7 @@ const (
 	gather      = time.Second      // logins are written together
 	again       = 10 * time.Second // until the store is tried again that did not take them
 	lastWrite   = 2 * time.Second  // bounds what is written at the end
+	maxAsks     = 128              // refused passwords that somebody is asked about at once
 	maxSums     = 4                // passwords of a user that worked at a side and are remembered
 )
 

@@ -46,7 +46,7 @@ func (l *Ledger) refuses(at place, s sum, password config.Secret, now time.Time)
 			return
 		}
 	}
-	if l.o.Worked != nil && len(l.asks) < maxQueue {
+	if l.o.Worked != nil && len(l.asks) < maxAsks { // who guesses is not to be given work
 		l.asks = append(l.asks, ask{at, password, now})
 		wake(l.recording)
 	}
