@@ -151,6 +151,9 @@ func TestLearnedAtLogin(t *testing.T) {
 	}
 	verb(0, "secrets", "list", lab.User(1), "-o", "json")
 
+	if out := verb(0, "status"); !strings.Contains(out, "1 without a login, 0 failing") {
+		t.Errorf("status says\n%s", out)
+	}
 	if out := verb(0, "history", lab.User(3)); strings.Contains(out, "failing") {
 		t.Errorf("that he has not logged in is told as a failure:\n%s", out)
 	}
