@@ -87,7 +87,6 @@ func (c *client) login(ctx context.Context, creds *auth.Credentials, dial dialFu
 		attrs = append(attrs, "step", be.Step, "reply", be.Reply)
 	}
 	if le.rejected() {
-		c.judged(user, side, creds, le.err)
 		c.srv.log.Info("login refused", attrs...)
 	} else {
 		c.srv.log.Warn("login failed", attrs...)
@@ -133,7 +132,11 @@ func (c *client) tryLogin(ctx context.Context, creds *auth.Credentials, dial dia
 			c.srv.limiter.Succeeded(c.addr.Addr(), user)
 			return user, sess, d, nil
 		}
-		return user, nil, d, c.refused(user, verdict(err))
+		le := verdict(err)
+		if le.rejected() {
+			c.judged(user, place.Side, creds, le.err)
+		}
+		return user, nil, d, c.refused(user, le)
 	}
 	return user, nil, d, &loginError{"held", "Your mailbox is being moved, try again in a moment", router.ErrMoved}
 }
