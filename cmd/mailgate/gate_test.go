@@ -64,21 +64,27 @@ func (s *syncBuffer) String() string {
 	return s.b.String()
 }
 
-func port(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+func port(t *testing.T) string { return ports(t, 1)[0] }
+
+// ports are n addresses that are free, and no two the same.
+func ports(t *testing.T, n int) (out []string) {
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close() // when all are chosen
+		out = append(out, l.Addr().String())
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return out
 }
 
 // newGate writes configuration and routes for two hosts, given as YAML.
 func newGate(t *testing.T, old, new, routes, extra string) *gate {
 	t.Helper()
-	dir := t.TempDir()
+	dir, free := t.TempDir(), ports(t, 6)
 	g := &gate{t: t, dir: dir, file: filepath.Join(dir, "mailgate.yaml"), routes: filepath.Join(dir, "routes"),
-		imaps: port(t), imap: port(t), smtps: port(t), smtp: port(t), imapPlain: port(t), smtpTLS: port(t)}
+		imaps: free[0], imap: free[1], smtps: free[2], smtp: free[3], imapPlain: free[4], smtpTLS: free[5]}
 	if err := selfSigned(filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")); err != nil {
 		t.Fatal(err)
 	}
