@@ -19,7 +19,7 @@ type proving struct {
 }
 
 func newProving(t *testing.T) *proving {
-	l := lab.Start(t)
+	l := lab.Start(t, lab.MailboxesOnly())
 	r := &proving{}
 	r.rig = newRig(t, l.Old, l.New, 1, func(o *syncer.Options) { o.Proofs, o.Grace = &r.proofs, 24*time.Hour })
 	r.x = lab.Dial(t, l.Old, 1)

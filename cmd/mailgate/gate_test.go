@@ -27,11 +27,12 @@ import (
 	"mailgate/op"
 )
 
-// TestMain makes the test binary the program itself when a test starts it as a child.
+// TestMain makes the test binary the program itself when a test starts it as a child. More tests run at once than there are cores.
 func TestMain(m *testing.M) {
 	if os.Getenv("MAILGATE_TEST_CHILD") != "" {
 		os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 	}
+	lab.SideBySide(8)
 	os.Exit(m.Run())
 }
 
@@ -64,27 +65,15 @@ func (s *syncBuffer) String() string {
 	return s.b.String()
 }
 
-func port(t *testing.T) string { return ports(t, 1)[0] }
-
-// ports are n addresses that are free, and no two the same.
-func ports(t *testing.T, n int) (out []string) {
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close() // when all are chosen
-		out = append(out, l.Addr().String())
-	}
-	return out
-}
+// port is an address that nobody else takes until the test ends, also while a gate is down.
+func port(t *testing.T) string { return lab.Addr(lab.Ports(t, 1)[0]) }
 
 // newGate writes configuration and routes for two hosts, given as YAML.
 func newGate(t *testing.T, old, new, routes, extra string) *gate {
 	t.Helper()
-	dir, free := t.TempDir(), ports(t, 6)
+	dir := t.TempDir()
 	g := &gate{t: t, dir: dir, file: filepath.Join(dir, "mailgate.yaml"), routes: filepath.Join(dir, "routes"),
-		imaps: free[0], imap: free[1], smtps: free[2], smtp: free[3], imapPlain: free[4], smtpTLS: free[5]}
+		imaps: port(t), imap: port(t), smtps: port(t), smtp: port(t), imapPlain: port(t), smtpTLS: port(t)}
 	if err := selfSigned(filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")); err != nil {
 		t.Fatal(err)
 	}

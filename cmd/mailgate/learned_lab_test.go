@@ -96,6 +96,7 @@ func (g *gate) holds(text string) bool {
 // TestLearnedAtLogin: with no other credential than what people type, those who have logged in, by IMAP or by submission, have their
 // mailboxes kept equal, and the others are told of in plain words. Nothing of it is readable anywhere, and what is erased is gone.
 func TestLearnedAtLogin(t *testing.T) {
+	t.Parallel()
 	l := lab.Start(t)
 	g := learningGate(t, l)
 	for n := 1; n <= 3; n++ {
