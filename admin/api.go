@@ -13,6 +13,7 @@ import (
 
 	"mailgate/config"
 	"mailgate/cutover"
+	"mailgate/logins"
 	"mailgate/op"
 	"mailgate/router"
 )
@@ -39,7 +40,8 @@ type API struct {
 	Router  *router.Router
 	Manager *cutover.Manager
 	Store   op.Store
-	Syncing Syncing // nil in a verb that has no use for it
+	Syncing Syncing      // nil in a verb that has no use for it
+	Logins  logins.Store // nil: nothing is told of logins
 }
 
 // Exit codes of design.md, section 9.
@@ -341,6 +343,8 @@ func (a *API) user(ctx context.Context, login string) (UserStatus, error) {
 		u.Sessions = append(u.Sessions, info(s))
 	}
 	if err := a.stored(ctx, &u); err != nil { // where he is, is known without it
+		u.Store = err.Error()
+	} else if err := a.logins(ctx, &u); err != nil {
 		u.Store = err.Error()
 	}
 	if d, ok := a.Manager.Desired(user); ok {

@@ -58,6 +58,7 @@ type Metrics struct {
 	flip        *prometheus.HistogramVec
 	sync        syncMetrics
 	learned     *prometheus.CounterVec
+	logins      loginMetrics
 	sieves      *prometheus.CounterVec
 	scripts     *prometheus.CounterVec
 	acme        *prometheus.CounterVec
@@ -84,6 +85,7 @@ func NewMetrics(version, revision string, src Sources) *Metrics {
 	m.flip = histogram(m, "mailgate_flip_duration_seconds", "FENCE to RELEASE of flips that were committed.", quick, "wave", "kind")
 	m.sync = newSyncMetrics(m, quick)
 	m.learned = counter(m, "mailgate_learned_passwords_total", "Logins of which the password was to be learned, by what became of it.", "result")
+	m.logins = newLoginMetrics(m)
 	m.sieves = counter(m, "mailgate_sync_sieve_passes_total", "Looks at users' Sieve scripts, by how they ended.", "result")
 	m.scripts = counter(m, "mailgate_sync_sieve_scripts_total", "Sieve scripts carried, by what was done.", "side", "action")
 	m.acme = counter(m, "mailgate_acme_requests_total", "Certificates asked for, by what became of it.", "result")
@@ -132,6 +134,7 @@ func (m *Metrics) zero() {
 	}
 	m.violations.WithLabelValues("panic")
 	m.sync.zero()
+	m.logins.zero()
 	for _, r := range []string{"learned", "renewed", "kept", "dropped", "failed"} {
 		m.learned.WithLabelValues(r)
 	}

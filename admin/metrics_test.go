@@ -66,6 +66,10 @@ func TestMetrics(t *testing.T) {
 		`mailgate_sync_errors_total{class="unreachable",scope="folder"} 0`,
 		`mailgate_sync_conflicts_total{kind="deleted-and-changed"} 0`,
 		`mailgate_sync_messages_total{change="copied",side="new"} 0`,
+		`mailgate_learned_hashes_total{result="kept"} 0`,
+		`mailgate_login_hook_runs_total{result="late"} 0`,
+		`mailgate_auth_regressions_total{side="new"} 0`,
+		`mailgate_auth_regressed_users{side="new"} 0`,
 	} {
 		if !slices.Contains(fresh, line) {
 			t.Errorf("missing: %s", line)
@@ -94,6 +98,10 @@ func TestMetrics(t *testing.T) {
 	m.Transition("alice@example.com", router.Drain, router.Settled, "cli: root")
 	m.Transition("alice@example.com", router.Drain, router.Settled, "somebody new")
 	m.LearnedPassword("dropped")
+	m.LearnedHash("learned")
+	m.LoginHook("done")
+	m.LoginRegression(config.New)
+	m.LoginsRegressed(config.New, 7)
 	m.StoreOK(time.Unix(1700000000, 0))
 	m.Reloaded()
 	after := gather(t, m)
@@ -112,6 +120,10 @@ func TestMetrics(t *testing.T) {
 		`mailgate_backend_login_duration_seconds_count{protocol="imap",side="new"} 1`,
 		`mailgate_flip_duration_seconds_sum{kind="switch",wave="pilot"} 2`,
 		`mailgate_learned_passwords_total{result="dropped"} 1`,
+		`mailgate_learned_hashes_total{result="learned"} 1`,
+		`mailgate_login_hook_runs_total{result="done"} 1`,
+		`mailgate_auth_regressions_total{side="new"} 1`,
+		`mailgate_auth_regressed_users{side="new"} 7`,
 		`mailgate_learned_passwords_total{result="learned"} 0`,
 		`mailgate_state_transitions_total{actor="file",from="DRAIN",to="RELEASE",wave="pilot"} 1`,
 		`mailgate_state_transitions_total{actor="cli",from="DRAIN",to="SETTLED",wave=""} 1`,

@@ -24,6 +24,8 @@ type Overview struct {
 	Drift    []cutover.Drift `json:"drift"`
 	Reload   string          `json:"last_reload"` // "ok", or why the files are not in force
 	Sync     *SyncOverview   `json:"sync,omitempty"`
+	Refused  []RefusedLogin  `json:"refused_logins,omitempty"` // of passwords that worked on the other side, as far as they fit
+	Refusals int             `json:"refused_users"`            // users of whom there are some
 
 	Authorities  *Authorities `json:"authorities,omitempty"`  // null where the side of each user verifies him
 	Certificates []Managed    `json:"certificates,omitempty"` // those that are had from an authority
@@ -128,7 +130,8 @@ type UserStatus struct {
 	Sessions []SessionInfo  `json:"sessions"`
 	Open     []op.Operation `json:"open_operations"`
 	Sync     *SyncStatus    `json:"sync,omitempty"` // null when his wave has not started
-	Verified string         `json:"verified_by"`    // the authority over his password
+	Seen     *LoginStatus   `json:"logins,omitempty"`
+	Verified string         `json:"verified_by"` // the authority over his password
 
 	LockedOut string `json:"locked_out,omitempty"` // why he cannot log in with that authority, and what to do
 }

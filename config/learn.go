@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 	"time"
@@ -23,6 +24,7 @@ func (l *loader) checkLearn() {
 	if c.Expire < minExpire || c.Expire > maxExpire {
 		l.bad("login.learn.expire", "%s is not from 1h to 8784h, which is a year; write for example 720h for 30 days", c.Expire)
 	}
+	l.checkHook(c)
 	if c.Key != "" {
 		if err := checkIdentity(c.Key); err != nil {
 			l.bad("login.learn.key", "%v", err)
@@ -34,6 +36,29 @@ func (l *loader) checkLearn() {
 			l.bad("backends."+side.String()+".sync.learned", "needs login.learn.key, without which nothing is learned; "+
 				"mailgate secrets key FILE makes the file")
 		}
+	}
+}
+
+// Bounds of login.learn.hook_time and login.learn.hook_parallel.
+const (
+	minHookTime = time.Second
+	maxHookTime = 10 * time.Minute
+	maxHooks    = 64
+)
+
+// checkHook looks whether the hook is a program that can be run.
+func (l *loader) checkHook(c Learn) {
+	if c.HookTime < minHookTime || c.HookTime > maxHookTime {
+		l.bad("login.learn.hook_time", "%s is not from 1s to 10m; write for example 30s", c.HookTime)
+	}
+	if c.HookParallel < 1 || c.HookParallel > maxHooks {
+		l.bad("login.learn.hook_parallel", "%d is not from 1 to %d; write for example 2", c.HookParallel, maxHooks)
+	}
+	if len(c.Hook) == 0 {
+		return
+	}
+	if _, err := exec.LookPath(c.Hook[0]); err != nil {
+		l.bad("login.learn.hook", "%v; write a program that the user of mailgate may run, and its arguments: [/usr/local/bin/provision, new]", err)
 	}
 }
 

@@ -271,6 +271,7 @@ func (l *loader) lists() {
 	}
 	l.c.Sync.Rename = l.pairs("sync.rename", "old", "new")
 	l.c.Sync.Use = l.pairs("sync.use", "use", "name")
+	l.c.Login.Learn.Hook = l.words("login.learn.hook")
 	l.c.Sync.Exclude = l.words("sync.exclude")
 	for i, text := range l.words("sync.windows") {
 		if text == "" { // has its complaint already, or is none in the environment

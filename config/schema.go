@@ -226,6 +226,9 @@ func settings() []setting {
 		dur("login.fail_delay", func(c *Config) *time.Duration { return &c.Login.FailDelay }),
 		num("login.max_failures", func(c *Config) *int { return &c.Login.MaxFailures }),
 		str("login.learn.key", func(c *Config) *string { return &c.Login.Learn.Key }),
+		boolean("login.learn.hash", func(c *Config) *bool { return &c.Login.Learn.Hash }),
+		dur("login.learn.hook_time", func(c *Config) *time.Duration { return &c.Login.Learn.HookTime }),
+		num("login.learn.hook_parallel", func(c *Config) *int { return &c.Login.Learn.HookParallel }),
 		dur("login.learn.expire", func(c *Config) *time.Duration { return &c.Login.Learn.Expire }),
 		setting{"authority.default", func(c *Config, v string) error {
 			if !contains(authorityNames(), v) {
@@ -297,6 +300,7 @@ func listKeys() map[string][]string {
 		"listen":                nil,
 		"proxy_networks":        nil,
 		"login.mechanisms":      nil,
+		"login.learn.hook":      nil,
 		"tls.certificates":      {"cert", "key"},
 		"tls.acme.domains":      nil,
 		"backends.old.hosts":    {"name", "imap", "pop3", "submission", "sieve"},
@@ -327,7 +331,7 @@ func Default() Config {
 		Store:   Store{Path: "state/mailgate.db"},
 		Control: Control{Socket: "state/control.sock"},
 		Login: Login{Mechanisms: append([]string{"PLAIN", "LOGIN", "XOAUTH2", "OAUTHBEARER"}, RelayedMechanisms()...), FailDelay: 2 * time.Second,
-			MaxFailures: 5, Learn: Learn{Expire: 30 * 24 * time.Hour}},
+			MaxFailures: 5, Learn: Learn{Expire: 30 * 24 * time.Hour, HookTime: 30 * time.Second, HookParallel: 2}},
 		Authority: Verifiers{Default: ByRoute, LDAP: LDAP{Filter: "(mail={address})", Timeout: 10 * time.Second},
 			OAuth: OAuth{Claim: "username", Cache: 30 * time.Second, Timeout: 10 * time.Second}},
 		Submit: Submit{BareNewlines: "refuse"},

@@ -80,6 +80,8 @@ func (c *Config) list(key string) string {
 		quote(c.Login.Mechanisms...)
 	case "tls.acme.domains":
 		quote(c.TLS.ACME.Domains...)
+	case "login.learn.hook":
+		quote(c.Login.Learn.Hook...)
 	case "sync.rename":
 		for _, x := range c.Sync.Rename {
 			items = append(items, fmt.Sprintf("{old: %q, new: %q}", x.From, x.To))

@@ -214,10 +214,15 @@ type Login struct {
 	Learn       Learn
 }
 
-// Learn is whether the passwords of users in the routes file are kept, encrypted, so that the syncer can log in with them.
+// Learn is what is kept of the passwords of users in the routes file, when they log in.
 type Learn struct {
-	Key    string        // file with an age identity; "" means that nothing is kept and nothing that was kept is used
-	Expire time.Duration // from the last login with a password until it is erased
+	Key    string        // file with an age identity: passwords, encrypted, with which the syncer logs in; "" means that none is kept or used
+	Expire time.Duration // from the last login with a password until what is kept of it is erased
+
+	Hash         bool          // a strong hash of each, for NEW's user database
+	Hook         []string      // command and arguments, run once for each user and password, which provisions NEW; none means that there is none
+	HookTime     time.Duration // how long it may take
+	HookParallel int           // how many may run at once
 }
 
 // Submit is the submission front.

@@ -108,6 +108,27 @@ func (b *Book) UseAt(ctx context.Context, user string, side config.Side, at conf
 	return &RefusedError{User: user, Side: side, Since: b.o.Now(), Err: last}
 }
 
+// Holds tells whether a password is the one that was learned of a user at a side, and that this side has not refused since.
+func (b *Book) Holds(ctx context.Context, user string, side config.Side, password config.Secret) bool {
+	key := b.key.Load()
+	if key == nil {
+		return false
+	}
+	rows, err := b.o.Store.Secrets(ctx, user)
+	if err != nil {
+		return false
+	}
+	for _, r := range rows {
+		if r.Side != side || !r.Refused[side].IsZero() || !b.ends(r).After(b.o.Now()) {
+			continue
+		}
+		if known, err := key.Open(user, side, r.Sealed); err == nil && same(known, password) {
+			return true
+		}
+	}
+	return false
+}
+
 // try is a password with the row that it is from.
 type try struct {
 	row      Row

@@ -15,6 +15,7 @@ type trial struct {
 	creds    *auth.Credentials
 	verified bool         // by an authority that is not the side where the user is
 	by       *config.Side // whose password it is, as that side has just said; nil while no side has
+	asked    *config.Side // that was last shown the user's own secret; nil where a file or a directory was
 }
 
 // masterError is a master login that failed. The host may speak of wrong credentials, and it means the gateway's: the user's are right.
@@ -38,7 +39,7 @@ func (c *client) admit(ctx context.Context, at target, t *trial) (target, error)
 	authority := c.set.cfg.AuthorityOf(r)
 	side, isSide := authority.Verifier(at.Side)
 	if isSide && side == at.Side && !t.creds.External() {
-		at.creds, t.by = t.creds, &side // it counts once the side has let him in
+		at.creds, t.by, t.asked = t.creds, &side, &side // it counts once the side has let him in
 		return at, nil
 	}
 	if t.creds.Password == "" && t.creds.Token == "" && !t.creds.External() {
@@ -65,6 +66,7 @@ func (c *client) admit(ctx context.Context, at target, t *trial) (target, error)
 func (c *client) verify(ctx context.Context, authority config.Authority, user string, r config.Route, t *trial) error {
 	side, isSide := authority.Verifier(config.Old)
 	if !isSide {
+		t.asked = nil
 		err := c.srv.verifier(ctx, authority, user, t.creds)
 		var refused *auth.RefusedError
 		if !errors.As(err, &refused) {
@@ -85,6 +87,7 @@ func (c *client) verify(ctx context.Context, authority config.Authority, user st
 	}
 	defer done()
 	who := backend.LoginIMAP{Credentials: t.creds, LoginName: c.set.cfg.LoginName(side, r), ClientAddr: c.addr, Hops: c.hops}
+	t.asked = &side
 	if c.srv.limiter.Knows(c.addr.Addr(), user) {
 		ctx = backend.Known(ctx)
 	}

@@ -98,18 +98,20 @@ func TestAuthorities(t *testing.T) {
 			learned: user + " new imap pw"},
 		{name: "old on new, other login names", route: "new authority=old old=o new=n@x", old: mastered(map[string]string{"o": "pw"}), new: mastered(nil),
 			want: "n@x by boss", learned: user + " old imap pw"},
-		{name: "wrong at old", route: "new authority=old", old: mastered(map[string]string{user: "other"}), want: refusedAnswer, result: "backend_rejected"},
-		{name: "NEW's password where old verifies", route: "new authority=old", old: mastered(map[string]string{user: "other"}), want: refusedAnswer, result: "backend_rejected"},
+		{name: "wrong at old", route: "new authority=old", old: mastered(map[string]string{user: "other"}), want: refusedAnswer, result: "backend_rejected",
+			learned: user + " old imap pw refused"},
+		{name: "NEW's password where old verifies", route: "new authority=old", old: mastered(map[string]string{user: "other"}), want: refusedAnswer, result: "backend_rejected",
+			learned: user + " old imap pw refused"},
 		{name: "old is down", route: "new authority=old", old: down, want: laterAnswer, result: "backend_error"},
 		{name: "the master is refused", route: "new authority=old", old: mastered(map[string]string{user: "pw"}), new: mastered(nil), bossPassword: "wrong",
 			want: laterAnswer, result: "backend_error"},
 		{name: "the master is not proven", route: "new authority=old", old: mastered(map[string]string{user: "pw"}), only: func(string) bool { return false },
 			want: laterAnswer, result: "backend_error"},
-		{name: "file", route: "old authority=file", old: mastered(nil), want: user + " by boss", asksVerifier: true},
-		{name: "file on new", route: "new authority=file", new: mastered(nil), want: user + " by boss", asksVerifier: true},
+		{name: "file", route: "old authority=file", old: mastered(nil), want: user + " by boss", asksVerifier: true, learned: user + " old imap "},
+		{name: "file on new", route: "new authority=file", new: mastered(nil), want: user + " by boss", asksVerifier: true, learned: user + " new imap "},
 		{name: "wrong in the file", route: "old authority=file", verify: refused, want: refusedAnswer, asksVerifier: true, result: "backend_rejected"},
 		{name: "the file cannot be read", route: "old authority=file", verify: errors.New("no such file"), want: laterAnswer, asksVerifier: true, result: "backend_error"},
-		{name: "one name in two domains", route: "old authority=file old_host=old", old: mastered(nil), want: "u by boss", asksVerifier: true},
+		{name: "one name in two domains", route: "old authority=file old_host=old", old: mastered(nil), want: "u by boss", asksVerifier: true, learned: user + " old imap "},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			t.Parallel()
@@ -126,7 +128,7 @@ func TestAuthorities(t *testing.T) {
 				tune = func(c *config.Config) { withMasters(c); c.Backends[config.Old].Login = "{local}" }
 			}
 			r := newRig(t, rigOptions{old: x.old, new: x.new, routes: user + " " + x.route + "\n", gone: true, tune: tune, server: func(s *Server) {
-				s.learned = h.learned
+				s.judged = h.judged
 				s.master = bosses(x.bossPassword, x.only)
 				s.verifier = func(_ context.Context, by config.Authority, who string, c *auth.Credentials) error {
 					if asked.Add(1); by != config.ByFile || who != user || c.Password.Reveal() != "pw" {
@@ -138,7 +140,7 @@ func TestAuthorities(t *testing.T) {
 			k := r.plain()
 			if strings.HasPrefix(x.want, "S: ") {
 				k.Dialogue("S: * OK ...\nC: a LOGIN " + user + " pw\n" + x.want)
-				h.want(t)
+				h.want(t, strings.FieldsFunc(x.learned, func(r rune) bool { return r == 0 })...)
 				if got := r.rec.results(); got != "map["+x.result+":1]" {
 					t.Errorf("results %s, want %s", got, x.result)
 				}

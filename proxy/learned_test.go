@@ -2,26 +2,36 @@ package proxy
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 
+	"mailgate/backend"
 	"mailgate/config"
 	"mailgate/mailtest"
 )
 
-// heard collects what Options.Learned is told.
+// heard collects what Options.Judged is told.
 type heard struct {
 	mu   sync.Mutex
 	said []string
 }
 
-func (h *heard) learned(user string, side config.Side, p config.Protocol, password config.Secret) {
+func (h *heard) judged(user string, side config.Side, p config.Protocol, password config.Secret, refused error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.said = append(h.said, fmt.Sprintf("%s %s %s %s", user, side, p, password.Reveal()))
+	text := fmt.Sprintf("%s %s %s %s", user, side, p, password.Reveal())
+	var said *backend.Error
+	switch {
+	case errors.As(refused, &said) && said.Kind == backend.AuthFailed:
+		text += " refused"
+	case refused != nil:
+		text += " " + refused.Error()
+	}
+	h.said = append(h.said, text)
 }
 
 func (h *heard) want(t *testing.T, want ...string) {
@@ -34,8 +44,8 @@ func (h *heard) want(t *testing.T, want ...string) {
 	h.said = nil
 }
 
-// TestLearned: a password is told of when a side's server has let in with it somebody who stands in the routes file, under his address
-// and with that side; not one that was refused, not that of somebody who stands there by a pattern only, and no token.
+// TestLearned: a password is told of when a side's server has let in, or refused, with it somebody who stands in the routes file, under his
+// address and with that side; not that of somebody who stands there by a pattern only; a login with a token, without the token.
 func TestLearned(t *testing.T) {
 	var h heard
 	tokens := func(k *mailtest.Talk) {
@@ -60,7 +70,7 @@ func TestLearned(t *testing.T) {
 			}
 		}
 	}
-	r := newRig(t, rigOptions{old: tokens, new: tokens, gone: true, server: func(s *Server) { s.learned = h.learned },
+	r := newRig(t, rigOptions{old: tokens, new: tokens, gone: true, server: func(s *Server) { s.judged = h.judged },
 		routes: user + " old\nnew@example.com new new=other\n*@sales.example.com old\n"})
 	if !r.dialer.Refresh(t.Context(), "x") { // or OAuth is not offered
 		t.Fatal("backends were not seen")
@@ -78,13 +88,13 @@ func TestLearned(t *testing.T) {
 	login("C: a AUTHENTICATE LOGIN\nS: + ...\nC: " + b64(user) + "\nS: + ...\nC: " + b64("pw3") + "\nS: a OK ...")
 	h.want(t, user+" old imap pw3")
 	login("C: a LOGIN " + user + " wrong\nS: a NO ...\nC: b LOGIN " + user + " right\nS: b OK ...")
-	h.want(t, user+" old imap right")
+	h.want(t, user+" old imap wrong refused", user+" old imap right")
 	login("C: a LOGIN stranger@example.com pw\nS: a OK ...")
 	login("C: a LOGIN bob@sales.example.com pw\nS: a OK ...")
 	login("C: a AUTHENTICATE XOAUTH2 " + b64("user="+user+"\x01auth=Bearer token\x01\x01") + "\nS: a OK ...")
 	login("C: a AUTHENTICATE OAUTHBEARER " + b64("n,a="+user+",\x01auth=Bearer token\x01\x01") + "\nS: a OK ...")
 	login("C: a AUTHENTICATE SCRAM-SHA-256 " + b64("n,,n="+user+",r=nonce") + "\nS: a NO ...")
-	h.want(t)
+	h.want(t, user+" old imap ", user+" old imap ") // the tokens
 	if s := r.log.String(); strings.Contains(s, "pw3") || strings.Contains(s, "right") {
 		t.Errorf("log: %s", s)
 	}
@@ -94,7 +104,7 @@ func TestLearned(t *testing.T) {
 func TestLearnedBySubmission(t *testing.T) {
 	var h heard
 	r := newSMTPRig(t, smtpRigOptions{}, smtpBackend(nil, func(k *mailtest.Talk) { obliging(k, nil) }), idleBackend())
-	r.srv.learned = h.learned
+	r.srv.judged = h.judged
 	r.login().Dialogue("C: QUIT\nS: 221 ...\n!end")
 	h.want(t) // he does not stand in the routes file
 	r.srv.Configure(r.conf, &config.RouteFile{Users: map[string]*config.Route{smtpUser: {Address: smtpUser}}})

@@ -82,7 +82,9 @@ func (c *client) login(ctx context.Context, creds *auth.Credentials, dial dialFu
 		c.srv.log.Debug("login", "protocol", c.ln.Protocol, "user", user, "side", side.String(), "client", c.addr,
 			"seconds", time.Since(start).Seconds())
 		if t.by != nil {
-			c.learn(user, *t.by, creds)
+			c.judged(user, *t.by, creds.Password, nil)
+		} else { // a file or a directory has: he is in, and no side's password is known for it
+			c.judged(user, sess.Side, "", nil)
 		}
 		return sess, d, nil
 	}
@@ -105,12 +107,12 @@ func (c *client) login(ctx context.Context, creds *auth.Credentials, dial dialFu
 	return nil, d, le
 }
 
-// learn tells whoever keeps passwords of one that a side's server has just let in.
-func (c *client) learn(user string, side config.Side, creds *auth.Credentials) {
-	if c.srv.learned == nil || creds.Password == "" || c.set.routes.Users[user] == nil {
+// judged tells whoever asks how a side's server has just answered a login.
+func (c *client) judged(user string, side config.Side, password config.Secret, refused error) {
+	if c.srv.judged == nil || c.set.routes.Users[user] == nil {
 		return
 	}
-	c.srv.learned(user, side, c.ln.Protocol, creds.Password)
+	c.srv.judged(user, side, c.ln.Protocol, password, refused)
 }
 
 func (c *client) tryLogin(ctx context.Context, t *trial, dial dialFunc, tick func() error) (user string, sess *router.Session, d dialed, err error) {
@@ -150,7 +152,11 @@ func (c *client) tryLogin(ctx context.Context, t *trial, dial dialFunc, tick fun
 			c.srv.limiter.Succeeded(c.addr.Addr(), user)
 			return user, sess, d, nil
 		}
-		return user, nil, d, c.refused(user, verdict(err))
+		le := verdict(err)
+		if le.rejected() && t.asked != nil {
+			c.judged(user, *t.asked, t.creds.Password, le.err)
+		}
+		return user, nil, d, c.refused(user, le)
 	}
 	return user, nil, d, &loginError{"held", moving, router.ErrMoved}
 }

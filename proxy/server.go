@@ -20,7 +20,7 @@ import (
 	"mailgate/tlsconf"
 )
 
-// Options are what a Server works with. All but Recorder, Changed, Deleted, Learned, Crowded, Verify and Master must be set.
+// Options are what a Server works with. All but Recorder, Changed, Deleted, Judged, Crowded, Verify and Master must be set.
 type Options struct {
 	Config       *config.Config
 	Routes       *config.RouteFile
@@ -40,10 +40,10 @@ type Options struct {
 	// nil means that nobody asks.
 	Changed func(user string, p config.Protocol)
 
-	// Learned is told each time somebody who stands in the routes file has logged in with a password, behind the answer of the
-	// side's server and before the client has it: it must not block, and is called from many goroutines at once. It is never told
-	// of tokens. nil means that passwords are nobody's business.
-	Learned func(user string, side config.Side, p config.Protocol, password config.Secret)
+	// Judged is told each time the server of a side has let in somebody who stands in the routes file (refused is nil), or has refused his
+	// credentials (what it said), behind that answer and before the client has it: it must not block, and is called from many goroutines
+	// at once. password is "" where there was none: it is never told of tokens. nil means that logins are nobody's business.
+	Judged func(user string, side config.Side, p config.Protocol, password config.Secret, refused error)
 	// Deleted is told what a user's client asked to be deleted or moved away, and his server did, before Changed is told of it: proof
 	// that a person meant it. session is the ID of one session, which no other has while the process lives. What holds for Changed holds
 	// for it. nil means that nobody asks.
@@ -68,7 +68,7 @@ type Server struct {
 	log      *slog.Logger
 	rec      Recorder
 	changed  func(user string, p config.Protocol)
-	learned  func(user string, side config.Side, p config.Protocol, password config.Secret) // may be nil
+	judged   func(user string, side config.Side, p config.Protocol, password config.Secret, refused error) // may be nil
 	deleted  func(*router.Session, imapwire.Deletes)
 	crowded  func(side config.Side, user string, err error) bool
 	verifier func(ctx context.Context, by config.Authority, user string, c *auth.Credentials) error
@@ -123,7 +123,7 @@ var ErrShutdown = errors.New("the gateway is shutting down")
 // NewServer makes a Server that does not listen yet.
 func NewServer(o Options) *Server {
 	s := &Server{router: o.Router, dialer: o.Dialer, limiter: o.Limiter, certs: o.Certificates, log: o.Log,
-		rec: o.Recorder, changed: o.Changed, learned: o.Learned, crowded: o.Crowded, stall: stallTime, afterEOF: afterEOF,
+		rec: o.Recorder, changed: o.Changed, judged: o.Judged, crowded: o.Crowded, stall: stallTime, afterEOF: afterEOF,
 		handshakes: tlsconf.NewHandshakes()}
 	if s.rec == nil {
 		s.rec = noRecorder{}

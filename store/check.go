@@ -7,6 +7,7 @@ import (
 
 	"mailgate/config"
 	"mailgate/learned"
+	"mailgate/logins"
 	"mailgate/syncer"
 	"mailgate/syncer/merge"
 )
@@ -145,6 +146,17 @@ func (s *Snapshot) checkLearned(ctx context.Context, f *Findings) error {
 	})
 	if err != nil {
 		return fmt.Errorf("learned: %w", err)
+	}
+	err = s.list(ctx, "SELECT user, hash FROM kept ORDER BY user", nil, func(sc scanner) error {
+		var user, hash string
+		err := sc.Scan(&user, &hash)
+		if err == nil && !logins.IsHash(hash) {
+			f.add("kept: what is kept of %s is no hash that was made here; mailgate secrets forget %s erases it", user, user)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("kept: %w", err)
 	}
 	return nil
 }

@@ -15,7 +15,7 @@ import (
 
 const learnedColumns = "user, side, learned, seen, expires, refused_old, refused_new, sealed"
 
-// secretly is tx for the table learned, in which nothing that is deleted or replaced may stay: SQLite overwrites it with zeros
+// secretly is tx for the tables learned and kept, in which nothing that is deleted or replaced may stay: SQLite overwrites it with zeros
 // (secure_delete). Elsewhere that is not worth its writes.
 func (d *database) secretly(ctx context.Context, f func(*transaction) error) error {
 	return d.tx(ctx, func(t *transaction) error {
@@ -88,22 +88,22 @@ func (d *database) RefuseSecret(ctx context.Context, r learned.Row, by config.Si
 
 // AllowSecrets implements learned.Store.
 func (d *database) AllowSecrets(ctx context.Context, user string, e op.Event) (int, error) {
-	return d.eachSecret(ctx, "UPDATE learned SET refused_old = 0, refused_new = 0", "(refused_old > 0 OR refused_new > 0)", user, e)
+	return d.eachSecret(ctx, "learned", "UPDATE learned SET refused_old = 0, refused_new = 0", "(refused_old > 0 OR refused_new > 0)", user, e)
 }
 
 // DropSecrets implements learned.Store.
 func (d *database) DropSecrets(ctx context.Context, user string, e op.Event) (int, error) {
-	return d.eachSecret(ctx, "DELETE FROM learned", "1 = 1", user, e)
+	return d.eachSecret(ctx, "learned", "DELETE FROM learned", "1 = 1", user, e)
 }
 
-// eachSecret does something to the rows of a user, or of everybody, for which a condition holds, with an event for each user.
-func (d *database) eachSecret(ctx context.Context, do, where, user string, e op.Event) (n int, err error) {
+// eachSecret does something to the rows of a user, or of everybody, in a table, for which a condition holds, with an event for each user.
+func (d *database) eachSecret(ctx context.Context, table, do, where, user string, e op.Event) (n int, err error) {
 	where, args := " WHERE "+where, []any(nil)
 	if user != "" {
 		where, args = where+" AND user = ?", []any{user}
 	}
 	err = d.secretly(ctx, func(t *transaction) error {
-		events, err := eventsOf(t, "SELECT user, COUNT(*) FROM learned"+where+" GROUP BY user ORDER BY user", args, e)
+		events, err := eventsOf(t, "SELECT user, COUNT(*) FROM "+table+where+" GROUP BY user ORDER BY user", args, e)
 		if err != nil {
 			return err
 		}
@@ -139,9 +139,15 @@ func eventsOf(t *transaction, query string, args []any, e op.Event) (events []op
 }
 
 // ExpireSecrets implements learned.Store.
-func (d *database) ExpireSecrets(ctx context.Context, now, unseen time.Time) (n int, err error) {
+func (d *database) ExpireSecrets(ctx context.Context, now, unseen time.Time) (int, error) {
+	return d.expire(ctx, "learned", now, unseen)
+}
+
+// expire deletes what is over in a table, or has not been seen for too long.
+func (d *database) expire(ctx context.Context, table string, now, unseen time.Time) (n int, err error) {
 	there := false // mostly there is nothing to write
-	err = d.list(ctx, "SELECT 1 FROM learned WHERE expires <= ? OR seen <= ? LIMIT 1", []any{stamp(now), stamp(unseen)}, func(s scanner) error {
+	where := " FROM " + table + " WHERE expires <= ? OR seen <= ?"
+	err = d.list(ctx, "SELECT 1"+where+" LIMIT 1", []any{stamp(now), stamp(unseen)}, func(s scanner) error {
 		there = true
 		return s.Scan(new(int))
 	})
@@ -149,7 +155,7 @@ func (d *database) ExpireSecrets(ctx context.Context, now, unseen time.Time) (n 
 		return 0, err
 	}
 	err = d.secretly(ctx, func(t *transaction) error {
-		gone, err := t.exec(ctx, "DELETE FROM learned WHERE expires <= ? OR seen <= ?", stamp(now), stamp(unseen))
+		gone, err := t.exec(ctx, "DELETE"+where, stamp(now), stamp(unseen))
 		n = int(gone)
 		return err
 	})
@@ -190,11 +196,11 @@ func scrubSQLite(ctx context.Context, db *sql.DB) error {
 	return nil
 }
 
-// scrubPostgres writes the table anew: PostgreSQL leaves deleted rows in its file. What its own log, archives, replicas and
+// scrubPostgres writes the tables anew: PostgreSQL leaves deleted rows in their files. What its own log, archives, replicas and
 // backups have of them is out of reach.
 func scrubPostgres(ctx context.Context, db *sql.DB) error {
 	ctx, cancel := context.WithTimeout(ctx, silence)
 	defer cancel()
-	_, err := db.ExecContext(ctx, "VACUUM (FULL) learned", pgx.QueryExecModeSimpleProtocol)
+	_, err := db.ExecContext(ctx, "VACUUM (FULL) learned, kept", pgx.QueryExecModeSimpleProtocol)
 	return err
 }

@@ -11,6 +11,7 @@ import (
 
 	"mailgate/auth"
 	"mailgate/learned"
+	"mailgate/logins"
 	"mailgate/op"
 	"mailgate/syncer"
 )
@@ -21,6 +22,7 @@ type Store interface {
 	syncer.Store
 	learned.Store
 	auth.Memory
+	logins.Store
 	// Load fills an empty store with what Snapshot.Export wrote.
 	Load(ctx context.Context, in LineReader) (rows int64, err error)
 }

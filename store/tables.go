@@ -74,6 +74,9 @@ func tables() []table {
 		{"pauses", cols(t("user", "by", "reason"), n("at")), "user", "", false},
 		{"learned", cols(t("user"), n("side", "learned", "seen", "expires", "refused_old", "refused_new"), b("sealed")), "user, side", "", false},
 		{"known", cols(t("user", "network"), n("seen")), "user, network", "", false},
+		{"logins", cols(t("user", "protocol"), n("side", "first", "last")), "user, side, protocol", "", false},
+		{"kept", cols(t("user", "protocol", "hash", "error"), n("side", "learned", "seen", "expires", "done", "tries", "next")), "user", "", false},
+		{"refusals", cols(t("user", "protocol"), n("side", "first", "last", "count")), "user, side, protocol", "", false},
 		{"gaps", cols(t("user"), n("at"), b("text")), "user", "", false},
 		{"profiles", cols(n("side"), t("host"), b("text")), "side, host", "", false},
 	}

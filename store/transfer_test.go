@@ -13,6 +13,7 @@ import (
 
 	"mailgate/auth"
 	"mailgate/config"
+	"mailgate/logins"
 	"mailgate/op"
 	"mailgate/syncer"
 	"mailgate/syncer/merge"
@@ -55,6 +56,9 @@ func fillAll(t *testing.T, s Store) {
 	must(t, s.PutSecret(ctx, learnedRow(anna, config.New, 1)))
 	must(t, s.KeepAddresses(ctx, []auth.Known{{User: anna, Network: netip.MustParseAddr("2001:db8::"), Seen: alice.Since}}, nil, time.Time{}))
 	must(t, s.SaveGaps(ctx, anna, alice.Since, []byte(`{"user":"anna"}`)))
+	must(t, s.SaveLogins(ctx, []logins.Login{{User: anna, Side: config.New, Protocol: config.POP3, First: alice.Since, Last: alice.Since.Add(1)}}))
+	must(t, s.PutKept(ctx, keptRow(anna, 1)))
+	must(t, s.PutRefusal(ctx, logins.Refusal{User: anna, Side: config.New, Protocol: config.IMAP, First: alice.Since, Last: alice.Since.Add(1), Count: 3}))
 	must(t, s.Check(ctx))
 }
 
@@ -87,6 +91,16 @@ func goesOn(t *testing.T, from, to Store) {
 		must(t, err)
 	}
 	same(t, pauses[1], pauses[0])
+	var known [2]map[string]*logins.Known
+	for i, s := range []Store{from, to} {
+		var err error
+		known[i], err = logins.Read(ctx, s, "")
+		must(t, err)
+		if k := known[i][anna]; k == nil || len(k.Logins) != 1 || k.Kept == nil || len(k.Refusals) != 1 {
+			t.Errorf("of logins there is %+v", k)
+		}
+	}
+	same(t, known[1], known[0])
 	var gaps [2]string
 	for i, s := range []Store{from, to} {
 		text, ok, err := s.Gaps(ctx, anna)

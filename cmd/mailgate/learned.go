@@ -3,8 +3,11 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/url"
+	"slices"
 	"strings"
+	"time"
 
 	"mailgate/auth"
 	"mailgate/backend"
@@ -44,9 +47,15 @@ func (s *syncing) again(user string) {
 func (s *syncing) learn(conf *config.Config) error {
 	key, err := learnKey(conf)
 	if err == nil {
-		s.book.Configure(key, conf.Login.Learn.Expire)
+		s.adopt(key, conf)
 	}
 	return err
+}
+
+// adopt puts a key and what else a configuration says of learning in force.
+func (s *syncing) adopt(key *learned.Key, conf *config.Config) {
+	s.book.Configure(key, conf.Login.Learn.Expire)
+	s.ledger.Configure(ledgerSettings(conf))
 }
 
 // byLearned logs in with what the user himself has logged in with.
@@ -103,16 +112,29 @@ type SecretsList struct {
 	On        bool            `json:"on"`      // login.learn.key is set
 	UsedBy    []string        `json:"used_by"` // sides with sync.learned
 	Passwords []learned.Entry `json:"passwords"`
+	Hash      bool            `json:"hash"` // login.learn.hash is set
+	Hook      bool            `json:"hook"` // login.learn.hook is set
+	Hashes    []HashEntry     `json:"hashes"`
+}
+
+// HashEntry tells of a hash that is kept, without it.
+type HashEntry struct {
+	User    string      `json:"user"`
+	Side    config.Side `json:"side"` // that last let him in with the password
+	Learned time.Time   `json:"learned"`
+	Seen    time.Time   `json:"last_login"`
+	Expires time.Time   `json:"expires"`
 }
 
 // SecretsChanged answers secrets forget and secrets retry.
 type SecretsChanged struct {
 	User      string `json:"user"` // "" for everybody
 	Passwords int    `json:"passwords"`
+	Hashes    int    `json:"hashes"` // of so many users, by secrets forget
 	On        bool   `json:"on"`
 }
 
-// secrets answers the verbs of that name: action is "list", "forget" or "retry".
+// secrets answers the verbs of that name: action is "list", "forget", "retry" or "export".
 func (s *syncing) secrets(ctx context.Context, form url.Values) (any, error) {
 	user := ""
 	if form.Get("user") != "" {
@@ -136,8 +158,20 @@ func (s *syncing) secrets(ctx context.Context, form url.Values) (any, error) {
 				out.UsedBy = append(out.UsedBy, side.String())
 			}
 		}
-		out.Passwords, err = s.book.List(ctx, user)
+		if out.Passwords, err = s.book.List(ctx, user); err != nil {
+			return nil, err
+		}
+		out.Hash, out.Hook = conf.Login.Learn.Hash, len(conf.Login.Learn.Hook) > 0
+		out.Hashes, err = s.listHashes(ctx, user)
 		return out, err
+	case "export":
+		if !conf.Login.Learn.Hash {
+			return nil, exitError{exitRefused, errors.New("login.learn.hash is not set: no hashes are kept for NEW")}
+		}
+		if wave := form.Get("wave"); wave != "" && !slices.Contains(s.g.waves(), wave) {
+			return nil, exitError{exitUsage, fmt.Errorf("no user in the routes file has wave=%s", wave)}
+		}
+		return s.hashes(ctx, user, form.Get("wave"))
 	case "forget", "retry":
 		if user == "" && form.Get("all") == "" {
 			return nil, exitError{exitUsage, errors.New("whose? an address, or --all")}
@@ -147,6 +181,9 @@ func (s *syncing) secrets(ctx context.Context, form url.Values) (any, error) {
 			out.Passwords, err = s.book.Allow(ctx, user, form.Get("by"))
 			s.again(user)
 			return out, err
+		}
+		if out.Hashes, err = s.ledger.Forget(ctx, user, form.Get("by")); err != nil {
+			return nil, err
 		}
 		if out.Passwords, err = s.book.Forget(ctx, user, form.Get("by")); errors.Is(err, learned.ErrLeft) {
 			err = exitError{exitPartly, err}

@@ -51,7 +51,7 @@ func (p *program) secretsCommand() *cobra.Command {
 			"Exit codes: 0 written, 3 the file is there, 1 it could not be written, 64 usage.",
 		Example: "  mailgate secrets key /etc/mailgate/learn.key",
 		RunE:    func(_ *cobra.Command, args []string) error { return p.secretsKey(args[0]) }}
-	c.AddCommand(list, forget, retry, key)
+	c.AddCommand(list, forget, retry, key, p.secretsExportCommand())
 	return c
 }
 
@@ -68,21 +68,32 @@ func (p *program) secretsList(c *cobra.Command, args []string) error {
 }
 
 func printSecrets(w io.Writer, out SecretsList) {
+	hashes := out.Hash || out.Hook
 	switch {
 	case !out.On && len(out.Passwords) > 0:
 		fmt.Fprintln(w, "login.learn.key is not set: nothing is learned, and nothing of this is used; it goes when its time is over, or by mailgate secrets forget --all")
+	case !out.On && hashes:
+		fmt.Fprintln(w, "login.learn.key is not set: no passwords are learned, only hashes of them")
 	case !out.On:
 		fmt.Fprintln(w, "login.learn.key is not set: nothing is learned")
 	case len(out.UsedBy) == 0:
 		fmt.Fprintln(w, "no side has sync.learned: passwords are learned, and not used")
 	}
+	if !hashes && len(out.Hashes) > 0 {
+		fmt.Fprintln(w, "neither login.learn.hash nor login.learn.hook is set: hashes go when their time is over, or by mailgate secrets forget --all")
+	}
 	if len(out.Passwords) == 0 {
 		fmt.Fprintln(w, "no password is known")
+	}
+	if len(out.Passwords)+len(out.Hashes) == 0 {
 		return
 	}
 	fmt.Fprintln(w, "user\tside\tlearned\tlast login\terased\tstate")
 	for _, e := range out.Passwords {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", e.User, e.Side, stamp(e.Learned), stamp(e.Seen), stamp(e.Expires), stateWords(e, out))
+	}
+	for _, h := range out.Hashes {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\thash\n", h.User, h.Side, stamp(h.Learned), stamp(h.Seen), stamp(h.Expires))
 	}
 }
 
@@ -123,7 +134,7 @@ func (p *program) secretsChange(action, none string, words func(io.Writer, Secre
 		if err != nil && exitCode(err) != exitPartly {
 			return err
 		}
-		if out.Passwords == 0 && err == nil {
+		if out.Passwords+out.Hashes == 0 && err == nil {
 			err = exitError{exitDifference, errors.New(none)}
 		}
 		if perr := p.print(out, func(w io.Writer) { words(w, out) }); perr != nil {
@@ -135,6 +146,9 @@ func (p *program) secretsChange(action, none string, words func(io.Writer, Secre
 
 func printForgotten(w io.Writer, out SecretsChanged) {
 	fmt.Fprintf(w, "%d passwords erased\n", out.Passwords)
+	if out.Hashes > 0 {
+		fmt.Fprintf(w, "hashes of %d users erased; with login.learn.hook the hook runs again at their next login\n", out.Hashes)
+	}
 	if out.On {
 		fmt.Fprintln(w, "who logs in again is learned again, as long as login.learn.key is set")
 	}

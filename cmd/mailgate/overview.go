@@ -42,6 +42,9 @@ func (g *gateway) Overview(ctx context.Context) admin.Overview {
 			}
 		}
 	}
+	if err := g.refusedLogins(ctx, &o); err != nil {
+		o.Store = err.Error()
+	}
 	open, err := g.store.Operations(ctx, op.Filter{Open: true, Limit: 100})
 	if err != nil {
 		o.Store = err.Error()

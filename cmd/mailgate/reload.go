@@ -82,7 +82,7 @@ func (g *gateway) reload(ctx context.Context, by string) (r admin.Reloaded, err 
 		}
 	}
 	if g.syncing != nil {
-		g.syncing.book.Configure(key, conf.Login.Learn.Expire)
+		g.syncing.adopt(key, conf)
 	}
 	g.adopt(conf, routes)
 	if g.acme != nil && by != fileChanged {

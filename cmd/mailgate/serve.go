@@ -123,7 +123,7 @@ func (p *program) serve(ctx context.Context, started func(*gateway)) error {
 	}
 	g.proxy = proxy.NewServer(proxy.Options{Config: conf, Routes: g.routes.Load(), Router: g.router, Dialer: g.dialer,
 		Limiter: g.limiter, Certificates: g.certs, Log: log, Recorder: g.metrics, Changed: g.syncing.keeping.changed,
-		Learned: g.syncing.book.Note, Deleted: g.syncing.keeping.deleted, Crowded: g.syncing.budget.GiveWay,
+		Judged: g.syncing.judged, Deleted: g.syncing.keeping.deleted, Crowded: g.syncing.budget.GiveWay,
 		Verify: g.verifiers.Verify, Master: g.syncing.accounts.asUser})
 	if err := g.proxy.Listen(); err != nil {
 		return err
@@ -172,6 +172,7 @@ func (g *gateway) run(ctx context.Context, hangups <-chan os.Signal, started fun
 	wg.Go(func() { g.syncing.keeping.run(work) })
 	wg.Go(func() { g.syncing.book.Run(work) })
 	wg.Go(func() { g.limiter.Keep(work, g.store, g.log) })
+	wg.Go(func() { g.syncing.ledger.Run(work) })
 	wg.Go(func() { g.hangups(work, hangups) })
 	for i, a := range g.proxy.Addrs() {
 		g.log.Info("listening", "listener", conf.Listen[i].URL, "address", a.String())

@@ -15,6 +15,7 @@ import (
 	"mailgate/backend"
 	"mailgate/config"
 	"mailgate/learned"
+	"mailgate/logins"
 	"mailgate/op"
 	"mailgate/syncer"
 )
@@ -26,6 +27,7 @@ type syncing struct {
 	budget   *syncer.Budget
 	limits   *syncer.Limits
 	book     *learned.Book
+	ledger   *logins.Ledger
 	proofs   *syncer.Proofs // of deletes that clients asked for
 
 	keeping *keeping // nil in a verb
@@ -48,6 +50,7 @@ func newSyncing(g *gateway, d *backend.Dialer) *syncing {
 		moving: map[string]int{}}
 	s.enough, s.cut = context.WithCancel(context.Background())
 	s.book = newBook(s)
+	s.ledger = newLedger(s)
 	s.accounts = &accounts{g: g, dialer: d, budget: s.budget, book: s.book}
 	s.throttle(g.conf.Load())
 	return s
@@ -100,13 +103,15 @@ func (s *syncing) route(ctx context.Context, user string) (config.Side, int64, e
 	return r.Side, r.Epoch, nil
 }
 
-// Sync implements admin.Syncing: verb is "plan", "run", "verify", "probe", "quarantine", "gaps", "pause", "resume", "secrets" or "limits". progress is called often.
+// Sync implements admin.Syncing: verb is "plan", "run", "verify", "probe", "quarantine", "gaps", "pause", "resume", "secrets", "ready" or "limits". progress is called often.
 func (s *syncing) Sync(ctx context.Context, verb string, form url.Values, progress func(any)) (any, error) {
 	switch verb {
 	case "limits":
 		return s.changeAndShow(ctx, form)
 	case "secrets":
 		return s.secrets(ctx, form)
+	case "ready":
+		return s.notReady(ctx, form)
 	}
 	y := s.syncer()
 	defer y.Close()

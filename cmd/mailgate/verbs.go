@@ -179,24 +179,6 @@ func (p *program) kickCommand() *cobra.Command {
 		}}
 }
 
-func (p *program) statusCommand() *cobra.Command {
-	return &cobra.Command{Use: "status [USER]", Short: "Show the gateway, or where a user is and why", Args: upTo(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				var o admin.Overview
-				if err := p.call(c, http.MethodGet, "/status", url.Values{}, &o); err != nil {
-					return err
-				}
-				return p.print(o, func(w io.Writer) { printOverview(w, o) })
-			}
-			var u admin.UserStatus
-			if err := p.call(c, http.MethodGet, "/user", userForm(args), &u); err != nil {
-				return err
-			}
-			return p.print(u, func(w io.Writer) { printUser(w, u) })
-		}}
-}
-
 func printOverview(w io.Writer, o admin.Overview) {
 	if o.Serving {
 		fmt.Fprintf(w, "%s\tmailgate %s, up since %s\n", o.Hostname, o.Version, stamp(o.Since))
@@ -221,6 +203,7 @@ func printOverview(w io.Writer, o admin.Overview) {
 	printAuthorities(w, o.Authorities)
 	printManaged(w, o.Certificates)
 	printSyncOverview(w, o.Sync)
+	printRefused(w, o)
 	for _, x := range o.Open {
 		printOp(w, x)
 	}
@@ -252,6 +235,7 @@ func printUser(w io.Writer, u admin.UserStatus) {
 	if u.Desired != nil && *u.Desired != u.Side {
 		fmt.Fprintf(w, "drift\tthe routes file says %s\n", u.Desired)
 	}
+	printLogins(w, u.Seen)
 	printSyncStatus(w, u.Sync)
 	for _, o := range u.Open {
 		printOp(w, o)
