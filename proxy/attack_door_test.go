@@ -60,16 +60,7 @@ func (d *door) rig(t testing.TB, o rigOptions) *rig {
 			h := &c.Backends[s].Hosts[0]
 			e := endpoint(t, strings.Replace(h.IMAP.URL, "imap", d.name, 1), false)
 			h.IMAP = config.Endpoint{}
-			switch d.name {
-			case "imap":
-				h.IMAP = e
-			case "pop3":
-				h.POP3 = e
-			case "sieve":
-				h.Sieve = e
-			case "submission":
-				h.Submission = e
-			}
+			*d.endpoint(h) = e
 		}
 		if tune != nil {
 			tune(c)
@@ -81,25 +72,32 @@ func (d *door) rig(t testing.TB, o rigOptions) *rig {
 	return newRig(t, o)
 }
 
-// backend lets everybody in, and answers each command.
-func (d *door) backend(k *mailtest.Talk) {
-	var again []string // what it takes for a login
+// endpoint is where a host has the door's protocol.
+func (d *door) endpoint(h *config.Host) *config.Endpoint {
+	return map[string]*config.Endpoint{"imap": &h.IMAP, "pop3": &h.POP3, "sieve": &h.Sieve, "submission": &h.Submission}[d.name]
+}
+
+// letIn is a backend's conversation up to the login; false is one that was only looked at.
+func (d *door) letIn(k *mailtest.Talk) bool {
 	switch d.name {
 	case "imap":
 		backendIn(k, "old")
-		again = []string{"LOGIN", "AUTHENTICATE"}
 	case "pop3":
 		k.Dialogue(popIn + "old")
-		again = []string{"USER", "PASS", "AUTH", "APOP"}
 	case "sieve":
 		k.Dialogue(sieveIn)
-		again = []string{"AUTHENTICATE"}
 	case "submission":
-		if !smtpLogin(k, nil) {
-			return
-		}
-		again = []string{"AUTH"}
+		return smtpLogin(k, nil)
 	}
+	return true
+}
+
+// backend lets everybody in, and answers each command.
+func (d *door) backend(k *mailtest.Talk) {
+	if !d.letIn(k) {
+		return
+	}
+	again := map[string][]string{"imap": {"LOGIN", "AUTHENTICATE"}, "pop3": {"USER", "PASS", "AUTH", "APOP"}, "sieve": {"AUTHENTICATE"}, "submission": {"AUTH"}}[d.name]
 	for {
 		line, tag := k.Line(), ""
 		if d.name == "imap" {

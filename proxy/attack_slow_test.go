@@ -116,12 +116,7 @@ func TestInjectingBackend(t *testing.T) {
 			}[i]
 			later := [4]string{"in NO [UNAVAILABLE] ...", "-ERR [SYS/TEMP] ...", "NO (TRYLATER) ...", "454 4.7.0 ..."}[i]
 			r := d.rig(t, rigOptions{gone: true, old: func(k *mailtest.Talk) { k.Dialogue(script); k.Silent() }, tune: func(c *config.Config) {
-				h := &c.Backends[config.Old].Hosts[0]
-				for _, e := range []*config.Endpoint{&h.IMAP, &h.POP3, &h.Sieve, &h.Submission} {
-					if e.URL != "" {
-						e.Mode = config.StartTLS
-					}
-				}
+				d.endpoint(&c.Backends[config.Old].Hosts[0]).Mode = config.StartTLS
 			}})
 			k := d.dial(r, config.Plain)
 			steps := strings.Split(d.login, "\n")

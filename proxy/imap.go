@@ -376,6 +376,11 @@ func (s *imapClient) answerFailure(tag string, e *loginError) error {
 // imapBoundary makes the tracker a boundary.
 type imapBoundary struct{ imapwire.Tracker }
 
+// Answering implements boundary.
+func (t *imapBoundary) Answering() bool {
+	return t.Outstanding() > 0 && !t.Idling() && t.ClientAtStart()
+}
+
 // ByeLine implements boundary.
 func (t *imapBoundary) ByeLine(text string) string {
 	if t.Bye() || !t.ServerAtStart() {
