@@ -49,7 +49,7 @@ type popAt struct {
 var popClients = []struct {
 	name string
 	run  func(*popAt) string
-}{{"curl", popCurl}, {"fetchmail", fetchmail}, {"getmail", getmail}, {"mpop", mpop}}
+}{{"curl", popCurl}, {"fetchmail", fetchmail}, {"getmail", getmail}, {"mpop", mpop}, {"mutt", popMutt}, {"neomutt", popNeomutt}}
 
 func popCurl(a *popAt) (out string) {
 	do := func(path string, more ...string) {
