@@ -5,7 +5,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"mailgate/mailtest/lab"
@@ -13,41 +12,34 @@ import (
 
 // doorGate is a gate with every door in clear and with STARTTLS, before hosts of any kind.
 type doorGate struct {
-	*gate
-	pop3, pop3STLS, sieve, sieveSTLS string
+	*popGate
+	sieve, sieveSTLS string // "" where a host has no ManageSieve
 }
 
-// newDoorGate puts user1 on the first host, user2 on the second. Both submit at the lab's Postfix.
+// newDoorGate puts user1 on the first host, user2 on the second. Both submit at the lab's Postfix. ca is of all of them.
 func newDoorGate(t *testing.T, l *lab.Lab, old, new account, ca string) *doorGate {
 	t.Helper()
 	side := func(h account) string {
-		pop3, sieve := "pop3+starttls://localhost", ""
-		if h.Name == "courier" { // what it offers behind the login depends on that; TestPOP3Clients begins TLS there
-			pop3 = "pop3://127.0.0.1"
-		}
+		sieve := ""
 		if h.Sieve != 0 {
 			sieve = fmt.Sprintf("sieve: 'sieve+starttls://localhost:%d', ", h.Sieve)
 		}
-		return fmt.Sprintf("{imap: 'imap://127.0.0.1:%d', submission: 'submission+starttls://localhost:%d', pop3: '%s:%d', %stls: {ca: %s}}",
-			h.IMAP, l.Old.Submission, pop3, h.POP3, sieve, ca)
+		return fmt.Sprintf("{imap: 'imap://127.0.0.1:%d', submission: 'submission+starttls://localhost:%d', pop3: 'pop3+starttls://localhost:%d', %stls: {ca: %s}}",
+			h.IMAP, l.Old.Submission, h.POP3, sieve, ca)
 	}
-	g := &doorGate{gate: newGate(t, side(old), side(new), twoUsers, ""), pop3: port(t), pop3STLS: port(t)}
-	listen := fmt.Sprintf("listen: [\"pop3://%s\", \"pop3+starttls://%s\", ", g.pop3, g.pop3STLS)
+	g := &doorGate{popGate: &popGate{gate: newGate(t, side(old), side(new), twoUsers, "")}}
+	g.plain, g.stls = g.listener("pop3"), g.listener("pop3+starttls")
 	if old.Sieve != 0 && new.Sieve != 0 {
-		g.sieve, g.sieveSTLS = port(t), port(t)
-		listen += fmt.Sprintf("\"sieve://%s\", \"sieve+starttls://%s\", ", g.sieve, g.sieveSTLS)
+		g.sieve, g.sieveSTLS = g.listener("sieve"), g.listener("sieve+starttls")
 	}
-	text, err := os.ReadFile(g.file)
-	must(t, err)
-	g.write(g.file, strings.Replace(string(text), "listen: [", listen, 1))
 	return g
 }
 
-// TestDoors holds what is said directly to a Dovecot, a Cyrus and a Courier against what is said through the gateway: the dialogue files of
-// POP3 and ManageSieve, and the readers of mail on a Cyrus and a Courier.
+// TestDoors holds what is said directly to a Dovecot, a Cyrus and a Courier against what is said through the gateway: the dialogue files and
+// the clients of POP3 and ManageSieve, and the readers of mail by IMAP on a Cyrus and a Courier.
 func TestDoors(t *testing.T) {
 	l, cyrus, courier := lab.Start(t), lab.StartCyrus(t), lab.StartCourier(t)
-	ca := filepath.Join(t.TempDir(), "ca.pem") // of all of them
+	ca := filepath.Join(t.TempDir(), "ca.pem")
 	var all []byte
 	for _, file := range []string{l.CA, cyrus.CA, courier.CA} {
 		b, err := os.ReadFile(file)
@@ -57,8 +49,8 @@ func TestDoors(t *testing.T) {
 	must(t, os.WriteFile(ca, all, 0o600))
 	t.Run("pairs", func(t *testing.T) { // returns when both have ended
 		for _, pair := range [][2]account{
-			{{l.Old, 1, ca, l.Reset}, {cyrus.Host, 2, ca, cyrus.Reset}},
-			{{courier.Host, 1, ca, courier.Reset}, {l.New, 2, ca, l.Reset}},
+			{{l.Old, 1, l.CA, l.Reset}, {cyrus.Host, 2, cyrus.CA, cyrus.Reset}},
+			{{courier.Host, 1, courier.CA, courier.Reset}, {l.New, 2, l.CA, l.Reset}},
 		} {
 			t.Run(pair[0].Name+" and "+pair[1].Name, func(t *testing.T) {
 				t.Parallel()
@@ -75,12 +67,14 @@ func TestDoors(t *testing.T) {
 
 // openDoors runs all that is for a host.
 func (g *doorGate) openDoors(t *testing.T, l *lab.Lab, who account) {
+	emptyInbox(t, who.Host, who.n)
 	for _, d := range dialogueFiles(t, "pop3") {
 		t.Run("pop3 "+d.name, func(t *testing.T) {
-			d.compare(t, who, [2]spoken{{lab.Addr(who.POP3), who.ca}, {g.at(d, g.pop3, g.pop3STLS), filepath.Join(g.dir, "cert.pem")}}, func() { emptyInbox(t, who.Host, who.n) },
+			d.compare(t, who, [2]spoken{{lab.Addr(who.POP3), who.ca}, {g.at(d, g.plain, g.stls), filepath.Join(g.dir, "cert.pem")}}, func() { emptyInbox(t, who.Host, who.n) },
 				func() string { return popInbox(t, who.Host, who.n, false) })
 		})
 	}
+	g.popCourses(t, who)
 	if g.sieve != "" {
 		direct(t, who.Host, lab.User(who.n), lab.Password(who.n)).Close() // Cyrus lets nobody at his scripts who has no mailbox
 		for _, d := range dialogueFiles(t, "sieve") {

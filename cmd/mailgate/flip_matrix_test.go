@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/base64"
-	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -32,11 +31,10 @@ func TestFlipInEachState(t *testing.T) {
 		return text
 	}
 	g := newGate(t, old.yaml(), new.yaml(), routes("old"), "flip: {deadline: 2m, hold: 2m, parallel: 100}\n")
-	addr := map[string]string{"imap": g.imapPlain, "submission": g.smtp, "pop3": port(t), "sieve": port(t)}
+	addr := map[string]string{"imap": g.imapPlain, "submission": g.smtp, "pop3": g.listener("pop3"), "sieve": g.listener("sieve")}
 	text, err := os.ReadFile(g.file)
 	must(t, err)
-	g.write(g.file, strings.NewReplacer("listen: [", fmt.Sprintf("listen: [\"pop3://%s\", \"sieve://%s\", ", addr["pop3"], addr["sieve"]),
-		"watch: 100ms", "watch: 0s, approve_min: 1000").Replace(string(text)))
+	g.write(g.file, strings.Replace(string(text), "watch: 100ms", "watch: 0s, approve_min: 1000", 1))
 	g.start()
 	defer g.stop()
 

@@ -65,20 +65,46 @@ func (s *syncBuffer) String() string {
 }
 
 func port(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	t.Helper()
+	return ports(t, 1)[0]
+}
+
+// ports are addresses that differ, which the same number of calls of port need not give.
+func ports(t *testing.T, n int) (all []string) {
+	t.Helper()
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		all = append(all, l.Addr().String())
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return all
+}
+
+// listener adds one more listener to a gate that has not been started, and gives its address.
+func (g *gate) listener(scheme string) string {
+	g.t.Helper()
+	text, err := os.ReadFile(g.file)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	addr := port(g.t)
+	for strings.Contains(string(text), addr) {
+		addr = port(g.t)
+	}
+	g.write(g.file, strings.Replace(string(text), "listen: [", fmt.Sprintf("listen: [\"%s://%s\", ", scheme, addr), 1))
+	return addr
 }
 
 // newGate writes configuration and routes for two hosts, given as YAML.
 func newGate(t *testing.T, old, new, routes, extra string) *gate {
 	t.Helper()
 	dir := t.TempDir()
+	p := ports(t, 6)
 	g := &gate{t: t, dir: dir, file: filepath.Join(dir, "mailgate.yaml"), routes: filepath.Join(dir, "routes"),
-		imaps: port(t), imap: port(t), smtps: port(t), smtp: port(t), imapPlain: port(t), smtpTLS: port(t)}
+		imaps: p[0], imap: p[1], smtps: p[2], smtp: p[3], imapPlain: p[4], smtpTLS: p[5]}
 	if err := selfSigned(filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")); err != nil {
 		t.Fatal(err)
 	}
