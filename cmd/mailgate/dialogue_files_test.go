@@ -12,17 +12,20 @@ import (
 	"strings"
 	"testing"
 
+	"mailgate/admin"
 	"mailgate/mailtest"
 	"mailgate/mailtest/lab"
 )
 
 // dialogueFile is one of testdata/dialogues: what a client says, and roughly what he hears. It is held directly with a host and through the
-// gateway, and what is heard behind the login must be the same to the letter. Its steps are those of mailtest.Talk.Dialogue; lines of the
+// gateway, and what is heard behind the login must be the same to the letter; at the end the gateway must know that the session stands
+// between two commands. Its steps are those of mailtest.Talk.Dialogue; lines of the
 // client's that follow each other travel as one segment. {user}, {pass} and {plain} are the login, {length} is
 // that of {plain}. Lines that begin with @ set the scene:
 //
 //	@fresh        the account is put anew before each time, and compared afterwards
 //	@before       it begins before the login; then the steps say all that must be the same
+//	@gateway      it is held through the gateway alone
 //	@hosts NAME…  not for other hosts
 //
 // and "!tls" makes the handshake.
@@ -30,6 +33,7 @@ type dialogueFile struct {
 	protocol      string
 	name          string
 	fresh, before bool
+	gateway       bool
 	tls           bool
 	hosts         []string
 	steps         []string
@@ -58,6 +62,8 @@ func dialogueFiles(t *testing.T, protocol string) (all []*dialogueFile) {
 			case line == "" || line[0] == '#':
 			case line == "@fresh":
 				d.fresh = true
+			case line == "@gateway":
+				d.gateway = true
 			case line == "@before":
 				d.before = true
 			case strings.HasPrefix(line, "@hosts "):
@@ -119,7 +125,7 @@ var dialogueLogin = map[string]string{
 var sessionName = regexp.MustCompile(`SESSIONID=<[^>]*>`)
 
 // compare holds a dialogue in both ways.
-func (d *dialogueFile) compare(t *testing.T, who account, where [2]spoken, anew func(), left func() string) {
+func (d *dialogueFile) compare(t *testing.T, who account, where [2]spoken, anew func(), left func() string, kick func(user string) admin.Kicked) {
 	if d.hosts != nil && !slices.Contains(d.hosts, who.Name) {
 		return
 	}
@@ -127,6 +133,9 @@ func (d *dialogueFile) compare(t *testing.T, who account, where [2]spoken, anew 
 		"{length}", strconv.Itoa(len(plain(lab.User(who.n), lab.Password(who.n)))))
 	var heard, after [2]string
 	for i, at := range where {
+		if d.gateway && i == 0 {
+			continue
+		}
 		if d.fresh {
 			anew()
 		}
@@ -148,6 +157,11 @@ func (d *dialogueFile) compare(t *testing.T, who account, where [2]spoken, anew 
 			}
 			k.Dialogue(fill.Replace(step))
 		}
+		if last := d.steps[len(d.steps)-1]; i == 1 && !d.before && last != "!end" && last != "!close" { // we know where the session stands
+			if k := kick(lab.User(who.n)); k.Asked != 1 || k.Left != 0 {
+				t.Errorf("the session does not stand between two commands: %+v", k)
+			}
+		}
 		k.Close()
 		heard[i] = sessionName.ReplaceAllString(c.b.String(), "SESSIONID")
 		heard[i] = strings.Replace(heard[i], "\r\nSTLS\r\n", "\r\n", 1) // Courier offers it behind the login too, to who came in clear
@@ -155,7 +169,7 @@ func (d *dialogueFile) compare(t *testing.T, who account, where [2]spoken, anew 
 			after[i] = left()
 		}
 	}
-	if d.before {
+	if d.before || d.gateway {
 		return
 	}
 	if diff := differ(strings.ReplaceAll(heard[0], "\r", `\r`), strings.ReplaceAll(heard[1], "\r", `\r`)); diff != "" {

@@ -1,12 +1,17 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net"
+	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
+	"mailgate/admin"
 	"mailgate/mailtest/lab"
 )
 
@@ -71,7 +76,7 @@ func (g *doorGate) openDoors(t *testing.T, l *lab.Lab, who account) {
 	for _, d := range dialogueFiles(t, "pop3") {
 		t.Run("pop3 "+d.name, func(t *testing.T) {
 			d.compare(t, who, [2]spoken{{lab.Addr(who.POP3), who.ca}, {g.at(d, g.plain, g.stls), filepath.Join(g.dir, "cert.pem")}}, func() { emptyInbox(t, who.Host, who.n) },
-				func() string { return popInbox(t, who.Host, who.n, false) })
+				func() string { return popInbox(t, who.Host, who.n, false) }, g.kick)
 		})
 	}
 	g.popCourses(t, who)
@@ -80,7 +85,7 @@ func (g *doorGate) openDoors(t *testing.T, l *lab.Lab, who account) {
 		for _, d := range dialogueFiles(t, "sieve") {
 			t.Run("sieve "+d.name, func(t *testing.T) {
 				d.compare(t, who, [2]spoken{{lab.Addr(who.Sieve), who.ca}, {g.at(d, g.sieve, g.sieveSTLS), filepath.Join(g.dir, "cert.pem")}},
-					func() { noScripts(t, who) }, func() string { return scriptsOf(t, who) })
+					func() { noScripts(t, who) }, func() string { return scriptsOf(t, who) }, g.kick)
 			})
 		}
 	}
@@ -94,6 +99,16 @@ func (g *doorGate) openDoors(t *testing.T, l *lab.Lab, who account) {
 			t.Run(c.name, func(t *testing.T) { compare(t, who, g.gate, false, c.name, c.run) })
 		}
 	}
+}
+
+// kick asks serve to end a user's sessions, each between two commands.
+func (g *doorGate) kick(user string) (k admin.Kicked) {
+	g.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	socket := filepath.Join(g.dir, "state", "control.sock")
+	must(g.t, admin.Client{Socket: socket}.Call(ctx, http.MethodPost, "/kick", url.Values{"user": {user}}, &k))
+	return k
 }
 
 // at is where a dialogue is held: one that begins TLS is of the listener that offers it.
