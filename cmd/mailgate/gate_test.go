@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -69,15 +70,19 @@ func port(t *testing.T) string {
 	return ports(t, 1)[0]
 }
 
-// ports are addresses that differ, which the same number of calls of port need not give.
+// ports are addresses that differ, for listeners to come. They are below those that the kernel gives to connections and to who asks for any
+// port: on a machine with much to do one of these would be taken again before a gate listens there.
 func ports(t *testing.T, n int) (all []string) {
 	t.Helper()
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for tries := 0; len(all) < n; tries++ {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(22000)))
 		if err != nil {
-			t.Fatal(err)
+			if tries > 1000 {
+				t.Fatal(err)
+			}
+			continue
 		}
-		defer l.Close()
+		defer l.Close() // all are held until all are chosen
 		all = append(all, l.Addr().String())
 	}
 	return all
