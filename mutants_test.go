@@ -115,11 +115,11 @@ func TestMutants(t *testing.T) {
 	for _, m := range append(mutants(), sieveMutants()...) {
 		t.Run(m.guard, func(t *testing.T) {
 			t.Parallel()
-			overlay := m.overlay(t)
+			test := m.build(t)
 			for _, name := range m.tests {
-				out, err := goTest(overlay, m.pkg, name)
+				out, err := runTest(test, m.pkg, name)
 				for tries := 1; err == nil && name == underLoad && tries < 4; tries++ { // a matter of chance: the instant must be hit
-					out, err = goTest(overlay, m.pkg, name)
+					out, err = runTest(test, m.pkg, name)
 				}
 				var exit *exec.ExitError
 				switch {
@@ -168,9 +168,12 @@ func (m mutant) overlay(t *testing.T) string {
 	return overlay
 }
 
-// goTest runs one test, built as this one is, so that all but what depends on the mutated file is built already.
-func goTest(overlay, pkg, name string) (string, error) {
-	args := []string{"test", "-count=1", "-failfast", "-vet=off", "-timeout=5m", "-overlay", overlay, "-run", "^" + strings.ReplaceAll(name, "/", "$/^") + "$"}
+// build makes the tests of the mutant, once for all that are to run: built as this one is, so that all but what depends on the mutated file
+// is built already, and without what only debuggers read.
+func (m mutant) build(t *testing.T) (test string) {
+	t.Helper()
+	test = filepath.Join(t.TempDir(), "mutant.test")
+	args := []string{"test", "-c", "-vet=off", "-ldflags=-w", "-overlay", m.overlay(t), "-o", test}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {
 			if s.Key == "-race" && s.Value == "true" {
@@ -178,7 +181,16 @@ func goTest(overlay, pkg, name string) (string, error) {
 			}
 		}
 	}
-	c := exec.Command("go", append(args, pkg)...)
+	if out, err := exec.Command("go", append(args, m.pkg)...).CombinedOutput(); err != nil {
+		t.Fatalf("without %s: %v\n%s", m.guard, err, out)
+	}
+	return test
+}
+
+// runTest runs one test of those that were built for a package.
+func runTest(test, pkg, name string) (string, error) {
+	c := exec.Command(test, "-test.failfast", "-test.timeout=5m", "-test.run", "^"+strings.ReplaceAll(name, "/", "$/^")+"$")
+	c.Dir = pkg
 	c.Env = append(os.Environ(), "MAILGATE_SEEDS=80") // of TestFaults
 	out, err := c.CombinedOutput()
 	return string(out), err

@@ -59,7 +59,7 @@ func (l *live) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 	phases, lag := l.src.Sync()
-	for _, p := range []string{"first copy", "converged", "failing", "paused"} {
+	for _, p := range []string{"first copy", "converged", "no login", "failing", "paused"} {
 		send(l.sync, float64(phases[p]), p)
 	}
 	send(l.lag, lag.Seconds())

@@ -49,7 +49,7 @@ type SyncPause struct {
 
 // SyncStatus tells how far a user is whose wave has started.
 type SyncStatus struct {
-	Phase       string         `json:"phase"` // "first copy", "converged", "failing", "paused"
+	Phase       string         `json:"phase"` // "first copy", "converged", "no login", "failing", "paused"
 	Running     bool           `json:"running"`
 	Progress    string         `json:"progress,omitempty"`
 	LagSeconds  float64        `json:"lag_seconds"`      // age of the oldest change that is known of and not carried yet

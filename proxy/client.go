@@ -84,6 +84,7 @@ func (c *client) startTLS() error {
 	ctx, cancel := context.WithDeadline(c.srv.ctx, limit)
 	defer cancel()
 	if err := t.HandshakeContext(ctx); err != nil {
+		c.srv.log.Info("TLS handshake", "protocol", c.ln.Protocol, "client", c.addr, "err", err)
 		return err
 	}
 	_ = c.raw.SetDeadline(time.Time{})

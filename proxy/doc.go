@@ -1,8 +1,8 @@
 // Package proxy is the client side of the gateway: listeners, limits before login, login with hold and route, the
-// splice under a boundary tracker, drain. All of that stands here once; each protocol is one file behind one small
-// interface (imap.go, submission.go).
+// splice under a boundary tracker, drain. All of that stands here once; each protocol is one file behind two small
+// interfaces, protocol and dialect (imap.go, pop3.go, sieve.go, submission.go), and one for its tracker, boundary.
 //
-// It may import config, tlsconf, router, auth, backend, imapwire. Begin at Server, then protocol, login and link.
+// It may import config, tlsconf, router, auth, backend, imapwire. Begin at Server, then protocol, dialect, login and link.
 //
 // What holds over all functions:
 //

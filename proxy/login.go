@@ -18,6 +18,7 @@ type dialed struct {
 	conn  net.Conn
 	ender router.Ender
 	host  string
+	begin func(*router.Session) // hands the client's connection to the session
 }
 
 // dialFunc logs in to the user's backend and prepares the session's Ender.
@@ -41,20 +42,28 @@ type loginError struct {
 func (e *loginError) Error() string { return e.result + ": " + e.err.Error() }
 func (e *loginError) Unwrap() error { return e.err }
 
+// asLoginError gives the error of a login its result: what nothing is known of is temporary.
+func asLoginError(err error) *loginError {
+	var le *loginError
+	if !errors.As(err, &le) {
+		le = &loginError{"backend_error", temporary, err}
+	}
+	return le
+}
+
 // rejected tells whether the backend has refused the credentials: the one failure that may look like a wrong password.
 func (e *loginError) rejected() bool { return e.result == "backend_rejected" }
 
 // maxRoutes bounds how often a login is routed anew because of flips in between.
 const maxRoutes = 8
 
-// login takes credentials to the user's backend and registers the session. tick (may be nil) is called every few
-// seconds while the user is fenced. The error is always a *loginError, and logged.
-func (c *client) login(ctx context.Context, creds *auth.Credentials, mailbox bool, dial dialFunc,
-	tick func() error) (*router.Session, dialed, error) {
+// login takes credentials to the user's backend and registers the session. tick is called every few seconds while the user is
+// fenced. A failure is logged.
+func (c *client) login(ctx context.Context, creds *auth.Credentials, dial dialFunc, tick func() error) (*router.Session, dialed, *loginError) {
 	defer c.busy.Store(false)
 	_ = c.conn.SetReadDeadline(time.Time{})
 	start := time.Now()
-	user, sess, d, err := c.tryLogin(ctx, creds, mailbox, dial, tick)
+	user, sess, d, err := c.tryLogin(ctx, creds, dial, tick)
 	side := config.Old
 	if sess != nil {
 		side = sess.Side
@@ -62,14 +71,14 @@ func (c *client) login(ctx context.Context, creds *auth.Credentials, mailbox boo
 		p, _ := c.srv.router.Lookup(user)
 		side = p.Side
 	}
-	var le *loginError
-	if !errors.As(err, &le) {
+	if err == nil {
 		c.srv.rec.Auth(c.ln.Protocol, side, user, creds.Mechanism, "ok")
 		c.srv.log.Debug("login", "protocol", c.ln.Protocol, "user", user, "side", side.String(), "client", c.addr,
 			"seconds", time.Since(start).Seconds())
 		c.learn(user, sess.Side, creds)
 		return sess, d, nil
 	}
+	le := asLoginError(err)
 	c.srv.rec.Auth(c.ln.Protocol, side, user, creds.Mechanism, le.result)
 	attrs := []any{"protocol", c.ln.Protocol, "user", user, "side", side.String(), "client", c.addr,
 		"mechanism", creds.Mechanism, "result", le.result, "err", le.err}
@@ -93,8 +102,7 @@ func (c *client) learn(user string, side config.Side, creds *auth.Credentials) {
 	c.srv.learned(user, side, c.ln.Protocol, creds.Password)
 }
 
-func (c *client) tryLogin(ctx context.Context, creds *auth.Credentials, mailbox bool, dial dialFunc,
-	tick func() error) (user string, sess *router.Session, d dialed, err error) {
+func (c *client) tryLogin(ctx context.Context, creds *auth.Credentials, dial dialFunc, tick func() error) (user string, sess *router.Session, d dialed, err error) {
 	user, err = c.set.routes.Lookup(c.set.addresses, creds.Username)
 	if err != nil {
 		return "", nil, d, c.refused("", &loginError{"malformed", authFailed, err})
@@ -116,7 +124,7 @@ func (c *client) tryLogin(ctx context.Context, creds *auth.Credentials, mailbox 
 		if err != nil {
 			return user, nil, d, &loginError{"backend_error", temporary, err}
 		}
-		sess, d, err := c.once(dctx, l, c.target(user, place), mailbox, dial)
+		sess, d, err := c.once(dctx, l, c.target(user, place), dial)
 		if errors.Is(err, router.ErrMoved) {
 			continue
 		}
@@ -130,8 +138,7 @@ func (c *client) tryLogin(ctx context.Context, creds *auth.Credentials, mailbox 
 }
 
 // once tries one route. ErrMoved means that it was no longer the user's: whatever the backend said does not count.
-func (c *client) once(ctx context.Context, l *router.Login, at target, mailbox bool,
-	dial dialFunc) (*router.Session, dialed, error) {
+func (c *client) once(ctx context.Context, l *router.Login, at target, dial dialFunc) (*router.Session, dialed, error) {
 	d, err := c.ask(ctx, at, dial)
 	if err != nil {
 		if l.Moved(at.Place) {
@@ -139,7 +146,7 @@ func (c *client) once(ctx context.Context, l *router.Login, at target, mailbox b
 		}
 		return nil, d, err
 	}
-	sess, err := l.Admit(at.Place, router.Details{Protocol: c.ln.Protocol, Mailbox: mailbox, Client: c.addr, Host: d.host,
+	sess, err := l.Admit(at.Place, router.Details{Protocol: c.ln.Protocol, Mailbox: c.ln.Protocol != config.Submission, Client: c.addr, Host: d.host,
 		Listener: c.ln.URL}, d.ender)
 	if err != nil {
 		d.conn.Close()

@@ -20,17 +20,15 @@ func (s *Server) commonCapabilities() []string {
 	return out
 }
 
-// mechanisms are the SASL mechanisms that a client may use: passwords always, OAuth where both sides have it.
+// mechanisms are the SASL mechanisms that a client may use: passwords always, OAuth where both sides have it. ManageSieve has no
+// login but SASL, and every client of it has PLAIN: LOGIN is of no use.
 func (s *Server) mechanisms(set *settings, p config.Protocol) []string {
 	var out []string
 	for _, m := range set.cfg.Login.Mechanisms {
-		switch m {
-		case "PLAIN", "LOGIN":
+		switch {
+		case m == "LOGIN" && p == config.Sieve:
+		case m == "PLAIN" || m == "LOGIN" || s.bothOffer(p, m):
 			out = append(out, m)
-		default:
-			if s.bothOffer(p, m) {
-				out = append(out, m)
-			}
 		}
 	}
 	return out

@@ -9,7 +9,6 @@ import (
 	"mailgate/auth"
 	"mailgate/backend"
 	"mailgate/config"
-	"mailgate/router"
 )
 
 // popFront is POP3 (RFC 1939, RFC 2449, RFC 5034) before login, its AUTHORIZATION state; after it the session is a link that is
@@ -32,21 +31,13 @@ func (*popFront) serve(ctx context.Context, c *client) {
 	if s.ok(c.set.cfg.Hostname+" ready") != nil {
 		return
 	}
-	for {
-		if err := c.await(); err != nil {
-			_ = s.write("-ERR Time before login is up\r\n")
-			return
-		}
+	c.loop("-ERR Time before login is up\r\n", func() error {
 		line, err := readCommand(c.r, nil)
-		if err == nil {
-			err = s.command(ctx, line)
-		} else {
-			err = s.complain(err)
-		}
 		if err != nil {
-			return
+			return s.complain(err)
 		}
-	}
+		return s.command(ctx, line)
+	})
 }
 
 func (s *popClient) ok(text string) error { return s.write("+OK " + text + "\r\n") }
@@ -68,11 +59,7 @@ func (s *popClient) complain(err error) error {
 
 // mistake answers what makes no sense, and closes on a client that makes nothing else.
 func (s *popClient) mistake(text string) error {
-	if s.mistakes++; s.mistakes >= maxMistakes {
-		_ = s.write("-ERR Too many errors, closing connection\r\n")
-		return errOver
-	}
-	return s.write("-ERR " + text + "\r\n")
+	return s.client.mistake("-ERR "+text+"\r\n", "-ERR Too many errors, closing connection\r\n")
 }
 
 // needTLS is the answer to a login in clear.
@@ -109,7 +96,7 @@ func (s *popClient) command(ctx context.Context, line string) error {
 	case "PASS":
 		return s.pass(ctx, line)
 	case "AUTH":
-		return s.authCommand(ctx, args)
+		return s.auth(ctx, args)
 	case "APOP":
 		return s.mistake("APOP is not offered here")
 	}
@@ -155,7 +142,6 @@ func (s *popClient) stls(args string) error {
 		return err
 	}
 	if err := s.startTLS(); err != nil {
-		s.srv.log.Info("TLS handshake", "protocol", config.POP3, "client", s.addr, "err", err)
 		return err
 	}
 	s.user, s.utf8 = "", false // what was said in clear may not be the client's
@@ -164,167 +150,78 @@ func (s *popClient) stls(args string) error {
 
 // pass is the password: everything behind one space, spaces too (RFC 1939, section 7).
 func (s *popClient) pass(ctx context.Context, line string) error {
-	if !s.secure() {
-		return s.mistake(needTLS)
-	}
 	_, password, _ := strings.Cut(line, " ")
-	if s.user == "" || password == "" {
+	name := s.user
+	if s.secure() && (name == "" || password == "") {
 		return s.mistake("PASS takes a password, behind USER")
 	}
-	name := s.user
 	s.user = ""
-	creds, err := auth.Password("LOGIN", name, password)
-	if err != nil {
-		return s.malformed(err)
-	}
-	return s.authenticate(ctx, creds)
+	return s.password(ctx, s, name, password)
 }
 
-// authCommand runs a SASL exchange (RFC 5034, section 4). Without a mechanism it lists them, as old clients ask.
-func (s *popClient) authCommand(ctx context.Context, args string) error {
-	if !s.secure() {
-		return s.mistake(needTLS)
+// auth runs a SASL exchange (RFC 5034, section 4). Without a mechanism it lists them, as old clients ask.
+func (s *popClient) auth(ctx context.Context, args string) error {
+	if args == "" && s.secure() {
+		return s.ok("Mechanisms follow\r\n" + strings.Join(append(s.srv.mechanisms(s.set, config.POP3), "."), "\r\n"))
 	}
-	mechanisms := s.srv.mechanisms(s.set, config.POP3)
-	if args == "" {
-		return s.ok("Mechanisms follow\r\n" + strings.Join(append(mechanisms, "."), "\r\n"))
-	}
-	name, initial, have := strings.Cut(args, " ")
-	name = upper(name)
-	if !s.srv.offers(s.set, config.POP3, name) {
-		return s.mistake("Unsupported authentication mechanism")
-	}
-	x, err := auth.Start(name)
-	if err != nil {
-		return s.mistake("Unsupported authentication mechanism")
-	}
-	var response []byte
-	if have {
-		if response, err = decodeSASL(initial); err != nil {
-			return s.mistake("The initial response is not base64")
-		}
-	}
-	for {
-		challenge, creds, err := x.Next(response)
-		if err != nil {
-			return s.malformed(err)
-		}
-		if creds != nil {
-			return s.authenticate(ctx, creds)
-		}
-		switch response, err = s.saslLine(challenge); {
-		case errors.Is(err, errCancelled):
-			return s.mistake("Authentication cancelled")
-		case errors.Is(err, errBase64):
-			return s.mistake("The response is not base64")
-		case err != nil:
-			return s.complain(err)
-		}
-	}
+	name, initial, has := strings.Cut(args, " ")
+	return s.sasl(ctx, s, name, initial, has)
 }
 
-// saslLine sends a challenge and reads the response, which is never nil.
-func (s *popClient) saslLine(challenge []byte) ([]byte, error) {
-	if err := s.write("+ " + base64.StdEncoding.EncodeToString(challenge) + "\r\n"); err != nil {
-		return nil, err
-	}
-	if err := s.await(); err != nil {
-		return nil, err
-	}
+// What follows implements dialect.
+
+func (s *popClient) challenge(b []byte) error {
+	return s.write("+ " + base64.StdEncoding.EncodeToString(b) + "\r\n")
+}
+
+func (s *popClient) response() (string, error) {
 	line, err := readCommand(s.r, nil)
-	if err != nil {
-		return nil, err
+	if err == nil && line == "*" {
+		err = errCancelled
 	}
-	if line == "*" {
-		return nil, errCancelled
-	}
-	b, err := base64.StdEncoding.DecodeString(line)
-	if err != nil {
-		return nil, errBase64
-	}
-	return append([]byte{}, b...), nil
+	return line, err
 }
 
-// malformed answers credentials that cannot be anyone's.
-func (s *popClient) malformed(err error) error {
-	s.srv.log.Info("login malformed", "protocol", config.POP3, "client", s.addr, "err", err)
-	s.srv.rec.Auth(config.POP3, config.Old, "", "none", "malformed")
-	return s.answerFailure(s.refused("", &loginError{"malformed", authFailed, err}))
+func (s *popClient) mistaken(why error) error {
+	switch why {
+	case errClear:
+		return s.mistake(needTLS)
+	case errMechanism:
+		return s.mistake("Unsupported authentication mechanism")
+	case errInitial:
+		return s.mistake("The initial response is not base64")
+	case errCancelled:
+		return s.mistake("Authentication cancelled")
+	}
+	return s.mistake("The response is not base64")
 }
 
-// authenticate takes credentials to the backend; errOver means that the session runs.
-func (s *popClient) authenticate(ctx context.Context, creds *auth.Credentials) error {
-	var conn *backend.POP3Conn
-	var l *link
-	dial := func(ctx context.Context, at target) (d dialed, err error) {
-		conn, err = s.srv.dialer.DialPOP3(ctx, at.Side, at.host, backend.LoginPOP3{Credentials: creds, LoginName: at.login,
-			ClientAddr: s.addr, UTF8: s.utf8})
-		if err != nil {
-			return d, err
-		}
-		l, err = newLink(s.srv, s.conn, conn.Conn, &popTracker{})
-		if err != nil {
-			conn.Close()
-			return d, err
-		}
-		return dialed{conn: conn.Conn, ender: l, host: conn.Host}, nil
-	}
-	sess, _, err := s.login(ctx, creds, true, dial, nil) // nothing may be said to a client that waits
-	if err != nil {
-		return s.answerLogin(err)
-	}
-	s.run(l, sess, "+OK "+conn.OKText+"\r\n", conn.Buffered)
-	return errOver
-}
-
-// run hands the connection to the link. The answer to the login goes first.
-func (s *popClient) run(l *link, sess *router.Session, hello string, fromServer []byte) {
-	_, pipelined := s.hand()
-	if err := s.write(hello); err != nil {
-		l.abandon("client gone at login")
-	}
-	l.start(sess, s.srv.log, pipelined, fromServer)
-}
-
-// answerLogin answers a login that failed; the error is a *loginError.
-func (s *popClient) answerLogin(err error) error {
-	var le *loginError
-	if !errors.As(err, &le) {
-		le = &loginError{"backend_error", temporary, err}
-	}
+// failed has the codes of RFC 3206: a client asks for another password at AUTH alone; and what is for the client to know (RFC 2449,
+// section 8.1).
+func (s *popClient) failed(e *loginError) error {
+	code, text := "SYS/TEMP", e.text
 	var be *backend.Error
-	if le.rejected() && errors.As(err, &be) && len(be.Challenge) > 0 {
-		// RFC 7628, section 3.2.2: the client sees why, answers, and then gets the refusal.
-		if _, err := s.saslLine(be.Challenge); err != nil && !errors.Is(err, errCancelled) && !errors.Is(err, errBase64) {
-			return err
-		}
-	}
-	if errors.As(err, &be) && le.result == "backend_error" { // what is for the client to know (RFC 2449, section 8.1)
-		switch be.Code {
-		case "IN-USE":
-			return s.fail(be.Code, "Your mailbox is in use by another session, try again later")
-		case "LOGIN-DELAY":
-			return s.fail(be.Code, "You logged in a moment ago, try again later")
-		}
-	}
-	return s.answerFailure(le)
-}
-
-// answerFailure says why a login failed (RFC 3206): a client asks for another password at AUTH alone.
-func (s *popClient) answerFailure(e *loginError) error {
-	code := "SYS/TEMP"
-	if e.rejected() || e.result == "malformed" {
+	switch {
+	case e.rejected() || e.result == "malformed":
 		code = "AUTH"
+	case e.result != "backend_error" || !errors.As(e, &be):
+	case be.Code == "IN-USE":
+		code, text = be.Code, "Your mailbox is in use by another session, try again later"
+	case be.Code == "LOGIN-DELAY":
+		code, text = be.Code, "You logged in a moment ago, try again later"
 	}
-	return s.fail(code, e.text)
+	return s.write("-ERR [" + code + "] " + text + "\r\n")
 }
 
-func (s *popClient) fail(code, text string) error {
-	if err := s.write("-ERR [" + code + "] " + text + "\r\n"); err != nil {
-		return err
+func (s *popClient) tooMany() {} // it has no words for that
+
+func (s *popClient) waiting() error { return nil } // nothing may be said to a client that waits
+
+func (s *popClient) dial(ctx context.Context, at target, creds *auth.Credentials) (dialed, error) {
+	conn, err := s.srv.dialer.DialPOP3(ctx, at.Side, at.host, backend.LoginPOP3{Credentials: creds, LoginName: at.login,
+		ClientAddr: s.addr, UTF8: s.utf8})
+	if err != nil {
+		return dialed{}, err
 	}
-	if s.failures >= s.set.cfg.Login.MaxFailures {
-		return errOver
-	}
-	return nil
+	return s.linked(conn.Conn, conn.Host, "+OK "+conn.OKText+"\r\n", conn.Buffered, &popTracker{})
 }

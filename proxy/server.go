@@ -288,8 +288,7 @@ func (s *Server) preAuthSession(c *client) {
 	})
 	defer stop()
 	if c.ln.Mode == config.Implicit {
-		if err := c.startTLS(); err != nil {
-			s.log.Info("TLS handshake", "client", c.addr, "protocol", c.ln.Protocol, "err", err)
+		if c.startTLS() != nil {
 			return
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"mailgate/auth"
 	"mailgate/backend"
 	"mailgate/config"
+	"mailgate/router"
 )
 
 // submissionFront is message submission (RFC 6409) before AUTH; submissionSession is what follows.
@@ -36,21 +37,13 @@ func (f *submissionFront) serve(ctx context.Context, c *client) {
 	if s.say("220 "+c.set.cfg.Hostname+" ESMTP ready") != nil {
 		return
 	}
-	for {
-		if err := c.await(); err != nil {
-			_ = s.say("421 4.4.2 " + c.set.cfg.Hostname + " Time before login is up")
-			return
-		}
+	c.loop("421 4.4.2 "+c.set.cfg.Hostname+" Time before login is up\r\n", func() error {
 		line, err := readCommand(c.r, nil)
-		if err == nil {
-			err = s.command(ctx, line)
-		} else {
-			err = s.complain(err)
-		}
 		if err != nil {
-			return
+			return s.complain(err)
 		}
-	}
+		return s.command(ctx, line)
+	})
 }
 
 func (s *submissionClient) say(lines ...string) error {
@@ -74,11 +67,7 @@ func (s *submissionClient) complain(err error) error {
 
 // mistake answers a command that makes no sense, and closes on a client that makes nothing else.
 func (s *submissionClient) mistake(reply string) error {
-	if s.mistakes++; s.mistakes >= maxMistakes {
-		_ = s.say("421 4.7.0 " + s.set.cfg.Hostname + " Too many errors, closing connection")
-		return errOver
-	}
-	return s.say(reply)
+	return s.client.mistake(reply+"\r\n", "421 4.7.0 "+s.set.cfg.Hostname+" Too many errors, closing connection\r\n")
 }
 
 // command answers one command before AUTH; an error ends the loop.
@@ -107,7 +96,7 @@ func (s *submissionClient) command(ctx context.Context, line string) error {
 	case "STARTTLS":
 		return s.startTLSCommand(args)
 	case "AUTH":
-		return s.authCommand(ctx, args)
+		return s.auth(ctx, args)
 	case "MAIL", "RCPT", "DATA", "BDAT", "VRFY", "EXPN":
 		if name == "BDAT" { // its bytes are on their way and must not be read as commands
 			_ = s.say("530 5.7.0 Authentication required")
@@ -139,135 +128,77 @@ func (s *submissionClient) startTLSCommand(args string) error {
 		return err
 	}
 	if err := s.startTLS(); err != nil {
-		s.srv.log.Info("TLS handshake", "protocol", config.Submission, "client", s.addr, "err", err)
 		return err
 	}
 	s.helo = "" // RFC 3207, section 4.2: what was said in clear is forgotten
 	return nil
 }
 
-// authCommand runs AUTH (RFC 4954, section 4).
-func (s *submissionClient) authCommand(ctx context.Context, args string) error {
-	name, ir, hasIR := strings.Cut(args, " ")
-	name = upper(name)
-	switch {
-	case s.helo == "":
+// auth runs AUTH (RFC 4954, section 4).
+func (s *submissionClient) auth(ctx context.Context, args string) error {
+	if s.helo == "" {
 		return s.mistake("503 5.5.1 EHLO first")
-	case !s.secure():
-		return s.mistake("538 5.7.11 Encryption required: STARTTLS first")
-	case !s.srv.offers(s.set, config.Submission, name):
-		return s.mistake("504 5.5.4 Unrecognized authentication mechanism")
 	}
-	x, err := auth.Start(name)
-	if err != nil {
-		return s.mistake("504 5.5.4 Unrecognized authentication mechanism")
-	}
-	var response []byte
-	if hasIR {
-		if response, err = decodeSASL(strings.TrimSpace(ir)); err != nil {
-			return s.mistake("501 5.5.2 The initial response is not base64")
-		}
-	}
-	for {
-		challenge, creds, err := x.Next(response)
-		if err != nil {
-			s.srv.log.Info("login malformed", "protocol", config.Submission, "client", s.addr, "err", err)
-			s.srv.rec.Auth(config.Submission, config.Old, "", name, "malformed")
-			return s.answerFailure(s.refused("", &loginError{"malformed", authFailed, err}))
-		}
-		if creds != nil {
-			return s.authenticate(ctx, creds)
-		}
-		response, err = s.saslLine(challenge)
-		switch {
-		case errors.Is(err, errCancelled):
-			return s.mistake("501 5.7.0 Authentication cancelled")
-		case errors.Is(err, errBase64):
-			return s.mistake("501 5.5.2 The response is not base64")
-		case err != nil:
-			return s.complain(err)
-		}
-	}
+	name, initial, has := strings.Cut(args, " ")
+	return s.sasl(ctx, s, name, strings.TrimSpace(initial), has)
 }
 
-// saslLine sends a challenge and reads the response.
-func (s *submissionClient) saslLine(challenge []byte) ([]byte, error) {
-	if err := s.say("334 " + base64.StdEncoding.EncodeToString(challenge)); err != nil {
-		return nil, err
-	}
-	if err := s.await(); err != nil {
-		return nil, err
-	}
+// What follows implements dialect.
+
+func (s *submissionClient) challenge(b []byte) error {
+	return s.say("334 " + base64.StdEncoding.EncodeToString(b))
+}
+
+func (s *submissionClient) response() (string, error) {
 	line, err := readCommand(s.r, nil)
-	if err != nil {
-		return nil, err
+	if err == nil && line == "*" {
+		err = errCancelled
 	}
-	if line == "*" {
-		return nil, errCancelled
-	}
-	b, err := base64.StdEncoding.DecodeString(line)
-	if err != nil {
-		return nil, errBase64
-	}
-	if b == nil {
-		b = []byte{}
-	}
-	return b, nil
+	return line, err
 }
 
-// authenticate takes credentials to the backend and, when it takes them, serves the session to its end.
-func (s *submissionClient) authenticate(ctx context.Context, creds *auth.Credentials) error {
-	var run *submissionSession
-	dial := func(ctx context.Context, at target) (d dialed, err error) {
-		conn, err := s.srv.dialer.DialSubmission(ctx, at.Side, at.host, backend.LoginSubmission{Credentials: creds,
-			LoginName: at.login, ClientAddr: s.addr, Helo: s.helo, GatewayName: s.set.cfg.Hostname})
-		if err != nil {
-			return d, err
-		}
-		run = &submissionSession{client: s.client, front: s.front, back: conn}
-		return dialed{conn: conn.Conn, ender: run, host: conn.Host}, nil
+func (s *submissionClient) mistaken(why error) error {
+	switch why {
+	case errClear:
+		return s.mistake("538 5.7.11 Encryption required: STARTTLS first")
+	case errMechanism:
+		return s.mistake("504 5.5.4 Unrecognized authentication mechanism")
+	case errInitial:
+		return s.mistake("501 5.5.2 The initial response is not base64")
+	case errCancelled:
+		return s.mistake("501 5.7.0 Authentication cancelled")
 	}
-	sess, _, err := s.login(ctx, creds, false, dial, nil)
-	if err != nil {
-		var le *loginError
-		if !errors.As(err, &le) {
-			le = &loginError{"backend_error", temporary, err}
-		}
-		return s.answerLogin(le)
-	}
-	run.sess = sess
-	// The session outlives what ends strangers (Shutdown closes them at once), and has a stack of its own.
-	s.handed = true
-	s.srv.pre.remove(s.client)
-	s.srv.wg.Add(1)
-	go run.run()
-	return errOver
+	return s.mistake("501 5.5.2 The response is not base64")
 }
 
-func (s *submissionClient) answerLogin(e *loginError) error {
-	var be *backend.Error
-	if e.rejected() && errors.As(e, &be) && len(be.Challenge) > 0 {
-		// RFC 7628, section 3.2.2: the client sees why, answers, and then gets the refusal.
-		if _, err := s.saslLine(be.Challenge); err != nil && !errors.Is(err, errCancelled) && !errors.Is(err, errBase64) {
-			return err
-		}
-	}
-	return s.answerFailure(e)
-}
-
-func (s *submissionClient) answerFailure(e *loginError) error {
-	reply := "454 4.7.0 " + e.text // RFC 4954, section 6: the credentials may be right
+func (s *submissionClient) failed(e *loginError) error {
 	if e.rejected() || e.result == "malformed" {
-		reply = "535 5.7.8 " + e.text
+		return s.say("535 5.7.8 " + e.text)
 	}
-	if err := s.say(reply); err != nil {
-		return err
+	return s.say("454 4.7.0 " + e.text) // RFC 4954, section 6: the credentials may be right
+}
+
+func (s *submissionClient) tooMany() {
+	_ = s.say("421 4.7.0 " + s.set.cfg.Hostname + " Too many failed logins, closing connection")
+}
+
+func (s *submissionClient) waiting() error { return nil } // a reply is all that SMTP knows
+
+// dial logs in; the session behind it outlives what ends strangers (Shutdown closes them at once), and has a stack of its own.
+func (s *submissionClient) dial(ctx context.Context, at target, creds *auth.Credentials) (dialed, error) {
+	conn, err := s.srv.dialer.DialSubmission(ctx, at.Side, at.host, backend.LoginSubmission{Credentials: creds,
+		LoginName: at.login, ClientAddr: s.addr, Helo: s.helo, GatewayName: s.set.cfg.Hostname})
+	if err != nil {
+		return dialed{}, err
 	}
-	if s.failures >= s.set.cfg.Login.MaxFailures {
-		_ = s.say("421 4.7.0 " + s.set.cfg.Hostname + " Too many failed logins, closing connection")
-		return errOver
-	}
-	return nil
+	run := &submissionSession{client: s.client, front: s.front, back: conn}
+	return dialed{conn: conn.Conn, ender: run, host: conn.Host, begin: func(sess *router.Session) {
+		run.sess = sess
+		s.handed = true
+		s.srv.pre.remove(s.client)
+		s.srv.wg.Add(1)
+		go run.run()
+	}}, nil
 }
 
 // ehlo is the answer to EHLO: what both sides offer, for the user is not known yet.

@@ -22,7 +22,7 @@ const heapGate = 64 << 20
 
 // TestBig syncs accounts of the size that a company's largest users have.
 func TestBig(t *testing.T) {
-	l := lab.Start(t)
+	l := lab.Start(t, lab.MailboxesOnly())
 	t.Run("20,000 messages in 40 folders", func(t *testing.T) { twentyThousand(t, l) })
 	t.Run("a folder of 100,000", func(t *testing.T) { hundredThousand(t, l) })
 }

@@ -48,6 +48,7 @@ func crowds(most int) map[string]faulty.Crowd {
 // TestBudgetOfHost: hosts allow one or two connections, and nobody has said so. The pass finds out, does with those, and does not ask again
 // and again.
 func TestBudgetOfHost(t *testing.T) {
+	t.Parallel()
 	for most := 1; most <= 2; most++ {
 		for name, crowd := range crowds(most) {
 			t.Run(fmt.Sprint(name, " ", most), func(t *testing.T) {
@@ -107,6 +108,7 @@ func TestBudgetPoorHost(t *testing.T) {
 
 // TestBudgetShared lets five accounts begin at once with fewer connections than they would like: all come to their end, and the caps hold.
 func TestBudgetShared(t *testing.T) {
+	t.Parallel()
 	for _, caps := range [][2]int{{1, 1}, {2, 1}, {1, 2}, {3, 3}, {4, 2}} {
 		t.Run(fmt.Sprint(caps), func(t *testing.T) {
 			t.Parallel()
@@ -158,6 +160,7 @@ func TestBudgetShared(t *testing.T) {
 
 // TestBudgetFaults lets hosts that allow few connections fail in all ways besides: what was broken is made anew within what there is.
 func TestBudgetFaults(t *testing.T) {
+	t.Parallel()
 	for _, seed := range seeds(t, 12) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()

@@ -15,7 +15,8 @@ import (
 
 // TestCancelled ends passes at many moments: each ends soon and says why, and the next ones go on where it was.
 func TestCancelled(t *testing.T) {
-	l := lab.Start(t)
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
 	// A host that is busy stores what it was given later than other tests wait for; what comes late is set aside, not doubled.
 	r := newRig(t, l.Old, l.New, 1, func(o *syncer.Options) { o.Settle = time.Second })
 	x := lab.Dial(t, l.Old, 1)

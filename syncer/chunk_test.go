@@ -70,6 +70,7 @@ func TestChunkSize(t *testing.T) {
 
 // TestPairSet compares a pairSet with a map, through its chunks.
 func TestPairSet(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		p := &pairSet{}
 		want := map[uint32]merge.Pair{}

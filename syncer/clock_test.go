@@ -13,6 +13,7 @@ import (
 // TestClockJumps: a folder that is gone is deleted on the other side when that was so for its time of grace: not early when the machine's
 // clock is set forward by days, while the process runs or while it does not, and not never when it is set back.
 func TestClockJumps(t *testing.T) {
+	t.Parallel()
 	const day = 24 * time.Hour
 	var wall, ran atomic.Int64 // the machine's clock, as it is off, and how long the process has run
 	began := time.Now()

@@ -14,7 +14,8 @@ import (
 // TestCopyOrderOfAPass: a first copy begins with INBOX and Sent, goes on with the folders that have the newest mail, and ends with Trash; and
 // how much mail there is, and how new it is, can be asked before.
 func TestCopyOrderOfAPass(t *testing.T) {
-	l := lab.Start(t)
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
 	r := newRig(t, l.Old, l.New, 1, func(o *syncer.Options) { o.Connections = 1 })
 	x := lab.Dial(t, l.Old, 1)
 	newest := time.Date(2026, 11, 20, 10, 0, 0, 0, time.UTC)

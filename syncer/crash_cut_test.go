@@ -9,11 +9,13 @@ import (
 // TestCutWhileCopying cuts the connections to a side at any byte of the first copy: on the way there, on the way back (what was
 // done is not heard of), and with what was sent arriving after everybody has given up.
 func TestCutWhileCopying(t *testing.T) {
+	t.Parallel()
 	startPlaces(t).everywhere(t, 1, func(c *crashRig) { c.cuts(c.begin) })
 }
 
 // TestCutWhileChanging does the same while changes are carried.
 func TestCutWhileChanging(t *testing.T) {
+	t.Parallel()
 	startPlaces(t).everywhere(t, 6, func(c *crashRig) {
 		c.cuts(func() {
 			c.begin()
@@ -48,6 +50,7 @@ func (c *crashRig) cuts(prepare func()) {
 
 // TestLateAppends has appends arrive after they were done again: the twins go.
 func TestLateAppends(t *testing.T) {
+	t.Parallel()
 	startPlaces(t).everywhere(t, 11, func(c *crashRig) {
 		for range 2 {
 			c.begin()

@@ -17,6 +17,7 @@ var answered = [...]string{"APPEND", "COPY", "MOVE", "STORE", "EXPUNGE", "CREATE
 // TestAnswersLost loses the answer to one command of a pass, of each kind, while all are carried out: what was done is found, and
 // not done again.
 func TestAnswersLost(t *testing.T) {
+	t.Parallel()
 	var mu sync.Mutex
 	asked, pairs := map[string]int{}, 0
 	t.Cleanup(func() { // behind all pairs

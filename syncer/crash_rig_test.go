@@ -46,7 +46,7 @@ type places struct{ old, new, courier, cyrus place }
 
 func startPlaces(t *testing.T) *places {
 	t.Helper()
-	l, courier, cyrus := lab.Start(t), lab.StartCourier(t), lab.StartCyrus(t)
+	l, courier, cyrus := lab.Start(t, lab.MailboxesOnly()), lab.StartCourier(t), lab.StartCyrus(t)
 	dovecot := func(h lab.Host) place {
 		return place{h, func(n int) {
 			if err := os.RemoveAll(h.Home(n)); err != nil {

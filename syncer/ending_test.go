@@ -47,7 +47,7 @@ func (s *lockedStore) Release(ctx context.Context, user string, token int64) err
 // TestPassEnds: what a pass still does when it was told to end is bounded as a whole, though both hosts say nothing any more and the store
 // is locked; and it is cut short at once when the program is to end.
 func TestPassEnds(t *testing.T) {
-	l := lab.Start(t)
+	l := lab.Start(t, lab.MailboxesOnly())
 	for name, c := range map[string]struct {
 		n    int
 		cut  time.Duration

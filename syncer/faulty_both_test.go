@@ -37,6 +37,7 @@ func (b *bothRecord) merged() (out []string) {
 // TestFaultsBothSides has people change and delete mail on both sides between passes that go wrong at random. In the end each flag is
 // as OLD changed it, or else as NEW did; what OLD deleted is gone; what NEW deleted is back. MAILGATE_SEED=n repeats one seed.
 func TestFaultsBothSides(t *testing.T) {
+	t.Parallel()
 	for _, seed := range seeds(t, 60) {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			t.Parallel()

@@ -13,6 +13,7 @@ import (
 // TestHalfFetched has OLD leave bodies out of its answer and refuse in the end, while the next folder is under way on the same two
 // connections: the APPEND that stays half done is given up, and nobody waits for it.
 func TestHalfFetched(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(12) {
 		w := newFaultyWorld(t, faulty.Dovecot(), faulty.Dovecot(), seed, func(o *syncer.Options) { o.Connections, o.Batch = 1, 100 })
 		old := w.hosts[config.Old].Account
@@ -53,6 +54,7 @@ func (w *faultyWorld) drop(path string, m faulty.Message) {
 // TestListingLies has OLD leave messages out of a scan and say OK: what is missing was not
 // deleted.
 func TestListingLies(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(6) {
 		w := newFaultyWorld(t, faulty.Dovecot(), faulty.Dovecot(), seed)
 		for range 12 {

@@ -13,6 +13,7 @@ import (
 // TestKeywordsForgotten has NEW take keywords with OK and keep none: they stay on OLD, are reported, and are not sent again and
 // again.
 func TestKeywordsForgotten(t *testing.T) {
+	t.Parallel()
 	forgets := faulty.Dovecot()
 	forgets.Forgets = true
 	w := newFaultyWorld(t, faulty.DovecotPrefixed(), forgets, 1)
@@ -62,6 +63,7 @@ func TestKeywordsForgotten(t *testing.T) {
 
 // TestKeywordTakenOff: where NEW keeps keywords, one that somebody takes off there is taken off on OLD, at any time after the copy was seen.
 func TestKeywordTakenOff(t *testing.T) {
+	t.Parallel()
 	w := newFaultyWorld(t, faulty.DovecotPrefixed(), faulty.Dovecot(), 1)
 	old, now := w.hosts[config.Old].Account, w.hosts[config.New].Account
 	w.deliver(config.Old, "INBOX")
@@ -83,6 +85,7 @@ func TestKeywordTakenOff(t *testing.T) {
 // TestFollowerReset resets NEW's mailbox after mail was deleted on OLD: it does not come back, and waits on NEW for a person; what
 // nothing was deleted beside is paired again, and mail that has come to NEW goes to OLD.
 func TestFollowerReset(t *testing.T) {
+	t.Parallel()
 	for _, deleted := range []bool{false, true} {
 		w := newFaultyWorld(t, faulty.Dovecot(), faulty.Dovecot(), 1)
 		old, now := w.hosts[config.Old].Account, w.hosts[config.New].Account

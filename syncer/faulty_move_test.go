@@ -10,6 +10,7 @@ import (
 
 // TestMoveRefused has NEW refuse to open the folder that a message was moved to: it stands where it was, and the next pass moves it.
 func TestMoveRefused(t *testing.T) {
+	t.Parallel()
 	w := newFaultyWorld(t, faulty.DovecotPrefixed(), faulty.Dovecot(), 1)
 	old := w.hosts[config.Old].Account
 	old.Create(w.name(config.Old, "Work"))
@@ -32,6 +33,7 @@ func TestMoveRefused(t *testing.T) {
 // TestRenameRefused has NEW refuse to rename a folder, with one below it that NEW does not know yet: nothing is made in its place, and
 // the next pass renames it.
 func TestRenameRefused(t *testing.T) {
+	t.Parallel()
 	w := newFaultyWorld(t, faulty.DovecotPrefixed(), faulty.Dovecot(), 1)
 	old := w.hosts[config.Old].Account
 	old.Create(w.name(config.Old, "Work"))

@@ -423,6 +423,7 @@ func faultyProducts(soak int) []func() faulty.Product {
 // faults end, both sides are equal, and hold what they have to: nothing lost, nothing twice, nothing back from the dead.
 // MAILGATE_SEED=n repeats one seed.
 func TestFaults(t *testing.T) {
+	t.Parallel()
 	for _, seed := range seeds(t, 100) {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			t.Parallel()

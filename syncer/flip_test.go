@@ -14,7 +14,8 @@ import (
 
 // TestMovedUnderWay moves the user while a pass is under way: it does not carry on in the name of the side that decides no more.
 func TestMovedUnderWay(t *testing.T) {
-	l := lab.Start(t)
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
 	var epoch atomic.Int64
 	r := newRig(t, l.Old, l.New, 1, func(o *syncer.Options) {
 		o.Route = func(context.Context, string) (config.Side, int64, error) {
@@ -65,7 +66,8 @@ func (d *deathly) Apply(ctx context.Context, c syncer.Change) (syncer.Applied, e
 // TestDeletesDieWithTheirEpoch moves the user after a delete was written down, and before it was carried out: the mail stands on the side
 // that decides now, which has never heard of it.
 func TestDeletesDieWithTheirEpoch(t *testing.T) {
-	l := lab.Start(t)
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
 	var epoch atomic.Int64
 	var store *deathly
 	r := newRig(t, l.Old, l.New, 1, func(o *syncer.Options) {

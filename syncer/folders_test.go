@@ -30,7 +30,8 @@ func (d *dying) Apply(ctx context.Context, c syncer.Change) (syncer.Applied, err
 // TestParentRenamed kills a pass after it has appended to a folder; then a person renames the folder above and deletes the
 // original. What was under way in the folder is still known: the message is not taken for new mail of NEW.
 func TestParentRenamed(t *testing.T) {
-	l := lab.Start(t)
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
 	d := &dying{}
 	r := newRig(t, l.Old, l.New, 1, func(o *syncer.Options) {
 		d.SQLite = o.Store.(*store.SQLite)
@@ -95,7 +96,8 @@ func TestParentRenamed(t *testing.T) {
 // TestBegunAnew has a folder begin anew on the side that decides, under its name and with less mail, while nothing has changed on the
 // other: what is not there any more is held for a person.
 func TestBegunAnew(t *testing.T) {
-	l := lab.Start(t)
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
 	r := newRig(t, l.Old, l.New, 1, nil)
 	x := lab.Dial(t, l.Old, 1)
 	x.Do(`CREATE "INBOX.Work"`)
@@ -121,7 +123,8 @@ func TestBegunAnew(t *testing.T) {
 
 // TestBothSidesRename renames a folder on one side and the one above it on the other, with mail arriving in between.
 func TestBothSidesRename(t *testing.T) {
-	l := lab.Start(t)
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
 	r := newRig(t, l.Old, l.New, 1, nil)
 	x, y := lab.Dial(t, l.Old, 1), lab.Dial(t, l.New, 1)
 	for i, name := range []string{"A", "A.x", "A.x.z", "B", "B.x"} {

@@ -11,7 +11,7 @@ import (
 
 // TestGapsCrowded: a look does not take the connection that a pass has, nor wait long for it: what it cannot ask is unknown.
 func TestGapsCrowded(t *testing.T) {
-	l := lab.Start(t)
+	l := lab.Start(t, lab.MailboxesOnly())
 	b := syncer.NewBudget(syncer.BudgetOptions{})
 	b.Set([2]int{1, 1})
 	r := newRig(t, l.Old, l.New, 1, func(o *syncer.Options) { o.Budget = b })

@@ -62,12 +62,13 @@ type gapHosts struct {
 }
 
 func startGapHosts(t *testing.T) gapHosts {
-	l := lab.Start(t, lab.Sharing())
+	l := lab.Start(t, lab.Sharing(), lab.MailboxesOnly())
 	return gapHosts{[2]lab.Host{l.Old, l.New}, lab.StartCyrus(t, lab.CyrusSetting("munge8bit: no"), lab.CyrusSetting("annotation_allow_undefined: yes")).Host, lab.StartCourier(t).Host}
 }
 
 // TestGaps counts what people have on real hosts and passes do not carry, and sees when it was done by hand on NEW.
 func TestGaps(t *testing.T) {
+	t.Parallel()
 	h := startGapHosts(t)
 	t.Run("Dovecot to Cyrus", func(t *testing.T) { gapsDovecotCyrus(t, h) })
 	t.Run("Cyrus to Dovecot", func(t *testing.T) { gapsCyrusDovecot(t, h) })
@@ -273,7 +274,8 @@ func gapsDovecotCourier(t *testing.T, h gapHosts) {
 
 // TestGapsUntold: what a host does not tell is unknown, and never none: where it lacks the extension, refuses to answer, or is not there.
 func TestGapsUntold(t *testing.T) {
-	l := lab.Start(t)
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
 	r := newRig(t, l.Old, l.New, 1, nil)
 	r.pass(t)
 	wantGaps(t, r.gaps(t), map[syncer.GapKind]string{

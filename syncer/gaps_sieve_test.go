@@ -11,7 +11,8 @@ import (
 
 // TestSieveGaps: scripts that NEW does not take are counted, and automatic answers; where a side has no ManageSieve that is no "none".
 func TestSieveGaps(t *testing.T) {
-	l := lab.Start(t) // NEW lacks editheader and vacation-seconds
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly()) // NEW lacks editheader and vacation-seconds
 	r := newSieveRig(t, l.Old, l.New, 7)
 	look := func() (scripts, vacation syncer.Gap) {
 		t.Helper()

@@ -13,7 +13,8 @@ import (
 // TestGuardReleases: what the guard holds back goes when it is seen again an hour later over another connection, and a person says so or
 // it is the host's Trash; and not before, nor when it has grown.
 func TestGuardReleases(t *testing.T) {
-	l := lab.Start(t)
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
 	now := time.Now()
 	options := func(o *syncer.Options) {
 		o.Confirm, o.Keep, o.Now = time.Hour, time.Minute, func() time.Time { return now }
@@ -86,7 +87,8 @@ func TestGuardReleases(t *testing.T) {
 
 // TestGuardReleasesFolders: an account that has lost most of its folders is looked at twice as well.
 func TestGuardReleasesFolders(t *testing.T) {
-	l := lab.Start(t)
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
 	now := time.Now()
 	r := newRig(t, l.Old, l.New, 1, func(o *syncer.Options) { o.Confirm, o.Now = time.Hour, func() time.Time { return now } }) // no time of grace
 	x := lab.Dial(t, l.Old, 1)

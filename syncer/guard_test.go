@@ -12,7 +12,8 @@ import (
 // TestAccountEmptied has OLD lose its mail in small portions: no folder loses as much as would be noticed, the account all of it. Nothing
 // of it is deleted on NEW until a person says so; what one person deletes in a day goes on.
 func TestAccountEmptied(t *testing.T) {
-	l := lab.Start(t)
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
 	r := newRig(t, l.Old, l.New, 1, nil)
 	x := lab.Dial(t, l.Old, 1)
 	const folders, each = 12, 8
@@ -59,7 +60,8 @@ func TestAccountEmptied(t *testing.T) {
 // TestSmallAccountEmptied is the same with an account that has less mail than any number would notice: INBOX and a folder, and the folder
 // gone altogether.
 func TestSmallAccountEmptied(t *testing.T) {
-	l := lab.Start(t)
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
 	r := newRig(t, l.Old, l.New, 1, nil) // no time of grace
 	x := lab.Dial(t, l.Old, 1)
 	x.Do(`CREATE "INBOX.Kept"`)

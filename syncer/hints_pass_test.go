@@ -15,6 +15,7 @@ import (
 // TestThrottled: a server that asks to be left alone, at whatever command, by NO or by BYE, is: the pass ends at that. Nothing of it is
 // held against a message or a folder, and the next pass goes on.
 func TestThrottled(t *testing.T) {
+	t.Parallel()
 	const text = "Request is throttled. Suggested Backoff Time: 299961 milliseconds"
 	ended := 0
 	for seed := range uint64(30) {
@@ -68,6 +69,7 @@ func TestThrottled(t *testing.T) {
 
 // TestThrottledAppend: a message that is refused so is not tried alone, or in another form.
 func TestThrottledAppend(t *testing.T) {
+	t.Parallel()
 	w := newFaultyWorld(t, faulty.Dovecot(), faulty.Dovecot(), 1, func(o *syncer.Options) { o.Connections, o.Batch = 1, 100 })
 	for range 5 {
 		w.deliver(config.Old, "INBOX")

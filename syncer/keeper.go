@@ -73,7 +73,7 @@ type kept struct {
 
 // KeptState is how far a user is.
 type KeptState struct {
-	Phase  string        // "first copy", "converged", "failing", "paused"
+	Phase  string        // "first copy", "converged", "no login", "failing", "paused"
 	Now    bool          // a pass is under way
 	Since  time.Time     // of the oldest change that is known of and not carried yet, by a pass under way neither; zero when there is none
 	Last   time.Time     // when the last whole pass began; zero when there was none
@@ -281,6 +281,8 @@ func (k *Keeper) stateOf(u *kept) KeptState {
 	switch {
 	case u.paused:
 		s.Phase = "paused"
+	case s.Tries > 0 && ClassOf(s.Err) == ClassNoLogin: // a user whose password is to be learned has not logged in: no trouble
+		s.Phase = "no login"
 	case s.Tries > 0:
 		s.Phase = "failing"
 	case !u.through:

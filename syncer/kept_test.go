@@ -12,7 +12,8 @@ import (
 // TestKeptConnections keeps connections between passes: what they have open is of the pass before, and must not be taken for what is
 // there now.
 func TestKeptConnections(t *testing.T) {
-	l := lab.Start(t)
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
 	r := newRig(t, l.Old, l.New, 1, func(o *syncer.Options) { o.Keep = time.Minute })
 	x := lab.Dial(t, l.Old, 1)
 	fill(x, "INBOX", "", 0, 10)

@@ -15,7 +15,8 @@ import (
 // TestKeywordRefused sets a keyword that the other side says it can keep, as any, and then refuses. That it is not there is nothing
 // that anybody has done: the day's full scan must not take it off where it is.
 func TestKeywordRefused(t *testing.T) {
-	l := lab.Start(t)
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
 	var later time.Duration
 	r := newRig(t, l.Old, l.New, 1, func(o *syncer.Options) { o.Now = func() time.Time { return time.Now().Add(later) } })
 	settled(t, r, 6)

@@ -19,7 +19,7 @@ type hosts struct {
 
 func startHosts(t *testing.T) *hosts {
 	t.Helper()
-	l := lab.Start(t)
+	l := lab.Start(t, lab.MailboxesOnly())
 	courier, cyrus := lab.StartCourier(t), lab.StartCyrus(t, lab.CyrusSetting("munge8bit: no"))
 	h := &hosts{old: []lab.Host{l.Old, courier.Host}, new: []lab.Host{l.New, cyrus.Host}, profiles: map[string]*syncer.Profile{}}
 	for i := range h.old {
@@ -70,12 +70,17 @@ func (r *rig) quiet(t testing.TB) {
 // TestPairs copies an account with everything in it between all pairs of hosts, and carries what people do afterwards, pass
 // by pass. The comparison is made twice: by verify, and by a reader that shares no code with it.
 func TestPairs(t *testing.T) {
+	t.Parallel()
 	h := startHosts(t)
 	n := 0
 	for _, old := range h.old {
 		for _, new := range h.new {
 			n++
-			t.Run(old.Name+" to "+new.Name, func(t *testing.T) { copyAndChange(t, h, old, new, n) })
+			user := n
+			t.Run(old.Name+" to "+new.Name, func(t *testing.T) {
+				t.Parallel()
+				copyAndChange(t, h, old, new, user)
+			})
 		}
 	}
 }

@@ -16,7 +16,7 @@ import (
 // TestOwner makes passes that take longer than the lease on the account, which has to be renewed under way; and has another
 // process take the account, which has to end the pass.
 func TestOwner(t *testing.T) {
-	l := lab.Start(t)
+	l := lab.Start(t, lab.MailboxesOnly())
 	behind := newRelay(t, lab.Addr(l.New.IMAP))
 	slow := l.New
 	slow.IMAP = behind.port()
@@ -55,7 +55,7 @@ func (s *sleeper) Acquire(ctx context.Context, user, owner string, ttl time.Dura
 // TestOwnerWakes has a process sleep in the middle of a pass for longer than its lease, while another one takes the account, does all
 // that there is to do, and gives it back. Whoever wakes must not go on: it would copy everything again.
 func TestOwnerWakes(t *testing.T) {
-	l := lab.Start(t)
+	l := lab.Start(t, lab.MailboxesOnly())
 	x := lab.Dial(t, l.Old, 1)
 	fill(x, "INBOX", "", 0, 20)
 	x.Close()

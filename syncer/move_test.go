@@ -16,7 +16,8 @@ func alert(n int) string {
 // TestNotTheSameAlert deletes one alert and has another arrive in a second folder: by their headers, sizes and dates they are the same,
 // which must not be taken for a move.
 func TestNotTheSameAlert(t *testing.T) {
-	l := lab.Start(t)
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
 	r := newRig(t, l.Old, l.New, 1, nil)
 	x := lab.Dial(t, l.Old, 1)
 	x.Do(`CREATE "INBOX.Alerts"`)

@@ -43,6 +43,7 @@ func badChars() *rapid.Generator[string] {
 // TestEscape: what is escaped is read back, holds nothing that the side cannot hold, and no two texts are written alike; and all
 // that a side can hold is what some text is written as.
 func TestEscape(t *testing.T) {
+	t.Parallel()
 	checks(t, "20000")
 	rapid.Check(t, func(t *rapid.T) {
 		e := newEscaper(rapid.SampledFrom([]byte{0, '.', '/', '^', '=', '\\'}).Draw(t, "separator"), badChars().Draw(t, "bad"), badChars().Draw(t, "first"))
@@ -81,6 +82,7 @@ func TestEscapeFirst(t *testing.T) {
 
 // TestUTF7: text is read back, only one way of writing is taken for modified UTF-7, and any other name is read as it stands.
 func TestUTF7(t *testing.T) {
+	t.Parallel()
 	checks(t, "20000")
 	rapid.Check(t, func(t *rapid.T) {
 		text := oddText().Draw(t, "text")
@@ -124,6 +126,7 @@ func anySide() *rapid.Generator[SideFolders] {
 // TestNames: a path that a side can hold is written so that it is read back, with every product's rules, and what it cannot
 // hold is told.
 func TestNames(t *testing.T) {
+	t.Parallel()
 	checks(t, "20000")
 	rapid.Check(t, func(t *rapid.T) {
 		n := newNaming(anySide().Draw(t, "side"))

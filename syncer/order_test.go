@@ -11,7 +11,8 @@ import (
 // TestDeletesComeLast: mail that goes to another folder, and cannot be known as the same, is copied and expunged on the other side. When it
 // is expunged the copy is there: a pass that ends in between leaves it twice rather than nowhere.
 func TestDeletesComeLast(t *testing.T) {
-	l := lab.Start(t)
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
 	behind := newRelay(t, lab.Addr(l.New.IMAP))
 	var looks, there atomic.Int64
 	behind.before = map[string]func(){"UID EXPUNGE": func() {

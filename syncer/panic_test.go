@@ -28,6 +28,7 @@ func (d defective) Apply(ctx context.Context, c syncer.Change) (syncer.Applied, 
 // TestDefect has a defect in the midst of a pass, at each write and at each step that is told of: it is an error of that pass and of
 // nothing else, no goroutine and no connection stays, and the next pass goes on as after a crash.
 func TestDefect(t *testing.T) {
+	t.Parallel()
 	for _, where := range []string{"write", "progress"} {
 		for n := int64(1); ; n++ {
 			var left, told atomic.Int64

@@ -12,7 +12,8 @@ import (
 // TestPartialListing has OLD leave a message out of a listing that it says is complete, while messages go from another folder: what is
 // missing here is not what went there, and nothing is deleted.
 func TestPartialListing(t *testing.T) {
-	l := lab.Start(t)
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
 	var store syncer.Store
 	first := newRig(t, l.Old, l.New, 1, func(o *syncer.Options) { store = o.Store })
 	x := lab.Dial(t, l.Old, 1)

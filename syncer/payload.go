@@ -44,6 +44,26 @@ func encodeUIDs(uids []uint32) []byte {
 	return encodeItems(items)
 }
 
+// encodeRename is encodeItems of a mailbox that is about to have the name to.
+func encodeRename(to string, items []item) []byte {
+	b := binary.AppendUvarint([]byte{3}, uint64(len(to)))
+	return append(append(b, to...), encodeItems(items)...)
+}
+
+// decodeRename gives "" for what an edition before this one wrote, which had no name.
+func decodeRename(b []byte) (to string, items []item, err error) {
+	if len(b) > 0 && b[0] == 3 {
+		n, k := binary.Uvarint(b[1:])
+		if k <= 0 || n > uint64(len(b)-1-k) {
+			return "", nil, errPayload
+		}
+		b = b[1+k:]
+		to, b = string(b[:n]), b[n:]
+	}
+	items, err = decodeItems(b)
+	return to, items, err
+}
+
 func decodeItems(b []byte) ([]item, error) {
 	if len(b) == 0 || b[0] != 1 && b[0] != 2 {
 		return nil, errPayload

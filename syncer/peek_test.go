@@ -16,6 +16,7 @@ import (
 // TestPeek: a look says no behind a pass that found nothing, and yes behind each thing that somebody does, on either side; what it
 // costs is a login and one command a side.
 func TestPeek(t *testing.T) {
+	t.Parallel()
 	for _, products := range [][2]faulty.Product{{faulty.DovecotPrefixed(), faulty.Cyrus()}, {faulty.Courier(), faulty.Dovecot()}, {faulty.Dovecot(), faulty.Courier()}} {
 		t.Run(products[0].Name+" to "+products[1].Name, func(t *testing.T) {
 			w := newFaultyWorld(t, products[0], products[1], 1, func(o *syncer.Options) {
@@ -99,6 +100,7 @@ func TestPeek(t *testing.T) {
 // TestPeekFlags: where a side's numbers do not tell of flags they are read, in INBOX and where something was done lately; the others are
 // for whole passes. Flags that a pass has carried are no news.
 func TestPeekFlags(t *testing.T) {
+	t.Parallel()
 	for _, dumb := range config.Sides {
 		t.Run(dumb.String(), func(t *testing.T) {
 			products := [2]faulty.Product{faulty.Dovecot(), faulty.Dovecot()}
@@ -179,7 +181,8 @@ func TestPeekKept(t *testing.T) {
 
 // TestPeekHosts: real hosts tell the same twice while nothing happens, and something else when mail comes.
 func TestPeekHosts(t *testing.T) {
-	l := lab.Start(t)
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
 	cyrus, courier := lab.StartCyrus(t), lab.StartCourier(t)
 	for i, hosts := range [][2]lab.Host{{l.Old, cyrus.Host}, {courier.Host, l.New}} {
 		t.Run(hosts[0].Name+" to "+hosts[1].Name, func(t *testing.T) {

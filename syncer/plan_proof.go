@@ -23,9 +23,12 @@ type offer struct {
 // one is gone, which is right as well.
 func (p *pass) recognize(ctx context.Context, known []Mailbox) error {
 	pl := newPlanner(p.user, p.authority, p.sides, known, p.s.o.Rules)
-	pl.findKnown()
+	list := pl.findKnown()
+	if err := p.interrupted(ctx, pl, list); err != nil {
+		return err
+	}
 	for _, o := range pl.offers {
-		if o.s.at[o.side] != nil || o.s.at[o.side.Other()] == nil {
+		if o.s.at[o.side] != nil || o.s.at[o.side.Other()] == nil || p.sides[o.side].Renamed[o.e.raw] != 0 {
 			continue // found, or nothing to compare with
 		}
 		same, err := p.sameContent(ctx, o)
@@ -33,10 +36,50 @@ func (p *pass) recognize(ctx context.Context, known []Mailbox) error {
 			return err
 		}
 		if same {
-			if p.sides[o.side].Renamed == nil {
-				p.sides[o.side].Renamed = map[string]int64{}
+			p.renamedTo(o.side, o.e.raw, o.s.box.ID)
+		}
+	}
+	return nil
+}
+
+// renamedTo notes what a stored mailbox is called on a side now.
+func (p *pass) renamedTo(side config.Side, raw string, id int64) {
+	if p.sides[side].Renamed == nil {
+		p.sides[side].Renamed = map[string]int64{}
+	}
+	p.sides[side].Renamed[raw] = id
+}
+
+// interrupted finds folders that a pass was renaming when it ended, where a rename gives another identity: the old name is gone and the
+// new one there, so the rename was done, and whatever became of the folder on the other side meanwhile, this is the one.
+func (p *pass) interrupted(ctx context.Context, pl *planner, list []*seen) error {
+	gone := map[int64]*seen{}
+	for _, s := range list {
+		for _, side := range config.Sides {
+			if s.at[side] == nil && s.box.Name[side] != "" {
+				gone[s.box.ID] = s
 			}
-			p.sides[o.side].Renamed[o.e.raw] = o.s.box.ID
+		}
+	}
+	if len(gone) == 0 {
+		return nil
+	}
+	open, err := p.s.o.Store.Intents(ctx, p.user)
+	if err != nil {
+		return storeError{err}
+	}
+	for _, in := range open {
+		s := gone[in.Mailbox]
+		if in.Kind != IntentRename || s == nil || s.at[in.Side] != nil || s.box.Validity[in.Side] != in.Validity {
+			continue
+		}
+		to, _, err := decodeRename(in.Payload)
+		if err != nil {
+			continue // numbers drops it
+		}
+		e := pl.byKey[in.Side][pl.key(in.Side, to)]
+		if to != "" && e != nil && e.raw == to && e.selectable && e.known == 0 && another(s.box, in.Side, e.status) {
+			p.renamedTo(in.Side, to, in.Mailbox)
 		}
 	}
 	return nil

@@ -14,7 +14,8 @@ import (
 // TestRenameWithNewUIDs renames folders on a server that gives them another UIDVALIDITY and other UIDs then. Where every message
 // is the same it is a rename on the other side too: its UIDs live on. Where it is not, mail is moved into a new folder.
 func TestRenameWithNewUIDs(t *testing.T) {
-	courier, l := lab.StartCourier(t), lab.Start(t)
+	t.Parallel()
+	courier, l := lab.StartCourier(t), lab.Start(t, lab.MailboxesOnly())
 	r := newRig(t, courier.Host, l.New, 1, func(o *syncer.Options) { o.Grace = -1 })
 	x := lab.Dial(t, courier.Host, 1)
 	for i, name := range []string{"Work", "Work.Sub", "Twin", "Changed"} {
@@ -69,7 +70,8 @@ func TestRenameWithNewUIDs(t *testing.T) {
 // TestSameSecond renames folders on a server that gave them one UIDVALIDITY: only MAILBOXID tells them apart. A folder under the
 // name of another is not taken for that one.
 func TestSameSecond(t *testing.T) {
-	l, cyrus := lab.Start(t), lab.StartCyrus(t)
+	t.Parallel()
+	l, cyrus := lab.Start(t, lab.MailboxesOnly()), lab.StartCyrus(t)
 	r := newRig(t, l.Old, cyrus.Host, 1, func(o *syncer.Options) {
 		o.Route = func(context.Context, string) (config.Side, int64, error) { return config.New, 0, nil }
 	})

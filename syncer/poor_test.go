@@ -25,7 +25,8 @@ func poor(t *testing.T, h lab.Host, hide ...string) lab.Host {
 // TestPoorServer syncs with servers of the old kind: no UIDPLUS on either side, no CONDSTORE, no MOVE. Mail that others have marked as
 // deleted stays.
 func TestPoorServer(t *testing.T) {
-	l := lab.Start(t)
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
 	for n, hide := range map[int][]string{1: nil, 2: {" MOVE", "CONDSTORE", "QRESYNC", "ESEARCH", "MULTIAPPEND", "LITERAL+", "UNSELECT"}} {
 		t.Run(strings.Join(append([]string{"no UIDPLUS"}, hide...), ","), func(t *testing.T) {
 			r := newRig(t, poor(t, l.Old, hide...), poor(t, l.New, hide...), n, nil)
@@ -74,7 +75,8 @@ func TestPoorServer(t *testing.T) {
 
 // TestMarkedMeanwhile has somebody mark a message as deleted while ours are being expunged by a plain EXPUNGE: it stays, with its mark.
 func TestMarkedMeanwhile(t *testing.T) {
-	l := lab.Start(t)
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
 	behind := newRelay(t, lab.Addr(l.New.IMAP))
 	behind.hide = []string{"UIDPLUS", "APPENDUID", "COPYUID"}
 	host := l.New
@@ -131,7 +133,8 @@ func (r *rig) messages(t testing.TB) (n [2]int) {
 // TestRewritten has a server that tells no UIDs and changes what it stores: its copies are known by Message-ID and date, and nothing is
 // doubled. What has neither is given to it once, and people hear of it.
 func TestRewritten(t *testing.T) {
-	l := lab.Start(t)
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
 	var later time.Duration
 	r, behind := rewriting(t, l, 1, &later, "UIDPLUS", "APPENDUID", "COPYUID")
 	if c := lab.Dial(t, lab.Host{IMAP: behind.port()}, 1).Do("CAPABILITY"); strings.Contains(strings.Join(c, ""), " UIDPLUS") {

@@ -18,6 +18,7 @@ func spans(n ...uint32) (s imapwire.Spans) {
 
 // TestProofs: what belongs together is one, what does not fit is forgotten, and what a pass gives back is there for the next.
 func TestProofs(t *testing.T) {
+	t.Parallel()
 	var s Proofs
 	at := spot{side: config.New, mailbox: 5, validity: 7}
 	note := func(session uint64, most uint32, uids, marked imapwire.Spans) {

@@ -12,7 +12,8 @@ import (
 
 // TestQuarantineEnds has NEW refuse what it takes later: then nothing is in quarantine any more.
 func TestQuarantineEnds(t *testing.T) {
-	l := lab.Start(t)
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
 	var later time.Duration
 	r := newRig(t, l.Old, l.New, 1, func(o *syncer.Options) { o.Now = func() time.Time { return time.Now().Add(later) } })
 	x := lab.Dial(t, l.Old, 1)

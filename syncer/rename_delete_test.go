@@ -13,6 +13,7 @@ import (
 // TestRenamedAboveDeleted: a folder is renamed and one below it is deleted between two passes. The follower has neither the old names nor the
 // deleted one afterwards, with mail in it or without.
 func TestRenamedAboveDeleted(t *testing.T) {
+	t.Parallel()
 	for _, product := range []func() faulty.Product{faulty.Dovecot, faulty.Cyrus, faulty.Courier} {
 		for mail := range 2 {
 			p := product()

@@ -39,7 +39,7 @@ func (p *pass) numbers(ctx context.Context) ([]numbered, error) {
 			continue
 		}
 		i := slices.IndexFunc(p.folders, func(f *folder) bool { return f.box.ID == in.Mailbox })
-		items, err := decodeItems(in.Payload)
+		_, items, err := decodeRename(in.Payload)
 		if err != nil || i < 0 || p.folders[i].box.Validity[in.Side] != in.Validity || !renumbered(p.folders[i], in.Side) {
 			stale = append(stale, in.ID)
 			continue
@@ -65,7 +65,7 @@ func (p *pass) numbers(ctx context.Context) ([]numbered, error) {
 				items[i] = item{uid: x.uid, date: x.mark}
 			}
 			c.AddIntents = append(c.AddIntents, Intent{User: p.user, Mailbox: n.f.box.ID, Side: n.side, Kind: IntentRename, Epoch: p.epoch,
-				Validity: n.f.box.Validity[n.side], Payload: encodeItems(items), Created: p.s.stamp()})
+				Validity: n.f.box.Validity[n.side], Payload: encodeRename(n.f.Name[n.side], items), Created: p.s.stamp()})
 		}
 	}
 	if len(c.AddIntents)+len(c.DropIntents) == 0 {
@@ -90,17 +90,22 @@ func renumbered(f *folder, side config.Side) bool {
 
 // numbersOf notes those of a side.
 func (p *pass) numbersOf(ctx context.Context, side config.Side) (out []numbered, err error) {
+	var empty []numbered
 	if pr := p.sides[side].Profile; pr != nil && pr.RenameKeeps {
 		return nil, nil
 	}
 	var list []*folder
 	for _, f := range p.folders {
-		if f.err == nil && f.box.Pairs > 0 && f.Listed[side] != "" && f.Name[side] != f.Listed[side] {
+		switch {
+		case f.err != nil || f.box.ID == 0 || f.Listed[side] == "" || f.Name[side] == f.Listed[side]:
+		case f.box.Pairs > 0:
 			list = append(list, f)
+		case f.box.Validity[side] != 0 && !renumbered(f, side): // its new name alone is to be known
+			empty = append(empty, numbered{f: f, side: side})
 		}
 	}
 	if len(list) == 0 {
-		return nil, nil
+		return empty, nil
 	}
 	err = p.on(ctx, side, func(c *backend.Client) error {
 		out = nil
@@ -120,7 +125,7 @@ func (p *pass) numbersOf(ctx context.Context, side config.Side) (out []numbered,
 		}
 		return c.Unselect().Wait(ctx) // Dovecot ends a connection whose mailbox is renamed under it
 	})
-	return out, err
+	return append(out, empty...), err
 }
 
 // marks lists a mailbox, ascending.

@@ -12,7 +12,8 @@ import (
 // TestSeededTarget begins with a NEW that another tool has filled in part: what is there is paired, twins one by one, and
 // nothing is doubled. And a store that was lost comes to the same.
 func TestSeededTarget(t *testing.T) {
-	l := lab.Start(t)
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
 	mail := corpus.Mailbox(400, 6, 3, corpus.Options{Mean: 1500, Plain: true})
 	corpus.Load(t, l.Old, 1, mail)
 	first := newRig(t, l.Old, l.New, 1, nil)
@@ -42,7 +43,8 @@ func TestSeededTarget(t *testing.T) {
 
 // TestLargeMessage streams a message of 100 MB.
 func TestLargeMessage(t *testing.T) {
-	l := lab.Start(t)
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
 	r := newRig(t, l.Old, l.New, 2, nil)
 	m := corpus.LargeMessage(100 << 20)
 	corpus.Load(t, l.Old, 2, []corpus.Folder{{Levels: []string{"INBOX"}, Count: 1, Messages: func(yield func(corpus.Message) bool) { yield(m) }}})

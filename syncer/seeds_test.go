@@ -31,6 +31,7 @@ type seedRig struct {
 // and what was sent arrives late. When that ends both sides hold what they have to by the rules, read by other code than the syncer's; what
 // is not the same is in verify's report. MAILGATE_SEED=n repeats one seed, MAILGATE_SEEDS=n tries so many.
 func TestSeedsOnHosts(t *testing.T) {
+	t.Parallel()
 	h := startPlaces(t)
 	pairs := [][2]place{{h.old, h.new}, {h.old, h.cyrus}, {h.courier, h.cyrus}, {h.cyrus, h.new}}
 	profiles := map[string]*syncer.Profile{}

@@ -123,7 +123,8 @@ func (r *sieveRig) said(s *syncer.SieveReport, words ...string) {
 // TestSievePairs carries scripts between real hosts, both ways: names of folders are the other side's, the active mark is kept, changes
 // of the follower come back and its deletes do not, and nothing is done when nothing has changed.
 func TestSievePairs(t *testing.T) {
-	l := lab.Start(t)
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
 	classic := lab.StartCyrus(t, lab.Classic())
 	for i, x := range []struct {
 		old, new lab.Host
@@ -200,7 +201,8 @@ func TestSievePairs(t *testing.T) {
 // TestSieveRefused: what a side does not take is not written, whatever is active there stays, and the report says why. It is tried again
 // when the text is another.
 func TestSieveRefused(t *testing.T) {
-	l := lab.Start(t)
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
 	r := newSieveRig(t, l.Old, l.New, 1)
 	odd := "require [\"editheader\", \"fileinto\"];\r\naddheader \"X\" \"y\";\r\n"
 	r.on(config.Old, func(s *lab.SieveTalk) { s.Put("main", odd); s.Put("fine", "keep;"); s.Activate("main") })
@@ -236,7 +238,8 @@ func TestSieveRefused(t *testing.T) {
 
 // TestSieveSeeded: what somebody has copied to NEW byte for byte names OLD's folders there: it is stored anew. What is right already is not.
 func TestSieveSeeded(t *testing.T) {
-	l := lab.Start(t)
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
 	r := newSieveRig(t, l.Old, l.New, 9)
 	text := "require \"fileinto\"; fileinto \"INBOX.Sent\";"
 	right := strings.Replace(text, "INBOX.Sent", "Sent", 1)
@@ -251,7 +254,8 @@ func TestSieveSeeded(t *testing.T) {
 
 // TestSieveLearns: when NEW has learned an extension, what it refused is carried by itself.
 func TestSieveLearns(t *testing.T) {
-	l := lab.Start(t)
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
 	r := newSieveRig(t, l.Old, l.New, 10)
 	r.on(config.Old, func(s *lab.SieveTalk) {
 		s.Put("main", "require \"editheader\"; deleteheader \"X\";")
@@ -286,7 +290,8 @@ func TestSieveLearns(t *testing.T) {
 // TestSieveRace: somebody stores another text on NEW while a pass is about to replace the one it has read. The pass leaves it, and the
 // next one decides with both known.
 func TestSieveRace(t *testing.T) {
-	l := lab.Start(t)
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
 	r := newSieveRig(t, l.Old, l.New, 11)
 	r.on(config.Old, func(s *lab.SieveTalk) { s.Put("a", "keep;") })
 	r.carry(`"a" was stored on NEW`)
@@ -305,7 +310,8 @@ func TestSieveRace(t *testing.T) {
 
 // TestSieveQuota: NEW takes twelve scripts. What has no place is told, and carried when there is room.
 func TestSieveQuota(t *testing.T) {
-	l := lab.Start(t)
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
 	r := newSieveRig(t, l.Old, l.New, 2)
 	r.on(config.Old, func(s *lab.SieveTalk) {
 		for i := range 14 {
@@ -329,7 +335,8 @@ func TestSieveQuota(t *testing.T) {
 
 // TestSieveNamesOfScripts: a name that Cyrus would take and lose is not given to it; others travel, whatever is in them.
 func TestSieveNamesOfScripts(t *testing.T) {
-	l, c := lab.Start(t), lab.StartCyrus(t)
+	t.Parallel()
+	l, c := lab.Start(t, lab.MailboxesOnly()), lab.StartCyrus(t)
 	names := []string{`q"u\o`, "Regeln für Büro", " blank", strings.Repeat("n", 70), "plain"}
 	put := func(s *lab.SieveTalk) {
 		for _, n := range names {
@@ -363,7 +370,8 @@ func TestSieveNamesOfScripts(t *testing.T) {
 
 // TestSieveGuard: a side that decides and lists nothing any more deletes nothing, before a person says so.
 func TestSieveGuard(t *testing.T) {
-	l := lab.Start(t)
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
 	r := newSieveRig(t, l.Old, l.New, 5)
 	r.on(config.Old, func(s *lab.SieveTalk) { s.Put("a", "keep;"); s.Put("b", "stop;"); s.Activate("a") })
 	r.pass(t)
@@ -383,7 +391,8 @@ func TestSieveGuard(t *testing.T) {
 
 // TestSieveDryRun writes nothing, and says what would be done.
 func TestSieveDryRun(t *testing.T) {
-	l := lab.Start(t)
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
 	r := newSieveRig(t, l.Old, l.New, 6)
 	r.on(config.Old, func(s *lab.SieveTalk) { s.Put("a", "keep;"); s.Put("e", "require \"editheader\";"); s.Activate("a") })
 	rep, err := r.Run(t.Context(), lab.User(r.n), syncer.RunOptions{DryRun: true})
@@ -409,7 +418,8 @@ func TestSieveDryRun(t *testing.T) {
 // TestSieveWithout: a side that has no ManageSieve, as Courier, keeps nobody from anything, and what stays behind is counted. Neither
 // does one that cannot be reached.
 func TestSieveWithout(t *testing.T) {
-	l, c := lab.Start(t), lab.StartCourier(t)
+	t.Parallel()
+	l, c := lab.Start(t, lab.MailboxesOnly()), lab.StartCourier(t)
 	r := newSieveRig(t, l.Old, c.Host, 7)
 	r.on(config.Old, func(s *lab.SieveTalk) { s.Put("a", "keep;"); s.Put("b", "keep;"); s.Activate("a") })
 	s := r.carry()
@@ -435,7 +445,8 @@ func TestSieveWithout(t *testing.T) {
 
 // TestSieveCut: whenever a session breaks off, between PUTSCRIPT and SETACTIVE too, the next pass goes on, and both sides become equal.
 func TestSieveCut(t *testing.T) {
-	l := lab.Start(t)
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
 	r := newSieveRig(t, l.Old, l.New, 8)
 	rel := newRelay(t, lab.Addr(l.New.Sieve))
 	r.ports[1].Store(int32(rel.port()))
@@ -486,7 +497,8 @@ func TestSieveCut(t *testing.T) {
 
 // TestSieveFiles: the carried script does on NEW what it did on OLD: mail lands in the folder that is the other's, whatever it is called.
 func TestSieveFiles(t *testing.T) {
-	l := lab.Start(t)
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
 	cyrus, classic := lab.StartCyrus(t), lab.StartCyrus(t, lab.Classic())
 	for i, x := range []struct {
 		old, new lab.Host

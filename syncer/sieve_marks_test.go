@@ -16,4 +16,10 @@ func TestRefusedStaysActive(t *testing.T) {
 	if m := mergeMarks(config.New, held, known, false); m.carry || !m.hold || m.why == "" {
 		t.Errorf("%+v", m)
 	}
+	// and `verify` says why the marks differ
+	x := &sievePass{pass: &pass{authority: config.New}, known: known, sides: [2]*sieveSide{{held: held[0]}, {held: held[1]}}}
+	var v SieveVerification
+	if x.compareMarks(&v); v.Explained != 1 || v.Different != 0 {
+		t.Errorf("%+v", v)
+	}
 }

@@ -140,6 +140,9 @@ func (x *sievePass) compareMarks(v *SieveVerification) {
 	if s := x.base(on[x.authority]); s.State == ScriptRefused { // it cannot be active where it is not
 		d.Explained = true
 	}
+	if s := x.base(on[x.authority.Other()]); s.State == ScriptRefused && s.Base[0] == "" { // a pass holds it there
+		d.Explained, d.Why = true, d.Why+": "+s.Why
+	}
 	v.add(d)
 }
 

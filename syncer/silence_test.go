@@ -19,7 +19,7 @@ const shortSilence = 400 * time.Millisecond
 // silentRig is a rig whose OLD stands behind a relay, and whose connections are in a hurry.
 func silentRig(t *testing.T) (*rig, *relay, *lab.Talk) {
 	t.Helper()
-	l := lab.Start(t)
+	l := lab.Start(t, lab.MailboxesOnly())
 	behind := newRelay(t, lab.Addr(l.Old.IMAP))
 	far := l.Old
 	far.IMAP = behind.port()

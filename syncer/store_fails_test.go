@@ -89,7 +89,8 @@ func everyWrite(t *testing.T, prepare func() (*rig, *brittle), check func(what s
 
 // TestStoreFails has the store fail at every write of a pass that copies, changes, moves, deletes and renames.
 func TestStoreFails(t *testing.T) {
-	l := lab.Start(t)
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
 	var r *rig
 	everyWrite(t, func() (*rig, *brittle) {
 		l.Reset(t, 1)
@@ -133,7 +134,8 @@ func TestStoreFails(t *testing.T) {
 // TestStoreFailsAtReset has it fail while a mailbox that began anew is paired again: what the side that decides has lost neither comes
 // back there nor goes here.
 func TestStoreFailsAtReset(t *testing.T) {
-	l := lab.Start(t)
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
 	var r *rig
 	everyWrite(t, func() (*rig, *brittle) {
 		l.Reset(t, 1)

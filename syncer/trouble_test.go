@@ -46,7 +46,8 @@ func spoil(t *testing.T, h lab.Host, n int, folder string) (mend func()) {
 // TestFolderRefused has one side refuse to open folders while the other is still being looked at: they are left alone and named,
 // everything else is done.
 func TestFolderRefused(t *testing.T) {
-	l := lab.Start(t)
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
 	r := newRig(t, l.Old, l.New, 1, nil)
 	x := lab.Dial(t, l.Old, 1)
 	names := []string{"A", "B", "C", "D"}

@@ -30,7 +30,8 @@ func settled(t *testing.T, r *rig, letters int) {
 // TestIndexLost has a server lose its index, and with it the count of its changes: UIDVALIDITY and UIDs stay, HIGHESTMODSEQ begins
 // anew. What changes afterwards must not be taken for old.
 func TestIndexLost(t *testing.T) {
-	l := lab.Start(t)
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
 	r := newRig(t, l.Old, l.New, 1, nil)
 	settled(t, r, 12)
 	logs, _ := filepath.Glob(filepath.Join(l.Old.Home(1), "Maildir", "dovecot.index*"))
@@ -58,7 +59,8 @@ func TestIndexLost(t *testing.T) {
 // TestRestored has a mailbox restored from yesterday's backup, index and UIDVALIDITY and all: UIDs that were given out are given out
 // again, to other mail. The new mail arrives, and what the backup had not yet is neither deleted nor taken for the new.
 func TestRestored(t *testing.T) {
-	l := lab.Start(t)
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
 	r := newRig(t, l.Old, l.New, 1, nil)
 	settled(t, r, 12)
 	home := filepath.Join(l.Old.Home(1), "Maildir")
@@ -103,7 +105,8 @@ func TestRestored(t *testing.T) {
 
 // TestMadeAnew has OLD make a mailbox anew, under another UIDVALIDITY, with most of its mail, while nothing has changed on NEW.
 func TestMadeAnew(t *testing.T) {
-	l := lab.Start(t)
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
 	r := newRig(t, l.Old, l.New, 1, nil)
 	settled(t, r, 12)
 	home := filepath.Join(l.Old.Home(1), "Maildir")

@@ -165,7 +165,7 @@ func TestWatchRenews(t *testing.T) {
 // TestWatchHosts: mail that is delivered at a real host leads to a hint within two seconds. Courier is none of them: it looks once a
 // minute, or asks a daemon of the system's that nobody keeps apart for a test.
 func TestWatchHosts(t *testing.T) {
-	l := lab.Start(t)
+	l := lab.Start(t, lab.MailboxesOnly())
 	cyrus := lab.StartCyrus(t)
 	for _, h := range []lab.Host{l.Old, l.New, cyrus.Host} {
 		t.Run(filepath.Base(h.Name), func(t *testing.T) {

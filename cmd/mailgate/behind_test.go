@@ -13,7 +13,8 @@ import (
 // TestBehindBalancers: a real client that sends the header gets in, by IMAP over TLS and by POP3; OLD logs the address in it; who sends
 // none, or comes from elsewhere, gets nothing. Doctor knows these listeners.
 func TestBehindBalancers(t *testing.T) {
-	l := lab.Start(t)
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
 	g := newPopGate(t, l.Old, l.New, l.CA)
 	imaps, pop3, other := port(t), port(t), port(t)
 	text := strings.Replace(mustRead(t, g.file), "listen: [", fmt.Sprintf("proxy_networks: [127.0.0.1]\nlisten: [\"imaps+proxy://%s\", \"pop3+proxy://%s\", \"imap+proxy://[::1]:%s\", ",
@@ -23,7 +24,7 @@ func TestBehindBalancers(t *testing.T) {
 	defer g.stop()
 	emptyInbox(t, l.Old, 1)
 	curl := func(args ...string) string {
-		out, _ := exec.Command("curl", append([]string{"-sSk", "--max-time", "20", "-u", "user1@example.com:pass1"}, args...)...).CombinedOutput()
+		out, _ := exec.Command("curl", append([]string{"-sSk", "--max-time", "90", "-u", "user1@example.com:pass1"}, args...)...).CombinedOutput()
 		return string(out)
 	}
 	if out := curl("--haproxy-protocol", "imaps://"+imaps+"/INBOX;MAILINDEX=1"); !strings.Contains(out, "seed 0") {

@@ -56,6 +56,7 @@ type outcome struct {
 // login, what it prints and returns, its files and the mailboxes must be the same. Over TLS, where nothing listens in,
 // all but the dialogue.
 func TestClients(t *testing.T) {
+	t.Parallel()
 	l := lab.Start(t)
 	g := labGate(t, l, twoUsers, "")
 	g.start()
@@ -283,7 +284,7 @@ func tree(t *testing.T, dir string) string {
 // command runs a program and returns what it printed and its exit code.
 func (a *at) command(stdin, name string, args ...string) string {
 	a.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	c := exec.CommandContext(ctx, name, args...)
 	c.Stdin = strings.NewReader(stdin)
@@ -310,7 +311,7 @@ const simpleMail = "From: %[1]s\r\nTo: user4@example.com\r\nSubject: by %[2]s\r\
 func curl(a *at) (out string) {
 	mail := a.file("mail.eml", fmt.Sprintf(simpleMail, a.user, "curl"))
 	scheme := "imap"
-	args := []string{"-sS", "--max-time", "20", "-u", a.user + ":" + a.password}
+	args := []string{"-sS", "--max-time", "90", "-u", a.user + ":" + a.password}
 	if a.secure {
 		scheme, args = "imaps", append(args, "--cacert", a.ca)
 	}
@@ -327,7 +328,7 @@ func curl(a *at) (out string) {
 	do("/INBOX", "-X", `STORE 1 +FLAGS.SILENT (\Deleted)`)
 	do("/INBOX", "-X", "EXPUNGE")
 	do("/Nowhere;MAILINDEX=1")
-	send := []string{"-sS", "--max-time", "20", "-u", a.user + ":" + a.password, "--url", "smtp://" + a.smtp + "/client.example.org",
+	send := []string{"-sS", "--max-time", "90", "-u", a.user + ":" + a.password, "--url", "smtp://" + a.smtp + "/client.example.org",
 		"--mail-from", a.user, "-T", mail}
 	if a.secure {
 		send = append(send, "--ssl-reqd", "--cacert", a.ca)

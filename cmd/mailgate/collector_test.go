@@ -4,6 +4,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/metrics"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -33,20 +34,31 @@ func TestCollectorPace(t *testing.T) {
 	t.Setenv("GOGC", "") // put back at the end
 	os.Unsetenv("GOGC")
 	before := sample("/gc/gogc:percent")
-	runtime.GC()
-	had := resident(t)
-	stop := paceCollector()
-	runtime.GC()
-	if room := sample("/gc/heap/goal:bytes") - sample("/gc/heap/live:bytes"); room < 8<<20 {
-		t.Errorf("garbage may gather up to %d bytes", room)
+	var stops []func()
+	for { // memory that was in use before is cleared when it is handed out, and resident by that: such a ballast is held, and says nothing
+		runtime.GC()
+		had := resident(t)
+		stops = append(stops, paceCollector())
+		runtime.GC()
+		if room := sample("/gc/heap/goal:bytes") - sample("/gc/heap/live:bytes"); room < 8<<20 {
+			t.Errorf("garbage may gather up to %d bytes", room)
+		}
+		if p := sample("/gc/gogc:percent"); p != 50 {
+			t.Errorf("GOGC is %d", p)
+		}
+		grown := resident(t) - had
+		if grown <= 8<<20 {
+			break
+		}
+		if len(stops) == 10 {
+			t.Errorf("the ballast is resident: %d bytes more", grown)
+			break
+		}
 	}
-	if p := sample("/gc/gogc:percent"); p != 50 {
-		t.Errorf("GOGC is %d", p)
+	for _, stop := range slices.Backward(stops) {
+		stop()
 	}
-	if grown := resident(t) - had; grown > 8<<20 {
-		t.Errorf("the ballast is resident: %d bytes more", grown)
-	}
-	stop()
+	stops = nil
 	runtime.GC()
 	if p := sample("/gc/gogc:percent"); p != before {
 		t.Errorf("GOGC is %d after stop, was %d", p, before)

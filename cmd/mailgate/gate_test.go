@@ -8,7 +8,6 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -28,11 +27,12 @@ import (
 	"mailgate/op"
 )
 
-// TestMain makes the test binary the program itself when a test starts it as a child.
+// TestMain makes the test binary the program itself when a test starts it as a child. More tests run at once than there are cores.
 func TestMain(m *testing.M) {
 	if os.Getenv("MAILGATE_TEST_CHILD") != "" {
 		os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 	}
+	lab.SideBySide(8)
 	os.Exit(m.Run())
 }
 
@@ -65,28 +65,8 @@ func (s *syncBuffer) String() string {
 	return s.b.String()
 }
 
-func port(t *testing.T) string {
-	t.Helper()
-	return ports(t, 1)[0]
-}
-
-// ports are addresses that differ, for listeners to come. They are below those that the kernel gives to connections and to who asks for any
-// port: on a machine with much to do one of these would be taken again before a gate listens there.
-func ports(t *testing.T, n int) (all []string) {
-	t.Helper()
-	for tries := 0; len(all) < n; tries++ {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(22000)))
-		if err != nil {
-			if tries > 1000 {
-				t.Fatal(err)
-			}
-			continue
-		}
-		defer l.Close() // all are held until all are chosen
-		all = append(all, l.Addr().String())
-	}
-	return all
-}
+// port is an address that nobody else takes until the test ends, also while a gate is down.
+func port(t *testing.T) string { return lab.Addr(lab.Ports(t, 1)[0]) }
 
 // listener adds one more listener to a gate that has not been started, and gives its address.
 func (g *gate) listener(scheme string) string {
@@ -96,9 +76,6 @@ func (g *gate) listener(scheme string) string {
 		g.t.Fatal(err)
 	}
 	addr := port(g.t)
-	for strings.Contains(string(text), addr) {
-		addr = port(g.t)
-	}
 	g.write(g.file, strings.Replace(string(text), "listen: [", fmt.Sprintf("listen: [\"%s://%s\", ", scheme, addr), 1))
 	return addr
 }
@@ -107,9 +84,8 @@ func (g *gate) listener(scheme string) string {
 func newGate(t *testing.T, old, new, routes, extra string) *gate {
 	t.Helper()
 	dir := t.TempDir()
-	p := ports(t, 6)
 	g := &gate{t: t, dir: dir, file: filepath.Join(dir, "mailgate.yaml"), routes: filepath.Join(dir, "routes"),
-		imaps: p[0], imap: p[1], smtps: p[2], smtp: p[3], imapPlain: p[4], smtpTLS: p[5]}
+		imaps: port(t), imap: port(t), smtps: port(t), smtp: port(t), imapPlain: port(t), smtpTLS: port(t)}
 	if err := selfSigned(filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")); err != nil {
 		t.Fatal(err)
 	}

@@ -46,6 +46,7 @@ func (m *memory) events(g *gateway, user string) (out []string) {
 // TestKeptThroughFlips lets flips, passes that begin by themselves, verbs, pauses and reloads race. No verb is refused because of what
 // began by itself, nobody is fenced while a pass is under way, and in the end nothing is lost or doubled.
 func TestKeptThroughFlips(t *testing.T) {
+	t.Parallel()
 	users := []string{"alice@example.com", "bob@example.com", "carol@example.com"}
 	m := newMemory(t, users...)
 	m.keeps("")

@@ -139,9 +139,14 @@ func messages(t *testing.T, h lab.Host, n int, box string) int {
 // TestKeptHeedsPeople: what people delete through the gateway is gone on the other side in seconds, however much it is and however they do
 // it; what goes by other hands is held back, also when a session looks on, until a person says that it is meant.
 func TestKeptHeedsPeople(t *testing.T) {
-	t.Run("Dovecot", func(t *testing.T) { keptHeedsPeople(t, lab.Start(t), "INBOX.") })
+	t.Parallel()
+	t.Run("Dovecot", func(t *testing.T) {
+		t.Parallel()
+		keptHeedsPeople(t, lab.Start(t, lab.MailboxesOnly()), "INBOX.")
+	})
 	t.Run("Cyrus", func(t *testing.T) {
-		l := lab.Start(t)
+		t.Parallel()
+		l := lab.Start(t, lab.MailboxesOnly())
 		keptHeedsPeople(t, &lab.Lab{Old: lab.StartCyrus(t).Host, New: l.New}, "")
 	})
 }

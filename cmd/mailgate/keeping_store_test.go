@@ -11,6 +11,7 @@ import (
 
 // TestKeptStoreLocked: while the store cannot be written passes fail, say so, and are in nobody's way; then all is made up for.
 func TestKeptStoreLocked(t *testing.T) {
+	t.Parallel()
 	const user = "alice@example.com"
 	m := newMemory(t, user)
 	m.keeps("")

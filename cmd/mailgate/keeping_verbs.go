@@ -109,8 +109,8 @@ func printSyncOverview(w io.Writer, o *admin.SyncOverview) {
 	if o == nil {
 		return
 	}
-	fmt.Fprintf(w, "sync\t%d users of the waves %s: %d converged, %d in their first copy, %d failing, %d paused\n", o.Users, strings.Join(o.Waves, ", "),
-		o.Phases["converged"], o.Phases["first copy"], o.Phases["failing"], o.Phases["paused"])
+	fmt.Fprintf(w, "sync\t%d users of the waves %s: %d converged, %d in their first copy, %d without a login, %d failing, %d paused\n", o.Users, strings.Join(o.Waves, ", "),
+		o.Phases["converged"], o.Phases["first copy"], o.Phases["no login"], o.Phases["failing"], o.Phases["paused"])
 	fmt.Fprintf(w, "sync watched\t%d users, whose host tells of changes at once; the others are polled\n", o.Watched)
 	if o.LagSeconds > 0 {
 		fmt.Fprintf(w, "sync lag\t%s since the oldest change that is not carried yet\n", seconds(o.LagSeconds))

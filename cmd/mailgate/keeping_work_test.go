@@ -13,12 +13,13 @@ import (
 // TestKeptUnderWork lets people work on both sides while serve keeps them equal, and is killed twice: in the end both sides hold what
 // they have to, nothing lost, doubled or back. MAILGATE_SEED=n has them do the same again.
 func TestKeptUnderWork(t *testing.T) {
+	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
 	if s, err := strconv.ParseUint(os.Getenv("MAILGATE_SEED"), 10, 64); err == nil {
 		seed = s
 	}
 	t.Logf("MAILGATE_SEED=%d", seed)
-	l := lab.Start(t)
+	l := lab.Start(t, lab.MailboxesOnly())
 	w := &week{t: t, pairOfHosts: pairOfHosts{hosts: [2]lab.Host{l.Old, l.New}}, gate: keptGate(t, l), count: map[string]int{}}
 	for n := 1; n <= 2; n++ {
 		const laptop = 3 // of habits: folders are neither renamed nor deleted, which would stay on NEW for a day

@@ -19,6 +19,7 @@ const twoUsers = "# who is where\nuser1@example.com old\nuser2@example.com new\n
 
 // TestLabSessions goes through the gateway with many logins, clients and verbs, against real servers.
 func TestLabSessions(t *testing.T) {
+	t.Parallel()
 	l := lab.Start(t)
 	g := labGate(t, l, twoUsers, "")
 	g.start()

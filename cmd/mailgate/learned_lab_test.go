@@ -96,6 +96,7 @@ func (g *gate) holds(text string) bool {
 // TestLearnedAtLogin: with no other credential than what people type, those who have logged in, by IMAP or by submission, have their
 // mailboxes kept equal, and the others are told of in plain words. Nothing of it is readable anywhere, and what is erased is gone.
 func TestLearnedAtLogin(t *testing.T) {
+	t.Parallel()
 	l := lab.Start(t)
 	g := learningGate(t, l)
 	for n := 1; n <= 3; n++ {
@@ -151,6 +152,9 @@ func TestLearnedAtLogin(t *testing.T) {
 	}
 	verb(0, "secrets", "list", lab.User(1), "-o", "json")
 
+	if out := verb(0, "status"); !strings.Contains(out, "1 without a login, 0 failing") {
+		t.Errorf("status says\n%s", out)
+	}
 	if out := verb(0, "history", lab.User(3)); strings.Contains(out, "failing") {
 		t.Errorf("that he has not logged in is told as a failure:\n%s", out)
 	}

@@ -198,6 +198,7 @@ func TestRefusedPassword(t *testing.T) {
 
 // TestForgetWhileRead: while somebody reads the store the verb erases, and says that something may be left.
 func TestForgetWhileRead(t *testing.T) {
+	t.Parallel()
 	const alice = "alice@example.com"
 	m := newMemory(t, alice)
 	m.learns(m.hosts[1].IMAP)

@@ -350,6 +350,7 @@ func inbox(t *testing.T, h lab.Host, user, password string) map[string][]string 
 // and by the change of the file. Nothing acknowledged may be missing or double (I10, I11), nothing may be on the wrong
 // side once a flip is done (I1, I2), nobody may be told that his password is wrong.
 func TestFlipUnderLoad(t *testing.T) {
+	t.Parallel()
 	l := lab.Start(t)
 	g := labGate(t, l, routesFile("old"), "")
 	g.start()
@@ -383,6 +384,7 @@ func TestFlipUnderLoad(t *testing.T) {
 // TestKillUnderLoad ends the process with kill -9 at random instants while clients work and users are being moved.
 // After each restart every user is on one side and settled; in the end all that was acknowledged is there, once.
 func TestKillUnderLoad(t *testing.T) {
+	t.Parallel()
 	l := lab.Start(t)
 	g := labGate(t, l, routesFile("old"), "")
 	g.start()
@@ -425,6 +427,7 @@ func TestKillUnderLoad(t *testing.T) {
 // TestKillDuringFlips ends the process with kill -9 at random instants of flips asked for by the verb, which edits the
 // routes file. After a restart each user is on one side, settled, and can log in.
 func TestKillDuringFlips(t *testing.T) {
+	t.Parallel()
 	g := memoryGate(t, twoUsers, "")
 	g.start()
 	defer func() { g.stop() }()

@@ -17,12 +17,13 @@ import (
 // TestFlipInTheMiddle flips users while a session of theirs is in the middle of something, against real servers: no half
 // message, no command answered twice or not at all, and the flip waits, or is called off.
 func TestFlipInTheMiddle(t *testing.T) {
+	t.Parallel()
 	l := lab.Start(t)
 	routes := ""
 	for n := 1; n <= 5; n++ {
 		routes += fmt.Sprintf("user%d@example.com old\n", n)
 	}
-	g := labGate(t, l, routes, "flip: {deadline: 8s}\n")
+	g := labGate(t, l, routes, "flip: {deadline: 1m}\n")
 	g.start()
 	defer g.stop()
 	big := bigMessage(50 << 20)
@@ -80,6 +81,8 @@ func TestFlipInTheMiddle(t *testing.T) {
 		bye(t, c)
 		flip(0)
 	})
+	g.write(g.file, strings.Replace(mustRead(t, g.file), "flip: {deadline: 1m}", "flip: {deadline: 8s}", 1)) // from here on it is waited for
+	g.run(0, "reload")
 	t.Run("FETCH that nobody reads", func(t *testing.T) {
 		put(t, 4)
 		c := g.session(t, 4)

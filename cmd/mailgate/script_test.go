@@ -17,6 +17,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"mailgate/mailtest"
+	"mailgate/mailtest/lab"
 )
 
 // TestScripts runs testdata/*.txtar: one for each verb and each exit code. Beside testscript's commands there are
@@ -75,12 +76,12 @@ func scriptSetup(e *testscript.Env) error {
 		return err
 	}
 	e.Defer(s.relay.close)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ports, giveBack, err := lab.Take(1)
 	if err != nil {
 		return err
 	}
-	s.imap = l.Addr().String()
-	l.Close()
+	e.Defer(giveBack)
+	s.imap = lab.Addr(ports[0])
 	e.Defer(func() {
 		for _, c := range s.conns {
 			c.Close()

@@ -204,9 +204,11 @@ func listenControl(path string) (net.Listener, error) {
 			return nil, fmt.Errorf("control.socket: %w", err)
 		}
 	}
-	old := syscall.Umask(0o177)
-	l, err := net.Listen("unix", path)
-	syscall.Umask(old)
+	// The file gets the mode that the socket has when it is bound. A umask would be that of all that this process makes meanwhile.
+	private := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
+		return errors.Join(c.Control(func(fd uintptr) { err = syscall.Fchmod(int(fd), 0o600) }), err)
+	}}
+	l, err := private.Listen(context.Background(), "unix", path)
 	if err != nil {
 		return nil, fmt.Errorf("control.socket: %w", err)
 	}

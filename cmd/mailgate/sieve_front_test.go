@@ -39,6 +39,7 @@ func sieveConnect(a *at, addr, name string) (out string) {
 // TestSieveFront: a real client of ManageSieve sees the same directly and through the gateway, on a Dovecot and on a Cyrus; a flip ends a
 // session with BYE, and the next one is on the other side.
 func TestSieveFront(t *testing.T) {
+	t.Parallel()
 	l, cyrus := lab.Start(t), lab.StartCyrus(t)
 	ca := filepath.Join(t.TempDir(), "ca.pem")
 	var both []byte

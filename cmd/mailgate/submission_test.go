@@ -16,6 +16,7 @@ import (
 
 // TestSubmission goes through the gateway with messages, against Postfix (OLD) and Dovecot's submission (NEW).
 func TestSubmission(t *testing.T) {
+	t.Parallel()
 	l := lab.Start(t)
 	g := labGate(t, l, twoUsers, "")
 	g.start()

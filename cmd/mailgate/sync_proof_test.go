@@ -19,7 +19,8 @@ import (
 
 // TestMasterLogins syncs with a master login in both forms, which is proven first, and again when it is another one.
 func TestMasterLogins(t *testing.T) {
-	l := lab.Start(t)
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
 	corpus.Load(t, l.Old, 1, corpus.Mailbox(50, 3, 1, corpus.Options{Mean: 1000, Plain: true}))
 	g := syncGate(t, l, "")
 	g.write(filepath.Join(g.dir, "master"), lab.MasterPassword+"\n")
@@ -61,7 +62,8 @@ func TestMasterLogins(t *testing.T) {
 
 // TestProofNeedsTheSameHost: two users on two hosts are told apart by any server, so they prove nothing.
 func TestProofNeedsTheSameHost(t *testing.T) {
-	l := lab.Start(t)
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
 	g := syncGate(t, l, "")
 	g.write(filepath.Join(g.dir, "master"), lab.MasterPassword+"\n")
 	parts := strings.SplitN(mustRead(t, g.file), "\n  old: ", 2)
@@ -95,7 +97,8 @@ func TestProofNeedsTheSameHost(t *testing.T) {
 // TestWrongMailbox: every login of the master opens one and the same mailbox, as where a server does not heed the name in
 // front. It is refused, both users are named, and nothing stays behind.
 func TestWrongMailbox(t *testing.T) {
-	l := lab.Start(t)
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
 	corpus.Load(t, l.New, 1, corpus.Mailbox(20, 2, 1, corpus.Options{Mean: 500, Plain: true}))
 	addr := deafHost(t)
 	g := syncGate(t, l, "")

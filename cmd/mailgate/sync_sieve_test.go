@@ -39,7 +39,8 @@ func scripts(t *testing.T, h lab.Host, n int) (map[string]string, string) {
 
 // TestSieveKept: serve carries scripts with the mail, over STARTTLS too; status, metrics, verify and the verbs say how they stand.
 func TestSieveKept(t *testing.T) {
-	l := lab.Start(t)
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
 	g := keptGate(t, l)
 	withSieve(t, g, l, l.Old.Sieve, l.New.Sieve)
 	addr, front := port(t), port(t)
@@ -146,7 +147,8 @@ func TestSieveKept(t *testing.T) {
 
 // TestSieveKilled: serve is killed when it is about to activate what it has stored. The next one goes on.
 func TestSieveKilled(t *testing.T) {
-	l := lab.Start(t)
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
 	g := keptGate(t, l)
 	reached, dead := make(chan struct{}), make(chan struct{})
 	var once sync.Once
@@ -230,7 +232,8 @@ func beforeCommand(t *testing.T, target, word string, do func() bool) (at int) {
 // TestSieveMaster: a master login carries scripts where it is proven for the mail, and where the ManageSieve heeds whom he asks for. One
 // that lets him in as anybody is not used: those would be his own scripts, each time.
 func TestSieveMaster(t *testing.T) {
-	l := lab.Start(t)
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
 	g := syncGate(t, l, "")
 	g.write(filepath.Join(g.dir, "master"), lab.MasterPassword+"\n")
 	master := "sync: {master_user: " + lab.MasterUser + ", master_password: master}}"

@@ -87,7 +87,8 @@ func sameOnBothSides(t *testing.T, l *lab.Lab, n int) {
 
 // TestSyncVerbs uses the verbs as an admin does: plan, dry run, run, verify; with nothing running, and with serve.
 func TestSyncVerbs(t *testing.T) {
-	l := lab.Start(t)
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
 	g := syncGate(t, l, "")
 	for n := 1; n <= 3; n++ {
 		corpus.Load(t, l.Old, n, corpus.Mailbox(300, 8, uint64(n), corpus.Options{Mean: 2000, Plain: true}))
@@ -147,9 +148,17 @@ func TestSyncVerbs(t *testing.T) {
 // TestKillWhileSyncing ends a pass with kill -9 at random instants, again and again, while mail changes on OLD: in the end
 // nothing is lost, doubled or back from the dead.
 func TestKillWhileSyncing(t *testing.T) {
-	t.Run("Dovecot to Dovecot", func(t *testing.T) { killWhileSyncing(t, lab.Start(t), "") })
-	t.Run("Dovecot to Dovecot, PostgreSQL", func(t *testing.T) { killWhileSyncing(t, lab.Start(t), lab.StartPostgres(t)) })
+	t.Parallel()
+	t.Run("Dovecot to Dovecot", func(t *testing.T) {
+		t.Parallel()
+		killWhileSyncing(t, lab.Start(t, lab.MailboxesOnly()), "")
+	})
+	t.Run("Dovecot to Dovecot, PostgreSQL", func(t *testing.T) {
+		t.Parallel()
+		killWhileSyncing(t, lab.Start(t, lab.MailboxesOnly()), lab.StartPostgres(t))
+	})
 	t.Run("Courier to Cyrus", func(t *testing.T) {
+		t.Parallel()
 		killWhileSyncing(t, &lab.Lab{Old: lab.StartCourier(t).Host, New: lab.StartCyrus(t).Host}, "")
 	})
 }

@@ -18,7 +18,8 @@ import (
 
 // TestTokenCommand: the command is asked for each user, and what it says is a token; here the hosts offer no such login.
 func TestTokenCommand(t *testing.T) {
-	l := lab.Start(t)
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
 	g := syncGate(t, l, "")
 	script := filepath.Join(g.dir, "token")
 	g.write(script, "#!/bin/sh\necho \"$MAILGATE_USER\" >>"+g.dir+"/asked\necho secret-token\n")

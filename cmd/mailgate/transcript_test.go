@@ -191,6 +191,7 @@ var unseen = []struct {
 	{regexp.MustCompile(`(UIDVALIDITY|APPENDUID|COPYUID) \d+`), "$1 V"},
 	{regexp.MustCompile(`(Far|Near)UidValidity \d+`), "$1 V"},
 	{regexp.MustCompile(`"[ \d]\d-\w{3}-\d{4} [\d:]{8} [+-]\d{4}"`), `"D"`},
+	{regexp.MustCompile(`(\* LIST \([^)\n]*) \\(Un)?Marked`), "$1"},        // Dovecot tells by the second when a folder was changed
 	{regexp.MustCompile(`\d+ bytes queued`), "N bytes queued"},             // a relay's Received is longer by the name of its client
 	{regexp.MustCompile(`(?m)^1\d{9}$`), "V"},                              // in mbsync's .uidvalidity
 	{regexp.MustCompile(`(?m)^(250-.*\n)+250 .*$`), "250 what is offered"}, // EHLO: the intersection of both sides

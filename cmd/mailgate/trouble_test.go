@@ -39,6 +39,7 @@ func memoryGate(t *testing.T, routes, extra string) *gate {
 
 // TestStoreTrouble: a full disk or a locked store stops flips, not mail, and flips go again when it is over.
 func TestStoreTrouble(t *testing.T) {
+	t.Parallel()
 	t.Run("full disk", func(t *testing.T) {
 		t.Parallel()
 		disk := t.TempDir()
@@ -92,6 +93,7 @@ func TestStoreTrouble(t *testing.T) {
 
 // TestOutOfDescriptors: strangers who hold all descriptors give way to a user, who is not told that his password is wrong.
 func TestOutOfDescriptors(t *testing.T) {
+	t.Parallel()
 	g := memoryGate(t, twoUsers, "")
 	g.descriptors = 128
 	g.start()

@@ -31,11 +31,11 @@ type pairOfHosts struct {
 func pairsOfHosts() map[string]func(t *testing.T) pairOfHosts {
 	return map[string]func(t *testing.T) pairOfHosts{
 		"Dovecot to Dovecot": func(t *testing.T) pairOfHosts {
-			l := lab.Start(t)
+			l := lab.Start(t, lab.MailboxesOnly())
 			return pairOfHosts{[2]lab.Host{l.Old, l.New}, [2]stopper{l, l}}
 		},
 		"Dovecot to Cyrus": func(t *testing.T) pairOfHosts {
-			l, c := lab.Start(t), lab.StartCyrus(t)
+			l, c := lab.Start(t, lab.MailboxesOnly()), lab.StartCyrus(t)
 			return pairOfHosts{[2]lab.Host{l.Old, c.Host}, [2]stopper{l, c}}
 		},
 		"Courier to Cyrus": func(t *testing.T) pairOfHosts {
@@ -43,7 +43,7 @@ func pairsOfHosts() map[string]func(t *testing.T) pairOfHosts {
 			return pairOfHosts{[2]lab.Host{o.Host, c.Host}, [2]stopper{o, c}}
 		},
 		"Cyrus to Dovecot": func(t *testing.T) pairOfHosts {
-			c, l := lab.StartCyrus(t), lab.Start(t)
+			c, l := lab.StartCyrus(t), lab.Start(t, lab.MailboxesOnly())
 			return pairOfHosts{[2]lab.Host{c.Host, l.New}, [2]stopper{c, l}}
 		},
 	}

@@ -25,6 +25,7 @@ import (
 // same is in its report. Twelve people on one pair; with MAILGATE_SOAK=1 fifty on each of four, MAILGATE_PAIR="Courier to Cyrus" on one of
 // them, MAILGATE_PEOPLE=n so many. MAILGATE_SEED=n has people do the same again.
 func TestWeek(t *testing.T) {
+	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
 	if s, err := strconv.ParseUint(os.Getenv("MAILGATE_SEED"), 10, 64); err == nil {
 		seed = s

@@ -47,7 +47,7 @@ func (c *Courier) start(opt, pop string) error {
 	if c.CA, err = certificates(c.Certs); err != nil {
 		return err
 	}
-	ports, err := freePorts(3)
+	ports, err := c.ports.take(3)
 	if err != nil {
 		return err
 	}

@@ -66,7 +66,7 @@ func (c *Cyrus) start(opt, pop string) error {
 	if c.CA, err = certificates(c.Certs); err != nil {
 		return err
 	}
-	ports, err := freePorts(5)
+	ports, err := c.ports.take(5)
 	if err != nil {
 		return err
 	}

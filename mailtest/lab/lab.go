@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -67,7 +68,8 @@ type Lab struct {
 	Old, New Host
 	CA       string // PEM file
 
-	sharing bool
+	sharing       bool
+	mailboxesOnly bool
 	processes
 }
 
@@ -77,6 +79,11 @@ type Option func(*Lab)
 // Sharing gives both Dovecots access rights (RFC 4314), mailboxes of others below "shared", and metadata (RFC 5464).
 func Sharing() Option {
 	return func(l *Lab) { l.sharing = true }
+}
+
+// MailboxesOnly leaves out Postfix: OLD has no Submission, and what NEW takes goes nowhere. Both start and end sooner.
+func MailboxesOnly() Option {
+	return func(l *Lab) { l.mailboxesOnly = true }
 }
 
 // Start runs the servers until the test ends. Without them the test fails: make setup installs them. It takes some
@@ -114,7 +121,7 @@ func (l *Lab) start() error {
 	if l.CA, err = certificates(certs); err != nil {
 		return err
 	}
-	ports, err := freePorts(16)
+	ports, err := l.ports.take(16)
 	if err != nil {
 		return err
 	}
@@ -132,7 +139,10 @@ func (l *Lab) start() error {
 			return err
 		}
 	}
-	if err := l.postfix(); err != nil {
+	if l.mailboxesOnly {
+		l.Old.Submission = 0
+		ports = slices.DeleteFunc(ports, func(p int) bool { return p == l.New.RelayPort })
+	} else if err := l.postfix(); err != nil {
 		return err
 	}
 	end := time.Now().Add(deadline)

@@ -89,7 +89,7 @@ func (p *Postgres) create(settings []string) error {
 	if out, err := initdb.CombinedOutput(); err != nil {
 		return fmt.Errorf("initdb: %w: %s", err, out)
 	}
-	ports, err := freePorts(1)
+	ports, err := p.ports.take(1)
 	if err != nil {
 		return err
 	}

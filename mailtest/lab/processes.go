@@ -18,6 +18,7 @@ import (
 // processes are servers that live in a folder of their own. It is not safe for concurrent use.
 type processes struct {
 	dir     string
+	ports   held
 	servers []*server
 	ending  func(t testing.TB, showLogs bool) // begins the end of what is no process of ours; may be nil
 	ended   func()                            // behind the end of the servers; may be nil
@@ -33,7 +34,7 @@ type server struct {
 	done   chan struct{} // closed when it has ended
 }
 
-// attempts is how often servers begin anew: the ports are free when they are chosen, and may be gone when they are used.
+// attempts is how often servers begin anew: a port may be gone when it is used, to somebody who does not know that it is held.
 const attempts = 3
 
 // begin calls start until servers run, and ends them with the test. p is never nil.
@@ -122,6 +123,7 @@ func (p *processes) end(t testing.TB, showLogs bool) {
 	if p.ended != nil {
 		p.ended()
 	}
+	p.ports.release()
 	if p.dir == "" {
 		return
 	}
@@ -212,19 +214,6 @@ func unpacked(t testing.TB, name string) string {
 }
 
 func tail(b []byte, n int) []byte { return b[max(0, len(b)-n):] }
-
-func freePorts(n int) ([]int, error) {
-	var ports []int
-	for range n {
-		x, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer x.Close() // all are held until all are chosen
-		ports = append(ports, x.Addr().(*net.TCPAddr).Port)
-	}
-	return ports, nil
-}
 
 // Addr is a port on loopback.
 func Addr(port int) string { return "127.0.0.1:" + strconv.Itoa(port) }
