@@ -158,7 +158,7 @@ func (d *dialogueFile) compare(t *testing.T, who account, where [2]spoken, anew 
 			k.Dialogue(fill.Replace(step))
 		}
 		if last := d.steps[len(d.steps)-1]; i == 1 && !d.before && last != "!end" && last != "!close" { // we know where the session stands
-			if k := kick(lab.User(who.n)); k.Asked != 1 || k.Left != 0 {
+			if k := kick(lab.User(who.n)); k.Asked == 0 || k.Left != 0 {
 				t.Errorf("the session does not stand between two commands: %+v", k)
 			}
 		}
