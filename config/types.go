@@ -61,6 +61,10 @@ type Endpoint struct {
 	Port     int
 	Proxied  bool // "+proxy": each connection begins with a PROXY header, which says who the client is
 	Insecure bool // "+insecure": plain text off loopback was asked for by name
+
+	// OldTLS is the oldest version that a listener takes, "1.0" or "1.1", where that is older than tls.min_version ("?tls=1.0"). ""
+	// means tls.min_version.
+	OldTLS string
 }
 
 // Address is host:port as net.Dial and net.Listen take it.
@@ -93,6 +97,8 @@ type Config struct {
 type TLS struct {
 	Certificates []Certificate // chosen by SNI; the first is for clients that send none
 	MinVersion   string        // "1.2" (default) or "1.3"
+	TicketKeys   string        // file of keys for session tickets, see the function TicketKeys; "" means keys of this process alone
+	ACME         ACME
 }
 
 // Certificate is a PEM chain and its key. Both are read again when the files change.
@@ -100,18 +106,21 @@ type Certificate struct{ Cert, Key string }
 
 // Backend is one side.
 type Backend struct {
-	Hosts          []Host
-	Login          string        // template of the login name: {address}, {local}, {domain}
-	ClientAddress  bool          // the hosts trust us: tell them the client's address by IMAP ID and XCLIENT
-	ProxyProtocol  bool          // connections begin with a PROXY header, version 2
-	CA             string        // PEM file; "" means the system's roots
-	Pins           []string      // "sha256/BASE64" of a SubjectPublicKeyInfo; when set, one must match
-	ServerName     string        // name to verify; "" means the host's
-	ConnectTimeout time.Duration // dial, TLS and banner, each
-	LoginTimeout   time.Duration // from banner to the answer to AUTHENTICATE or AUTH
-	MaxConnections int           // per host, 0 means no cap
-	Sync           SyncLogin
-	SyncLimits     SyncLimits
+	Hosts         []Host
+	Login         string // template of the login name: {address}, {local}, {domain}
+	ClientAddress bool   // the hosts trust us: tell them the client's address by IMAP ID and XCLIENT
+	ProxyProtocol bool   // connections begin with a PROXY header, version 2
+	Auth          string // how passwords are shown: "plain", "login", or "auto": as the hosts list it
+	// NoInitialResponse has the first response of SASL wait until the host has asked for it.
+	NoInitialResponse bool
+	CA                string        // PEM file; "" means the system's roots
+	Pins              []string      // "sha256/BASE64" of a SubjectPublicKeyInfo; when set, one must match
+	ServerName        string        // name to verify; "" means the host's
+	ConnectTimeout    time.Duration // dial, TLS and banner, each
+	LoginTimeout      time.Duration // from banner to the answer to AUTHENTICATE or AUTH
+	MaxConnections    int           // per host, 0 means no cap
+	Sync              SyncLogin
+	SyncLimits        SyncLimits
 }
 
 // SyncLimits is how much of a side the syncer takes, over all users; 0 means no limit of its own.

@@ -40,9 +40,9 @@ func newDoorGate(t *testing.T, l *lab.Lab, old, new account, ca string) *doorGat
 	return g
 }
 
-// TestDoors holds what is said directly to a Dovecot, a Cyrus and a Courier against what is said through the gateway: the dialogue files and
+// TestEachDoor holds what is said directly to a Dovecot, a Cyrus and a Courier against what is said through the gateway: the dialogue files and
 // the clients of POP3 and ManageSieve, and the readers of mail by IMAP on a Cyrus and a Courier.
-func TestDoors(t *testing.T) {
+func TestEachDoor(t *testing.T) {
 	t.Parallel()
 	l, cyrus, courier := lab.Start(t), lab.StartCyrus(t), lab.StartCourier(t)
 	ca := filepath.Join(t.TempDir(), "ca.pem")
