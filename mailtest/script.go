@@ -229,6 +229,6 @@ func (s *Script) Await(name string) {
 }
 
 // patience is how long a script waits for its peer or an event.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 func gone(err error) bool { return !errors.Is(err, errTooSlow) }

@@ -236,6 +236,11 @@ func (s *imapLogin) dial(ctx context.Context, at target) (dialed, error) {
 // imapBoundary makes the tracker a boundary.
 type imapBoundary struct{ imapwire.Tracker }
 
+// Answering implements boundary.
+func (t *imapBoundary) Answering() bool {
+	return t.Outstanding() > 0 && !t.Idling() && t.ClientAtStart()
+}
+
 // ByeLine implements boundary.
 func (t *imapBoundary) ByeLine(text string) string {
 	if t.Bye() || !t.ServerAtStart() {

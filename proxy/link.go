@@ -29,6 +29,8 @@ type boundary interface {
 	Changes() uint64
 	ChangesPending() bool
 	TakeDeletes() []imapwire.Deletes
+	// Answering tells whether whole commands are under way whose answers have not come. IDLE does not count.
+	Answering() bool
 	// Bye is the line that tells the client of the end, "" where none may be put in or the server has said its own.
 	ByeLine(text string) string
 	// Leave is what ends the session on the backend politely, "" where nothing may be put in.
@@ -64,6 +66,7 @@ type link struct {
 	stuckIn  bool               // a write was under way then: the same one is when writes is still so
 	ended    bool               // no byte is passed on any more
 	clientIn bool               // false once the client has sent his end
+	handOn   bool               // his end is to be handed on once the commands before it are answered
 	silence  time.Time          // when the backend must have said something, once the client has sent his end
 	frontBy  time.Time          // write deadlines
 	backBy   time.Time
@@ -295,6 +298,10 @@ func (l *link) deliver(b []byte) bool {
 	if !l.clientIn && len(out) > 0 {
 		l.silence = time.Now().Add(l.srv.afterEOF)
 		_ = l.back.SetReadDeadline(l.silence)
+		if l.handOn && !l.track.Answering() {
+			l.handOn = false
+			l.closeWrite()
+		}
 	}
 	return !l.tryEnd()
 }

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"time"
@@ -83,13 +84,21 @@ func (l *link) clientGone(err error) {
 	if l.reason == "" {
 		l.reason = "client closed"
 	}
-	w, ok := l.back.(interface{ CloseWrite() error })
-	if errors.Is(err, io.EOF) && ok && w.CloseWrite() == nil {
+	// TLS knows no half of an end to many: Dovecot and Courier take a close_notify for the end of both directions, and drop the answers.
+	_, l.handOn = l.back.(*tls.Conn)
+	l.handOn = l.handOn && l.track.Answering()
+	if errors.Is(err, io.EOF) && (l.handOn || l.closeWrite()) {
 		l.silence = time.Now().Add(l.srv.afterEOF)
 		_ = l.back.SetReadDeadline(l.silence)
 		return
 	}
 	l.back.Close()
+}
+
+// closeWrite hands the client's end on, and tells whether it could.
+func (l *link) closeWrite() bool {
+	w, ok := l.back.(interface{ CloseWrite() error })
+	return ok && w.CloseWrite() == nil
 }
 
 // woken is pumpDown's look around after its read was interrupted; false ends the session.
@@ -147,7 +156,7 @@ func (l *link) finish() {
 	}
 	var bye, leave string
 	gone := l.lost.front
-	if !gone {
+	if !gone && (l.clientIn || l.pressure > 0 || l.track.Answering()) { // a client who has said all, and heard all, knows that it is over
 		bye = l.track.ByeLine(l.text)
 	}
 	if !l.lost.back && l.clientIn {

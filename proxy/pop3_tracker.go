@@ -268,6 +268,9 @@ func (t *popTracker) ReadsOnly() bool { return t.atStart() && t.ReadsPending() }
 // ReadsPending implements boundary.
 func (t *popTracker) ReadsPending() bool { return t.deleted == 0 && t.only() }
 
+// Answering implements boundary.
+func (t *popTracker) Answering() bool { return len(t.out) > 0 && !t.client.any }
+
 // Writes implements boundary.
 func (t *popTracker) Writes() uint64 { return t.writes }
 

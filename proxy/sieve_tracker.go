@@ -247,6 +247,9 @@ func (t *sieveTracker) ReadsPending() bool {
 	return !t.client.literal
 }
 
+// Answering implements boundary.
+func (t *sieveTracker) Answering() bool { return len(t.out) > 0 && !t.client.begun }
+
 // Writes implements boundary.
 func (t *sieveTracker) Writes() uint64 { return t.writes }
 

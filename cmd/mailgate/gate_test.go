@@ -68,6 +68,18 @@ func (s *syncBuffer) String() string {
 // port is an address that nobody else takes until the test ends, also while a gate is down.
 func port(t *testing.T) string { return lab.Addr(lab.Ports(t, 1)[0]) }
 
+// listener adds one more listener to a gate that has not been started, and gives its address.
+func (g *gate) listener(scheme string) string {
+	g.t.Helper()
+	text, err := os.ReadFile(g.file)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	addr := port(g.t)
+	g.write(g.file, strings.Replace(string(text), "listen: [", fmt.Sprintf("listen: [\"%s://%s\", ", scheme, addr), 1))
+	return addr
+}
+
 // newGate writes configuration and routes for two hosts, given as YAML.
 func newGate(t *testing.T, old, new, routes, extra string) *gate {
 	t.Helper()

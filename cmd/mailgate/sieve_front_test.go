@@ -53,10 +53,7 @@ func TestSieveFront(t *testing.T) {
 		return fmt.Sprintf("{imap: 'imap://127.0.0.1:%d', submission: 'submission://127.0.0.1:1', sieve: 'sieve+starttls://localhost:%d', client_address: true, tls: {ca: %s}}", h.IMAP, h.Sieve, ca)
 	}
 	g := newGate(t, side(l.Old), side(cyrus.Host), twoUsers, "")
-	stls, clear := port(t), port(t)
-	text, err := os.ReadFile(g.file)
-	must(t, err)
-	g.write(g.file, strings.Replace(string(text), "listen: [", fmt.Sprintf("listen: [\"sieve+starttls://%s\", \"sieve://%s\", ", stls, clear), 1))
+	stls, clear := g.listener("sieve+starttls"), g.listener("sieve")
 	g.start()
 	defer g.stop()
 	for n, h := range []lab.Host{l.Old, cyrus.Host} {

@@ -113,6 +113,7 @@ func (n *tags) client(t *testing.T, out *strings.Builder, r *bufio.Reader) (logi
 		}
 		word, _, _ := strings.Cut(strings.ToUpper(strings.TrimSpace(rest)), " ")
 		switch {
+		case login != "" && len(n.names) == 0 && !strings.Contains(strings.TrimSpace(line), " "): // a response
 		case login != "" && tag != "":
 			n.names[tag] = "T" + strconv.Itoa(len(n.names)+1)
 			out.WriteString(n.names[tag] + " " + whole)
@@ -120,9 +121,6 @@ func (n *tags) client(t *testing.T, out *strings.Builder, r *bufio.Reader) (logi
 			out.WriteString(whole)
 		case word == "LOGIN" || word == "AUTHENTICATE":
 			login = tag
-			if word == "AUTHENTICATE" && len(strings.Fields(rest)) == 2 {
-				_, _ = r.ReadString('\n') // the response
-			}
 		}
 		idle = word == "IDLE"
 	}
@@ -203,7 +201,12 @@ var unseen = []struct {
 	{regexp.MustCompile(`(?m)^(Received|Return-Path|Delivered-To):.*\r?\n([ \t].*\r?\n)*`), ""},
 	{regexp.MustCompile(`(queued as|from|with E?SMTPS?A? id) [0-9A-Za-z]{8,}`), "$1 Q"},
 	{regexp.MustCompile(`127\.0\.0\.1(:\d+)?|localhost:\d+`), "ADDRESS"},
-	{regexp.MustCompile(` (LOGIN-REFERRALS|COMPRESS=DEFLATE)\b`), ""}, // what imapwire.Offerable takes out
+	{regexp.MustCompile(` (LOGIN-REFERRALS|MAILBOX-REFERRALS|COMPRESS=DEFLATE)\b`), ""}, // what imapwire.Offerable takes out
+	{regexp.MustCompile(`MAILBOXID \(\w+\)`), "MAILBOXID (M)"},
+	{regexp.MustCompile(`(?m)^(\*\*\* Finished account 'a' in) [\d:]+$`), "$1 no time"}, // offlineimap
+	{sessionName, "SESSIONID"},
+	{regexp.MustCompile(`(?m)^(Logging in|Authenticating \(LOGIN\))\.\.\.$`), "Logging in..."}, // mutt, by what is offered before the login
+	{regexp.MustCompile(`Completed \(\d+\.\d+ secs`), "Completed (N secs"},
 }
 
 func normal(s string) string {
