@@ -12,6 +12,7 @@ type Account struct {
 	Credentials *auth.Credentials
 	LoginName   string // the name that authenticates
 	Authzid     string // PLAIN with an authorization identity (RFC 4616): whose mailbox is opened; "" means LoginName's
+	Hops        int    // how many were left when the client came; 0 where nobody told, and for the syncer
 }
 
 // Code is a response code (RFC 9051, section 7.1): Name in upper case, Args the rest, raw.

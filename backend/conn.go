@@ -36,7 +36,10 @@ type conn struct {
 	conf     config.Backend
 	protocol config.Protocol
 	r        *bufio.Reader
-	left     int // bytes that the server may still say
+	left     int    // bytes that the server may still say
+	own      string // name of this run of the gateway
+	gateway  bool   // the server is a gateway too
+	peer     string // and this is its name
 }
 
 func newConn(q *tlsconf.Quiet, h *host, b config.Backend, p config.Protocol) *conn {

@@ -29,6 +29,7 @@ type Recorder interface {
 type Dialer struct {
 	log   *slog.Logger
 	rec   Recorder
+	id    string // of this run of the gateway: see Gateway
 	sides [2]atomic.Pointer[side]
 	feat  [2]atomic.Pointer[Features]
 
@@ -58,7 +59,7 @@ var (
 
 // NewDialer makes a Dialer. rec may be nil.
 func NewDialer(b [2]config.Backend, log *slog.Logger, rec Recorder) (*Dialer, error) {
-	d := &Dialer{log: log, rec: rec}
+	d := &Dialer{log: log, rec: rec, id: newID()}
 	if rec == nil {
 		d.rec = noRecorder{}
 	}
@@ -139,6 +140,9 @@ func (s *side) candidates(p config.Protocol, name string) []*host {
 // through.
 func (d *Dialer) connectAnd(ctx context.Context, at config.Side, p config.Protocol, name string, who asker,
 	open func(context.Context, *conn) error) (*conn, error) {
+	if hopsLeft(who.hops) < 1 {
+		return nil, &Error{Step: StepConnect, Kind: Refused, Host: at.String(), Err: ErrLoop}
+	}
 	s := d.sides[at].Load()
 	list := s.candidates(p, name)
 	if len(list) == 0 {
@@ -225,6 +229,7 @@ func (d *Dialer) connectHost(ctx context.Context, at config.Side, s *side, h *ho
 	}
 	q.OnClose(h.release)
 	c := newConn(q, h, s.Backend, p)
+	c.own = d.id
 	if s.ProxyProtocol {
 		if _, err := raw.Write(proxyHeader(client, raw.RemoteAddr())); err != nil {
 			c.Close()

@@ -22,6 +22,7 @@ type LoginIMAP struct {
 	Authzid     string // whose mailbox is opened, where that is another's: PLAIN only (RFC 4616)
 	ClientAddr  netip.AddrPort
 	ClientID    []string // the arguments of the client's ID command
+	Hops        int      // how many were left when the client came; 0 where nobody told
 }
 
 // IMAPConn is a connection that is logged in. It runs over a tlsconf.Quiet.
@@ -40,6 +41,7 @@ type IMAPConn struct {
 type imapConn struct {
 	*conn
 	caps   []string // the latest known
+	listed bool     // they came untagged, in the answer that is being read or was read last
 	alerts []string
 	tag    int
 	limit  time.Time // for the answer to the login; set with the banner
@@ -48,7 +50,7 @@ type imapConn struct {
 // DialIMAP connects and logs in (RFC 9051, sections 6.2.2 and 6.2.3). Nothing is sent behind LOGIN or AUTHENTICATE
 // before its answer. The error is an *Error.
 func (d *Dialer) DialIMAP(ctx context.Context, at config.Side, name string, who LoginIMAP) (*IMAPConn, error) {
-	return d.dialIMAP(ctx, at, name, forUser(who.ClientAddr), who)
+	return d.dialIMAP(ctx, at, name, forUser(who.ClientAddr).after(who.Hops), who)
 }
 
 func (d *Dialer) dialIMAP(ctx context.Context, at config.Side, name string, by asker, who LoginIMAP) (*IMAPConn, error) {
@@ -87,7 +89,7 @@ func (c *imapConn) login(who LoginIMAP) (*IMAPConn, error) {
 	if code == "ALERT" {
 		c.alert(words)
 	}
-	if c.caps == nil {
+	if c.caps == nil || c.listed && c.early() {
 		if err := c.capability(); err != nil {
 			return nil, err
 		}
@@ -138,7 +140,7 @@ func (c *imapConn) banner() error {
 		return c.fail(StepBanner, Refused, line, errNotOK) // PREAUTH too: it would be anybody's mailbox
 	}
 	c.codeCapability(text)
-	return nil
+	return c.greeted(text)
 }
 
 // maxAlerts bounds what is kept for the user.
@@ -162,9 +164,17 @@ func (c *imapConn) codeCapability(text string) (rest string) {
 	}
 	list, rest, ok := strings.Cut(text[len(p):], "]")
 	if ok {
-		c.caps = strings.Fields(list)
+		c.caps, c.listed = strings.Fields(list), false
 	}
 	return strings.TrimPrefix(rest, " ")
+}
+
+// early tells whether capabilities that came untagged in the answer to the login are those from before it, which some servers tell late.
+func (c *imapConn) early() bool {
+	return slices.ContainsFunc(c.caps, func(x string) bool {
+		x = strings.ToUpper(x)
+		return strings.HasPrefix(x, "AUTH=") || x == "LOGINDISABLED" || x == "STARTTLS"
+	})
 }
 
 func (c *imapConn) nextTag() string {
@@ -212,6 +222,7 @@ var errContinue = errors.New("server continues")
 // answer reads up to the tagged response, or up to a continuation request: then the error is errContinue and text what
 // the request says. Untagged capabilities are taken, a BYE is an error, the rest is passed over.
 func (c *imapConn) answer(tag string) (status, text string, code string, err error) {
+	c.listed = false
 	for {
 		line, err := c.line()
 		if err != nil {
@@ -243,7 +254,10 @@ func (c *imapConn) untagged(s string) error {
 	word, rest := cutWord(s)
 	switch strings.ToUpper(word) {
 	case "CAPABILITY":
-		c.caps = strings.Fields(rest)
+		if !c.listed {
+			c.caps, c.listed = nil, true
+		}
+		c.caps = append(c.caps, strings.Fields(rest)...) // some tell them in several lines
 	case "BYE":
 		return errBye
 	case "OK", "NO", "BAD":

@@ -12,7 +12,10 @@ import (
 	"mailgate/imapwire"
 )
 
-// id passes the client's ID on (RFC 2971), and his address to a host that trusts us.
+// maxIDArgs is 30 pairs (RFC 2971, section 3.3).
+const maxIDArgs = 60
+
+// id passes the client's ID on (RFC 2971), and to a host that trusts us his address and the hops left. Another gateway is told of the hops alone.
 func (c *imapConn) id(who LoginIMAP) error {
 	if !c.has("ID") {
 		return nil
@@ -25,11 +28,15 @@ func (c *imapConn) id(who LoginIMAP) error {
 		}
 		pairs = append(pairs, key, value)
 	}
+	var ours []string
 	if c.conf.ClientAddress && who.ClientAddr.IsValid() {
-		pairs = pairs[:min(len(pairs), 50)]
-		pairs = append(pairs, "x-originating-ip", who.ClientAddr.Addr().String(),
+		ours = append(ours, "x-originating-ip", who.ClientAddr.Addr().WithZone("").String(),
 			"x-originating-port", strconv.Itoa(int(who.ClientAddr.Port())))
 	}
+	if (c.conf.ClientAddress || c.gateway) && who.ClientAddr.IsValid() { // not the syncer's: it is no client's
+		ours = append(ours, "x-proxy-ttl", strconv.Itoa(hopsLeft(who.Hops)))
+	}
+	pairs = append(pairs[:min(len(pairs), maxIDArgs-len(ours))], ours...)
 	if len(pairs) == 0 {
 		return nil
 	}
@@ -62,7 +69,7 @@ func (c *imapConn) authenticate(who LoginIMAP) (string, error) {
 			return "", c.fail(StepLogin, Refused, strings.Join(c.caps, " "), fmt.Errorf("%w %s", ErrNotOffered, cr.Mechanism))
 		}
 		return c.sasl(cr.Mechanism, auth.ClientResponse(cr.Mechanism, cr, who.LoginName))
-	case c.has("AUTH=PLAIN"):
+	case c.plain(c.has("AUTH=PLAIN")), who.Authzid != "" && c.has("AUTH=PLAIN"):
 		return c.sasl("PLAIN", append([]byte(who.Authzid), auth.ClientResponse("PLAIN", cr, who.LoginName)...))
 	case who.Authzid != "":
 		return "", c.fail(StepLogin, Refused, strings.Join(c.caps, " "), errors.New("does not offer PLAIN, which a login for somebody else needs"))
@@ -84,7 +91,7 @@ func (c *imapConn) sasl(mechanism string, responses ...[]byte) (string, error) {
 	tag := c.nextTag()
 	command := tag + " AUTHENTICATE " + mechanism
 	first := base64.StdEncoding.EncodeToString(responses[0])
-	if c.has("SASL-IR") && len(first) <= maxInitial && mechanism != "LOGIN" {
+	if c.has("SASL-IR") && !c.conf.NoInitialResponse && len(first) <= maxInitial && mechanism != "LOGIN" {
 		command += " " + first
 		responses = responses[1:]
 	}
@@ -98,6 +105,7 @@ func (c *imapConn) sasl(mechanism string, responses ...[]byte) (string, error) {
 		if !errors.Is(err, errContinue) {
 			return c.verdict(status, text, code, challenge, err)
 		}
+		c.caps = nil // what was told before the server asked for more is from before the login
 		reply := "*"
 		if len(responses) > 0 {
 			reply = base64.StdEncoding.EncodeToString(responses[0])
@@ -134,6 +142,7 @@ func (c *imapConn) loginCommand(who LoginIMAP) (string, error) {
 		if status, text, code, err := c.answer(tag); !errors.Is(err, errContinue) {
 			return c.verdict(status, text, code, nil, err)
 		}
+		c.caps = nil
 		line = arg
 	}
 	if err := c.send(line + "\r\n"); err != nil {

@@ -19,6 +19,7 @@ type LoginPOP3 struct {
 	LoginName   string // on this side
 	ClientAddr  netip.AddrPort
 	UTF8        bool // the client asked for it (RFC 6856, section 2.1): the server must have it
+	Hops        int  // how many were left when the client came; 0 where nobody told
 }
 
 // POP3Conn is a connection in the TRANSACTION state (RFC 1939, section 5). It runs over a tlsconf.Quiet.
@@ -41,7 +42,7 @@ type popConn struct {
 func (d *Dialer) DialPOP3(ctx context.Context, at config.Side, name string, who LoginPOP3) (*POP3Conn, error) {
 	var c *popConn
 	var start time.Time
-	_, err := d.connectAnd(ctx, at, config.POP3, name, forUser(who.ClientAddr), func(ctx context.Context, raw *conn) error {
+	_, err := d.connectAnd(ctx, at, config.POP3, name, forUser(who.ClientAddr).after(who.Hops), func(ctx context.Context, raw *conn) error {
 		c, start = &popConn{conn: raw}, time.Now()
 		return c.open(ctx)
 	})
@@ -81,6 +82,9 @@ func (c *popConn) open(ctx context.Context) error {
 	}
 	if err != nil {
 		return c.fail(StepBanner, Temporary, line, err)
+	}
+	if err := c.greeted(line); err != nil {
+		return err
 	}
 	c.trusted = strings.HasPrefix(line, "+OK [XCLIENT]") // Dovecot, to who is in login_trusted_networks
 	c.limit = time.Now().Add(c.conf.LoginTimeout)
@@ -175,6 +179,11 @@ func (c *popConn) login(who LoginPOP3, d *Dialer) (*POP3Conn, error) {
 	if err := c.xclient(who, d); err != nil {
 		return nil, err
 	}
+	if c.gateway {
+		if _, err := c.ask(StepXCLIENT, "NOOP "+hopsNoop(who.Hops)); err != nil {
+			return nil, err
+		}
+	}
 	if who.UTF8 {
 		if _, err := c.ask(StepCapability, "UTF8"); err != nil {
 			return nil, err
@@ -187,12 +196,13 @@ func (c *popConn) login(who LoginPOP3, d *Dialer) (*POP3Conn, error) {
 	return &POP3Conn{Conn: c.Conn, Buffered: c.buffered(), OKText: printable(text), Host: c.host.Name}, nil
 }
 
-// xclient tells a host that trusts us who the client is (Dovecot). A refusal is no reason to fail.
+// xclient tells a host that trusts us who the client is, and how many hops are left (Dovecot, which takes an IPv6 address as it is, and a
+// line of 1024 bytes at most). A refusal is no reason to fail: the login follows on this very connection, and is tried nowhere else.
 func (c *popConn) xclient(who LoginPOP3, d *Dialer) error {
 	if _, listed := c.parameters("XCLIENT"); !listed && !c.trusted || !c.conf.ClientAddress || !who.ClientAddr.IsValid() {
 		return nil
 	}
-	command := fmt.Sprintf("XCLIENT ADDR=%s PORT=%d", xtext(who.ClientAddr.Addr().WithZone("").String()), who.ClientAddr.Port())
+	command := fmt.Sprintf("XCLIENT ADDR=%s PORT=%d TTL=%d", who.ClientAddr.Addr().WithZone("").String(), who.ClientAddr.Port(), hopsLeft(who.Hops))
 	if err := c.send(command + "\r\n"); err != nil {
 		return c.fail(StepXCLIENT, Temporary, "", err)
 	}

@@ -23,11 +23,14 @@ func (c *popConn) authenticate(who LoginPOP3) (string, error) {
 			return "", c.fail(StepLogin, Refused, strings.Join(mechanisms, " "), fmt.Errorf("%w %s", ErrNotOffered, cr.Mechanism))
 		}
 		return c.sasl(cr.Mechanism, auth.ClientResponse(cr.Mechanism, cr, who.LoginName))
-	case slices.Contains(mechanisms, "PLAIN"):
+	case c.plain(slices.Contains(mechanisms, "PLAIN")):
 		return c.sasl("PLAIN", auth.ClientResponse("PLAIN", cr, who.LoginName))
 	}
 	if _, user := c.parameters("USER"); c.caps != nil && !user {
-		return "", c.fail(StepLogin, Refused, strings.Join(c.caps, ", "), errors.New("offers no way to log in with a password (neither SASL PLAIN nor USER)"))
+		if c.conf.Auth == "login" || slices.Contains(mechanisms, "LOGIN") {
+			return c.saslLogin(who)
+		}
+		return "", c.fail(StepLogin, Refused, strings.Join(c.caps, ", "), errors.New("offers no way to log in with a password (neither SASL PLAIN nor LOGIN nor USER)"))
 	}
 	line, err := c.reply("USER " + who.LoginName)
 	if ok, text := popStatus(line); err != nil || !ok {
@@ -49,7 +52,7 @@ func (c *popConn) reply(command string) (string, error) {
 // sasl runs AUTH with a mechanism of one response.
 func (c *popConn) sasl(mechanism string, response []byte) (string, error) {
 	command, first := "AUTH "+mechanism, base64.StdEncoding.EncodeToString(response)
-	sent := len(command)+1+len(first) <= maxPopLine
+	sent := !c.conf.NoInitialResponse && len(command)+1+len(first) <= maxPopLine
 	if sent {
 		command += " " + first
 	}
@@ -72,6 +75,24 @@ func (c *popConn) sasl(mechanism string, response []byte) (string, error) {
 	}
 	_, text := popStatus(line)
 	return c.verdict(line, text, challenge, err)
+}
+
+// saslLogin runs AUTH LOGIN, which asks for the name, then for the password.
+func (c *popConn) saslLogin(who LoginPOP3) (string, error) {
+	line, err := c.reply("AUTH LOGIN")
+	for _, answer := range []string{who.LoginName, who.Credentials.Password.Reveal(), ""} {
+		if err != nil || !isPopContinue(line) {
+			break
+		}
+		if answer == "" { // it asks for more than there is
+			answer = "*"
+		} else {
+			answer = base64.StdEncoding.EncodeToString([]byte(answer))
+		}
+		line, err = c.reply(answer)
+	}
+	_, text := popStatus(line)
+	return c.verdict(line, text, nil, err)
 }
 
 // isPopContinue tells whether the line is a challenge: "+ base64", and not "+OK".

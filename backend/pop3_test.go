@@ -86,6 +86,7 @@ func TestPOP3Hosts(t *testing.T) {
 			}
 		})
 	}
+	t.Run("who the client is", func(t *testing.T) { trusting(t, l) })
 }
 
 // TestPOP3Login: what is said to servers of many kinds, and what their refusals mean.
@@ -107,7 +108,7 @@ func TestPOP3Login(t *testing.T) {
 		"USER":            {talk: "S: +OK hi\nC: CAPA\nS: +OK\nS: USER\nS: .\nC: USER u\nS: +OK\nC: PASS p\nS: +OK in"},
 		"no CAPA":         {talk: "S: +OK hi\nC: CAPA\nS: -ERR what\nC: USER u\nS: +OK\nC: PASS p\nS: +OK in"},
 		"long password":   {secret: long, talk: "S: +OK hi\nC: CAPA\nS: +OK\nS: SASL PLAIN\nS: .\nC: AUTH PLAIN\nS: + \nC: AHUA...\nS: +OK in"},
-		"trusted":         {trusted: true, talk: "S: +OK [XCLIENT] hi\nC: CAPA\nS: +OK\nS: USER\nS: .\nC: XCLIENT ADDR=192.0.2.7 PORT=4711\nS: +OK\nC: USER u\nS: +OK\nC: PASS p\nS: +OK in"},
+		"trusted":         {trusted: true, talk: "S: +OK [XCLIENT] hi\nC: CAPA\nS: +OK\nS: USER\nS: .\nC: XCLIENT ADDR=192.0.2.7 PORT=4711 TTL=6\nS: +OK\nC: USER u\nS: +OK\nC: PASS p\nS: +OK in"},
 		"not trusted":     {talk: "S: +OK [XCLIENT] hi\nC: CAPA\nS: +OK\nS: USER\nS: .\nC: USER u\nS: +OK\nC: PASS p\nS: +OK in"},
 		"XCLIENT refused": {trusted: true, talk: "S: +OK [XCLIENT] hi\nC: CAPA\nS: +OK\nS: USER\nS: .\nC: XCLIENT ...\nS: -ERR no\nC: USER u\nS: +OK\nC: PASS p\nS: +OK in"},
 		"UTF8":            {utf8: true, talk: "S: +OK hi\nC: CAPA\nS: +OK\nS: USER\nS: UTF8\nS: .\nC: UTF8\nS: +OK\nC: USER u\nS: +OK\nC: PASS p\nS: +OK in"},

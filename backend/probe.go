@@ -35,6 +35,8 @@ type Seen struct {
 	Capabilities []string          // IMAP, POP3
 	Extensions   map[string]string // submission
 	Sieve        *SieveCapabilities
+	XCLIENT      bool   // POP3: it takes it from this machine
+	Gateway      string // which gateway greets there, "" where it is none
 	TLS          *tls.ConnectionState
 	Err          error
 	Crowded      bool // Err says nothing of the host: it was sent away while connections of ours stand there
@@ -76,6 +78,8 @@ func (d *Dialer) probeHost(ctx context.Context, at config.Side, s *side, h *host
 		o := &popConn{conn: c}
 		seen.Err = o.open(ctx)
 		seen.Capabilities = o.caps
+		_, listed := o.parameters("XCLIENT")
+		seen.XCLIENT = listed || o.trusted
 	case config.Sieve:
 		v := &sieveConn{conn: c}
 		if seen.Err = v.open(ctx); seen.Err == nil {
@@ -95,6 +99,7 @@ func (d *Dialer) probeHost(ctx context.Context, at config.Side, s *side, h *host
 		state := t.ConnectionState()
 		seen.TLS = &state
 	}
+	seen.Gateway = c.peer
 	if seen.Err == nil {
 		_, _ = c.line() // let the server see an orderly end
 	}
@@ -157,6 +162,15 @@ func (d *Dialer) refreshSide(ctx context.Context, s config.Side, p config.Protoc
 	}
 	mu.Lock()
 	defer mu.Unlock()
+	d.Keep(s, p, seen)
+	return len(seen)+crowded == len(names)
+}
+
+// Keep makes of what was seen of a side's hosts, each without an error, what Features tells. It is called by one goroutine at a time.
+func (d *Dialer) Keep(s config.Side, p config.Protocol, seen []Seen) {
+	if len(seen) == 0 {
+		return
+	}
 	f := *d.feat[s].Load()
 	switch p {
 	case config.IMAP:
@@ -169,7 +183,6 @@ func (d *Dialer) refreshSide(ctx context.Context, s config.Side, p config.Protoc
 		f.Submission = commonExt(seen)
 	}
 	d.feat[s].Store(&f)
-	return len(seen)+crowded == len(names)
 }
 
 func commonCaps(seen []Seen) []string {

@@ -21,7 +21,7 @@ type SieveCapabilities struct {
 	Mechanisms     []string // of SASL, in upper case
 	Notify         []string // methods of enotify, in lower case
 	StartTLS       bool
-	XCLIENT        []string // what a host that trusts us takes, in upper case (Dovecot)
+	XCLIENT        bool // the host takes it from us (Dovecot)
 }
 
 // Lacks lists those of names that the server's Sieve does not have; "comparator-i;octet" and the like of the core are never missing.
@@ -98,7 +98,7 @@ func (c *sieveConn) greeting(step Step) error {
 		kind = Refused
 	case err == nil && a.status == "OK":
 		c.take(a.lines)
-		return nil
+		return c.greeted(a.text)
 	case err == nil && a.status == "BYE":
 		err = errBye
 	case err == nil:
@@ -168,7 +168,7 @@ func (c *sieveConn) take(lines []sieveLine) {
 		case "STARTTLS":
 			c.caps.StartTLS = true
 		case "XCLIENT":
-			c.caps.XCLIENT = sieveList(strings.ToUpper(value))
+			c.caps.XCLIENT = true // Dovecot names no attributes
 		}
 	}
 }

@@ -21,11 +21,17 @@ func sieveString(s string) string {
 
 // authenticate runs AUTHENTICATE with an initial response (RFC 5804, section 2.1).
 func (c *sieveConn) authenticate(mechanism string, first []byte) error {
-	err := c.send(`AUTHENTICATE "` + mechanism + `" ` + sieveString(base64.StdEncoding.EncodeToString(first)) + "\r\n")
+	command, response := `AUTHENTICATE "`+mechanism+`"`, sieveString(base64.StdEncoding.EncodeToString(first))
+	sent := !c.conf.NoInitialResponse
+	if sent {
+		command += " " + response
+	}
+	err := c.send(command + "\r\n")
 	if err != nil {
 		return c.fail(StepLogin, Temporary, "", err)
 	}
 	var challenge []byte
+	told := false
 	for rounds := 0; ; rounds++ {
 		a, err := c.behind(func(l sieveLine) bool { _, is := l.string(0); return is && len(l.tokens) == 1 })
 		if err == nil && a.status == "" && rounds > 2 {
@@ -37,8 +43,16 @@ func (c *sieveConn) authenticate(mechanism string, first []byte) error {
 		if a.status != "" {
 			return c.verdict(a, challenge)
 		}
+		if !sent {
+			sent = true
+			if err := c.send(response + "\r\n"); err != nil {
+				return c.fail(StepLogin, Temporary, "", err)
+			}
+			continue
+		}
 		reply := "*" // nothing more to say: RFC 5804, section 2.1, calls it off
-		if mechanism != "PLAIN" && rounds == 0 {
+		if mechanism != "PLAIN" && !told {
+			told = true
 			// The server says why it refuses, and wants an answer first (RFC 7628, section 3.2.3).
 			text, _ := a.lines[len(a.lines)-1].string(0)
 			if challenge, err = base64.StdEncoding.DecodeString(text); err != nil || len(challenge) > 2048 {

@@ -2,10 +2,10 @@ package backend
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net"
 	"net/netip"
-	"slices"
-	"strconv"
 	"time"
 
 	"mailgate/config"
@@ -23,7 +23,7 @@ type SieveConn struct {
 func (d *Dialer) DialSieveSession(ctx context.Context, at config.Side, name string, who Account, client netip.AddrPort) (*SieveConn, error) {
 	var c *sieveConn
 	var start time.Time
-	_, err := d.connectAnd(ctx, at, config.Sieve, name, forUser(client), func(ctx context.Context, raw *conn) error {
+	_, err := d.connectAnd(ctx, at, config.Sieve, name, forUser(client).after(who.Hops), func(ctx context.Context, raw *conn) error {
 		c, start = &sieveConn{conn: raw}, time.Now()
 		return c.open(ctx)
 	})
@@ -31,7 +31,10 @@ func (d *Dialer) DialSieveSession(ctx context.Context, at config.Side, name stri
 		return nil, err
 	}
 	done := c.before(ctx, c.limit)
-	if err = c.xclient(client, d); err == nil {
+	if err = c.xclient(client, who.Hops, d); err == nil {
+		err = c.hop(who.Hops)
+	}
+	if err == nil {
 		err = c.in(who)
 	}
 	done()
@@ -43,15 +46,13 @@ func (d *Dialer) DialSieveSession(ctx context.Context, at config.Side, name stri
 	return &SieveConn{Conn: c.Conn, Buffered: c.buffered(), Host: c.host.Name}, nil
 }
 
-// xclient tells a host that trusts us who the client is (Dovecot). A refusal is no reason to fail.
-func (c *sieveConn) xclient(client netip.AddrPort, d *Dialer) error {
-	if !c.conf.ClientAddress || !client.IsValid() || !slices.Contains(c.caps.XCLIENT, "ADDR") {
+// xclient tells a host that trusts us who the client is, and how many hops are left (Dovecot). A refusal is no reason to fail: the login
+// follows on this very connection, and is tried nowhere else.
+func (c *sieveConn) xclient(client netip.AddrPort, hops int, d *Dialer) error {
+	if !c.conf.ClientAddress || !client.IsValid() || !c.caps.XCLIENT {
 		return nil
 	}
-	command := "XCLIENT " + sieveString("ADDR="+client.Addr().WithZone("").String())
-	if slices.Contains(c.caps.XCLIENT, "PORT") {
-		command += " " + sieveString("PORT="+strconv.Itoa(int(client.Port())))
-	}
+	command := fmt.Sprintf("XCLIENT ADDR=%s PORT=%d TTL=%d", client.Addr().WithZone(""), client.Port(), hopsLeft(hops)) // no strings: it takes atoms
 	if err := c.send(command + "\r\n"); err != nil {
 		return c.fail(StepXCLIENT, Temporary, "", err)
 	}
@@ -61,6 +62,24 @@ func (c *sieveConn) xclient(client netip.AddrPort, d *Dialer) error {
 	}
 	if a.status != "OK" {
 		d.log.Warn("backend refuses XCLIENT; going on without", "host", c.host.Name, "reply", sieveWords(a.text))
+	}
+	return nil
+}
+
+// hop tells another gateway how many hops are left.
+func (c *sieveConn) hop(hops int) error {
+	if !c.gateway {
+		return nil
+	}
+	if err := c.send("NOOP " + sieveString(hopsNoop(hops)) + "\r\n"); err != nil {
+		return c.fail(StepXCLIENT, Temporary, "", err)
+	}
+	a, err := c.behind(func(l sieveLine) bool { _, str := l.string(0); return l.bad || !str })
+	if err == nil && a.status != "OK" {
+		err = errors.New("refuses NOOP")
+	}
+	if err != nil {
+		return c.fail(StepXCLIENT, Temporary, sieveWords(a.text), err)
 	}
 	return nil
 }

@@ -23,6 +23,7 @@ type LoginSubmission struct {
 	ClientAddr  netip.AddrPort
 	Helo        string // what the client said
 	GatewayName string // what we say
+	Hops        int    // how many were left when the client came; 0 where nobody told
 }
 
 // smtpConn is the client's side of SMTP up to AUTH.
@@ -38,7 +39,7 @@ func (d *Dialer) DialSubmission(ctx context.Context, at config.Side, name string
 	who LoginSubmission) (*SubmissionConn, error) {
 	var c *smtpConn
 	var start time.Time
-	_, err := d.connectAnd(ctx, at, config.Submission, name, forUser(who.ClientAddr), func(ctx context.Context, raw *conn) error {
+	_, err := d.connectAnd(ctx, at, config.Submission, name, forUser(who.ClientAddr).after(who.Hops), func(ctx context.Context, raw *conn) error {
 		c, start = &smtpConn{conn: raw, name: who.GatewayName}, time.Now()
 		return c.open(ctx)
 	})
@@ -68,6 +69,11 @@ func (c *smtpConn) login(who LoginSubmission, d *Dialer) (*SubmissionConn, error
 	if err := c.xclient(who, d); err != nil {
 		return nil, err
 	}
+	if c.gateway {
+		if r, err := c.ask("NOOP " + hopsNoop(who.Hops)); err != nil || r.Code != 250 {
+			return nil, c.badReply(StepXCLIENT, r, err, "refuses NOOP")
+		}
+	}
 	r, err := c.auth(who)
 	if err != nil {
 		return nil, err
@@ -82,6 +88,9 @@ func (c *smtpConn) open(ctx context.Context) error {
 	done()
 	if err != nil || r.Code != 220 {
 		return c.badReply(StepBanner, r, err, "does not greet with 220")
+	}
+	if err := c.greeted(r.text()); err != nil {
+		return err
 	}
 	c.limit = time.Now().Add(c.conf.LoginTimeout)
 	defer c.before(ctx, c.limit)()
@@ -160,21 +169,26 @@ func (c *smtpConn) ehlo() error {
 	return nil
 }
 
-// xclient tells a host that trusts us who the client is (Postfix's XCLIENT_README). A refusal is no reason to fail.
+// maxXCLIENT is what Postfix takes of it (XCLIENT_README): a name in HELO that does not fit is left out.
+const maxXCLIENT = 512
+
+// xclient tells a host that trusts us who the client is (Postfix's XCLIENT_README), and how many hops are left (Dovecot). A refusal is no
+// reason to fail: the login follows on this very connection, and is tried nowhere else.
 func (c *smtpConn) xclient(who LoginSubmission, d *Dialer) error {
 	offered, ok := c.ext["XCLIENT"]
 	if !ok || !c.conf.ClientAddress || !who.ClientAddr.IsValid() {
 		return nil
 	}
 	values := map[string]string{"ADDR": who.ClientAddr.Addr().WithZone("").String(), "PROTO": "ESMTP", "HELO": who.Helo,
-		"PORT": strconv.Itoa(int(who.ClientAddr.Port()))}
+		"PORT": strconv.Itoa(int(who.ClientAddr.Port())), "TTL": strconv.Itoa(hopsLeft(who.Hops))}
 	if who.ClientAddr.Addr().Is6() {
 		values["ADDR"] = "IPV6:" + values["ADDR"]
 	}
 	command := "XCLIENT"
-	for _, key := range []string{"ADDR", "PORT", "PROTO", "HELO"} {
-		if slices.Contains(strings.Fields(strings.ToUpper(offered)), key) && values[key] != "" {
-			command += " " + key + "=" + xtext(values[key])
+	for _, key := range []string{"ADDR", "PORT", "PROTO", "TTL", "HELO"} {
+		word := " " + key + "=" + xtext(values[key])
+		if slices.Contains(strings.Fields(strings.ToUpper(offered)), key) && values[key] != "" && len(command)+len(word) <= maxXCLIENT-len("\r\n") {
+			command += word
 		}
 	}
 	if command == "XCLIENT" {
@@ -188,7 +202,13 @@ func (c *smtpConn) xclient(who LoginSubmission, d *Dialer) error {
 		d.log.Warn("backend refuses XCLIENT; going on without", "host", c.host.Name, "reply", printable(r.text()))
 		return nil
 	}
-	return c.ehlo() // the server has begun anew
+	before := c.ext
+	err = c.ehlo() // the server has begun anew
+	var refused *Error
+	if errors.As(err, &refused) && refused.Kind == Refused { // some take one EHLO only: what they said to it holds
+		c.ext, err = before, nil
+	}
+	return err
 }
 
 // xtext encodes as RFC 3461, section 4 has it.
@@ -222,9 +242,9 @@ func (c *smtpConn) auth(who LoginSubmission) (Reply, error) {
 	responses := [][]byte{nil}
 	switch {
 	case cr.OAuth() && has(mechanism):
-	case !cr.OAuth() && has("PLAIN"):
+	case !cr.OAuth() && c.plain(has("PLAIN")):
 		mechanism = "PLAIN"
-	case !cr.OAuth() && has("LOGIN"):
+	case !cr.OAuth() && (c.conf.Auth == "login" || has("LOGIN")):
 		mechanism = "LOGIN"
 		responses = append(responses, []byte(cr.Password.Reveal()))
 	default:
@@ -232,7 +252,7 @@ func (c *smtpConn) auth(who LoginSubmission) (Reply, error) {
 	}
 	responses[0] = auth.ClientResponse(mechanism, cr, who.LoginName)
 	command := "AUTH " + mechanism
-	if first := base64.StdEncoding.EncodeToString(responses[0]); mechanism != "LOGIN" && len(command)+len(first) < maxAuthLine {
+	if first := base64.StdEncoding.EncodeToString(responses[0]); mechanism != "LOGIN" && !c.conf.NoInitialResponse && len(command)+len(first) < maxAuthLine {
 		command += " " + first
 		responses = responses[1:]
 	}

@@ -15,6 +15,7 @@ import (
 type asker struct {
 	syncer bool
 	client netip.AddrPort // whose login it is; not valid where nobody's
+	hops   int            // how many were left when the client came; 0 where nobody told
 }
 
 // forUser is a user's login, forSync the syncer's.

@@ -142,6 +142,8 @@ func settings() []setting {
 			}, func(c *Config) any { return b(c).Login }},
 			boolean(p+"client_address", func(c *Config) *bool { return &b(c).ClientAddress }),
 			boolean(p+"proxy_protocol", func(c *Config) *bool { return &b(c).ProxyProtocol }),
+			str(p+"auth", func(c *Config) *string { return &b(c).Auth }, "auto", "plain", "login"),
+			boolean(p+"no_initial_response", func(c *Config) *bool { return &b(c).NoInitialResponse }),
 			str(p+"tls.ca", func(c *Config) *string { return &b(c).CA }),
 			str(p+"tls.server_name", func(c *Config) *string { return &b(c).ServerName }),
 			dur(p+"connect_timeout", func(c *Config) *time.Duration { return &b(c).ConnectTimeout }),
@@ -249,7 +251,7 @@ func listKeys() map[string][]string {
 
 // Default is the one place of default values.
 func Default() Config {
-	b := Backend{Login: "{address}", ConnectTimeout: 10 * time.Second, LoginTimeout: 30 * time.Second, Sync: SyncLogin{MasterLogin: "authzid", SieveNames: "auto"}}
+	b := Backend{Login: "{address}", Auth: "auto", ConnectTimeout: 10 * time.Second, LoginTimeout: 30 * time.Second, Sync: SyncLogin{MasterLogin: "authzid", SieveNames: "auto"}}
 	return Config{
 		TLS:      TLS{MinVersion: "1.2"},
 		Backends: [2]Backend{b, b},

@@ -100,18 +100,21 @@ type Certificate struct{ Cert, Key string }
 
 // Backend is one side.
 type Backend struct {
-	Hosts          []Host
-	Login          string        // template of the login name: {address}, {local}, {domain}
-	ClientAddress  bool          // the hosts trust us: tell them the client's address by IMAP ID and XCLIENT
-	ProxyProtocol  bool          // connections begin with a PROXY header, version 2
-	CA             string        // PEM file; "" means the system's roots
-	Pins           []string      // "sha256/BASE64" of a SubjectPublicKeyInfo; when set, one must match
-	ServerName     string        // name to verify; "" means the host's
-	ConnectTimeout time.Duration // dial, TLS and banner, each
-	LoginTimeout   time.Duration // from banner to the answer to AUTHENTICATE or AUTH
-	MaxConnections int           // per host, 0 means no cap
-	Sync           SyncLogin
-	SyncLimits     SyncLimits
+	Hosts         []Host
+	Login         string // template of the login name: {address}, {local}, {domain}
+	ClientAddress bool   // the hosts trust us: tell them the client's address by IMAP ID and XCLIENT
+	ProxyProtocol bool   // connections begin with a PROXY header, version 2
+	Auth          string // how passwords are shown: "plain", "login", or "auto": as the hosts list it
+	// NoInitialResponse has the first response of SASL wait until the host has asked for it.
+	NoInitialResponse bool
+	CA                string        // PEM file; "" means the system's roots
+	Pins              []string      // "sha256/BASE64" of a SubjectPublicKeyInfo; when set, one must match
+	ServerName        string        // name to verify; "" means the host's
+	ConnectTimeout    time.Duration // dial, TLS and banner, each
+	LoginTimeout      time.Duration // from banner to the answer to AUTHENTICATE or AUTH
+	MaxConnections    int           // per host, 0 means no cap
+	Sync              SyncLogin
+	SyncLimits        SyncLimits
 }
 
 // SyncLimits is how much of a side the syncer takes, over all users; 0 means no limit of its own.

@@ -30,6 +30,7 @@ type client struct {
 	failures int       // refused logins
 	mistakes int       // commands that made no sense
 	handed   bool      // the connection belongs to a session now
+	hops     int       // how many gateways his login may still pass, as the one before us said; 0 where none did
 
 	busy        atomic.Bool // the backend is being asked, or the user's fence waited for
 	inAll, inIP *list.Element

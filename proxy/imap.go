@@ -37,7 +37,7 @@ func (*imapFront) serve(ctx context.Context, c *client) {
 	s.in = imapwire.CommandReader{R: c.r, MaxLine: c.set.cfg.Limits.LineLength, MaxLiteral: c.set.cfg.Limits.LiteralLength,
 		MaxArgs: maxArgs, Continue: func() error { return c.write("+ OK\r\n") }}
 	s.in.MaxLine += s.in.MaxLiteral // a line of text, and a literal in it
-	if err := c.write("* OK [CAPABILITY " + s.capabilities() + "] " + c.set.cfg.Hostname + " ready.\r\n"); err != nil {
+	if err := c.write(s.greeting()); err != nil {
 		return
 	}
 	c.loop("* BYE Time before login is up.\r\n", func() error {
@@ -47,6 +47,11 @@ func (*imapFront) serve(ctx context.Context, c *client) {
 		}
 		return s.command(ctx, cmd)
 	})
+}
+
+// greeting is the line that a client sees first.
+func (s *imapClient) greeting() string {
+	return "* OK [CAPABILITY " + s.capabilities() + "] " + s.ready("") + "\r\n"
 }
 
 // complain answers a command that could not be read.
@@ -137,6 +142,7 @@ func (s *imapClient) idCommand(c imapwire.Command) error {
 		return s.mistake(c.Tag, "ID takes a list of at most 30 pairs, or NIL.")
 	} else {
 		s.id = c.Args
+		s.hopID(c.Args)
 	}
 	return s.write("* ID (\"name\" \"mailgate\")\r\n" + c.Tag + " OK ID completed.\r\n")
 }
@@ -211,7 +217,7 @@ func (s *imapLogin) waiting() error {
 
 func (s *imapLogin) dial(ctx context.Context, at target, creds *auth.Credentials) (dialed, error) {
 	conn, err := s.srv.dialer.DialIMAP(ctx, at.Side, at.host, backend.LoginIMAP{Credentials: creds, LoginName: at.login,
-		ClientAddr: s.addr, ClientID: s.id})
+		ClientAddr: s.addr, ClientID: s.id, Hops: s.hops})
 	if err != nil {
 		return dialed{}, err
 	}

@@ -137,7 +137,7 @@ func TestCapabilities(t *testing.T) {
 	r := newRig(t, rigOptions{old: checking(map[string]string{user: "pw"}), gone: true})
 	k := r.starttls()
 	k.Dialogue(`
-		S: * OK [CAPABILITY IMAP4rev1 SASL-IR LITERAL- ID STARTTLS LOGINDISABLED] mail.example.com ready.
+		S: * OK [CAPABILITY IMAP4rev1 SASL-IR LITERAL- ID STARTTLS LOGINDISABLED] mail.example.com ready (mailgate/...
 		C: a LOGIN u@example.com pw
 		S: a NO [PRIVACYREQUIRED] ...
 		C: a AUTHENTICATE PLAIN AHUAcA==
@@ -160,7 +160,7 @@ func TestCapabilities(t *testing.T) {
 		S: c OK [CAPABILITY IMAP4rev1 IDLE] in`)
 	k = r.secure()
 	k.Dialogue(`
-		S: * OK [CAPABILITY IMAP4rev1 SASL-IR LITERAL- ID AUTH=PLAIN AUTH=LOGIN] mail.example.com ready.
+		S: * OK [CAPABILITY IMAP4rev1 SASL-IR LITERAL- ID AUTH=PLAIN AUTH=LOGIN] mail.example.com ready (mailgate/...
 		C: c LOGIN u@example.com pw
 		S: c OK [CAPABILITY IMAP4rev1 IDLE] in`)
 }
@@ -262,8 +262,9 @@ func TestID(t *testing.T) {
 		"too long value":     {say: `C: a ID ("k" "` + long + `v" "l" "m")`, want: `("l" "m")`},
 		"what is a proxy's":  {say: `C: a ID ("x-originating-ip" "6.6.6.6" "X-Session-ID" "s" "name" "n")`, want: `("name" "n")`},
 		"8-bit and control":  {say: "C: a ID (\"name\" \"ü\" \"v\" {3+}\nC\" \"a\\rb \\\"kü\\\" \\\"x\\\")\\r\\n\"", want: `("name" NIL "v" NIL)`},
-		"trusted":            {say: `C: a ID ("name" "n")`, want: `("name" "n" "x-originating-ip" "127.0.0.1" "x-originating-port" "$port")`, trusted: true},
-		"trusted, none":      {want: `("x-originating-ip" "127.0.0.1" "x-originating-port" "$port")`, trusted: true},
+		"trusted":            {say: `C: a ID ("name" "n")`, want: `("name" "n" "x-originating-ip" "127.0.0.1" "x-originating-port" "$port" "x-proxy-ttl" "6")`, trusted: true},
+		"trusted, third hop": {say: `C: a ID ("X-Proxy-TTL" "4" "name" "n" "x-proxy-ttl" "9")`, want: `("name" "n" "x-originating-ip" "127.0.0.1" "x-originating-port" "$port" "x-proxy-ttl" "3")`, trusted: true},
+		"trusted, none":      {want: `("x-originating-ip" "127.0.0.1" "x-originating-port" "$port" "x-proxy-ttl" "6")`, trusted: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, rigOptions{tune: func(c *config.Config) { c.Backends[config.Old].ClientAddress = tt.trusted },

@@ -28,7 +28,7 @@ type popClient struct {
 // serve implements protocol.
 func (*popFront) serve(ctx context.Context, c *client) {
 	s := &popClient{client: c}
-	if s.ok(c.set.cfg.Hostname+" ready") != nil {
+	if s.write(s.greeting()) != nil {
 		return
 	}
 	c.loop("-ERR Time before login is up\r\n", func() error {
@@ -39,6 +39,9 @@ func (*popFront) serve(ctx context.Context, c *client) {
 		return s.command(ctx, line)
 	})
 }
+
+// greeting is the line that a client sees first.
+func (s *popClient) greeting() string { return "+OK " + s.ready("") + "\r\n" }
 
 func (s *popClient) ok(text string) error { return s.write("+OK " + text + "\r\n") }
 
@@ -75,6 +78,7 @@ func (s *popClient) command(ctx context.Context, line string) error {
 		_ = s.ok("Bye")
 		return errOver
 	case "NOOP": // not of this state, and harmless
+		s.noop(args)
 		return s.ok("Nothing done")
 	case "STLS":
 		return s.stls(args)
@@ -219,7 +223,7 @@ func (s *popClient) waiting() error { return nil } // nothing may be said to a c
 
 func (s *popClient) dial(ctx context.Context, at target, creds *auth.Credentials) (dialed, error) {
 	conn, err := s.srv.dialer.DialPOP3(ctx, at.Side, at.host, backend.LoginPOP3{Credentials: creds, LoginName: at.login,
-		ClientAddr: s.addr, UTF8: s.utf8})
+		ClientAddr: s.addr, UTF8: s.utf8, Hops: s.hops})
 	if err != nil {
 		return dialed{}, err
 	}

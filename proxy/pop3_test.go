@@ -44,7 +44,7 @@ func popEnds(name, text string) func(*mailtest.Talk) {
 func (r *rig) popClientIn() *mailtest.Talk {
 	r.t.Helper()
 	k := r.plain()
-	k.Dialogue("S: +OK mail.example.com ready\nC: USER " + user + "\nS: +OK ...\nC: PASS pw\nS: +OK in on ...")
+	k.Dialogue("S: +OK mail.example.com ready (mailgate/...\nC: USER " + user + "\nS: +OK ...\nC: PASS pw\nS: +OK in on ...")
 	return k
 }
 
@@ -96,7 +96,7 @@ func TestPOP3Before(t *testing.T) {
 			}
 			r := popRig(t, rigOptions{old: old})
 			k := mailtest.Dial(t, r.addr[tt.mode], nil)
-			k.Expect("+OK mail.example.com ready")
+			k.Expect("+OK mail.example.com ready (mailgate/...")
 			k.Dialogue(tt.text)
 		})
 	}

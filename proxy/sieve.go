@@ -24,7 +24,7 @@ type sieveClient struct{ *client }
 // serve implements protocol.
 func (*sieveFront) serve(ctx context.Context, c *client) {
 	s := &sieveClient{client: c}
-	if s.write(s.capabilities()+s.status("OK", "", c.set.cfg.Hostname+" ready.")) != nil {
+	if s.write(s.capabilities()+s.greeting()) != nil {
 		return
 	}
 	c.loop(s.status("BYE", "", "Time before login is up."), func() error {
@@ -35,6 +35,9 @@ func (*sieveFront) serve(ctx context.Context, c *client) {
 		return s.command(ctx, args)
 	})
 }
+
+// greeting is the line behind the capabilities that a client sees first.
+func (s *sieveClient) greeting() string { return s.status("OK", "", s.ready("")) }
 
 // status is a line that answers: OK, NO or BYE, with a response code or "".
 func (s *sieveClient) status(word, code, text string) string {
@@ -110,6 +113,7 @@ func (s *sieveClient) command(ctx context.Context, args []sieveArg) error {
 	case name == "NOOP" && len(args) == 1:
 		return s.write(s.status("OK", "", "NOOP completed."))
 	case name == "NOOP" && len(args) == 2 && args[1].quoted && len(args[1].text) <= 256:
+		s.noop(args[1].text)
 		return s.write(s.status("OK", "TAG "+sieveString(args[1].text), "NOOP completed."))
 	case name == "LOGOUT" && len(args) == 1:
 		_ = s.write(s.status("OK", "", "Logout completed."))
@@ -186,7 +190,7 @@ func (s *sieveClient) tooMany() { _ = s.write(s.status("BYE", "", "Too many fail
 func (s *sieveClient) waiting() error { return nil } // nothing may be said to a client that waits
 
 func (s *sieveClient) dial(ctx context.Context, at target, creds *auth.Credentials) (dialed, error) {
-	conn, err := s.srv.dialer.DialSieveSession(ctx, at.Side, at.host, backend.Account{Credentials: creds, LoginName: at.login}, s.addr)
+	conn, err := s.srv.dialer.DialSieveSession(ctx, at.Side, at.host, backend.Account{Credentials: creds, LoginName: at.login, Hops: s.hops}, s.addr)
 	if err != nil {
 		return dialed{}, err
 	}

@@ -43,7 +43,7 @@ func TestSieveSession(t *testing.T) {
 	r := sieveRig(t, rigOptions{gone: true, old: sieveEnds("C: LISTSCRIPTS\nS: \"a\" ACTIVE\nS: OK\nC: PUTSCRIPT \"b\" {9+}\nC\" \"OK\\r\\nx\\r\\ny\\r\\n\"\nC:\nS: OK (WARNINGS) {4}\nS\" \"NO\\r\\n\\r\\n\"\n" +
 		"C: authenticatX \"PLAIN\"\nS: NO \"what\"\nC: LOGOUT\nS: OK\n!close")})
 	k := r.secure()
-	k.Dialogue("S: \"IMPLEMENTATION\" \"mailgate\"\nS: \"SIEVE\" \"\"\nS: \"SASL\" \"PLAIN\"\nS: OK \"mail.example.com ready.\"")
+	k.Dialogue("S: \"IMPLEMENTATION\" \"mailgate\"\nS: \"SIEVE\" \"\"\nS: \"SASL\" \"PLAIN\"\nS: OK \"mail.example.com ready (mailgate/...")
 	k.Send("AUTHENTICATE \"PLAIN\" {24+}\r\nAHVAZXhhbXBsZS5jb20AcHc=\r\nLISTSCRIPTS\r\n")
 	k.Dialogue("S: OK \"Logged in.\"\nS: \"a\" ACTIVE\nS: OK\nC: PUTSCRIPT \"b\" {9+}\nC\" \"OK\\r\\nx\\r\\ny\\r\\n\"\nC:\nS: OK (WARNINGS) {4}\nS\" \"NO\\r\\n\\r\\n\"\n" +
 		"C: authenticate \"PLAIN\"\nS: NO \"what\"\nC: LOGOUT\nS: OK\n!end")

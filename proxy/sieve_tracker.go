@@ -9,7 +9,7 @@ import (
 // sieveTracker follows both directions of a ManageSieve session (RFC 5804) behind its login, without holding its bytes: commands without
 // their answer, literals. It is not safe for concurrent use.
 //
-// One thing it changes: the words STARTTLS, AUTHENTICATE and UNAUTHENTICATE of a command, and literals that wait ("{5}"), are spoilt by one
+// One thing it changes: the words STARTTLS, AUTHENTICATE, UNAUTHENTICATE and XCLIENT of a command, and literals that wait ("{5}"), are spoilt by one
 // letter, so that the backend itself refuses what a spliced session cannot carry.
 type sieveTracker struct {
 	out    []sieveKind // commands without their answer, oldest first
@@ -155,7 +155,7 @@ func (t *sieveTracker) Client(b []byte, stop bool) int {
 			*l = sieveLex{}
 		} else if !worded && !l.quoted {
 			switch l.first() {
-			case "STARTTLS", "AUTHENTICATE", "UNAUTHENTICATE":
+			case "STARTTLS", "AUTHENTICATE", "UNAUTHENTICATE", "XCLIENT":
 				b[i] = 'X'
 				l.word[0] = 0
 			}

@@ -77,7 +77,7 @@ func TestSieveTrackerStop(t *testing.T) {
 func TestSieveTrackerWords(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{"STARTTLS\r\n": "STARTTLX\r\n", "authenticate \"PLAIN\"\r\n": "authenticatX \"PLAIN\"\r\n",
-		"UNAUTHENTICATE\r\n": "UNAUTHENTICATX\r\n", "NOOP {5}\r\nSTARTTLS\r\n": "NOOP {5X\r\nSTARTTLX\r\n", "NOOP \"{5}\"\r\n": "NOOP \"{5}\"\r\n", "PUTSCRIPT \"STARTTLS\" {8+}\r\nSTARTTLS\r\nNOOP\r\n": "PUTSCRIPT \"STARTTLS\" {8+}\r\nSTARTTLS\r\nNOOP\r\n"} {
+		"UNAUTHENTICATE\r\n": "UNAUTHENTICATX\r\n", "NOOP {5}\r\nSTARTTLS\r\n": "NOOP {5X\r\nSTARTTLX\r\n", "xclient \"ADDR=1\"\r\n": "xclienX \"ADDR=1\"\r\n", "NOOP \"{5}\"\r\n": "NOOP \"{5}\"\r\n", "PUTSCRIPT \"STARTTLS\" {8+}\r\nSTARTTLS\r\nNOOP\r\n": "PUTSCRIPT \"STARTTLS\" {8+}\r\nSTARTTLS\r\nNOOP\r\n"} {
 		for cut := range len(in) {
 			var tr sieveTracker
 			a, b := []byte(in[:cut]), []byte(in[cut:])

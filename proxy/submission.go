@@ -34,7 +34,7 @@ type submissionClient struct {
 // serve implements protocol.
 func (f *submissionFront) serve(ctx context.Context, c *client) {
 	s := &submissionClient{client: c, front: f}
-	if s.say("220 "+c.set.cfg.Hostname+" ESMTP ready") != nil {
+	if s.write(s.greeting()) != nil {
 		return
 	}
 	c.loop("421 4.4.2 "+c.set.cfg.Hostname+" Time before login is up\r\n", func() error {
@@ -45,6 +45,9 @@ func (f *submissionFront) serve(ctx context.Context, c *client) {
 		return s.command(ctx, line)
 	})
 }
+
+// greeting is the line that a client sees first.
+func (s *submissionClient) greeting() string { return "220 " + s.ready("ESMTP ") + "\r\n" }
 
 func (s *submissionClient) say(lines ...string) error {
 	return s.write(strings.Join(lines, "\r\n") + "\r\n")
@@ -87,6 +90,7 @@ func (s *submissionClient) command(ctx context.Context, line string) error {
 		s.helo = args
 		return s.say("250 " + s.set.cfg.Hostname)
 	case "NOOP":
+		s.noop(args)
 		return s.say("250 2.0.0 OK")
 	case "RSET":
 		return s.say("250 2.0.0 OK")
@@ -187,7 +191,7 @@ func (s *submissionClient) waiting() error { return nil } // a reply is all that
 // dial logs in; the session behind it outlives what ends strangers (Shutdown closes them at once), and has a stack of its own.
 func (s *submissionClient) dial(ctx context.Context, at target, creds *auth.Credentials) (dialed, error) {
 	conn, err := s.srv.dialer.DialSubmission(ctx, at.Side, at.host, backend.LoginSubmission{Credentials: creds,
-		LoginName: at.login, ClientAddr: s.addr, Helo: s.helo, GatewayName: s.set.cfg.Hostname})
+		LoginName: at.login, ClientAddr: s.addr, Helo: s.helo, GatewayName: s.set.cfg.Hostname, Hops: s.hops})
 	if err != nil {
 		return dialed{}, err
 	}

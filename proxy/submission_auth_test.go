@@ -209,8 +209,8 @@ func TestXCLIENT(t *testing.T) {
 			"C: AUTH PLAIN ...\nS: 235 ok\nC: QUIT\nS: 221 bye", "235 ok", "refuses XCLIENT", ""},
 		"closed": {true, "pc", "S: 250 XCLIENT ADDR\nC: XCLIENT ADDR=127.0.0.1\nS: 421 4.3.2 bye\n!close", "454 4.7.0 ...", "step=xclient", ""},
 		"lost":   {true, "pc", "S: 250 XCLIENT ADDR\nC: XCLIENT ADDR=127.0.0.1\n!close", "454 4.7.0 ...", "step=xclient", ""},
-		"EHLO refused behind it": {true, "pc", "S: 250 XCLIENT ADDR\nC: XCLIENT ADDR=127.0.0.1\nS: 220 hi\nC: EHLO ...\nS: 503 5.5.1 once\n!silent",
-			"454 4.7.0 ...", "step=capability", ""},
+		"EHLO refused behind it": {true, "pc", "S: 250 XCLIENT ADDR\nC: XCLIENT ADDR=127.0.0.1\nS: 220 hi\nC: EHLO ...\nS: 503 5.5.1 once\n" + // OpenSMTPD takes one only
+			"C: AUTH PLAIN ...\nS: 235 ok\nC: QUIT\nS: 221 bye", "235 ok", "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newSMTPRig(t, smtpRigOptions{noProbe: true, configure: func(conf *config.Config) { conf.Backends[0].ClientAddress = c.trusted }},

@@ -145,7 +145,7 @@ func newSMTPRig(t *testing.T, o smtpRigOptions, old, new func(*mailtest.Talk)) *
 const (
 	smtpUser     = "user@example.com"
 	smtpPassword = "open sesame"
-	smtpGreeting = "220 mail.example.com ESMTP ready"
+	smtpGreeting = "220 mail.example.com ESMTP ready (mailgate/..."
 	smtpAuthOK   = "235 2.7.0 Authentication successful"
 )
 

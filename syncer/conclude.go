@@ -206,9 +206,9 @@ func (p *pass) gone(ctx context.Context, f *folder) error {
 		return err
 	}
 	known := f.pairs.uids(merge.Side(side))
-	strange := 0
+	var here, strange []uint32
 	err := p.on(ctx, side, func(c *backend.Client) error {
-		strange = 0
+		here, strange = nil, nil
 		sel, err := c.Select(f.Name[side], backend.SelectOptions{ReadOnly: true}).Result(ctx)
 		if err != nil {
 			return err
@@ -218,8 +218,10 @@ func (p *pass) gone(ctx context.Context, f *folder) error {
 		}
 		if sel.Exists > 0 {
 			err = c.Fetch("1:*", backend.FetchOptions{Items: []string{"FLAGS"}, Message: func(m *backend.Message) error {
-				if _, ok := slices.BinarySearch(known, m.UID); !ok {
-					strange++
+				if _, ok := slices.BinarySearch(known, m.UID); ok {
+					here = append(here, m.UID)
+				} else {
+					strange = append(strange, m.UID)
 				}
 				return nil
 			}}).Wait(ctx)
@@ -227,7 +229,7 @@ func (p *pass) gone(ctx context.Context, f *folder) error {
 				return err
 			}
 		}
-		if strange > 0 || p.opts.DryRun {
+		if len(strange) > 0 || p.opts.DryRun {
 			return c.Unselect().Wait(ctx)
 		}
 		if err := c.Unselect().Wait(ctx); err != nil {
@@ -246,9 +248,8 @@ func (p *pass) gone(ctx context.Context, f *folder) error {
 	if err != nil {
 		return fmt.Errorf("delete on %s: %w", side, err)
 	}
-	if strange > 0 {
-		p.hold(f, side, strange, messages, fmt.Sprintf("the folder is gone from %s, but holds mail here that %s has never seen", side.Other(), side.Other()))
-		return nil
+	if len(strange) > 0 {
+		return p.remains(ctx, f, here, strange)
 	}
 	p.report.Deleted[side]++
 	if p.opts.DryRun {

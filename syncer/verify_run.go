@@ -129,6 +129,11 @@ func (v *verifier) run(ctx context.Context) error {
 // folder compares one folder.
 func (v *verifier) folder(ctx context.Context, f *folder) (*FolderVerification, error) {
 	r := &FolderVerification{Name: f.Shown}
+	if f.Action == ActionGone && f.Exists[f.Side] && len(f.quar) > 0 {
+		if done, err := v.asideAlone(ctx, f, r); err != nil || done {
+			return r, err
+		}
+	}
 	for side := range f.Exists {
 		if !f.Exists[side] {
 			r.add(Difference{Kind: "folder", Why: "the folder is not on " + sideName(config.Side(side))})

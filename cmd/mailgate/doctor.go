@@ -21,7 +21,8 @@ func (p *program) doctorCommand() *cobra.Command {
 	var user, passwordFile string
 	var insertion bool
 	c := &cobra.Command{Use: "doctor", Short: "Look at certificates, ports, backends, capabilities and a login: pass, fail or unknown", Args: none,
-		Long: "Look at certificates, ports, both backends, what they offer, and the login of a user.\n" +
+		Long: "Look at certificates, ports, both backends, what they offer, and the login of a user; show every door: how it is opened,\n" +
+			"and what a client sees there on either side.\n" +
 			"Exit code 0: all pass; 2: something fails; 6: nothing fails, but something cannot be seen from here.",
 		RunE: func(c *cobra.Command, _ []string) error {
 			conf, err := p.load()
@@ -65,6 +66,7 @@ type doctor struct {
 	dialer *backend.Dialer
 	area   string
 	checks []check
+	own    []string // which gateway greets at our listeners: one each run of serve
 
 	dial    func(ctx context.Context, address string) error
 	resolve func(ctx context.Context, name string) ([]string, error)
@@ -114,16 +116,19 @@ func (d *doctor) look(ctx context.Context, user, passwordFile string, insertion 
 	for _, pr := range d.protocols() {
 		seen[pr] = d.backends(ctx, pr)
 	}
+	d.loops(ctx)
 	d.area = "what clients are offered"
 	for _, pr := range d.protocols() {
 		d.compare(pr, seen[pr])
 	}
+	in := entered{}
 	if user != "" {
 		d.area = "login"
-		if err := d.logins(ctx, user, password); err != nil {
+		if in, err = d.logins(ctx, user, password); err != nil {
 			return err
 		}
 	}
+	d.doors(seen, in)
 	if insertion {
 		d.area = "before insertion"
 		d.insertion(ctx, seen)
@@ -189,11 +194,14 @@ func (d *doctor) table(w io.Writer) {
 		}
 		fmt.Fprint(w, wrap(head, indent, c.Detail, " "))
 		for _, l := range c.Lists {
-			text := strings.Join(l.Items, ", ")
+			text, separator := strings.Join(l.Items, ", "), ", "
 			if text == "" {
 				text = "nothing"
 			}
-			fmt.Fprint(w, wrap(indent+l.Label+": ", indent+"    ", text, ", "))
+			if slices.ContainsFunc(l.Items, func(s string) bool { return len(s) > screen/4 }) {
+				separator = " " // sentences, or a line of a protocol
+			}
+			fmt.Fprint(w, wrap(indent+l.Label+": ", indent+"    ", text, separator))
 		}
 	}
 }

@@ -23,11 +23,16 @@ func (d *doctor) backends(ctx context.Context, p config.Protocol) (first [2]*bac
 		if len(names) == 0 {
 			d.note(unknown, fmt.Sprintf("%s %s", side, p), "the side has no host for it")
 		}
+		var all []backend.Seen
 		for _, name := range names {
 			s := d.dialer.Probe(ctx, side, p, name, d.conf.Hostname)
 			title := fmt.Sprintf("%s %s %s", side, p, name)
 			if s.Err != nil {
 				d.note(fail, title, "%v", s.Err)
+				continue
+			}
+			if slices.Contains(d.own, s.Gateway) {
+				d.note(fail, title, "%s is this gateway itself: logins would go round in a circle", s.Endpoint.URL)
 				continue
 			}
 			text := fmt.Sprintf("%s answers in %d ms", s.Endpoint.URL, s.Took.Milliseconds())
@@ -41,13 +46,24 @@ func (d *doctor) backends(ctx context.Context, p config.Protocol) (first [2]*bac
 			} else {
 				text += ", in plain text"
 			}
+			if s.Gateway != "" {
+				text += "; it is a mailgate too: if it leads back to this one, logins go round in a circle"
+				verdict = worse(verdict, unknown)
+			}
 			d.note(verdict, title, "%s", text)
-			if first[side] == nil {
+			if all = append(all, s); first[side] == nil {
 				first[side] = &s
 			}
 		}
+		d.dialer.Keep(side, p, all) // the fronts go by it
 	}
 	return first
+}
+
+// worse is the worse of two verdicts.
+func worse(a, b string) string {
+	order := []string{pass, unknown, fail}
+	return order[max(slices.Index(order, a), slices.Index(order, b))]
 }
 
 // compare puts what both sides offer before login beside each other, and what the gateway makes of it.
@@ -109,28 +125,28 @@ func (d *doctor) beside(name string, old, new []string) {
 }
 
 // logins tries one user on both sides, as the gateway would, and compares what he is offered.
-func (d *doctor) logins(ctx context.Context, login, password string) error {
+func (d *doctor) logins(ctx context.Context, login, password string) (entered, error) {
 	creds, err := auth.Password("PLAIN", login, password)
 	if err != nil {
-		return exitError{exitUsage, err}
+		return nil, exitError{exitUsage, err}
 	}
 	r, err := config.LoadRoutes(d.conf)
 	if err != nil {
 		d.note(unknown, "login", "the routes file cannot be used")
-		return nil
+		return nil, nil
 	}
 	user, err := r.Lookup(config.NewAddresses(d.conf.Routes), login)
 	if err != nil {
-		return exitError{exitUsage, err}
+		return nil, exitError{exitUsage, err}
 	}
 	route := r.For(user)
-	var imap, submission [2][]string
+	var imap, submission, capa, sieve [2][]string
 	var pop3 [2]string
 	for _, side := range config.Sides {
 		name := d.conf.LoginName(side, route)
 		imap[side] = d.loginIMAP(ctx, side, route.Host[side], backend.LoginIMAP{Credentials: creds, LoginName: name, ClientAddr: netip.AddrPort{}})
-		pop3[side] = d.loginPOP3(ctx, side, route.Host[side], backend.LoginPOP3{Credentials: creds, LoginName: name})
-		d.loginSieve(ctx, side, route.Host[side], backend.Account{Credentials: creds, LoginName: name})
+		pop3[side], capa[side] = d.loginPOP3(ctx, side, route.Host[side], backend.LoginPOP3{Credentials: creds, LoginName: name})
+		sieve[side] = d.loginSieve(ctx, side, route.Host[side], backend.Account{Credentials: creds, LoginName: name})
 		submission[side] = d.loginSubmission(ctx, side, route.Host[side], backend.LoginSubmission{Credentials: creds, LoginName: name,
 			Helo: d.conf.Hostname, GatewayName: d.conf.Hostname})
 	}
@@ -146,7 +162,7 @@ func (d *doctor) logins(ctx context.Context, login, password string) error {
 		d.note(pass, "pop3 messages and UIDLs", "a client that leaves mail on the server knows it by UIDL: what has another one on NEW is downloaded again "+
 			"behind the flip").with("OLD", []string{pop3[config.Old]}).with("NEW", []string{pop3[config.New]})
 	}
-	return nil
+	return entered{config.IMAP: imap, config.POP3: capa, config.Submission: submission, config.Sieve: sieve}, nil
 }
 
 func (d *doctor) loginIMAP(ctx context.Context, side config.Side, host string, l backend.LoginIMAP) []string {
@@ -165,22 +181,22 @@ func (d *doctor) loginIMAP(ctx context.Context, side config.Side, host string, l
 	return imapwire.OfferableStrings(c.Capabilities)
 }
 
-func (d *doctor) loginSieve(ctx context.Context, side config.Side, host string, a backend.Account) {
+func (d *doctor) loginSieve(ctx context.Context, side config.Side, host string, a backend.Account) (offers []string) {
 	if len(d.dialer.Names(side, config.Sieve)) == 0 {
-		return
+		return nil
 	}
 	title := fmt.Sprintf("%s sieve as %s", side, a.LoginName)
 	start := time.Now()
 	c, err := d.dialer.DialSieve(ctx, side, host, a)
 	if err != nil {
 		d.note(fail, title, "%v", err)
-		return
+		return nil
 	}
 	defer c.Close()
 	list, err := c.List(ctx)
 	if err != nil {
 		d.note(fail, title, "sieve: in, but %v", err)
-		return
+		return nil
 	}
 	var names []string
 	for _, s := range list {
@@ -188,34 +204,36 @@ func (d *doctor) loginSieve(ctx context.Context, side config.Side, host string, 
 	}
 	d.note(pass, title, "sieve: in, in %d ms, on %s", time.Since(start).Milliseconds(), c.Host()).with("scripts", names)
 	_ = c.Logout(ctx)
+	return c.Capabilities().Extensions
 }
 
-// loginPOP3 tells how many messages there are, and what their UIDLs look like: a client that keeps mail on the server knows it by them.
-func (d *doctor) loginPOP3(ctx context.Context, side config.Side, host string, l backend.LoginPOP3) string {
+// loginPOP3 tells how many messages there are, and what their UIDLs look like: a client that keeps mail on the server knows it by them. offers
+// is what CAPA lists behind the login.
+func (d *doctor) loginPOP3(ctx context.Context, side config.Side, host string, l backend.LoginPOP3) (mail string, offers []string) {
 	if len(d.dialer.Names(side, config.POP3)) == 0 {
-		return ""
+		return "", nil
 	}
 	title := fmt.Sprintf("%s pop3 as %s", side, l.LoginName)
 	start := time.Now()
 	c, err := d.dialer.DialPOP3(ctx, side, host, l)
 	if err != nil {
 		d.note(fail, title, "%v", err)
-		return ""
+		return "", nil
 	}
 	defer c.Close()
 	took := time.Since(start).Milliseconds()
 	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
-	n, first, err := c.Sample()
+	n, first, offers, err := c.Sample()
 	if err != nil {
 		d.note(fail, title, "pop3: in, but %v", err)
-		return ""
+		return "", nil
 	}
 	d.note(pass, title, "pop3: in, in %d ms, on %s", took, c.Host)
-	out := fmt.Sprintf("%d messages", n)
+	mail = fmt.Sprintf("%d messages", n)
 	if first != "" {
-		out += ", the first is " + first
+		mail += ", the first is " + first
 	}
-	return out
+	return mail, offers
 }
 
 func (d *doctor) loginSubmission(ctx context.Context, side config.Side, host string, l backend.LoginSubmission) []string {

@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"time"
 
+	"mailgate/backend"
 	"mailgate/config"
 	"mailgate/tlsconf"
 )
@@ -185,6 +186,9 @@ func (d *doctor) answers(ctx context.Context, e config.Endpoint) error {
 	greeting := map[config.Protocol]string{config.IMAP: "* OK ", config.POP3: "+OK ", config.Submission: "220 ", config.Sieve: "OK "}[e.Protocol]
 	if !strings.HasPrefix(line, greeting) || !strings.Contains(line, d.conf.Hostname) {
 		return fmt.Errorf("it greets with %.80q", strings.TrimSpace(line))
+	}
+	if id, ok := backend.GatewayID(line); ok {
+		d.own = append(d.own, id)
 	}
 	return nil
 }

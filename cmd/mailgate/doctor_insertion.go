@@ -203,6 +203,12 @@ func (d *doctor) clientAddress(side config.Side, seen map[config.Protocol][2]*ba
 			d.note(fail, name+" by IMAP", "it does not offer ID before login, so client_address has no effect")
 		}
 	}
+	if s := seen[config.POP3][side]; s != nil {
+		d.takesXCLIENT(name+" by POP3", s.XCLIENT)
+	}
+	if s := seen[config.Sieve][side]; s != nil {
+		d.takesXCLIENT(name+" by ManageSieve", s.Sieve.XCLIENT)
+	}
 	if s := seen[config.Submission][side]; s != nil {
 		params, ok := s.Extensions["XCLIENT"]
 		switch {
@@ -214,4 +220,14 @@ func (d *doctor) clientAddress(side config.Side, seen map[config.Protocol][2]*ba
 			d.note(pass, name+" by submission", "it offers XCLIENT to this machine")
 		}
 	}
+}
+
+// takesXCLIENT is about protocols of which Dovecot alone has XCLIENT.
+func (d *doctor) takesXCLIENT(name string, ok bool) {
+	if ok {
+		d.note(pass, name, "it offers XCLIENT to this machine")
+		return
+	}
+	d.note(fail, name, "it does not offer XCLIENT to this machine, so client_address has no effect (Dovecot: login_trusted_networks); "+
+		"proxy_protocol is the other way")
 }

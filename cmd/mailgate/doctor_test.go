@@ -157,7 +157,7 @@ func TestDoctorJSON(t *testing.T) {
 			t.Errorf("%+v", k)
 		}
 	}
-	if len(areas) != 4 || areas["before insertion"] < 5 {
+	if len(areas) != 6 || areas["doors"] != 4 || areas["behind the doors"] != 2 || areas["before insertion"] < 5 {
 		t.Errorf("%v", areas)
 	}
 }

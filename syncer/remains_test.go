@@ -1,0 +1,78 @@
+package syncer_test
+
+import (
+	"slices"
+	"testing"
+
+	"mailgate/config"
+	"mailgate/mailtest/faulty"
+	"mailgate/syncer"
+)
+
+// TestGoneWithMailAside: a folder is deleted on the side that decides, and holds mail on the follower that is set aside. All else in it goes; that
+// stays, explained, until a person decides: let go of it, or have it back.
+func TestGoneWithMailAside(t *testing.T) {
+	t.Parallel()
+	for _, decision := range []syncer.Decision{syncer.Undecided, syncer.Waived, syncer.Retry} {
+		w := newAsideWorld(t, faulty.Courier(), faulty.Cyrus())
+		old, new := w.hosts[config.Old].Account, w.hosts[config.New].Account
+		w.put(config.Old, "INBOX", "a", 10)
+		for _, name := range []string{"Top", "Top/Box"} {
+			old.Create(w.name(config.Old, name))
+		}
+		w.put(config.Old, "Top", "t", 10)
+		for _, s := range []string{"b", "c", "d"} {
+			w.put(config.Old, "Top/Box", s, 10)
+		}
+		w.run()
+		// Courier gives what it renames new UIDs, so that nobody can tell what was deleted meanwhile.
+		old.Rename(w.name(config.Old, "Top"), w.name(config.Old, "Other"))
+		old.Expunge(w.name(config.Old, "Other/Box"), 0)
+		w.run()
+		old.Delete(w.name(config.Old, "Other/Box"))
+		r := w.run()
+		if r.Expunged != [2]int64{0, 2} || new.Count("Other/Box") != 1 || len(r.Held) != 1 {
+			t.Fatalf("%q: expunged %v, %d left, held %+v", decision, r.Expunged, new.Count("Other/Box"), r.Held)
+		}
+		if w.run(); new.Count("Other/Box") != 1 {
+			t.Errorf("%q: what is set aside has gone", decision)
+		}
+		if decision == syncer.Undecided {
+			w.verified(false, 1, 0)
+			continue
+		}
+		w.decide(decision, syncer.Selection{UIDs: []uint32{1}})
+		w.run()
+		w.run()
+		if want := map[bool]int{true: 1}[decision == syncer.Retry]; old.Count(w.name(config.Old, "Other/Box")) != want || new.Count("Other/Box") != 1 {
+			t.Errorf("%q: OLD has %d, NEW %d", decision, old.Count(w.name(config.Old, "Other/Box")), new.Count("Other/Box"))
+		}
+		w.verified(true, 0, map[bool]int64{true: 1}[decision == syncer.Waived])
+	}
+}
+
+// TestGoneWithNewMail: a folder is deleted on the side that decides while mail is delivered into it on the other. Nothing is lost: the folder
+// comes back with that mail alone. What was deleted with it does not.
+func TestGoneWithNewMail(t *testing.T) {
+	t.Parallel()
+	for _, host := range []func() faulty.Product{faulty.Dovecot, faulty.Cyrus, faulty.Courier} {
+		w := newAsideWorld(t, faulty.Dovecot(), host())
+		old, new := w.hosts[config.Old].Account, w.hosts[config.New].Account
+		w.put(config.Old, "INBOX", "a", 10)
+		old.Create("Box")
+		for _, s := range []string{"b", "c", "d"} {
+			w.put(config.Old, "Box", s, 10)
+		}
+		w.run()
+		w.put(config.New, "Box", "late", 10)
+		old.Delete("Box")
+		if r := w.run(); r.Expunged != [2]int64{0, 3} || r.Deleted != [2]int{} || new.Count(w.name(config.New, "Box")) != 1 {
+			t.Errorf("%s: expunged %v, deleted %v, %d left", host().Name, r.Expunged, r.Deleted, new.Count(w.name(config.New, "Box")))
+		}
+		w.run()
+		if !slices.Contains(old.Names(), "Box") || old.Count("Box") != 1 {
+			t.Errorf("%s: OLD has %q, %d in it", host().Name, old.Names(), old.Count("Box"))
+		}
+		w.verified(true, 0, 0)
+	}
+}
