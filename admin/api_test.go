@@ -316,8 +316,8 @@ func TestNobodyAnswers(t *testing.T) {
 func TestHealth(t *testing.T) {
 	g := newRig(t, "alice@example.com old\n")
 	m := NewMetrics("1.2", "abc", sourcesOf(g.r))
-	why, broken := "starting", error(nil)
-	h := Health(m, func() string { return why }, func(context.Context) error { return broken })
+	why, broken, trouble := "starting", error(nil), []string(nil)
+	h := Health(m, func() string { return why }, func(context.Context) error { return broken }, func() []string { return trouble })
 	ask := func(path string) (int, string) {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest(get, path, nil))
@@ -333,7 +333,11 @@ func TestHealth(t *testing.T) {
 	if code, text := ask("/readyz"); code != 200 || text != "ready\n" {
 		t.Error(code, text)
 	}
-	broken = op.ErrUnavailable // mail goes on
+	trouble = []string{"certificate mail.example.com: none yet", "another"}
+	if code, text := ask("/readyz"); code != 200 || text != "ready\nwarning: certificate mail.example.com: none yet\nwarning: another\n" {
+		t.Error(code, text)
+	}
+	trouble, broken = nil, op.ErrUnavailable // mail goes on
 	if code, text := ask("/readyz"); code != 200 || !strings.Contains(text, "warning") {
 		t.Error(code, text)
 	}

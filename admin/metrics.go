@@ -60,6 +60,7 @@ type Metrics struct {
 	learned     *prometheus.CounterVec
 	sieves      *prometheus.CounterVec
 	scripts     *prometheus.CounterVec
+	acme        *prometheus.CounterVec
 	reload      prometheus.Gauge
 	stored      prometheus.Gauge
 }
@@ -85,6 +86,7 @@ func NewMetrics(version, revision string, src Sources) *Metrics {
 	m.learned = counter(m, "mailgate_learned_passwords_total", "Logins of which the password was to be learned, by what became of it.", "result")
 	m.sieves = counter(m, "mailgate_sync_sieve_passes_total", "Looks at users' Sieve scripts, by how they ended.", "result")
 	m.scripts = counter(m, "mailgate_sync_sieve_scripts_total", "Sieve scripts carried, by what was done.", "side", "action")
+	m.acme = counter(m, "mailgate_acme_requests_total", "Certificates asked for, by what became of it.", "result")
 	m.reload = prometheus.NewGauge(prometheus.GaugeOpts{Name: "mailgate_config_last_reload_success_timestamp_seconds",
 		Help: "When configuration and routes were last taken over."})
 	m.stored = prometheus.NewGauge(prometheus.GaugeOpts{Name: "mailgate_state_store_last_success_timestamp_seconds",
@@ -135,6 +137,9 @@ func (m *Metrics) zero() {
 	}
 	for _, r := range []string{"ok", "partly", "without", "failed"} {
 		m.sieves.WithLabelValues(r)
+	}
+	for _, r := range []string{"obtained", "renewed", "failed"} {
+		m.acme.WithLabelValues(r)
 	}
 	for _, s := range config.Sides {
 		for _, action := range []string{"written", "deleted", "activated"} {
@@ -245,6 +250,9 @@ func (m *Metrics) Reloaded() { m.reload.SetToCurrentTime() }
 
 // LearnedPassword implements learned.Recorder.
 func (m *Metrics) LearnedPassword(result string) { m.learned.WithLabelValues(result).Inc() }
+
+// ACME implements acme.Recorder.
+func (m *Metrics) ACME(result string) { m.acme.WithLabelValues(result).Inc() }
 
 // Sieve counts a look at a user's Sieve scripts: "ok", "partly", "without" (one side has no ManageSieve) or "failed".
 func (m *Metrics) Sieve(result string) { m.sieves.WithLabelValues(result).Inc() }

@@ -149,6 +149,6 @@ func gather(t *testing.T, m *Metrics) []string {
 	t.Helper()
 	w := httptest.NewRecorder()
 	ok := func(context.Context) error { return nil }
-	Health(m, func() string { return "" }, ok).ServeHTTP(w, httptest.NewRequest(get, "/metrics", nil))
+	Health(m, func() string { return "" }, ok, nil).ServeHTTP(w, httptest.NewRequest(get, "/metrics", nil))
 	return strings.Split(w.Body.String(), "\n")
 }

@@ -24,6 +24,18 @@ type Overview struct {
 	Drift    []cutover.Drift `json:"drift"`
 	Reload   string          `json:"last_reload"` // "ok", or why the files are not in force
 	Sync     *SyncOverview   `json:"sync,omitempty"`
+
+	Certificates []Managed `json:"certificates,omitempty"` // those that are had from an authority
+}
+
+// Managed is a certificate that is had from an authority.
+type Managed struct {
+	Name    string    `json:"name"`
+	Until   time.Time `json:"until,omitzero"`   // of the one in use
+	Renewal time.Time `json:"renewal,omitzero"` // when the next one is asked for
+	Error   string    `json:"error,omitempty"`  // why the last request failed
+	Tried   time.Time `json:"tried,omitzero"`   // when that was
+	Next    time.Time `json:"next,omitzero"`    // when it is tried again
 }
 
 // SyncOverview tells how far the users of started waves are.

@@ -24,6 +24,12 @@ func (l *loader) check() {
 			l.bad(fmt.Sprintf("tls.certificates[%d]", i), "%s with %s: %v", k.Cert, k.Key, err)
 		}
 	}
+	if c.TLS.TicketKeys != "" {
+		if _, err := TicketKeys(c.TLS.TicketKeys); err != nil {
+			l.bad("tls.ticket_keys", "%v", err)
+		}
+	}
+	l.checkACME()
 	for _, side := range Sides {
 		l.checkBackend(side)
 	}
@@ -62,8 +68,9 @@ func (l *loader) checkListeners() {
 		if e.overlaps(admin) {
 			l.bad(l.listen[i], "%s overlaps with admin.listen %s", e.URL, c.Admin.Listen)
 		}
-		if e.Mode != Plain && len(c.TLS.Certificates) == 0 && len(l.items("tls.certificates")) == 0 && !l.spoilt("tls", "tls.certificates") {
-			l.bad(l.listen[i], "%s needs a certificate; write it under tls.certificates", e.URL)
+		if e.Mode != Plain && len(c.TLS.Certificates) == 0 && len(l.items("tls.certificates")) == 0 &&
+			len(l.strings("tls.acme.domains")) == 0 && !l.spoilt("tls", "tls.certificates", "tls.acme", "tls.acme.domains") {
+			l.bad(l.listen[i], "%s needs a certificate; write it under tls.certificates, or its name under tls.acme.domains", e.URL)
 		}
 		if e.Proxied && len(c.ProxyNetworks) == 0 && len(l.strings("proxy_networks")) == 0 {
 			l.bad(l.listen[i], "%s takes clients from balancers only; write their addresses under proxy_networks", e.URL)

@@ -58,6 +58,12 @@ func ParseEndpoint(s string, listener bool) (Endpoint, error) {
 	if strings.Contains(rest, "@") { // not quoted in the error: what stands before @ may be a password
 		return Endpoint{}, fmt.Errorf("%s://...@...: only HOST:PORT may follow the scheme; leave out what stands before @", name)
 	}
+	rest, query, asked := strings.Cut(rest, "?")
+	if asked {
+		if err := e.oldTLS(query, listener); err != nil {
+			return Endpoint{}, fmt.Errorf("%q: %w", s, err)
+		}
+	}
 	if err := e.hostPort(strings.TrimSuffix(rest, "/")); err != nil {
 		return Endpoint{}, fmt.Errorf("%q: %w", s, err)
 	}
@@ -69,6 +75,21 @@ func ParseEndpoint(s string, listener bool) (Endpoint, error) {
 			s, base, base, base)
 	}
 	return e, nil
+}
+
+// oldTLS reads what follows "?": tls=1.0 or tls=1.1.
+func (e *Endpoint) oldTLS(query string, listener bool) error {
+	version, ok := strings.CutPrefix(query, "tls=")
+	switch {
+	case !ok || version != "1.0" && version != "1.1":
+		return fmt.Errorf("only tls=1.0 or tls=1.1 may follow the question mark")
+	case !listener:
+		return fmt.Errorf("?tls= is for listeners; leave it out")
+	case e.Mode == Plain:
+		return fmt.Errorf("?tls= does not go with plain text; leave it out")
+	}
+	e.OldTLS = version
+	return nil
 }
 
 func (e *Endpoint) hostPort(s string) error {

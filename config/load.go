@@ -48,6 +48,7 @@ type loader struct {
 	lines  map[string]int    // key -> line
 	from   map[string]string // key -> "file", "environment" or "flag"
 	listen []string          // key of each c.Listen
+	acme   []string          // key of each c.TLS.ACME.Domains
 	errs   Errors
 }
 
@@ -247,6 +248,7 @@ func (l *loader) lists() {
 		}
 		l.c.TLS.Certificates = append(l.c.TLS.Certificates, Certificate{Cert: m["cert"], Key: m["key"]})
 	}
+	l.acmeDomains()
 	if m := l.strings("login.mechanisms"); l.from["login.mechanisms"] != "" {
 		if len(m) == 0 {
 			l.bad("login.mechanisms", "nobody could log in; write for example [PLAIN, LOGIN]")
@@ -381,7 +383,8 @@ func (l *loader) service(key, u string, p Protocol) Endpoint {
 // resolve makes paths absolute, from the file's folder.
 func (l *loader) resolve() {
 	dir := filepath.Dir(l.file)
-	paths := []*string{&l.c.Routes.File, &l.c.Store.Path, &l.c.Control.Socket, &l.c.Login.Learn.Key, &l.c.Backends[Old].CA, &l.c.Backends[New].CA}
+	paths := []*string{&l.c.Routes.File, &l.c.Store.Path, &l.c.Control.Socket, &l.c.Login.Learn.Key, &l.c.Backends[Old].CA, &l.c.Backends[New].CA,
+		&l.c.TLS.TicketKeys, &l.c.TLS.ACME.CA, &l.c.TLS.ACME.Storage, &l.c.TLS.ACME.DNS.KeyFile, &l.c.TLS.ACME.EAB.KeyFile}
 	for _, side := range Sides {
 		s := &l.c.Backends[side].Sync
 		paths = append(paths, &s.Secrets, &s.MasterPassword)

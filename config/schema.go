@@ -131,6 +131,43 @@ func settings() []setting {
 	s := []setting{
 		str("hostname", func(c *Config) *string { return &c.Hostname }),
 		str("tls.min_version", func(c *Config) *string { return &c.TLS.MinVersion }, "1.2", "1.3"),
+		str("tls.ticket_keys", func(c *Config) *string { return &c.TLS.TicketKeys }),
+		boolean("tls.acme.agree", func(c *Config) *bool { return &c.TLS.ACME.Agree }),
+		str("tls.acme.email", func(c *Config) *string { return &c.TLS.ACME.Email }),
+		str("tls.acme.directory", func(c *Config) *string { return &c.TLS.ACME.Directory }),
+		str("tls.acme.ca", func(c *Config) *string { return &c.TLS.ACME.CA }),
+		str("tls.acme.storage", func(c *Config) *string { return &c.TLS.ACME.Storage }),
+		str("tls.acme.eab.key_id", func(c *Config) *string { return &c.TLS.ACME.EAB.KeyID }),
+		str("tls.acme.eab.key_file", func(c *Config) *string { return &c.TLS.ACME.EAB.KeyFile }),
+		str("tls.acme.profile", func(c *Config) *string { return &c.TLS.ACME.Profile }),
+		str("tls.acme.key_type", func(c *Config) *string { return &c.TLS.ACME.KeyType }, "p256", "p384", "rsa2048", "rsa4096"),
+		str("tls.acme.challenge", func(c *Config) *string { return &c.TLS.ACME.Challenge }, HTTP01, TLSALPN01, DNS01),
+		str("tls.acme.http_listen", func(c *Config) *string { return &c.TLS.ACME.HTTPListen }),
+		str("tls.acme.tls_listen", func(c *Config) *string { return &c.TLS.ACME.TLSListen }),
+		setting{"tls.acme.dns.server", func(c *Config, v string) error {
+			e := Endpoint{Port: 53}
+			if v == "" {
+				return nil
+			}
+			if err := e.hostPort(v); err != nil || e.Host == "" || e.Port == 0 {
+				return fmt.Errorf("%q is no server; write for example ns1.example.com or 192.0.2.1:53", v)
+			}
+			c.TLS.ACME.DNS.Server = e.Address()
+			return nil
+		}, func(c *Config) any { return c.TLS.ACME.DNS.Server }},
+		setting{"tls.acme.dns.zone", func(c *Config, v string) error {
+			name, err := hostName(strings.TrimSuffix(v, "."))
+			if err != nil {
+				return fmt.Errorf("%q is no zone; write for example example.com", v)
+			}
+			c.TLS.ACME.DNS.Zone = name
+			return nil
+		}, func(c *Config) any { return c.TLS.ACME.DNS.Zone }},
+		str("tls.acme.dns.key", func(c *Config) *string { return &c.TLS.ACME.DNS.Key }),
+		str("tls.acme.dns.algorithm", func(c *Config) *string { return &c.TLS.ACME.DNS.Algorithm }, "hmac-sha256", "hmac-sha512", "hmac-sha384",
+			"hmac-sha224", "hmac-sha1"),
+		str("tls.acme.dns.key_file", func(c *Config) *string { return &c.TLS.ACME.DNS.KeyFile }),
+		dur("tls.acme.dns.wait", func(c *Config) *time.Duration { return &c.TLS.ACME.DNS.Wait }),
 	}
 	for _, side := range Sides {
 		b := func(c *Config) *Backend { return &c.Backends[side] }
@@ -234,6 +271,7 @@ func listKeys() map[string][]string {
 		"proxy_networks":        nil,
 		"login.mechanisms":      nil,
 		"tls.certificates":      {"cert", "key"},
+		"tls.acme.domains":      nil,
 		"backends.old.hosts":    {"name", "imap", "pop3", "submission", "sieve"},
 		"backends.new.hosts":    {"name", "imap", "pop3", "submission", "sieve"},
 		"backends.old.tls.pins": nil,
@@ -253,7 +291,8 @@ func listKeys() map[string][]string {
 func Default() Config {
 	b := Backend{Login: "{address}", Auth: "auto", ConnectTimeout: 10 * time.Second, LoginTimeout: 30 * time.Second, Sync: SyncLogin{MasterLogin: "authzid", SieveNames: "auto"}}
 	return Config{
-		TLS:      TLS{MinVersion: "1.2"},
+		TLS: TLS{MinVersion: "1.2", ACME: ACME{Directory: "https://acme-v02.api.letsencrypt.org/directory", Storage: "state/acme", KeyType: "p256",
+			Challenge: HTTP01, HTTPListen: ":80", DNS: ACMEDNS{Algorithm: "hmac-sha256", Wait: 2 * time.Minute}}},
 		Backends: [2]Backend{b, b},
 		Routes: Routes{File: "routes", LocalPart: "fold", Subaddress: "+", Watch: 500 * time.Millisecond, ApproveShare: 0.2,
 			ApproveMin: 10},

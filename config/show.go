@@ -28,7 +28,7 @@ func (c *Config) Show(w io.Writer) error {
 		prefix := s.key[:strings.LastIndexByte(s.key, '.')+1]
 		if !done[prefix] {
 			done[prefix] = true
-			for _, key := range []string{"listen", "login.mechanisms", "tls.certificates", "backends.old.hosts", "backends.new.hosts",
+			for _, key := range []string{"listen", "login.mechanisms", "tls.certificates", "tls.acme.domains", "backends.old.hosts", "backends.new.hosts",
 				"backends.old.sync.token_command", "backends.new.sync.token_command", "sync.rename", "sync.exclude", "sync.use", "sync.windows", "sync.waves"} {
 				if strings.HasPrefix(key, prefix) && strings.LastIndexByte(key, '.')+1 == len(prefix) {
 					line(key, c.list(key))
@@ -78,6 +78,8 @@ func (c *Config) list(key string) string {
 		}
 	case "login.mechanisms":
 		quote(c.Login.Mechanisms...)
+	case "tls.acme.domains":
+		quote(c.TLS.ACME.Domains...)
 	case "sync.rename":
 		for _, x := range c.Sync.Rename {
 			items = append(items, fmt.Sprintf("{old: %q, new: %q}", x.From, x.To))
@@ -134,6 +136,7 @@ func NeedsRestart(before, after *Config) []string {
 		"control.socket": before.Control == after.Control,
 		"admin.listen":   before.Admin == after.Admin,
 		"log":            before.Log == after.Log,
+		"tls.acme":       reflect.DeepEqual(before.TLS.ACME.asOpened(), after.TLS.ACME.asOpened()),
 	} {
 		if !same {
 			out = append(out, key)

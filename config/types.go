@@ -61,6 +61,10 @@ type Endpoint struct {
 	Port     int
 	Proxied  bool // "+proxy": each connection begins with a PROXY header, which says who the client is
 	Insecure bool // "+insecure": plain text off loopback was asked for by name
+
+	// OldTLS is the oldest version that a listener takes, "1.0" or "1.1", where that is older than tls.min_version ("?tls=1.0"). ""
+	// means tls.min_version.
+	OldTLS string
 }
 
 // Address is host:port as net.Dial and net.Listen take it.
@@ -93,6 +97,8 @@ type Config struct {
 type TLS struct {
 	Certificates []Certificate // chosen by SNI; the first is for clients that send none
 	MinVersion   string        // "1.2" (default) or "1.3"
+	TicketKeys   string        // file of keys for session tickets, see the function TicketKeys; "" means keys of this process alone
+	ACME         ACME
 }
 
 // Certificate is a PEM chain and its key. Both are read again when the files change.

@@ -81,18 +81,25 @@ func discard(r net.Conn) {
 func (c *client) startTLS() error {
 	limit := time.Now().Add(c.set.cfg.Limits.Handshake)
 	_ = c.raw.SetDeadline(limit)
-	t := tls.Server(c.raw, c.srv.certs.Config())
+	t := tls.Server(c.raw, c.srv.certs.ConfigFor(c.ln.OldTLS))
 	ctx, cancel := context.WithDeadline(c.srv.ctx, limit)
 	defer cancel()
 	if err := t.HandshakeContext(ctx); err != nil {
 		c.srv.log.Info("TLS handshake", "protocol", c.ln.Protocol, "client", c.addr, "err", err)
 		return err
 	}
+	if tlsconf.IsChallenge(t.ConnectionState()) {
+		c.srv.log.Info("a certificate authority looks", "protocol", c.ln.Protocol, "client", c.addr)
+		return errChallenge
+	}
 	_ = c.raw.SetDeadline(time.Time{})
 	c.conn, c.tls = t, true
 	c.r.Reset(t)
 	return nil
 }
+
+// errChallenge means that no client came, but an authority that looked whether our names are ours: it has seen all it came for.
+var errChallenge = errors.New("the look of a certificate authority is over")
 
 // secure tells whether a password may be sent: over TLS, or on a listener that was declared plain.
 func (c *client) secure() bool { return c.tls || c.ln.Mode == config.Plain }

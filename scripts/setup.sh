@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the tests need on Debian: a C compiler for the race detector, real mail servers, real clients, PostgreSQL.
 # Quick when all is there. Cyrus and Courier cannot be installed beside Dovecot (all of them are "imap-server"), so their
-# packages are unpacked into a folder, $MAILGATE_LAB (/var/lib/mailgate-lab), and only their libraries are installed.
+# packages are unpacked into a folder, $MAILGATE_LAB (/var/lib/mailgate-lab), and only their libraries are installed. BIND is unpacked
+# there too, with its libraries: nothing of it is needed but named.
 # scripts/setup.sh bench installs the peers of the benchmarks too.
 set -eu
 lab=${MAILGATE_LAB:-/var/lib/mailgate-lab}
@@ -13,9 +14,9 @@ missing=()
 for p in "${need[@]}"; do
 	dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing+=("$p")
 done
-if [ ${#missing[@]} -eq 0 ] && [ -e "$lab/cyrus/.done" ] && [ -e "$lab/courier/.done" ] && [ -e "$lab/pop3/.done" ]; then exit 0; fi
+if [ ${#missing[@]} -eq 0 ] && [ -e "$lab/cyrus/.done" ] && [ -e "$lab/courier/.done" ] && [ -e "$lab/pop3/.done" ] && [ -e "$lab/bind/.done" ]; then exit 0; fi
 if [ "$(id -u)" != 0 ]; then
-	echo "run as root; missing packages: ${missing[*]:-none}; missing in $lab: Cyrus, Courier or their POP3" >&2
+	echo "run as root; missing packages: ${missing[*]:-none}; missing in $lab: Cyrus, Courier, their POP3 or BIND" >&2
 	exit 1
 fi
 export DEBIAN_FRONTEND=noninteractive
@@ -46,3 +47,4 @@ unpack() { # name package...: under $lab/name, complete or not at all
 unpack cyrus cyrus-common cyrus-imapd cyrus-clients
 unpack courier courier-base courier-imap courier-authlib courier-authlib-userdb
 unpack pop3 cyrus-pop3d courier-pop
+unpack bind bind9 bind9-libs libjemalloc2 libmaxminddb0 libfstrm0 libprotobuf-c1 libuv1

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -15,26 +16,30 @@ import (
 	"mailgate/config"
 )
 
-// Certificates are those of the listeners. They are safe for concurrent use; a reload changes handshakes to come.
+// Certificates are those of the listeners: from files, and from whoever gets them while we serve (SetManaged). They are safe for
+// concurrent use; a reload changes handshakes to come.
 type Certificates struct {
-	log *slog.Logger
-	set atomic.Pointer[certSet]
+	log        *slog.Logger
+	set        atomic.Pointer[certSet]
+	managed    atomic.Pointer[[]*tls.Certificate]
+	challenges challenges
 }
 
 type certSet struct {
 	conf  config.TLS
-	certs []*tls.Certificate
+	certs []*tls.Certificate // of files
 	stamp string
-	tls   *tls.Config
+	tls   map[string]*tls.Config // by the oldest version that a listener takes, "" for tls.min_version
 }
 
 // NewCertificates reads all chains and keys, or fails. Without any, TLS handshakes fail.
 func NewCertificates(c config.TLS, log *slog.Logger) (*Certificates, error) {
 	f := &Certificates{log: log}
+	f.managed.Store(&[]*tls.Certificate{})
 	return f, f.Apply(c)
 }
 
-// Apply reads the files of a configuration. On an error the old certificates stay.
+// Apply reads the files of a configuration. On an error the old certificates and ticket keys stay.
 func (f *Certificates) Apply(c config.TLS) error {
 	s := &certSet{conf: c, stamp: stamp(c)}
 	for _, k := range c.Certificates {
@@ -44,51 +49,86 @@ func (f *Certificates) Apply(c config.TLS) error {
 		}
 		s.certs = append(s.certs, &crt)
 	}
-	// One tls.Config for all handshakes: it holds the keys of session tickets.
-	s.tls = &tls.Config{MinVersion: minVersion(c), GetCertificate: f.get}
-	if old := f.set.Load(); old != nil && old.conf.MinVersion == c.MinVersion {
+	var keys [][32]byte
+	if c.TicketKeys != "" {
+		var err error
+		if keys, err = config.TicketKeys(c.TicketKeys); err != nil {
+			return fmt.Errorf("tls.ticket_keys: %w", err)
+		}
+	}
+	// One tls.Config for all handshakes of a kind: it holds the keys of session tickets, of its own making where no file has them.
+	if old := f.set.Load(); old != nil && old.conf.MinVersion == c.MinVersion && (old.conf.TicketKeys == "") == (c.TicketKeys == "") {
 		s.tls = old.tls
+	} else {
+		s.tls = f.configs(c)
+	}
+	if len(keys) > 0 {
+		for _, t := range s.tls {
+			t.SetSessionTicketKeys(keys)
+		}
 	}
 	f.set.Store(s)
 	return nil
 }
 
-func minVersion(c config.TLS) uint16 {
-	if c.MinVersion == "1.3" {
-		return tls.VersionTLS13
-	}
-	return tls.VersionTLS12
-}
+// Config is what tls.Server takes on most listeners. It follows reloads.
+func (f *Certificates) Config() *tls.Config { return f.ConfigFor("") }
 
-// Config is what tls.Server takes. It follows reloads.
-func (f *Certificates) Config() *tls.Config { return f.set.Load().tls }
+// ConfigFor is the same for a listener that takes versions from oldest on (config.Endpoint.OldTLS).
+func (f *Certificates) ConfigFor(oldest string) *tls.Config { return f.set.Load().tls[oldest] }
 
-// get chooses by name: the first certificate that the client can use for the name it asks for, else the first that it
-// can use at all (RFC 6066, section 3).
+// SetManaged puts certificates beside those of the files: they come first for the names that they are for. Each has its Leaf. The
+// list must not be changed afterwards.
+func (f *Certificates) SetManaged(certs []*tls.Certificate) { f.managed.Store(&certs) }
+
+// ErrNoCertificate means that there is none yet.
+var ErrNoCertificate = errors.New("there is no certificate")
+
+// get chooses by name: a certificate that the client can use for the name it asks for, else one that it can use at all (RFC 6066,
+// section 3); in order, but one that has expired only when there is no other.
 func (f *Certificates) get(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	certs := f.set.Load().certs
-	if len(certs) == 0 {
-		return nil, errors.New("no certificate is configured")
+	files, managed, now := f.set.Load().certs, *f.managed.Load(), time.Now()
+	if len(files)+len(managed) == 0 {
+		return nil, ErrNoCertificate
 	}
-	for _, c := range certs {
-		if h.SupportsCertificate(c) == nil {
+	if h.ServerName != "" {
+		if c := usable(h, now, managed, files); c != nil {
 			return c, nil
 		}
 	}
 	nameless := *h
 	nameless.ServerName = ""
-	for _, c := range certs {
-		if nameless.SupportsCertificate(c) == nil {
-			return c, nil
-		}
+	if c := usable(&nameless, now, files, managed); c != nil {
+		return c, nil
 	}
-	return certs[0], nil
+	if len(files) > 0 {
+		return files[0], nil
+	}
+	return managed[0], nil
 }
 
-// Leaves are the certificates in use.
+// usable is the first certificate of the lists that a client can use: the first that has not expired, if any.
+func usable(h *tls.ClientHelloInfo, now time.Time, lists ...[]*tls.Certificate) (late *tls.Certificate) {
+	for _, list := range lists {
+		for _, c := range list {
+			if h.SupportsCertificate(c) != nil {
+				continue
+			}
+			if c.Leaf == nil || now.Before(c.Leaf.NotAfter) {
+				return c
+			}
+			if late == nil {
+				late = c
+			}
+		}
+	}
+	return late
+}
+
+// Leaves are the certificates in use; those of one name in the order in which they are chosen, but for their dates.
 func (f *Certificates) Leaves() []*x509.Certificate {
 	var out []*x509.Certificate
-	for _, c := range f.set.Load().certs {
+	for _, c := range slices.Concat(*f.managed.Load(), f.set.Load().certs) {
 		if leaf, err := x509.ParseCertificate(c.Certificate[0]); err == nil {
 			out = append(out, leaf)
 		}
@@ -97,7 +137,7 @@ func (f *Certificates) Leaves() []*x509.Certificate {
 }
 
 // Watch reads the files again when they change, until ctx ends. It looks every interval: a renewal may be hours early,
-// and a look costs two stat calls a file.
+// and a look costs two stat calls a certificate.
 func (f *Certificates) Watch(ctx context.Context, interval time.Duration) {
 	t := time.NewTicker(interval)
 	defer t.Stop()
@@ -115,10 +155,10 @@ func (f *Certificates) Watch(ctx context.Context, interval time.Duration) {
 		}
 		if err := f.Apply(s.conf); err != nil {
 			failed = now
-			f.log.Error("certificates changed and cannot be used; the old ones stay", "err", err)
+			f.log.Error("certificates or ticket keys changed and cannot be used; the old ones stay", "err", err)
 			continue
 		}
-		f.log.Info("certificates read again")
+		f.log.Info("certificates and ticket keys read again")
 	}
 }
 
@@ -132,12 +172,17 @@ func inode(st os.FileInfo) uint64 {
 // stamp changes when one of the files does; symbolic links are followed.
 func stamp(c config.TLS) string {
 	s := ""
-	for _, k := range c.Certificates {
-		for _, file := range []string{k.Cert, k.Key} {
-			if st, err := os.Stat(file); err == nil {
-				s += fmt.Sprint(st.ModTime().UnixNano(), st.Size(), inode(st), ";")
-			}
+	look := func(file string) {
+		if st, err := os.Stat(file); err == nil {
+			s += fmt.Sprint(st.ModTime().UnixNano(), st.Size(), inode(st), st.Mode(), ";")
 		}
+	}
+	for _, k := range c.Certificates {
+		look(k.Cert)
+		look(k.Key)
+	}
+	if c.TicketKeys != "" {
+		look(c.TicketKeys)
 	}
 	return s
 }

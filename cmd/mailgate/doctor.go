@@ -108,7 +108,7 @@ func (d *doctor) look(ctx context.Context, user, passwordFile string, insertion 
 		}
 	}
 	d.area = "front"
-	d.certificates()
+	d.certificates(ctx)
 	d.listeners(ctx)
 	d.routes()
 	d.area = "backends"

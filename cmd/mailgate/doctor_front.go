@@ -26,7 +26,7 @@ import (
 const expirySoon = 14 * 24 * time.Hour
 
 // certificates looks at each chain: dates, names, order and completeness, and at who may read the key.
-func (d *doctor) certificates() {
+func (d *doctor) certificates(ctx context.Context) {
 	named := false
 	for _, k := range d.conf.TLS.Certificates {
 		pair, err := tls.LoadX509KeyPair(k.Cert, k.Key)
@@ -55,8 +55,18 @@ func (d *doctor) certificates() {
 			d.note(fail, "certificate key", "everybody on this machine can read %s; chmod o-r", k.Key)
 		}
 	}
+	if d.conf.TLS.ACME.On() {
+		named = d.managed(ctx) || named
+	}
+	if file := d.conf.TLS.TicketKeys; file != "" {
+		if keys, err := config.TicketKeys(file); err != nil {
+			d.note(fail, "session tickets", "%v", err)
+		} else {
+			d.note(pass, "session tickets", "%d keys in %s; gateways with the same file take each other's", len(keys), file)
+		}
+	}
 	switch {
-	case len(d.conf.TLS.Certificates) == 0:
+	case len(d.conf.TLS.Certificates) == 0 && !d.conf.TLS.ACME.On():
 	case named:
 		d.note(pass, "certificate name", "there is one for %s, the name that clients use", d.conf.Hostname)
 	default:
@@ -112,6 +122,9 @@ func (d *doctor) listeners(ctx context.Context) {
 	if c, err := net.Dial("unix", d.conf.Control.Socket); err == nil {
 		running = true
 		c.Close()
+	}
+	for _, text := range d.conf.Warnings() {
+		d.note(pass, "old devices", "%s", text)
 	}
 	for _, e := range d.conf.Listen {
 		name := "port " + e.URL

@@ -54,6 +54,7 @@ func (g *gateway) Overview(ctx context.Context) admin.Overview {
 	for _, x := range open {
 		o.Open = append(o.Open, api.Live(ctx, x))
 	}
+	o.Certificates = g.managed()
 	if o.Drift, err = g.manager.Drift(ctx); err != nil {
 		o.Store = err.Error()
 	}

@@ -76,6 +76,9 @@ func (g *gateway) reload(ctx context.Context, by string) (r admin.Reloaded, err 
 		g.syncing.book.Configure(key, conf.Login.Learn.Expire)
 	}
 	g.adopt(conf, routes)
+	if g.acme != nil && by != fileChanged {
+		g.acme.Again() // somebody may have mended what was in the way
+	}
 	g.metrics.Reloaded()
 	return r, nil
 }
@@ -90,6 +93,9 @@ func (g *gateway) adopt(conf *config.Config, routes *config.RouteFile) {
 	}
 	if !g.serving {
 		return
+	}
+	if g.acme != nil && conf.TLS.ACME.On() {
+		g.acme.Configure(conf.TLS.ACME.Domains)
 	}
 	g.limiter.SetMax(conf.Login.FailDelay)
 	g.proxy.Configure(conf, routes)
@@ -200,6 +206,9 @@ func (g *gateway) Resolve(login string) (string, config.Route, bool, error) {
 func (g *gateway) notReady() string {
 	if !g.ready.Load() {
 		return "starting or stopping"
+	}
+	if g.noCertificate() {
+		return strings.Join(append([]string{"there is no certificate yet"}, g.certificateTrouble()...), "; ")
 	}
 	return ""
 }

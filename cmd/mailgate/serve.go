@@ -30,6 +30,7 @@ import (
 	"mailgate/store"
 	"mailgate/syncer"
 	"mailgate/tlsconf"
+	"mailgate/tlsconf/acme"
 )
 
 func (p *program) serveCommand() *cobra.Command {
@@ -84,7 +85,7 @@ func (p *program) serve(ctx context.Context, started func(*gateway)) error {
 	}
 	defer g.close()
 	conf, log := g.conf.Load(), g.log
-	if g.certs, err = tlsconf.NewCertificates(conf.TLS, log); err != nil {
+	if err := g.openCertificates(conf); err != nil {
 		return err
 	}
 	if g.dialer, err = backend.NewDialer(conf.Backends, log, g.metrics); err != nil {
@@ -134,7 +135,7 @@ func (g *gateway) run(ctx context.Context, hangups <-chan os.Signal, started fun
 		if err != nil {
 			return fmt.Errorf("admin.listen: %w", err)
 		}
-		defer serveHTTP(l, admin.Health(g.metrics, g.notReady, g.store.Check), g.log)()
+		defer serveHTTP(l, admin.Health(g.metrics, g.notReady, g.store.Check, g.certificateTrouble), g.log)()
 	}
 	work, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -146,6 +147,9 @@ func (g *gateway) run(ctx context.Context, hangups <-chan os.Signal, started fun
 	done()
 	wg.Go(func() { g.dialer.Run(work, conf.Hostname) })
 	wg.Go(func() { g.certs.Watch(work, certificateLook) })
+	if g.acme != nil {
+		wg.Go(func() { g.acme.Run(work) })
+	}
 	wg.Go(func() { g.watch(work) })
 	wg.Go(func() { g.syncing.keeping.run(work) })
 	wg.Go(func() { g.syncing.book.Run(work) })
@@ -265,6 +269,9 @@ func (g *gateway) lookAtFiles() string {
 	return s
 }
 
+// fileChanged is who asks for a reload when nobody does.
+const fileChanged = "file changed"
+
 // watch reloads when one of the two files has changed and stays as it is for one look, and again when the store could
 // not take a reload.
 func (g *gateway) watch(ctx context.Context) {
@@ -283,7 +290,7 @@ func (g *gateway) watch(ctx context.Context) {
 		now := g.lookAtFiles()
 		switch {
 		case every > 0 && now == before && now != *g.loaded.Load():
-			g.reloadLogged(ctx, "file changed")
+			g.reloadLogged(ctx, fileChanged)
 		case g.again.Load():
 			g.reloadLogged(ctx, "the store could not take it before")
 		}
@@ -305,6 +312,7 @@ type gateway struct {
 	since     time.Time
 	listeners []config.Endpoint // as opened
 	certs     *tlsconf.Certificates
+	acme      *acme.Manager // nil when certificates are in files only
 	dialer    *backend.Dialer
 	limiter   *auth.Limiter
 	proxy     *proxy.Server

@@ -80,9 +80,13 @@ func (p *program) configCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			v := map[string]any{"listeners": len(conf.Listen), "users": len(r.Users), "patterns": len(r.Patterns), "default": r.Default.String()}
+			warnings := append([]string{}, conf.Warnings()...)
+			v := map[string]any{"warnings": warnings, "listeners": len(conf.Listen), "users": len(r.Users), "patterns": len(r.Patterns), "default": r.Default.String()}
 			return p.print(v, func(w io.Writer) {
 				fmt.Fprintf(w, "ok: %d listeners, %d users, %d patterns, default %s\n", len(conf.Listen), len(r.Users), len(r.Patterns), r.Default)
+				for _, text := range warnings {
+					fmt.Fprintf(w, "careful: %s\n", text)
+				}
 			})
 		}}, &cobra.Command{Use: "show", Short: "Print the configuration in force, with where each value comes from", Args: none,
 		RunE: func(*cobra.Command, []string) error {
@@ -211,6 +215,7 @@ func printOverview(w io.Writer, o admin.Overview) {
 		fmt.Fprintf(w, "%s %s %s\t%s\n", b.Side, b.Protocol, b.Host, state)
 	}
 	fmt.Fprintf(w, "store\t%s\nlast reload\t%s\n", o.Store, strings.ReplaceAll(o.Reload, "\n", "\n\t"))
+	printManaged(w, o.Certificates)
 	printSyncOverview(w, o.Sync)
 	for _, x := range o.Open {
 		printOp(w, x)
