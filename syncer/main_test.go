@@ -9,6 +9,6 @@ import (
 
 // TestMain lets more tests run at once than there are cores.
 func TestMain(m *testing.M) {
-	lab.SideBySide(12)
+	lab.SideBySide(8)
 	os.Exit(m.Run())
 }

@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv("MAILGATE_TEST_CHILD") != "" {
 		os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 	}
-	lab.SideBySide(8)
+	lab.SideBySide(6)
 	os.Exit(m.Run())
 }
 

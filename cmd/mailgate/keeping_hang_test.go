@@ -111,7 +111,6 @@ func TestKeptSilence(t *testing.T) {
 
 // TestKeptSilentNew: NEW takes connections and says nothing. Verbs tell that, and are not refused because of the passes that wait for it.
 func TestKeptSilentNew(t *testing.T) {
-	t.Parallel()
 	var users []string
 	for n := range 20 {
 		users = append(users, fmt.Sprintf("%c%d@example.com", 'a'+n, n))

@@ -23,7 +23,7 @@ type child struct {
 }
 
 // scriptTime bounds whatever a script waits for.
-const scriptTime = 20 * time.Second
+const scriptTime = time.Minute
 
 func scriptDeliver(ts *testscript.TestScript, _ bool, args []string) {
 	side := map[string]int{"old": 0, "new": 1}[args[0]]

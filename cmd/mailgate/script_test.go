@@ -100,7 +100,7 @@ backends:
 routes: {file: routes, watch: 0s, approve_min: 1}
 store: {path: state.db}
 control: {socket: control.sock}
-flip: {deadline: 1s, hold: 2s}
+flip: {deadline: 8s, hold: 10s}
 shutdown: 1s
 sync: {settle: 50ms}
 `, s.imap, s.relay.addr(), s.hosts[1].IMAP)
@@ -154,7 +154,7 @@ func (s *script) converse(ts *testscript.TestScript, user, more, word string) {
 	c, err := net.Dial("tcp", s.imap)
 	ts.Check(err)
 	s.conns = append(s.conns, c)
-	ts.Check(c.SetDeadline(time.Now().Add(20 * time.Second)))
+	ts.Check(c.SetDeadline(time.Now().Add(2 * time.Minute)))
 	r := bufio.NewReader(c)
 	say := func(text, word string) {
 		_, err := c.Write([]byte(text))
