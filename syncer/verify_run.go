@@ -339,7 +339,7 @@ func (r *FolderVerification) missing(f *folder, x [2]facts) {
 	r.add(d)
 }
 
-// sameFacts compares flags, size and date of a pair.
+// sameFacts compares flags and date of a pair.
 func (v *verifier) sameFacts(f *folder, r *FolderVerification, x [2]facts) {
 	d := Difference{UID: [2]uint32{x[0].uid, x[1].uid}}
 	if x[0].flags != x[1].flags {
@@ -361,11 +361,6 @@ func (v *verifier) sameFacts(f *folder, r *FolderVerification, x [2]facts) {
 		} else {
 			r.add(d)
 		}
-	}
-	if x[0].size != x[1].size && !v.o.Deep { // with Deep the bodies tell more
-		d := d
-		d.Kind, d.Old, d.New = "size", fmt.Sprint(x[0].size), fmt.Sprint(x[1].size)
-		v.altered(r, d, config.Old)
 	}
 }
 
@@ -410,15 +405,28 @@ func (v *verifier) altered(r *FolderVerification, d Difference, likely config.Si
 	r.add(d)
 }
 
-// sameBodies hashes bodies: all, or a sample evenly spread, the newest among it.
+// maxSized bounds the messages of a folder that are read because their sizes differ, where not all are read.
+const maxSized = 1000
+
+// sameBodies hashes bodies: all, or a sample evenly spread, the newest among it, and those whose sizes differ: they tell why.
 func (v *verifier) sameBodies(ctx context.Context, r *FolderVerification, both [][2]facts, conns [2]*backend.Client) error {
 	step := 1
 	if !v.o.Deep {
 		step = max(1, len(both)/v.o.Sample)
 	}
 	var chosen [][2]facts
-	for i := len(both) - 1; i >= 0; i -= step {
-		chosen = append(chosen, both[i])
+	sized := 0
+	for i := len(both) - 1; i >= 0; i-- {
+		x := both[i]
+		if x[0].size != x[1].size {
+			if sized++; sized > maxSized && !v.o.Deep {
+				r.add(Difference{Kind: "size", UID: [2]uint32{x[0].uid, x[1].uid}, Old: fmt.Sprint(x[0].size), New: fmt.Sprint(x[1].size)})
+				continue
+			}
+		} else if (len(both)-1-i)%step != 0 {
+			continue
+		}
+		chosen = append(chosen, x)
 	}
 	slices.Reverse(chosen)
 	for rest := chosen; len(rest) > 0; {
