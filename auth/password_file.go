@@ -28,25 +28,25 @@ type passwords struct {
 	nobody stored
 }
 
-// read gives the users. The result is shared, and is not changed.
-func (f *passwordFile) read() (*passwords, error) {
+// read gives the users. The result is shared, and is not changed. It is not settled when the file was written just now, or is being.
+func (f *passwordFile) read() (users *passwords, settled bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	before, ok := stampOf(f.path)
 	if ok && f.users != nil && before == f.stamp {
-		return f.users, nil
+		return f.users, true, nil
 	}
 	f.users = nil
 	began := time.Now()
-	users, err := readPasswords(f.path, f.canonical)
+	users, err = readPasswords(f.path, f.canonical)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	after, still := stampOf(f.path)
 	if ok && still && before == after && began.Sub(time.Unix(after.changed.Unix())) > cmp.Or(f.grain, stampGrain) {
-		f.stamp, f.users = after, users
+		f.stamp, f.users, settled = after, users, true
 	}
-	return users, nil
+	return users, settled, nil
 }
 
 // readPasswords reads a whole file, which others than its owner cannot reach. Errors name file and line, never what the line holds.

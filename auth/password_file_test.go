@@ -5,7 +5,9 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -28,6 +30,7 @@ func fileVerifiers(t *testing.T, text string) (v *Verifiers, path string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	v.set.Load().file.grain = time.Nanosecond // it is whole
 	t.Cleanup(v.Close)
 	return v, path
 }
@@ -95,16 +98,16 @@ func TestPasswordFileKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := &passwordFile{path: path, canonical: config.NewAddresses(config.Routes{}).Canonical, grain: time.Nanosecond}
-	if _, err := f.read(); err != nil {
+	if _, _, err := f.read(); err != nil {
 		t.Fatal(err)
 	}
 	for f.users == nil { // until the clock of the file system has gone on
-		if _, err := f.read(); err != nil {
+		if _, _, err := f.read(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	first, err := f.read()
-	again, err2 := f.read()
+	first, _, err := f.read()
+	again, _, err2 := f.read()
 	if err != nil || err2 != nil || first != again {
 		t.Errorf("read anew: %v, %v", err, err2)
 	}
@@ -120,7 +123,7 @@ func TestPasswordFileNobody(t *testing.T) {
 	}
 	var compared atomic.Int32
 	s := v.set.Load()
-	users, err = s.file.read()
+	users, _, err = s.file.read()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +140,7 @@ func TestPasswordFileNobody(t *testing.T) {
 func TestHashingWaits(t *testing.T) {
 	v, _ := fileVerifiers(t, "a@x.test:{PLAIN}one\n")
 	synctest.Test(t, func(t *testing.T) {
-		v.hashing = make(chan struct{}) // no room ever
+		v.hashing = room{all: make(chan struct{}), strangers: make(chan struct{})} // no room ever
 		began := time.Now()
 		err := byFile(v, "a@x.test", "one")
 		var refused *RefusedError
@@ -147,12 +150,56 @@ func TestHashingWaits(t *testing.T) {
 	})
 }
 
+// TestStrangersLeaveRoom: guesses that are looked at take no more than half of the room, whoever waits behind them.
+func TestStrangersLeaveRoom(t *testing.T) {
+	t.Parallel()
+	r := newRoom(2)
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 5 {
+		wg.Go(func() { _ = r.inTurn(t.Context(), func() error { <-stop; return nil }) })
+	}
+	for len(r.strangers) == 0 || len(r.all) == 0 {
+		runtime.Gosched()
+	}
+	if err := r.inTurn(AsKnown(t.Context()), func() error { return nil }); err != nil {
+		t.Error(err)
+	}
+	close(stop)
+	wg.Wait()
+	if len(r.all)+len(r.strangers) != 0 {
+		t.Error("room is not given back")
+	}
+}
+
+// A file that was written just now may not be whole: who is not in it is told to come again, and later that he is not in it.
+func TestPasswordFileWritten(t *testing.T) {
+	t.Parallel()
+	v, _ := fileVerifiers(t, "a@x.test:{PLAIN}one\n")
+	f := v.set.Load().file
+	f.users, f.grain = nil, time.Hour
+	var refused *RefusedError
+	if err := byFile(v, "b@x.test", "two"); err == nil || errors.As(err, &refused) {
+		t.Errorf("the file is being written: %v", err)
+	}
+	f.grain = time.Nanosecond
+	for deadline := time.Now().Add(time.Minute); ; {
+		err := byFile(v, "b@x.test", "two")
+		if errors.As(err, &refused) {
+			break
+		}
+		if err == nil || time.Now().After(deadline) {
+			t.Fatalf("the file stands still: %v", err)
+		}
+	}
+}
+
 // Hashes are computed a few at a time; who gives up does not wait for his turn.
 func TestHashingInTurn(t *testing.T) {
 	t.Parallel()
 	v, _ := fileVerifiers(t, "a@x.test:{PLAIN}one\n")
-	for range cap(v.hashing) {
-		v.hashing <- struct{}{}
+	for range cap(v.hashing.all) {
+		v.hashing.all <- struct{}{}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -160,7 +207,7 @@ func TestHashingInTurn(t *testing.T) {
 	if err := v.Verify(ctx, config.ByFile, "a@x.test", c); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
-	<-v.hashing
+	<-v.hashing.all
 	if err := v.Verify(t.Context(), config.ByFile, "a@x.test", c); err != nil {
 		t.Error(err)
 	}

@@ -26,8 +26,8 @@ func (e *RefusedError) Error() string { return "authority " + string(e.By) + ": 
 // use, and remember no password; tokens are believed for authority.oauth.cache.
 type Verifiers struct {
 	set     atomic.Pointer[verifiers]
-	hashing chan struct{} // hashes that are computed at a time: some take 64 MiB each
-	asking  chan struct{} // connections to directories
+	hashing room // hashes that are computed at a time: some take 64 MiB each
+	asking  room // connections to directories
 }
 
 // verifiers is what a reload changes. What is not configured is nil.
@@ -47,7 +47,7 @@ var errCrowd = errors.New("too many logins wait for the authority")
 
 // NewVerifiers makes those that are configured. Files that they need are read; nobody is asked.
 func NewVerifiers(c *config.Config) (*Verifiers, error) {
-	v := &Verifiers{hashing: make(chan struct{}, runtime.GOMAXPROCS(0)), asking: make(chan struct{}, maxDirectoryConnections)}
+	v := &Verifiers{hashing: newRoom(max(2, runtime.GOMAXPROCS(0))), asking: newRoom(maxDirectoryConnections)}
 	return v, v.Configure(c)
 }
 
@@ -58,7 +58,7 @@ func (v *Verifiers) Configure(c *config.Config) error {
 	addresses := config.NewAddresses(c.Routes)
 	if a.File != "" {
 		next.file = &passwordFile{path: a.File, canonical: addresses.Canonical}
-		if _, err := next.file.read(); err != nil {
+		if _, _, err := next.file.read(); err != nil {
 			return fmt.Errorf("authority.file: %w", err)
 		}
 	}
@@ -77,6 +77,13 @@ func (v *Verifiers) Configure(c *config.Config) error {
 		old.close()
 	}
 	return nil
+}
+
+// Adopt puts in force what another was made with, which is not to be used any more.
+func (v *Verifiers) Adopt(o *Verifiers) {
+	if old := v.set.Swap(o.set.Load()); old != nil {
+		old.close()
+	}
 }
 
 // Close lets go of connections that are kept. Nothing may be verified any more.
@@ -101,7 +108,7 @@ func (v *Verifiers) Verify(ctx context.Context, by config.Authority, user string
 	case by == config.ByFile && s.file != nil:
 		return v.byFile(ctx, s.file, user, c.Password)
 	case by == config.ByLDAP && s.directory != nil:
-		return inTurn(ctx, v.asking, func() error { return s.directory.verify(ctx, user, c.Password) })
+		return v.asking.inTurn(ctx, func() error { return s.directory.verify(ctx, user, c.Password) })
 	case by == config.ByOAuth && s.tokens != nil:
 		return s.tokens.verify(ctx, user, c.Token)
 	}
@@ -117,7 +124,7 @@ func takes(by config.Authority) string {
 
 // byFile compares with a file of hashes. Who is not in it costs as much as who is.
 func (v *Verifiers) byFile(ctx context.Context, f *passwordFile, user string, password config.Secret) error {
-	users, err := f.read()
+	users, settled, err := f.read()
 	if err != nil {
 		return fmt.Errorf("authority.file: %w", err)
 	}
@@ -126,7 +133,7 @@ func (v *Verifiers) byFile(ctx context.Context, f *passwordFile, user string, pa
 		s = users.nobody
 	}
 	ok := false
-	err = inTurn(ctx, v.hashing, func() (err error) {
+	err = v.hashing.inTurn(ctx, func() (err error) {
 		if s.match != nil { // else the file is empty
 			ok, err = s.match(password.Reveal())
 		}
@@ -135,23 +142,14 @@ func (v *Verifiers) byFile(ctx context.Context, f *passwordFile, user string, pa
 	switch {
 	case err != nil:
 		return fmt.Errorf("authority.file: %w", err)
+	case !known && !settled:
+		return errors.New("authority.file: the user is not in the file, which is being written")
 	case !known:
 		return &RefusedError{config.ByFile, "the user is not in the file"}
 	case !ok:
 		return &RefusedError{config.ByFile, "the password is another one"}
 	}
 	return nil
-}
-
-// inTurn does something when there is room for it, or gives ctx's error.
-func inTurn(ctx context.Context, room chan struct{}, do func() error) error {
-	select {
-	case room <- struct{}{}:
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	defer func() { <-room }()
-	return do()
 }
 
 // hostOf is the host of an address with a port.

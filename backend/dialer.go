@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"mailgate/auth"
 	"mailgate/config"
 	"mailgate/tlsconf"
 )
@@ -201,7 +202,7 @@ func (h *host) turnFor(ctx context.Context, p config.Protocol, who asker) (turn,
 		}
 		return turn{func() {}}, nil
 	}
-	if t, ok := h.turns[index(p)].try(isKnown(ctx)); ok {
+	if t, ok := h.turns[index(p)].try(auth.IsKnown(ctx)); ok {
 		return t, nil
 	}
 	return turn{}, &Error{Step: StepConnect, Host: h.Name, Err: ErrTurn}

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"mailgate/auth"
 	"mailgate/config"
 )
 
@@ -92,14 +93,6 @@ func leave(lanes []chan struct{}) {
 	}
 }
 
-// knownKey is of contexts.
-type knownKey struct{}
-
-// Known marks the logins of a context as those of a user who has logged in from where he is before.
-func Known(ctx context.Context) context.Context { return context.WithValue(ctx, knownKey{}, true) }
-
-func isKnown(ctx context.Context) bool { return ctx.Value(knownKey{}) != nil }
-
 // shorten ends the turn a moment from now; the result ends it before.
 func (t turn) shorten() (end func()) {
 	timer := time.AfterFunc(turnTime, t.end)
@@ -125,7 +118,7 @@ func (d *Dialer) wait(ctx context.Context, at config.Side, s *side, h *host, p c
 	open func(context.Context, *conn) error) (*conn, error) {
 	limit := time.NewTimer(s.LoginWait)
 	defer limit.Stop()
-	t, err := h.turns[index(p)].take(ctx, limit.C, isKnown(ctx))
+	t, err := h.turns[index(p)].take(ctx, limit.C, auth.IsKnown(ctx))
 	if err != nil {
 		return nil, &Error{Step: StepConnect, Host: h.Name, Err: err}
 	}

@@ -16,7 +16,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"mailgate/auth"
 	"mailgate/config"
+	"mailgate/mailtest/lab"
 )
 
 // crowdServer is an IMAP server that a test lets answer.
@@ -39,7 +41,7 @@ type crowdServer struct {
 
 func startCrowd(t *testing.T) *crowdServer {
 	s := &crowdServer{t: t, gate: make(chan struct{}), news: make(chan struct{})}
-	s.listen("127.0.0.1:0")
+	s.listen(lab.Addr(lab.Ports(t, 1)[0])) // nobody else is given it while the server is down
 	t.Cleanup(s.stop)
 	return s
 }
@@ -224,7 +226,7 @@ func TestLoginsWaitTheirTurn(t *testing.T) {
 	s := startCrowd(t)
 	d := s.dialer(10, time.Minute) // five for strangers
 	all := s.logins(d, 60)
-	s.await("five logins", func() bool { return s.now == 5 })
+	s.await("five logins", func() bool { return s.now >= 5 })
 	close(s.gate)
 	if errs := all(); len(errs) > 0 {
 		t.Errorf("%d failed: %v", len(errs), errs[0])
@@ -268,7 +270,7 @@ func TestStrangersHoldUpNobody(t *testing.T) {
 	if _, err := d.DialIMAP(t.Context(), config.Old, "", who(t)); !errors.Is(err, ErrTurn) {
 		t.Errorf("a stranger: %v", err)
 	}
-	c, err := d.DialIMAP(Known(t.Context()), config.Old, "", who(t))
+	c, err := d.DialIMAP(auth.AsKnown(t.Context()), config.Old, "", who(t))
 	if err != nil {
 		t.Fatalf("who is known: %v", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 )
@@ -89,6 +90,20 @@ func (c *Config) AuthorityOf(r Route) Authority {
 		return r.Authority
 	}
 	return c.Authority.Default
+}
+
+// Delegated tells whether anybody is verified by another than the side where he is. routes may be nil.
+func (c *Config) Delegated(routes *RouteFile) bool {
+	other := func(a Authority) bool { return a != "" && a != ByRoute }
+	if other(c.Authority.Default) || routes == nil {
+		return other(c.Authority.Default)
+	}
+	for _, r := range routes.Users {
+		if other(r.Authority) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(routes.Patterns, func(p Pattern) bool { return other(p.Authority) })
 }
 
 // lacks says what an authority needs and the configuration does not have; "" when nothing.

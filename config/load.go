@@ -249,6 +249,7 @@ func (l *loader) lists() {
 		l.c.TLS.Certificates = append(l.c.TLS.Certificates, Certificate{Cert: m["cert"], Key: m["key"]})
 	}
 	l.acmeDomains()
+	l.c.Login.Learn.Hook = l.words("login.learn.hook")
 	if m := l.strings("login.mechanisms"); l.from["login.mechanisms"] != "" {
 		if len(m) == 0 {
 			l.bad("login.mechanisms", "nobody could log in; write for example [PLAIN, LOGIN]")
@@ -271,7 +272,6 @@ func (l *loader) lists() {
 	}
 	l.c.Sync.Rename = l.pairs("sync.rename", "old", "new")
 	l.c.Sync.Use = l.pairs("sync.use", "use", "name")
-	l.c.Login.Learn.Hook = l.words("login.learn.hook")
 	l.c.Sync.Exclude = l.words("sync.exclude")
 	for i, text := range l.words("sync.windows") {
 		if text == "" { // has its complaint already, or is none in the environment

@@ -44,7 +44,7 @@ func lowerASCII(s string) string {
 }
 
 // passwords tells whether anything is made of the passwords that clients log in with.
-func (l Learn) passwords() bool { return l.Key != "" }
+func (l Learn) passwords() bool { return l.Key != "" || l.Hash || len(l.Hook) > 0 }
 
 // withoutRelayed are mechanisms of which passwords can be learned.
 func withoutRelayed(list []string) []string { return slices.DeleteFunc(slices.Clone(list), Relayed) }

@@ -48,10 +48,33 @@ func Write(w io.Writer, format, dn string, list []Exported) error {
 	return ErrFormat
 }
 
+// SharedError means that two users have one name on NEW: the password of one would open the mailbox of the other.
+type SharedError struct{ Name, One, Other string }
+
+// Error is in plain words.
+func (e *SharedError) Error() string {
+	return fmt.Sprintf("%s and %s would both be %q, and the password of one would open the mailbox of the other: write {domain} or {address} into the name, or export by --wave or --user",
+		e.One, e.Other, e.Name)
+}
+
+// own notes whose a name is; a *SharedError when it is another's already. Case does not tell names apart.
+func own(names map[string]string, name, user string) error {
+	k := strings.ToLower(name)
+	if other, taken := names[k]; taken {
+		return &SharedError{name, other, user}
+	}
+	names[k] = user
+	return nil
+}
+
 func writeDovecot(w io.Writer, list []Exported) error {
+	names := map[string]string{}
 	for _, x := range list {
 		if x.Login == "" || strings.ContainsAny(x.Login, ":\r\n\x00") || x.Login[0] == '#' {
 			return &NameError{x.Login, "dovecot"}
+		}
+		if err := own(names, x.Login, x.User); err != nil {
+			return err
 		}
 		if _, err := fmt.Fprintf(w, "%s:{ARGON2ID}%s\n", x.Login, x.Hash); err != nil {
 			return err

@@ -29,6 +29,7 @@ func writeLDIF(w io.Writer, dn string, list []Exported) error {
 	if _, err := io.WriteString(w, "version: 1\n"); err != nil {
 		return err
 	}
+	names := map[string]string{}
 	for _, x := range list {
 		local, domain := x.User, ""
 		if i := strings.LastIndexByte(x.User, '@'); i >= 0 {
@@ -36,6 +37,9 @@ func writeLDIF(w io.Writer, dn string, list []Exported) error {
 		}
 		name := strings.NewReplacer("{address}", escapeDN(x.User), "{local}", escapeDN(local), "{domain}", escapeDN(domain),
 			"{login}", escapeDN(x.Login)).Replace(dn)
+		if err := own(names, name, x.User); err != nil {
+			return err
+		}
 		_, err := fmt.Fprintf(w, "\n%s\nchangetype: modify\nreplace: userPassword\nuserPassword: {ARGON2}%s\n-\n", ldifLine("dn", name), x.Hash)
 		if err != nil {
 			return err

@@ -25,6 +25,13 @@ func TestWrite(t *testing.T) {
 			t.Errorf("%s: %v\n%s\nwant\n%s", format, err, b.String(), want)
 		}
 	}
+	twins := []Exported{{"anna@a.example", "anna", hash, "old", at, at}, {"anna@b.example", "Anna", hash, "old", at, at}}
+	for _, format := range []string{"dovecot", "ldif"} {
+		var shared *SharedError
+		if err := Write(&strings.Builder{}, format, "uid={local},dc=example", twins); !errors.As(err, &shared) || shared.One != "anna@a.example" || shared.Other != "anna@b.example" {
+			t.Errorf("%s of two users with one name: %v", format, err)
+		}
+	}
 	var name *NameError
 	for _, login := range []string{"a:b", "a\nb", "#a", ""} {
 		if err := Write(&strings.Builder{}, "dovecot", "", []Exported{{Login: login, Hash: hash}}); !errors.As(err, &name) || name.Login != login {

@@ -55,7 +55,7 @@ func RunHook(ctx context.Context, c Call) error {
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 2 * time.Second
 	err := cmd.Run()
-	if err == nil {
+	if err == nil || errors.Is(err, exec.ErrWaitDelay) && cmd.ProcessState.Success() { // what it left running holds its standard error
 		return nil
 	}
 	if cause := context.Cause(ctx); cause != nil {
@@ -82,7 +82,7 @@ func (t *tail) Write(p []byte) (int, error) {
 // the end of it.
 func (t *tail) without(password config.Secret) string {
 	p := password.Reveal()
-	forms := []string{p, base64.StdEncoding.EncodeToString([]byte(p)), base64.RawStdEncoding.EncodeToString([]byte(p)),
+	forms := []string{p, strings.ToValidUTF8(p, "?"), base64.StdEncoding.EncodeToString([]byte(p)), base64.RawStdEncoding.EncodeToString([]byte(p)),
 		base64.URLEncoding.EncodeToString([]byte(p)), hex.EncodeToString([]byte(p)), url.QueryEscape(p), url.PathEscape(p), fmt.Sprintf("%q", p)}
 	lines := strings.Split(strings.ToValidUTF8(string(t.b), "?"), "\n")
 	if len(t.b) == maxSaid {

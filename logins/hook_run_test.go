@@ -18,7 +18,11 @@ import (
 func hookScript(t *testing.T, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "hook")
-	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+text), 0o700); err != nil {
+	// A process that another test forks just now must not keep it open for writing: it could not be run then.
+	syscall.ForkLock.RLock()
+	err := os.WriteFile(path, []byte("#!/bin/sh\n"+text), 0o700)
+	syscall.ForkLock.RUnlock()
+	if err != nil {
 		t.Fatal(err)
 	}
 	return path
@@ -57,6 +61,13 @@ func TestRunHook(t *testing.T) {
 // TestRunHookFails: what it says last is told, without the password in any disguise; a program that is not there is an error.
 func TestRunHookFails(t *testing.T) {
 	t.Parallel()
+	if err := RunHook(t.Context(), Call{[]string{hookScript(t, "sleep 30 &\nexit 0\n")}, anna, config.New, "x"}); err != nil {
+		t.Errorf("done, and something of it goes on: %v", err)
+	}
+	latin := hookScript(t, "read -r p\necho \"it is $p\" >&2\nexit 1\n")
+	if err := RunHook(t.Context(), Call{[]string{latin}, anna, config.New, "hunt\xfcer2"}); err == nil || strings.Contains(err.Error(), "er2") {
+		t.Errorf("a password that is no UTF-8 is shown: %v", err)
+	}
 	hook := hookScript(t, `read -r p
 echo "no account of $MAILGATE_USER yet" >&2
 echo "password was $p" >&2

@@ -86,7 +86,7 @@ func (l *Ledger) keepNext(ctx context.Context) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if result == "kept" {
-		p.other = sight{n.sum, n.at}
+		p.other = sight{n.sum, n.at, n.protocol}
 		return true
 	}
 	p.kept, p.keptAt, p.done = n.sum, n.at, !k.Hook.Done.IsZero()

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -102,6 +103,8 @@ type sum [16]byte
 type person struct {
 	worked [2][]sight // by side: passwords that it let in, the newest last
 
+	changed map[place][]sum // that a place took once and refuses now: he has changed them there
+
 	kept   sum       // of the password that the store keeps a hash of
 	keptAt time.Time // when that was last written; zero while it is not known
 	other  sight     // one that was not kept, because another one is
@@ -111,8 +114,9 @@ type person struct {
 
 // sight is a password that was seen.
 type sight struct {
-	sum sum
-	at  time.Time
+	sum      sum
+	at       time.Time
+	protocol config.Protocol
 }
 
 // note is a login that waits for its password to be hashed.
@@ -195,7 +199,10 @@ func (l *Ledger) Note(user string, side config.Side, protocol config.Protocol, p
 		return
 	}
 	p := l.person(user)
-	p.works(side, sight{s, now})
+	p.works(side, sight{s, now, protocol})
+	if list := slices.DeleteFunc(p.changed[at], func(x sum) bool { return x == s }); len(list) < len(p.changed[at]) {
+		p.changed[at] = list
+	}
 	if l.set.keeps() && l.wants(p, note{at, password, s, now}) {
 		l.keep(p, note{at, password, s, now})
 	}

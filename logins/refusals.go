@@ -27,11 +27,20 @@ type ask struct {
 
 // works remembers a password that a side let in.
 func (p *person) works(side config.Side, s sight) {
-	list := slices.DeleteFunc(p.worked[side], func(x sight) bool { return x.sum == s.sum })
+	list := slices.DeleteFunc(p.worked[side], func(x sight) bool { return x.sum == s.sum && x.protocol == s.protocol })
 	if len(list) >= maxSums {
 		list = slices.Delete(list, 0, 1)
 	}
 	p.worked[side] = append(list, s)
+}
+
+// change notes a password that a place takes no more.
+func (p *person) change(at place, s sum) {
+	if p.changed == nil {
+		p.changed = map[place][]sum{}
+	}
+	list := append(p.changed[at], s)
+	p.changed[at] = list[max(0, len(list)-maxSums):]
 }
 
 // refuses judges a refused login: a password that worked on the other side is no typing error. What this side itself refuses has
@@ -40,7 +49,15 @@ func (l *Ledger) refuses(at place, s sum, password config.Secret, now time.Time)
 	p := l.people[at.user]
 	same := func(x sight) bool { return x.sum == s }
 	if p != nil {
-		p.worked[at.side] = slices.DeleteFunc(p.worked[at.side], same)
+		if slices.Contains(p.changed[at], s) {
+			return
+		}
+		here := func(x sight) bool { return x.sum == s && x.protocol == at.protocol }
+		if slices.ContainsFunc(p.worked[at.side], here) { // he has changed it here: what the other side has of it is old
+			p.worked[at.side] = slices.DeleteFunc(p.worked[at.side], here)
+			p.change(at, s)
+			return
+		}
 		if slices.ContainsFunc(p.worked[at.side.Other()], same) {
 			l.regress(at, now)
 			return
@@ -141,7 +158,7 @@ func (l *Ledger) answerAsks(ctx context.Context) {
 		}
 		l.mu.Lock()
 		if l.in[a.place].at.Before(a.at) { // not let in since
-			l.person(a.user).works(a.side.Other(), sight{l.sum(a.user, a.password), a.at})
+			l.person(a.user).works(a.side.Other(), sight{l.sum(a.user, a.password), a.at, a.protocol})
 			l.regress(a.place, a.at)
 		}
 		l.mu.Unlock()

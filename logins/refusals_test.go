@@ -68,6 +68,26 @@ func TestTypingError(t *testing.T) {
 	})
 }
 
+// TestChangedOnNew: who changes his password on NEW, and has a phone that goes on with the one that both sides took, is told of to nobody.
+func TestChangedOnNew(t *testing.T) {
+	bubble(t, Settings{}, func(t *testing.T, r *rig) {
+		r.login(anna, config.Old, config.IMAP, "hunter2")
+		r.login(anna, config.New, config.IMAP, "hunter2")
+		for range 3 {
+			r.refusal(anna, config.New, config.IMAP, "hunter2")
+			r.login(anna, config.New, config.IMAP, "hunter3")
+			r.settle()
+		}
+		if len(r.store.snap().refusals) != 0 || r.n.get("regression new") != 0 || len(r.store.snap().events) != 0 {
+			t.Errorf("%+v %v %+v", r.store.snap().refusals, r.n.n, r.store.snap().events)
+		}
+		r.refusal(anna, config.New, config.Submission, "hunter2") // there it was never taken
+		if r.n.get("regression new") != 1 {
+			t.Error("another service of NEW refuses what OLD took, and nobody hears of it")
+		}
+	})
+}
+
 // TestRegressionForgotten: a password that has not been seen for as long as things are kept counts no more; nor does the fifth newest.
 func TestRegressionForgotten(t *testing.T) {
 	bubble(t, Settings{}, func(t *testing.T, r *rig) {

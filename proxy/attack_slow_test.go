@@ -61,7 +61,7 @@ func TestSlowAttacks(t *testing.T) {
 	var ends []func()
 	for i, d := range doors {
 		r := d.rig(t, rigOptions{tune: func(c *config.Config) {
-			c.Limits.Handshake, c.Limits.CommandTime, c.Limits.PreAuthTime = 2*time.Second, 3*time.Second, 5*time.Second
+			c.Limits.Handshake, c.Limits.CommandTime, c.Limits.PreAuthTime = 10*time.Second, 12*time.Second, 15*time.Second
 		}})
 		good := d.dial(r, config.Plain)
 		good.Dialogue(d.fill("{login}"))

@@ -65,9 +65,18 @@ func (c *client) admit(ctx context.Context, at target, t *trial) (target, error)
 // verify asks an authority that is not the side where the user is.
 func (c *client) verify(ctx context.Context, authority config.Authority, user string, r config.Route, t *trial) error {
 	side, isSide := authority.Verifier(config.Old)
+	known := c.srv.limiter.Knows(c.addr.Addr(), user)
+	if known {
+		ctx = auth.AsKnown(ctx)
+	}
 	if !isSide {
 		t.asked = nil
-		err := c.srv.verifier(ctx, authority, user, t.creds)
+		done, err := c.queue(known)
+		if err != nil {
+			return err
+		}
+		defer done()
+		err = c.srv.verifier(ctx, authority, user, t.creds)
 		var refused *auth.RefusedError
 		if !errors.As(err, &refused) {
 			return err
@@ -81,16 +90,13 @@ func (c *client) verify(ctx context.Context, authority config.Authority, user st
 	if !c.set.routes.Distinct(c.set.cfg, side, user) {
 		return fmt.Errorf("%s: %w", side, errIndistinct)
 	}
-	done, err := c.wait(side)
+	done, err := c.wait(side, known)
 	if err != nil {
 		return err
 	}
 	defer done()
 	who := backend.LoginIMAP{Credentials: t.creds, LoginName: c.set.cfg.LoginName(side, r), ClientAddr: c.addr, Hops: c.hops}
 	t.asked = &side
-	if c.srv.limiter.Knows(c.addr.Addr(), user) {
-		ctx = backend.Known(ctx)
-	}
 	err = c.srv.dialer.Verify(ctx, side, r.Host[side], who)
 	for tries := 1; err != nil && tries <= crowdedTries && c.srv.crowded(side, user, err) && moment(ctx); tries++ {
 		err = c.srv.dialer.Verify(ctx, side, r.Host[side], who)
@@ -99,4 +105,23 @@ func (c *client) verify(ctx context.Context, authority config.Authority, user st
 		t.by = &side
 	}
 	return err
+}
+
+// errAuthorityBusy means that a quarter of all clients before login wait for an authority that is no side; an eighth, of strangers.
+var errAuthorityBusy = errors.New("too many logins wait for the authority")
+
+// queue counts a login that waits for an authority that is no side; the caller calls done. Hashing takes its time, and a directory may be
+// silent: who waits must not take the room of users whom their sides verify.
+func (c *client) queue(known bool) (done func(), err error) {
+	n := c.srv.verifying.Add(1)
+	done = func() { c.srv.verifying.Add(-1) }
+	most := c.set.cfg.Limits.PreAuth / 4
+	if !known {
+		most /= 2
+	}
+	if most > 0 && n > int64(most) {
+		done()
+		return nil, errAuthorityBusy
+	}
+	return done, nil
 }

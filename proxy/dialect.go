@@ -209,7 +209,10 @@ func (c *client) enter(ctx context.Context, d dialect, creds *auth.Credentials) 
 func (c *client) answerLogin(d dialect, e *loginError) error {
 	var gone *clientError
 	if errors.As(e, &gone) {
-		return c.wentAway(d, gone.err)
+		if err := c.wentAway(d, gone.err); err != nil {
+			return err
+		}
+		return c.enough(d)
 	}
 	var be *backend.Error
 	if e.rejected() && errors.As(e, &be) && len(be.Challenge) > 0 {
@@ -226,6 +229,11 @@ func (c *client) answerFailure(d dialect, e *loginError) error {
 	if err := d.failed(e); err != nil {
 		return err
 	}
+	return c.enough(d)
+}
+
+// enough closes on a client whose logins failed too often.
+func (c *client) enough(d dialect) error {
 	if c.failures >= c.set.cfg.Login.MaxFailures {
 		d.tooMany()
 		return errOver

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"errors"
 	"log/slog"
 	"net"
@@ -62,6 +63,7 @@ type link struct {
 	leaving  bool               // in them the server says by itself that it goes
 	told     bool               // what the server's pump has taken is a sign of change in the user's mailboxes
 	writes   int64              // chunks passed on to the client
+	lent     *[]byte            // that pumpDown reads into; its goroutine's alone
 	stuckAt  int64              // writes when last judged
 	stuckIn  bool               // a write was under way then: the same one is when writes is still so
 	ended    bool               // no byte is passed on any more
@@ -215,10 +217,10 @@ func (l *link) pumpDown(first []byte) {
 		err := l.bs.Wait()
 		n := 0
 		if err == nil {
-			buf := l.srv.buffers.get()
-			n, err = l.bs.ReadNow(*buf)
-			ok = l.deliver((*buf)[:n])
-			l.srv.buffers.put(buf)
+			l.lent = l.srv.buffers.get()
+			n, err = l.bs.ReadNow(*l.lent)
+			ok = l.deliver((*l.lent)[:n])
+			l.giveBack()
 		}
 		switch {
 		case !ok || err == nil || errors.Is(err, tlsconf.ErrWouldBlock):
@@ -231,6 +233,14 @@ func (l *link) pumpDown(first []byte) {
 		}
 	}
 	l.finish()
+}
+
+// giveBack returns the buffer that pumpDown reads into; only that pump calls it.
+func (l *link) giveBack() {
+	if l.lent != nil {
+		l.srv.buffers.put(l.lent)
+		l.lent = nil
+	}
 }
 
 // follow has the tracker read the server's bytes; false when the session has ended.
@@ -264,8 +274,16 @@ func (l *link) deliver(b []byte) bool {
 	}
 	var err error
 	if l.leaving { // these bytes say so
+		out = bytes.Clone(out) // thousands rest at once: not with a buffer each
+		l.giveBack()
 		l.rest()
 		l.leaving = false
+		l.mu.Lock()
+		if !l.ended { // the rest may have been longer than the deadline for writing
+			l.frontBy = time.Time{}
+			l.arm(l.front, &l.frontBy)
+		}
+		l.mu.Unlock()
 	}
 	if len(out) > 0 {
 		l.down += int64(len(out))

@@ -65,7 +65,6 @@ const maxRoutes = 8
 // login takes credentials to the user's backend and registers the session. tick is called every few seconds while the user is
 // fenced. A failure is logged.
 func (c *client) login(ctx context.Context, creds *auth.Credentials, dial dialFunc, tick func() error) (*router.Session, dialed, *loginError) {
-	defer c.busy.Store(false)
 	_ = c.conn.SetReadDeadline(time.Time{})
 	start := time.Now()
 	t := &trial{creds: creds}
@@ -83,11 +82,15 @@ func (c *client) login(ctx context.Context, creds *auth.Credentials, dial dialFu
 			"seconds", time.Since(start).Seconds())
 		if t.by != nil {
 			c.judged(user, *t.by, creds.Password, nil)
+			if *t.by != sess.Side { // he is in there too; whether that side has his password nobody has asked
+				c.judged(user, sess.Side, "", nil)
+			}
 		} else { // a file or a directory has: he is in, and no side's password is known for it
 			c.judged(user, sess.Side, "", nil)
 		}
 		return sess, d, nil
 	}
+	c.busy.Store(false) // who is let in stays busy until he is handed on: he must not give way to others now
 	le := asLoginError(err)
 	c.srv.rec.Auth(c.ln.Protocol, side, user, creds.Mechanism, le.result)
 	attrs := []any{"protocol", c.ln.Protocol, "user", user, "side", side.String(), "client", c.addr,
@@ -116,7 +119,9 @@ func (c *client) judged(user string, side config.Side, password config.Secret, r
 }
 
 func (c *client) tryLogin(ctx context.Context, t *trial, dial dialFunc, tick func() error) (user string, sess *router.Session, d dialed, err error) {
-	user, err = c.set.routes.Lookup(c.set.addresses, t.creds.Username)
+	if user, err = c.set.routes.Lookup(c.set.addresses, t.creds.Username); t.creds.External() {
+		user, err = c.identity, nil // an address, and no login name of anybody's
+	}
 	if err != nil {
 		return "", nil, d, c.refused("", &loginError{"malformed", authFailed, err})
 	}
@@ -126,39 +131,52 @@ func (c *client) tryLogin(ctx context.Context, t *trial, dial dialFunc, tick fun
 	if err := c.relayable(user, t.creds); err != nil {
 		return user, nil, d, err
 	}
+	sess, d, err = c.routed(ctx, t, user, dial, tick)
+	if err == nil {
+		c.srv.limiter.Succeeded(c.addr.Addr(), user)
+		return user, sess, d, nil
+	}
+	return user, nil, d, c.refused(user, asLoginError(err))
+}
+
+// routed tries the user's route, and anew where it changes. The penalty for a refusal is no part of it.
+func (c *client) routed(ctx context.Context, t *trial, user string, dial dialFunc, tick func() error) (*router.Session, dialed, error) {
 	c.busy.Store(true) // who only waits for a penalty to pass may give way to others
-	l, err := c.srv.router.Begin(user)
+	begin := c.srv.router.BeginStranger
+	if c.srv.limiter.Knows(c.addr.Addr(), user) {
+		begin = c.srv.router.Begin
+	}
+	l, err := begin(user)
 	if err != nil {
-		return user, nil, d, &loginError{"rate_limited", "Too many logins of this user are under way, try again later", err}
+		return nil, dialed{}, &loginError{"rate_limited", "Too many logins of this user are under way, try again later", err}
 	}
 	defer l.End()
 	for range maxRoutes {
 		place, dctx, err := l.Route(ctx, tick)
 		if errors.Is(err, router.ErrHeld) {
-			return user, nil, d, &loginError{"held", moving, err}
+			return nil, dialed{}, &loginError{"held", moving, err}
 		}
 		if err != nil {
-			return user, nil, d, &loginError{"backend_error", temporary, err}
+			return nil, dialed{}, &loginError{"backend_error", temporary, err}
 		}
 		sess, d, err := c.once(dctx, l, c.target(user, place), t, dial)
 		switch {
 		case !errors.Is(err, router.ErrMoved):
 		case t.creds.Relay.Begun(): // with that server, and with no other
-			return user, nil, d, &loginError{"held", moving, err}
+			return nil, d, &loginError{"held", moving, err}
 		default:
 			continue
 		}
 		if err == nil {
-			c.srv.limiter.Succeeded(c.addr.Addr(), user)
-			return user, sess, d, nil
+			return sess, d, nil
 		}
 		le := verdict(err)
 		if le.rejected() && t.asked != nil {
 			c.judged(user, *t.asked, t.creds.Password, le.err)
 		}
-		return user, nil, d, c.refused(user, le)
+		return nil, d, le
 	}
-	return user, nil, d, &loginError{"held", moving, router.ErrMoved}
+	return nil, dialed{}, &loginError{"held", moving, router.ErrMoved}
 }
 
 // once tries one route. ErrMoved means that it was no longer the user's: whatever the backend said does not count.
@@ -188,13 +206,14 @@ var errSideBusy = errors.New("too many logins wait for this side")
 
 // ask dials, unless too many wait for that side already: one that hangs must not take the room of both.
 func (c *client) ask(ctx context.Context, at target, dial dialFunc) (dialed, error) {
-	done, err := c.wait(at.Side)
+	known := c.srv.limiter.Knows(c.addr.Addr(), at.user)
+	done, err := c.wait(at.Side, known)
 	if err != nil {
 		return dialed{}, err
 	}
 	defer done()
-	if c.srv.limiter.Knows(c.addr.Addr(), at.user) {
-		ctx = backend.Known(ctx)
+	if known {
+		ctx = auth.AsKnown(ctx)
 	}
 	d, err := dial(ctx, at)
 	if err != nil && at.master {
@@ -204,10 +223,15 @@ func (c *client) ask(ctx context.Context, at target, dial dialFunc) (dialed, err
 }
 
 // wait counts a login that waits for a side; the caller calls done.
-func (c *client) wait(side config.Side) (done func(), err error) {
+func (c *client) wait(side config.Side, known bool) (done func(), err error) {
 	n := c.srv.asking[side].Add(1)
 	done = func() { c.srv.asking[side].Add(-1) }
-	if most := c.set.cfg.Limits.PreAuth / 2; most > 0 && n > int64(most) {
+	most := c.set.cfg.Limits.PreAuth / 2
+	if known { // strangers who wait hold up nobody who has logged in from where he is
+		most += most / 2
+	}
+	both := c.srv.asking[config.Old].Load() + c.srv.asking[config.New].Load()
+	if all := c.set.cfg.Limits.PreAuth; most > 0 && n > int64(most) || all > 0 && !known && both > int64(all*3/4) { // room to come in at all
 		done()
 		return nil, errSideBusy
 	}
@@ -262,6 +286,9 @@ func (c *client) throttle(ctx context.Context, user string) error {
 // refused delays the answer to a refusal, so that guessing is slow.
 func (c *client) refused(user string, e *loginError) *loginError {
 	c.busy.Store(false)
+	if e.result == "abandoned" { // it costs a host a connection
+		c.failures++
+	}
 	if e.rejected() || e.result == "malformed" {
 		_ = pause(c.srv.ctx, c.srv.limiter.Failed(c.addr.Addr(), user))
 		c.failures++

@@ -24,7 +24,7 @@ func (s *Server) commonCapabilities() []string {
 // mechanisms are the SASL mechanisms that a client may use: passwords always, the others where both sides have them.
 func (s *Server) mechanisms(set *settings, p config.Protocol) []string {
 	var out []string
-	for _, o := range Offers(set.cfg, p, [2][]string{s.dialer.Features(config.Old).Mechanisms(p), s.dialer.Features(config.New).Mechanisms(p)}) {
+	for _, o := range Offers(set.cfg, set.routes, p, [2][]string{s.dialer.Features(config.Old).Mechanisms(p), s.dialer.Features(config.New).Mechanisms(p)}) {
 		if o.Why == "" {
 			out = append(out, o.Mechanism)
 		}
@@ -40,16 +40,16 @@ type Offer struct {
 
 // Offers are the mechanisms that clients of a protocol are offered, and the others of the configuration with the reason, given what the
 // two sides list before login.
-func Offers(c *config.Config, p config.Protocol, listed [2][]string) []Offer {
+func Offers(c *config.Config, routes *config.RouteFile, p config.Protocol, listed [2][]string) []Offer {
 	var out []Offer
 	for _, m := range c.Login.Mechanisms {
-		out = append(out, Offer{m, withheld(c, p, listed, m)})
+		out = append(out, Offer{m, withheld(c, routes, p, listed, m)})
 	}
 	return out
 }
 
 // withheld is why a mechanism is not offered.
-func withheld(c *config.Config, p config.Protocol, listed [2][]string, m string) string {
+func withheld(c *config.Config, routes *config.RouteFile, p config.Protocol, listed [2][]string, m string) string {
 	switch m {
 	case "PLAIN":
 		return ""
@@ -62,8 +62,8 @@ func withheld(c *config.Config, p config.Protocol, listed [2][]string, m string)
 	if c.Authority.OAuth.URL != "" && (m == "XOAUTH2" || m == "OAUTHBEARER") {
 		return "" // tokens are introspected here, whatever the sides have
 	}
-	if config.Relayed(m) && c.Authority.Default != config.ByRoute {
-		return "authority.default is " + string(c.Authority.Default) + ", which needs to see passwords"
+	if config.Relayed(m) && c.Delegated(routes) {
+		return "some users are verified by another than their side (authority), who needs to see passwords"
 	}
 	var without []string
 	for _, side := range config.Sides {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"mailgate/auth"
+	"mailgate/backend"
 	"mailgate/config"
 )
 
@@ -25,7 +26,12 @@ func (c *client) relayable(user string, creds *auth.Credentials) error {
 	if creds.Relay == nil {
 		return nil
 	}
-	if err := c.set.cfg.RelayName(c.set.routes.For(user), creds.Username); err != nil {
+	r := c.set.routes.For(user)
+	err := c.set.cfg.RelayName(r, creds.Username)
+	if a := c.set.cfg.AuthorityOf(r); a.NeedsMaster(config.Old) || a.NeedsMaster(config.New) { // on either side: a flip changes nothing for him
+		err = errNoSecret
+	}
+	if err != nil {
 		c.failures++ // no guess, but nothing to try without end either
 		return &loginError{"not_relayable", "This login name cannot be used with " + creds.Mechanism + ", use another way to log in", err}
 	}
@@ -40,6 +46,11 @@ func (c *client) converse(ctx context.Context, at target, d dialect, r *auth.Rel
 	r.Ask = func(challenge []byte) ([]byte, error) {
 		if ctx.Err() != nil { // the route is another one, or nobody's: nothing has begun yet
 			return nil, fmt.Errorf("%w: %w", auth.ErrNotAsked, context.Cause(ctx))
+		}
+		n := c.srv.midway[at.Side].Add(1)
+		defer c.srv.midway[at.Side].Add(-1)
+		if c.crowdMidway(at, n) {
+			return nil, fmt.Errorf("%w: too many clients are in the middle of an exchange", auth.ErrNotAsked)
 		}
 		// A client who says nothing more must not take the room of others: he may give way, and does not count for the side.
 		c.busy.Store(false)
@@ -78,7 +89,7 @@ func relayFailed(err error) *loginError {
 		return &loginError{"abandoned", temporary, err}
 	case errors.Is(err, errNoSecret):
 		return &loginError{"not_relayable", "This mechanism cannot be used for this user, use another way to log in", err}
-	case errors.Is(err, auth.ErrMalformed):
+	case errors.As(err, new(*backend.Error)) && errors.Is(err, auth.ErrMalformed): // of the client's; a file of the gateway's may be malformed too
 		return &loginError{"malformed", authFailed, err}
 	}
 	return nil
@@ -102,6 +113,13 @@ func (p *preAuth) midway(c *client, l config.Limits) (end func()) {
 		p.inMidway.Add(-1)
 		c.midway.Store(0)
 	}
+}
+
+// crowdMidway tells whether strangers in mid-exchange have their share of the connections to a side: each holds one until he speaks, and
+// anybody can begin. n are those of the side, this one among them.
+func (c *client) crowdMidway(at target, n int64) bool {
+	most := int64(c.set.cfg.Backends[at.Side].MaxConnections / 4)
+	return most > 0 && n > most && !c.srv.limiter.Knows(c.addr.Addr(), at.user)
 }
 
 // giveWayMidway closes the connection of the client who has been asked longest ago, if that is before a time.

@@ -200,6 +200,7 @@ func TestRelayOffer(t *testing.T) {
 		"channel binding on one":    {"SCRAM-SHA-256 SCRAM-SHA-1", "SCRAM-SHA-1 SCRAM-SHA-256 SCRAM-SHA-256-PLUS", nil, "SCRAM-SHA-1"},
 		"other names on one side":   {"SCRAM-SHA-256", "SCRAM-SHA-256", func(c *config.Config) { c.Backends[config.New].Login = "{local}" }, ""},
 		"other names on both sides": {"SCRAM-SHA-256", "SCRAM-SHA-256", func(c *config.Config) { c.Backends[0].Login, c.Backends[1].Login = "{local}", "{local}" }, "SCRAM-SHA-256"},
+		"others verify by default":  {"SCRAM-SHA-256", "SCRAM-SHA-256", func(c *config.Config) { c.Authority.Default = config.ByOld }, ""},
 		"not configured":            {"SCRAM-SHA-256", "SCRAM-SHA-256", func(c *config.Config) { c.Login.Mechanisms = []string{"PLAIN", "LOGIN", "XOAUTH2"} }, ""},
 	} {
 		eachProtocol(t, name, func(t *testing.T, p config.Protocol, g relayTongue) {

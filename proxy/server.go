@@ -80,8 +80,10 @@ type Server struct {
 
 	handshakes *tlsconf.Handshakes
 
-	asking [2]atomic.Int64 // logins that wait for a side
-	full   atomic.Int64    // when it was last logged that there is no room, in seconds
+	asking    [2]atomic.Int64 // logins that wait for a side
+	midway    [2]atomic.Int64 // of a side, in the middle of a relayed exchange
+	verifying atomic.Int64    // logins that wait for an authority that is no side
+	full      atomic.Int64    // when it was last logged that there is no room, in seconds
 
 	stall, afterEOF time.Duration // of links; see there
 

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -37,6 +38,8 @@ type crowd struct {
 
 // spread knows of the sessions of all services. Its zero value is ready; it is safe for concurrent use.
 type spread struct {
+	span time.Duration // of the window; 0 means spreadTime, tests take longer
+
 	mu  sync.Mutex
 	all map[service]*crowd
 }
@@ -71,7 +74,7 @@ func (s *spread) ended(at service, now time.Time, span time.Duration) time.Durat
 	if c == nil {
 		return 0
 	}
-	if now.Sub(c.window) >= spreadTime {
+	if now.Sub(c.window) >= cmp.Or(s.span, spreadTime) {
 		c.window, c.had, c.ended = now, c.standing, 0
 	}
 	c.ended++

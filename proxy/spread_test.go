@@ -24,7 +24,7 @@ func spreadRig(t *testing.T, n int, span time.Duration, last string) (r *rig, cl
 	r = newRig(t, rigOptions{gone: true, tune: func(c *config.Config) {
 		c.Limits.DisconnectSpread = span
 		c.Backends[config.Old].LoginTimeout = 30 * time.Second
-	}, old: func(k *mailtest.Talk) {
+	}, server: func(s *Server) { s.spread.span = time.Hour }, old: func(k *mailtest.Talk) {
 		number := int(count.Add(1)) // they log in one after the other
 		backendIn(k, "old")
 		k.Dialogue("C: a IDLE\nS: + idling")
@@ -127,18 +127,25 @@ func TestSpreadEnds(t *testing.T) {
 func TestSpreadLeaves(t *testing.T) {
 	t.Parallel()
 	r, clients := spreadRig(t, 30, never, "")
-	lines := lastLines(clients)
+	lines := make(chan string, len(clients))
+	for _, k := range clients {
+		go func() { lines <- k.ExpectEnd() }()
+	}
 	r.old.Fire("down")
 	for range spreadFree {
-		<-lines
+		if got := <-lines; strings.TrimSpace(got) != goneWords {
+			t.Errorf("a client reads %q", got)
+		}
 	}
 	inPeace(t, r, lines)
 	for _, k := range clients {
 		k.CloseWrite()
 	}
 	r.until("no session is left", func() bool { return len(r.router.Sessions("")) == 0 })
-	for range 30 - spreadFree {
-		<-lines
+	for range 30 - spreadFree { // who leaves by himself is told nothing
+		if got := <-lines; got != "" {
+			t.Errorf("a client who leaves reads %q", got)
+		}
 	}
 }
 

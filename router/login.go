@@ -21,9 +21,19 @@ type Login struct {
 
 // Begin registers a pending login of a user, by canonical address. The caller must call End.
 func (r *Router) Begin(name string) (*Login, error) {
+	return r.begin(name, r.opts.Load().PendingPerUser)
+}
+
+// BeginStranger is Begin of somebody who has not logged in as that user from where he is: half of the room is for those who have, so that
+// guessers do not shut the user out.
+func (r *Router) BeginStranger(name string) (*Login, error) {
+	return r.begin(name, (r.opts.Load().PendingPerUser+1)/2)
+}
+
+func (r *Router) begin(name string, most int) (*Login, error) {
 	u := r.lock(name)
 	defer u.mu.Unlock()
-	if n := r.opts.Load().PendingPerUser; n > 0 && len(u.logins) >= n {
+	if most > 0 && len(u.logins) >= most {
 		return nil, ErrPendingCap
 	}
 	l := &Login{r: r, u: u}

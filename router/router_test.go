@@ -164,6 +164,12 @@ func TestStrangersAreForgotten(t *testing.T) {
 	a, b := begin(t, r, alice), begin(t, r, alice)
 	_, err := r.Begin(alice)
 	wantErr(t, err, ErrPendingCap)
+	stranger, err := r.BeginStranger("bert@example.com") // half of the room, rounded up
+	wantErr(t, err, nil)
+	_, err = r.BeginStranger("bert@example.com")
+	wantErr(t, err, ErrPendingCap)
+	begin(t, r, "bert@example.com").End()
+	stranger.End()
 	a.End()
 	if n, _ := r.Pending(alice); n != 1 {
 		t.Errorf("%d logins", n)

@@ -49,7 +49,7 @@ func TestCancelled(t *testing.T) {
 		if err != nil && !errors.Is(err, why) {
 			t.Errorf("%d: %v", i, err)
 		}
-		if took := time.Since(began); took > 10*time.Second {
+		if took := time.Since(began); took > time.Minute {
 			t.Errorf("%d took %s", i, took)
 		}
 		cancel(nil)

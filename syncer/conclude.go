@@ -229,6 +229,9 @@ func (p *pass) gone(ctx context.Context, f *folder) error {
 				return err
 			}
 		}
+		if uint32(len(here)+len(strange)) < sel.Exists {
+			return errVoid
+		}
 		if len(strange) > 0 || p.opts.DryRun {
 			return c.Unselect().Wait(ctx)
 		}

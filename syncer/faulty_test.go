@@ -61,7 +61,7 @@ func newFaultyWorld(t testing.TB, old, new faulty.Product, seed uint64, change .
 	var b [2]config.Backend
 	for side, h := range w.hosts {
 		b[side] = config.Backend{Hosts: []config.Host{{Name: fmt.Sprintf("host%d", side), IMAP: config.Endpoint{Protocol: config.IMAP, Host: "127.0.0.1", Port: h.Port()}}},
-			ConnectTimeout: 5 * time.Second, LoginTimeout: 5 * time.Second}
+			ConnectTimeout: time.Minute, LoginTimeout: time.Minute}
 	}
 	log := slog.New(slog.DiscardHandler)
 	if os.Getenv("MAILGATE_LOG") != "" {

@@ -270,7 +270,7 @@ func (p *pass) register(ctx context.Context, wanted func(*folder) bool) error {
 	var list []*folder
 	c := Change{}
 	for _, f := range p.folders {
-		if f.err != nil || f.Action == ActionGone || !wanted(f) {
+		if f.err != nil || !wanted(f) {
 			continue
 		}
 		for side, st := range f.status {

@@ -278,10 +278,11 @@ func (k *Keeper) State(user string) (KeptState, bool) {
 
 func (k *Keeper) stateOf(u *kept) KeptState {
 	s := u.state
+	var none interface{ NoLogin() }
 	switch {
 	case u.paused:
 		s.Phase = "paused"
-	case s.Tries > 0 && ClassOf(s.Err) == ClassNoLogin: // a user whose password is to be learned has not logged in: no trouble
+	case s.Tries > 0 && errors.As(s.Err, &none): // a user whose password is to be learned has not logged in: no trouble
 		s.Phase = "no login"
 	case s.Tries > 0:
 		s.Phase = "failing"

@@ -53,24 +53,34 @@ func (p *pass) renamedTo(side config.Side, raw string, id int64) {
 // interrupted finds folders that a pass was renaming when it ended, where a rename gives another identity: the old name is gone and the
 // new one there, so the rename was done, and whatever became of the folder on the other side meanwhile, this is the one.
 func (p *pass) interrupted(ctx context.Context, pl *planner, list []*seen) error {
-	gone := map[int64]*seen{}
+	by := map[int64]*seen{}
+	gone := false
 	for _, s := range list {
+		by[s.box.ID] = s
 		for _, side := range config.Sides {
-			if s.at[side] == nil && s.box.Name[side] != "" {
-				gone[s.box.ID] = s
-			}
+			gone = gone || s.at[side] == nil && s.box.Name[side] != ""
 		}
 	}
-	if len(gone) == 0 {
+	if !gone {
 		return nil
 	}
 	open, err := p.s.o.Store.Intents(ctx, p.user)
 	if err != nil {
 		return storeError{err}
 	}
+	given := [2]map[string]bool{{}, {}} // the names that such renames give: what stands there now may be the one or the other
 	for _, in := range open {
-		s := gone[in.Mailbox]
-		if in.Kind != IntentRename || s == nil || s.at[in.Side] != nil || s.box.Validity[in.Side] != in.Validity {
+		if to, _, err := decodeRename(in.Payload); in.Kind == IntentRename && err == nil {
+			given[in.Side][pl.key(in.Side, to)] = true
+		}
+	}
+	lost := func(s *seen, side config.Side) bool {
+		e := s.at[side]
+		return e == nil || !e.path.inbox && given[side][pl.key(side, e.raw)] && another(s.box, side, e.status)
+	}
+	for _, in := range open {
+		s := by[in.Mailbox]
+		if in.Kind != IntentRename || s == nil || !lost(s, in.Side) || s.box.Validity[in.Side] != in.Validity {
 			continue
 		}
 		to, _, err := decodeRename(in.Payload)
@@ -78,7 +88,7 @@ func (p *pass) interrupted(ctx context.Context, pl *planner, list []*seen) error
 			continue // numbers drops it
 		}
 		e := pl.byKey[in.Side][pl.key(in.Side, to)]
-		if to != "" && e != nil && e.raw == to && e.selectable && e.known == 0 && another(s.box, in.Side, e.status) {
+		if to != "" && e != nil && e.raw == to && e.selectable && (e.known == 0 || lost(by[e.known], in.Side)) && another(s.box, in.Side, e.status) {
 			p.renamedTo(in.Side, to, in.Mailbox)
 		}
 	}

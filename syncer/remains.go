@@ -2,8 +2,10 @@ package syncer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"mailgate/backend"
 )
@@ -18,16 +20,21 @@ func (p *pass) remains(ctx context.Context, f *folder, here, strange []uint32) e
 		p.hold(f, side, len(strange), len(here)+len(strange), gone+", but holds mail here that may be a late copy of ours, or is new; it is looked at again")
 		return nil
 	}
-	aside := 0
+	waived, undecided := 0, 0
 	for _, uid := range strange {
-		if slices.ContainsFunc(f.quar, func(q Quarantined) bool {
-			return q.Side == side && q.UID == uid && q.Validity == f.box.Validity[side] && q.Decision != Retry
-		}) {
-			aside++
+		i := slices.IndexFunc(f.quar, func(q Quarantined) bool { return q.Side == side && q.UID == uid && q.Validity == f.box.Validity[side] })
+		switch {
+		case i < 0:
+		case f.quar[i].Decision == Waived:
+			waived++
+		case f.quar[i].Decision == Undecided && asks(f.quar[i].Reason):
+			undecided++
 		}
 	}
 	if p.opts.DryRun {
-		p.hold(f, side, len(strange), len(here)+len(strange), fmt.Sprintf("%s, but holds mail here that was never there, %d of it set aside", gone, aside))
+		p.count(func(r *Report) { r.Expunged[side] += int64(len(here)) })
+		p.hold(f, side, len(strange), len(here)+len(strange), fmt.Sprintf("%s, and what it had there is deleted here; left is mail that %s has never seen, %d of it set aside",
+			gone, side.Other(), waived+undecided))
 		return nil
 	}
 	if len(here) > 0 {
@@ -35,13 +42,25 @@ func (p *pass) remains(ctx context.Context, f *folder, here, strange []uint32) e
 			return err
 		}
 	}
-	if aside > 0 {
-		p.hold(f, side, len(strange), len(strange), fmt.Sprintf("%s, and what it had there is deleted here; left is mail that %s has never seen, %d of it set aside until a person decides",
-			gone, side.Other(), aside))
-		return nil
+	switch {
+	case waived+undecided < len(strange):
+		return p.comesBack(ctx, f, len(strange))
+	case undecided > 0:
+		p.hold(f, side, undecided, len(strange), fmt.Sprintf("%s, and what it had there is deleted here; left is mail that is set aside until a person decides", gone))
 	}
-	p.s.o.Log.Warn("a folder that was deleted comes back: it holds mail that was never there", "user", p.user, "folder", f.name(), "side", side, "messages", len(strange))
-	_, err := p.write(ctx, Change{DropMailboxes: []int64{f.box.ID}})
+	return nil
+}
+
+// comesBack makes a folder one that its other side has never had: the next pass makes it there, with the mail that is left. What was decided
+// about mail in it stands.
+func (p *pass) comesBack(ctx context.Context, f *folder, messages int) error {
+	side, other := f.Side, f.Side.Other()
+	p.s.o.Log.Warn("a folder that was deleted comes back: it holds mail that was never there", "user", p.user, "folder", f.name(), "side", side, "messages", messages)
+	f.pairs.clear()
+	f.box.Name[other], f.box.MailboxID[other] = "", ""
+	f.box.Cursor, f.box.GoneSince = [2]Cursor{}, time.Time{}
+	p.s.o.Clock.back(f.box.ID)
+	_, err := p.save(ctx, f, Change{})
 	return err
 }
 
@@ -92,12 +111,15 @@ func (v *verifier) asideAlone(ctx context.Context, f *folder, r *FolderVerificat
 				return nil
 			}}).Wait(ctx)
 		}
+		if err == nil && uint32(len(uids)) < sel.Exists {
+			err = errVoid
+		}
 		if err != nil {
 			return err
 		}
 		return c.Unselect().Wait(ctx)
 	})
-	if refused(err) {
+	if refused(err) || errors.Is(err, errVoid) {
 		return false, nil
 	}
 	if err != nil || len(uids) == 0 {

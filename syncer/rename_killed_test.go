@@ -68,3 +68,36 @@ func TestRenamedAndKilled(t *testing.T) {
 		}
 	}
 }
+
+// TestRenamesInARowAndKilled: one folder takes the name of another that was renamed just before, and the pass ends behind both renames. Each is
+// still what it was.
+func TestRenamesInARowAndKilled(t *testing.T) {
+	t.Parallel()
+	for _, letters := range []int{3, 0} {
+		w := newAsideWorld(t, faulty.Dovecot(), faulty.Courier())
+		old, new := w.hosts[config.Old].Account, w.hosts[config.New].Account
+		w.put(config.Old, "INBOX", "a", 10)
+		for _, name := range []string{"A", "B"} {
+			old.Create(name)
+			old.Subscribe(name, true)
+			for n := range letters {
+				w.put(config.Old, name, fmt.Sprint(name, n), 10)
+			}
+		}
+		w.run()
+		old.Rename("B", "C")
+		old.Rename("A", "B")
+		w.hosts[config.New].Fail(&faulty.Faults{Rate: 1, Kinds: []faulty.Kind{faulty.Bye}, Only: "SUBSCRIBE " + w.name(config.New, "B")})
+		r, err := w.Run(t.Context(), "user", syncer.RunOptions{})
+		if err == nil && len(r.Errors) == 0 || slices.Contains(new.Names(), w.name(config.New, "A")) {
+			t.Fatalf("%d letters: %v, NEW has %q", letters, err, new.Names())
+		}
+		w.hosts[config.New].Sound()
+		w.run()
+		w.run()
+		if a, b := old.Names(), new.Names(); len(a) != 3 || len(b) != 3 || old.Count("B") != letters || old.Count("C") != letters {
+			t.Errorf("%d letters: OLD has %q, NEW has %q", letters, a, b)
+		}
+		w.verified(true, 0, 0)
+	}
+}

@@ -98,7 +98,7 @@ func (p *pass) numbersOf(ctx context.Context, side config.Side) (out []numbered,
 	for _, f := range p.folders {
 		switch {
 		case f.err != nil || f.box.ID == 0 || f.Listed[side] == "" || f.Name[side] == f.Listed[side]:
-		case f.box.Pairs > 0:
+		case f.box.Pairs > 0 || len(f.quar) > 0:
 			list = append(list, f)
 		case f.box.Validity[side] != 0 && !renumbered(f, side): // its new name alone is to be known
 			empty = append(empty, numbered{f: f, side: side})

@@ -420,7 +420,8 @@ func (v *verifier) sameBodies(ctx context.Context, r *FolderVerification, both [
 		x := both[i]
 		if x[0].size != x[1].size {
 			if sized++; sized > maxSized && !v.o.Deep {
-				r.add(Difference{Kind: "size", UID: [2]uint32{x[0].uid, x[1].uid}, Old: fmt.Sprint(x[0].size), New: fmt.Sprint(x[1].size)})
+				r.add(Difference{Kind: "size", UID: [2]uint32{x[0].uid, x[1].uid}, Old: fmt.Sprint(x[0].size), New: fmt.Sprint(x[1].size),
+					Why: "not read: --deep reads all"})
 				continue
 			}
 		} else if (len(both)-1-i)%step != 0 {

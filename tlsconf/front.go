@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -23,6 +24,7 @@ type Certificates struct {
 	set        atomic.Pointer[certSet]
 	managed    atomic.Pointer[[]*tls.Certificate]
 	challenges challenges
+	applying   sync.Mutex
 }
 
 type certSet struct {
@@ -42,6 +44,13 @@ func NewCertificates(c config.TLS, log *slog.Logger) (*Certificates, error) {
 
 // Apply reads the files of a configuration. On an error the old certificates and ticket keys stay.
 func (f *Certificates) Apply(c config.TLS) error {
+	f.applying.Lock()
+	defer f.applying.Unlock()
+	return f.apply(c)
+}
+
+// apply is Apply; applying is held.
+func (f *Certificates) apply(c config.TLS) error {
 	s := &certSet{conf: c, stamp: stamp(c)}
 	for _, k := range c.Certificates {
 		crt, err := tls.LoadX509KeyPair(k.Cert, k.Key)
@@ -161,7 +170,14 @@ func (f *Certificates) Watch(ctx context.Context, interval time.Duration) {
 		if now == s.stamp || now == failed {
 			continue
 		}
-		if err := f.Apply(s.conf); err != nil {
+		f.applying.Lock()
+		if f.set.Load() != s { // a reload has put others in force meanwhile
+			f.applying.Unlock()
+			continue
+		}
+		err := f.apply(s.conf)
+		f.applying.Unlock()
+		if err != nil {
 			failed = now
 			f.log.Error("certificates or ticket keys changed and cannot be used; the old ones stay", "err", err)
 			continue

@@ -3,6 +3,7 @@ package tlsconf
 import (
 	"context"
 	"crypto/tls"
+	"net"
 	"runtime"
 )
 
@@ -32,15 +33,20 @@ func (h *Handshakes) Do(ctx context.Context, q *Quiet, t *tls.Conn) error {
 			release()
 		}
 	}
-	q.after = func() {
+	q.after = func() error {
 		if held || answered {
-			return
+			return nil
 		}
 		select {
 		case h.slots <- struct{}{}:
 			held = true
-		case <-ctx.Done(): // the connection is closed
+		case <-ctx.Done(): // without a turn nothing is worked on, in the end either
+			return context.Cause(ctx)
 		}
+		if q.closed.Load() { // he gave way to others meanwhile
+			return net.ErrClosed
+		}
+		return nil
 	}
 	q.wrote = func() {
 		answered = true

@@ -20,7 +20,8 @@ type Quiet struct {
 	closed  atomic.Bool
 	onClose func()
 
-	before, after, wrote func() // around each Read that may wait, and before each Write; see Handshakes
+	before, wrote func()       // ahead of each Read that may wait, and of each Write; see Handshakes
+	after         func() error // behind each such Read
 
 	// What the two system calls take and give: kept here, with their functions, so that a wake-up allocates nothing.
 	peekFunc, readFunc func(fd uintptr) bool
@@ -113,7 +114,9 @@ func (q *Quiet) Read(b []byte) (n int, err error) {
 		}
 		q.before()
 		n, err = q.TCPConn.Read(b)
-		q.after()
+		if late := q.after(); late != nil {
+			return 0, late
+		}
 		return n, err
 	}
 	if len(b) == 0 {

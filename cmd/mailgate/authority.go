@@ -35,7 +35,7 @@ func (g *gateway) Authority(r config.Route, side config.Side) (by config.Authori
 // about OLD asks its WithoutOld too: what is in it keeps OLD from being switched off.
 func (g *gateway) authorities() *admin.Authorities {
 	conf, routes := g.conf.Load(), g.routes.Load()
-	if !delegated(conf, routes) {
+	if !conf.Delegated(routes) {
 		return nil
 	}
 	out := &admin.Authorities{Users: map[string]int{}, WithoutOld: []string{}, Troubles: []string{}}

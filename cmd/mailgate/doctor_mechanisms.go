@@ -25,7 +25,8 @@ func (d *doctor) mechanisms(p config.Protocol, seen [2]*backend.Seen) {
 // offers are the mechanisms that clients are offered, and the others of the configuration with the reason.
 func (d *doctor) offers(p config.Protocol) (offered, withheld []string) {
 	listed := [2][]string{d.dialer.Features(config.Old).Mechanisms(p), d.dialer.Features(config.New).Mechanisms(p)}
-	for _, o := range proxy.Offers(d.conf, p, listed) {
+	routes, _ := config.LoadRoutes(d.conf) // nil when it cannot be read: that has its complaint
+	for _, o := range proxy.Offers(d.conf, routes, p, listed) {
 		if o.Why == "" {
 			offered = append(offered, o.Mechanism)
 		} else {

@@ -211,7 +211,8 @@ func (p *program) secretsExport(c *cobra.Command, file string) error {
 	}
 	var b bytes.Buffer
 	var name *logins.NameError
-	if err := logins.Write(&b, format, dn, list); errors.As(err, &name) {
+	var shared *logins.SharedError
+	if err := logins.Write(&b, format, dn, list); errors.As(err, &name) || errors.As(err, &shared) {
 		return exitError{exitRefused, err}
 	} else if err != nil {
 		return err

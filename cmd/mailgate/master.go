@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -29,20 +28,7 @@ func (a *accounts) asUser(side config.Side, p config.Protocol, login string) (ba
 
 // masters tells whether the gateway logs anybody in by a master user; the syncer needs no more than IMAP and ManageSieve.
 func masters(conf *config.Config, routes *config.RouteFile) bool {
-	return conf.TLS.ClientCA != "" || delegated(conf, routes)
-}
-
-// delegated tells whether anybody is verified by another than the side where he is.
-func delegated(conf *config.Config, routes *config.RouteFile) bool {
-	if conf.Authority.Default != config.ByRoute {
-		return true
-	}
-	for _, r := range routes.Users {
-		if r.Authority != "" && r.Authority != config.ByRoute {
-			return true
-		}
-	}
-	return slices.ContainsFunc(routes.Patterns, func(p config.Pattern) bool { return p.Authority != "" && p.Authority != config.ByRoute })
+	return conf.TLS.ClientCA != "" || conf.Delegated(routes)
 }
 
 // recall believes what earlier probes have proven of the hosts that are configured now.

@@ -46,7 +46,8 @@ func (g *gateway) reload(ctx context.Context, by string) (r admin.Reloaded, err 
 	if err != nil {
 		return r, err
 	}
-	if _, err := newVerifiers(conf); err != nil { // before anything is changed
+	verifiers, err := newVerifiers(conf) // before anything is changed
+	if err != nil {
 		return r, err
 	}
 	before := g.conf.Load()
@@ -71,12 +72,12 @@ func (g *gateway) reload(ctx context.Context, by string) (r admin.Reloaded, err 
 		routes = g.routes.Load() // the file is not taken over; the rest is
 	}
 	if g.serving {
+		g.conf.Store(conf) // first: a master login is proven of an address, and a new one is not believed before recall
 		if err := g.dialer.Update(conf.Backends); err != nil {
+			g.conf.Store(before)
 			return r, err
 		}
-		if err := g.verifiers.Configure(conf); err != nil { // a file has changed since it was read above
-			return r, err
-		}
+		g.verifiers.Adopt(verifiers)
 		if err := g.syncing.accounts.recall(ctx, conf); err != nil {
 			g.log.Warn("what was proven of master logins cannot be read; who needs one waits", "err", err)
 		}

@@ -178,7 +178,7 @@ func TestTemplatesRender(t *testing.T) {
 	s := settings{Dir: t.TempDir(), Front: frontAddrs{"127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3", "127.0.0.1:4", "127.0.0.1:8", "127.0.0.1:9"},
 		Backend: backendAddrs{"127.0.0.1:5", "127.0.0.1:6", "127.0.0.1:10", "127.0.0.1:7"}}
 	list, err := templates.ReadDir("templates")
-	if err != nil || len(list) != 3 {
+	if err != nil || len(list) != 4 {
 		t.Fatal(list, err)
 	}
 	for _, f := range list {

@@ -20,10 +20,10 @@ var templates embed.FS
 
 // Users of the lab: name to password, the same on both sides, at example.com.
 const (
-	Users    = 20               // user1@example.com to user20@example.com, password pass1 to pass20
-	Accounts = 60               // there are so many on the hosts: those behind Users are for tests that need a crowd
-	mailUID  = 5000             // a bare number: there is no such user
-	deadline = 20 * time.Second // for a server to answer
+	Users    = 20          // user1@example.com to user20@example.com, password pass1 to pass20
+	Accounts = 60          // there are so many on the hosts: those behind Users are for tests that need a crowd
+	mailUID  = 5000        // a bare number: there is no such user
+	deadline = time.Minute // for a server to answer
 )
 
 // MasterUser may open everybody's mailbox, on all hosts but Courier, which has no such login: by AUTHENTICATE PLAIN with the

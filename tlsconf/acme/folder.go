@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -54,7 +55,7 @@ func (f *folder) check() error {
 	if err == nil {
 		name := filepath.Join(path, ".writable")
 		err = f.write(name, make([]byte, proof))
-		if gone := os.Remove(name); err == nil {
+		if gone := os.Remove(name); err == nil && !errors.Is(gone, fs.ErrNotExist) { // another gateway may look at the same moment
 			err = gone
 		}
 	}

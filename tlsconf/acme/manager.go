@@ -192,7 +192,7 @@ func (m *Manager) Run(ctx context.Context) {
 		KeySource:        certmagic.StandardKeyGenerator{KeyType: certmagic.KeyType(m.conf.KeyType)},
 		ReusePrivateKeys: true, // a renewal that is cut off anywhere leaves key and certificate that belong together; and pins hold
 		OCSP:             certmagic.OCSPConfig{DisableStapling: true}, DisableARI: true, DisableStorageCheck: true,
-		RenewalWindowRatio: .5}) // when a renewal is still needed once the lock is ours; RenewAt says when it is due
+		RenewalWindowRatio: .75}) // wider than RenewAt, from which certmagic's own time differs by a second: when a renewal is still needed once the lock is ours; RenewAt says when it is due
 	for {
 		m.load()
 		wait := m.round(ctx, magic)
