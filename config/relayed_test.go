@@ -73,8 +73,8 @@ func TestRelayedDefault(t *testing.T) {
 		"{}":                          "PLAIN LOGIN XOAUTH2 OAUTHBEARER SCRAM-SHA-256 SCRAM-SHA-1",
 		"{learn: {key: " + key + "}}": "PLAIN LOGIN XOAUTH2 OAUTHBEARER",
 		"{mechanisms: [plain, scram-sha-256], learn: {key: " + key + "}}": "PLAIN SCRAM-SHA-256",
-		"{mechanisms: [PLAIN]}":                       "PLAIN",
-		"{learn: {hash: true}}":                       "PLAIN LOGIN XOAUTH2 OAUTHBEARER",
+		"{mechanisms: [PLAIN]}":        "PLAIN",
+		"{learn: {hash: true}}":        "PLAIN LOGIN XOAUTH2 OAUTHBEARER",
 		"{learn: {hook: [/bin/true]}}": "PLAIN LOGIN XOAUTH2 OAUTHBEARER",
 	} {
 		file := filepath.Join(dir, "mailgate.yaml")

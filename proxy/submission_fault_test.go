@@ -56,7 +56,7 @@ func TestBackendFaults(t *testing.T) {
 	}
 	var next atomic.Pointer[string] // what the backend does; set before each session, read when its login is through
 	serve := smtpBackend([]string{"CHUNKING"}, func(k *mailtest.Talk) { k.Dialogue(*next.Load()) })
-	r := newSMTPRig(t, smtpRigOptions{mostWait: 100 * time.Millisecond, configure: func(c *config.Config) { c.Limits.SessionsPerUser = 0 }},
+	r := newSMTPRig(t, smtpRigOptions{mostWait: 400 * time.Millisecond, configure: func(c *config.Config) { c.Limits.SessionsPerUser = 0 }},
 		serve, idleBackend("CHUNKING"))
 	for _, s := range steps {
 		for _, f := range smtpFaults {

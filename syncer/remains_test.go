@@ -9,28 +9,35 @@ import (
 	"mailgate/syncer"
 )
 
+// goneInDoubt has three messages in a folder of Courier's, one of which is deleted while the folder above it is renamed: Courier gives what it
+// renames new UIDs, so that nobody can tell. Then the folder is deleted.
+func goneInDoubt(t *testing.T, follower faulty.Product) (*asideWorld, *syncer.Report) {
+	t.Helper()
+	w := newAsideWorld(t, faulty.Courier(), follower)
+	old := w.hosts[config.Old].Account
+	w.put(config.Old, "INBOX", "a", 10)
+	for _, name := range []string{"Top", "Top/Box"} {
+		old.Create(w.name(config.Old, name))
+	}
+	w.put(config.Old, "Top", "t", 10)
+	for _, s := range []string{"b", "c", "d"} {
+		w.put(config.Old, "Top/Box", s, 10)
+	}
+	w.run()
+	old.Rename(w.name(config.Old, "Top"), w.name(config.Old, "Other"))
+	old.Expunge(w.name(config.Old, "Other/Box"), 0)
+	w.run()
+	old.Delete(w.name(config.Old, "Other/Box"))
+	return w, w.run()
+}
+
 // TestGoneWithMailAside: a folder is deleted on the side that decides, and holds mail on the follower that is set aside. All else in it goes; that
 // stays, explained, until a person decides: let go of it, or have it back.
 func TestGoneWithMailAside(t *testing.T) {
 	t.Parallel()
 	for _, decision := range []syncer.Decision{syncer.Undecided, syncer.Waived, syncer.Retry} {
-		w := newAsideWorld(t, faulty.Courier(), faulty.Cyrus())
+		w, r := goneInDoubt(t, faulty.Cyrus())
 		old, new := w.hosts[config.Old].Account, w.hosts[config.New].Account
-		w.put(config.Old, "INBOX", "a", 10)
-		for _, name := range []string{"Top", "Top/Box"} {
-			old.Create(w.name(config.Old, name))
-		}
-		w.put(config.Old, "Top", "t", 10)
-		for _, s := range []string{"b", "c", "d"} {
-			w.put(config.Old, "Top/Box", s, 10)
-		}
-		w.run()
-		// Courier gives what it renames new UIDs, so that nobody can tell what was deleted meanwhile.
-		old.Rename(w.name(config.Old, "Top"), w.name(config.Old, "Other"))
-		old.Expunge(w.name(config.Old, "Other/Box"), 0)
-		w.run()
-		old.Delete(w.name(config.Old, "Other/Box"))
-		r := w.run()
 		if r.Expunged != [2]int64{0, 2} || new.Count("Other/Box") != 1 || len(r.Held) != 1 {
 			t.Fatalf("%q: expunged %v, %d left, held %+v", decision, r.Expunged, new.Count("Other/Box"), r.Held)
 		}
@@ -67,22 +74,8 @@ func TestGoneWithMailAside(t *testing.T) {
 func TestAsideMovesAlong(t *testing.T) {
 	t.Parallel()
 	for _, host := range []func() faulty.Product{faulty.Dovecot, faulty.Cyrus, faulty.Courier} {
-		w := newAsideWorld(t, faulty.Courier(), host())
+		w, _ := goneInDoubt(t, host())
 		old, new := w.hosts[config.Old].Account, w.hosts[config.New].Account
-		w.put(config.Old, "INBOX", "a", 10)
-		for _, name := range []string{"Top", "Top/Box"} {
-			old.Create(w.name(config.Old, name))
-		}
-		w.put(config.Old, "Top", "t", 10)
-		for _, s := range []string{"b", "c", "d"} {
-			w.put(config.Old, "Top/Box", s, 10)
-		}
-		w.run()
-		old.Rename(w.name(config.Old, "Top"), w.name(config.Old, "Other"))
-		old.Expunge(w.name(config.Old, "Other/Box"), 0)
-		w.run()
-		old.Delete(w.name(config.Old, "Other/Box"))
-		w.run()
 		old.Rename(w.name(config.Old, "Other"), w.name(config.Old, "Third"))
 		for range 3 {
 			w.run()

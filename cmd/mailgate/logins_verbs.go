@@ -168,7 +168,7 @@ func (p *program) secretsExportCommand() *cobra.Command {
 			"A hash is no password, and a weak password can still be guessed from it: keep the file as you keep NEW's own.\n" +
 			"Exit codes: 0 written, 2 there is none, 3 the file is there, or login.learn.hash is not set, 1 it could not be written, 6 the store is\n" +
 			"in use by another verb, 64 usage.",
-		Example: "  mailgate secrets export /root/passwd --format dovecot --wave pilot\n" +
+		Example: "  mailgate secrets export /var/lib/mailgate/passwd --format dovecot --wave pilot\n" +
 			"  mailgate secrets export - --format ldif --dn 'uid={local},ou=people,dc=example,dc=com' | ldapmodify -x -D cn=admin,dc=example,dc=com -W",
 		RunE: func(c *cobra.Command, args []string) error { return p.secretsExport(c, args[0]) }}
 	c.Flags().String("format", "dovecot", strings.Join(logins.Formats(), ", "))
