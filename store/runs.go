@@ -31,17 +31,10 @@ const keptRuns = 100
 
 // SaveRun implements syncer.Store; op.ErrNotFound when there is none with the ID.
 func (d *database) SaveRun(ctx context.Context, r syncer.Run) (int64, error) {
+	if r.ID == 0 {
+		return d.addRun(ctx, r)
+	}
 	err := d.tx(ctx, func(t *transaction) error {
-		if r.ID == 0 {
-			err := t.row(ctx, "INSERT INTO runs (user, began, ended, summary, error) VALUES (?,?,?,?,?) RETURNING id",
-				r.User, stamp(r.Began), stamp(r.Ended), blob(r.Summary), blob(r.Error)).Scan(&r.ID)
-			if err != nil {
-				return err
-			}
-			_, err = t.exec(ctx, "DELETE FROM runs WHERE user = ? AND id <= (SELECT id FROM runs WHERE user = ? ORDER BY id DESC LIMIT 1 OFFSET ?)",
-				r.User, r.User, keptRuns)
-			return err
-		}
 		n, err := t.exec(ctx, "UPDATE runs SET user=?, began=?, ended=?, summary=?, error=? WHERE id=?",
 			r.User, stamp(r.Began), stamp(r.Ended), blob(r.Summary), blob(r.Error), r.ID)
 		if err == nil && n == 0 {
@@ -53,6 +46,24 @@ func (d *database) SaveRun(ctx context.Context, r syncer.Run) (int64, error) {
 		return 0, err
 	}
 	return r.ID, nil
+}
+
+// addRun adds a pass, and forgets the oldest of the user's in a transaction of its own: two that forget the same rows, in whatever order,
+// may hold each other up, and PostgreSQL ends one of them. What it has not forgotten the next pass does.
+func (d *database) addRun(ctx context.Context, r syncer.Run) (id int64, err error) {
+	err = d.tx(ctx, func(t *transaction) error {
+		return t.row(ctx, "INSERT INTO runs (user, began, ended, summary, error) VALUES (?,?,?,?,?) RETURNING id",
+			r.User, stamp(r.Began), stamp(r.Ended), blob(r.Summary), blob(r.Error)).Scan(&id)
+	})
+	if err != nil {
+		return 0, err
+	}
+	_ = d.tx(ctx, func(t *transaction) error {
+		_, err := t.exec(ctx, "DELETE FROM runs WHERE user = ? AND id <= (SELECT id FROM runs WHERE user = ? ORDER BY id DESC LIMIT 1 OFFSET ?)",
+			r.User, r.User, keptRuns)
+		return err
+	})
+	return id, nil
 }
 
 // Profile implements syncer.Store.
