@@ -166,8 +166,8 @@ func (s *faulty) Rules(ctx context.Context) (r op.Rules, err error) {
 	return r, err
 }
 
-func (s *faulty) AddNode(ctx context.Context, name string) error {
-	return s.do(ctx, "AddNode", func(ctx context.Context) error { return s.Store.AddNode(ctx, name) })
+func (s *faulty) AddNode(ctx context.Context, n op.Node) error {
+	return s.do(ctx, "AddNode", func(ctx context.Context) error { return s.Store.AddNode(ctx, n) })
 }
 
 // gateway is a manager with its router on a store, as serve has them.

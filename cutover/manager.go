@@ -246,24 +246,21 @@ func (m *Manager) setInOrder(ctx context.Context, half []op.Row) error {
 // registerNodes makes the store's list of nodes ours. The store has one writer, so a name that is not ours is that of
 // a process which is gone.
 func (m *Manager) registerNodes(ctx context.Context) error {
-	names, err := m.store.Nodes(ctx)
+	nodes, err := m.store.Nodes(ctx)
 	if err != nil {
 		return fmt.Errorf("read nodes: %w", err)
 	}
-	for _, name := range names {
-		if slices.ContainsFunc(m.nodes, func(n Node) bool { return n.Name() == name }) {
+	for _, x := range nodes {
+		if slices.ContainsFunc(m.nodes, func(n Node) bool { return n.Name() == x.Name }) {
 			continue
 		}
-		e := op.Event{What: "node removed", Before: name, By: "serve", Detail: "another process holds the store now"}
-		if err := m.store.RemoveNode(ctx, name, e); err != nil {
-			return fmt.Errorf("remove node %s: %w", name, err)
+		e := op.Event{What: "node removed", Before: x.Name, By: "serve", Detail: "another process holds the store now"}
+		if err := m.store.RemoveNode(ctx, x.Name, e); err != nil {
+			return fmt.Errorf("remove node %s: %w", x.Name, err)
 		}
 	}
 	for _, n := range m.nodes {
-		if slices.Contains(names, n.Name()) {
-			continue
-		}
-		if err := m.store.AddNode(ctx, n.Name()); err != nil {
+		if err := m.store.AddNode(ctx, op.Node{Name: n.Name(), Incarnation: n.Incarnation(), Since: time.Now()}); err != nil {
 			return fmt.Errorf("register node %s: %w", n.Name(), err)
 		}
 	}

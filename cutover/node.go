@@ -41,17 +41,22 @@ type Ack struct {
 // no mailbox session left, or with the cause of ctx and the number that is left.
 type Node interface {
 	Name() string
+	Incarnation() string // of the process, see op.Node
 	Send(ctx context.Context, m Message) (Ack, error)
 }
 
 // LocalNode is the node of this process.
 type LocalNode struct {
 	ID     string
+	Once   string // the incarnation
 	Router *router.Router
 }
 
 // Name implements Node.
 func (n *LocalNode) Name() string { return n.ID }
+
+// Incarnation implements Node.
+func (n *LocalNode) Incarnation() string { return n.Once }
 
 // Send implements Node.
 func (n *LocalNode) Send(ctx context.Context, m Message) (Ack, error) {

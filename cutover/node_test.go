@@ -246,13 +246,13 @@ func TestAskedTwice(t *testing.T) {
 func TestNodesOfTheStore(t *testing.T) {
 	s := openStore(t, tempDir(t))
 	defer s.Close()
-	must(t, s.AddNode(t.Context(), "gone"))
+	must(t, s.AddNode(t.Context(), op.Node{Name: "gone"}))
 	g := newGateway(t, s)
 	must(t, g.m.Start(t.Context()))
 	defer g.m.Stop()
 	names, err := s.Nodes(t.Context())
 	must(t, err)
-	if len(names) != 1 || names[0] != "gw1" {
+	if len(names) != 1 || names[0].Name != "gw1" {
 		t.Errorf("%v", names)
 	}
 	if h, _ := s.History(t.Context(), op.HistoryFilter{}); len(h) != 1 || h[0].What != "node removed" {

@@ -15,6 +15,7 @@ const (
 	Import  Kind = "import"  // take over a changed routes file that needs approval
 	Default Kind = "default" // a changed side of users never seen
 	Sync    Kind = "sync"    // one pass over a user's mailboxes; Target means nothing
+	Wave    Kind = "wave"    // move all members of Wave to Target: each is a flip with this one as its Parent
 )
 
 // Status is where an operation stands.
@@ -53,18 +54,35 @@ type Operation struct {
 	Changed  time.Time     `json:"changed"`
 	Deadline time.Time     `json:"deadline,omitzero"`
 	Took     time.Duration `json:"took_ns,omitempty"` // FENCE to RELEASE
-	Payload  string        `json:"payload,omitempty"` // Import: the serial that was approved
+	Payload  string        `json:"payload,omitempty"` // Import: the serial that was approved; else what the kind needs
+
+	Wave   string `json:"wave,omitempty"`   // that the user is in, or that is moved
+	Parent string `json:"parent,omitempty"` // the operation that this one is a part of
+	Now    bool   `json:"now,omitempty"`    // rollback --now: NEW need not be reached
+	From   string `json:"from,omitempty"`   // where the request came from: "control socket, pid 4711", "routes file", an address
+	Plan   string `json:"plan,omitempty"`   // what who asked was shown before
+
+	// Done and Total count what is carried or moved, and Unit names it; the store does not keep them.
+	Done  int64  `json:"done,omitempty"`
+	Total int64  `json:"total,omitempty"`
+	Unit  string `json:"unit,omitempty"` // "messages", "users"
 }
 
-// State is a row's place in the flip machine (design.md, section 7). DELTA and VERIFY join when mailboxes are synced.
+// State is a row's place in the flip machine (design.md, section 7); router has the table of moves.
 type State string
 
 const (
 	Settled State = "SETTLED" // on its side, nothing under way
+	Prep    State = "PREP"    // he works on; his mailboxes are brought together
 	Fence   State = "FENCE"   // new logins wait
 	Drain   State = "DRAIN"   // sessions end at a command boundary
+	Delta   State = "DELTA"   // what is left is carried
+	Verify  State = "VERIFY"  // both sides are compared
 	Release State = "RELEASE" // committed; waiting logins go on
 )
+
+// Fenced tells whether logins wait in s.
+func (s State) Fenced() bool { return s != Settled && s != Prep }
 
 // Row is a user's actual state: the truth about where he is.
 type Row struct {
@@ -98,6 +116,8 @@ type Event struct {
 	After  string    `json:"after,omitempty"`
 	By     string    `json:"by,omitempty"`
 	Detail string    `json:"detail,omitempty"`
+	From   string    `json:"from,omitempty"` // where the request came from, see Operation
+	Plan   string    `json:"plan,omitempty"` // what was shown before
 }
 
 // Desired is a user's line as last imported from the routes file: what edges are measured against.

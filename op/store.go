@@ -14,6 +14,10 @@ var (
 	// ErrUnavailable means that the store cannot write (or read) now: disk full, locked, read-only, I/O error. Nothing
 	// is half written. Callers go on without it and try again.
 	ErrUnavailable = errors.New("store unavailable")
+	// ErrHeld means that a hold stands in the way: nothing was written.
+	ErrHeld = errors.New("a hold stands in the way")
+	// ErrNodes means that other nodes are registered than those that have acknowledged: nothing was written.
+	ErrNodes = errors.New("other nodes are registered than have acknowledged")
 	// ErrInUse means that another process has the store open for writing.
 	ErrInUse = errors.New("store is in use by another process")
 )
@@ -60,10 +64,21 @@ type Store interface {
 	// Rules are those of the last import, zero before the first.
 	Rules(ctx context.Context) (Rules, error)
 
-	// Nodes lists the registered nodes, AddNode registers one (idempotent), RemoveNode takes one out.
-	Nodes(ctx context.Context) ([]string, error)
-	AddNode(ctx context.Context, name string) error
+	// Commit is Swap of the commit of a flip: written only if c holds, else ErrNodes or ErrHeld. What c is about cannot
+	// change between the look and the write.
+	Commit(ctx context.Context, from int64, next Row, o Operation, pin *Pin, c Condition, events ...Event) error
+
+	// Nodes lists the registered nodes by name, AddNode registers one (idempotent; another incarnation takes the place of
+	// the one before), RemoveNode takes one out, whatever its incarnation.
+	Nodes(ctx context.Context) ([]Node, error)
+	AddNode(ctx context.Context, n Node) error
 	RemoveNode(ctx context.Context, name string, e Event) error
+
+	// Holds lists all, by scope. AddHold sets one (of the same scope the first stays, and changed is false), DropHold takes
+	// one away (changed is false when there was none); with their events, when anything changed.
+	Holds(ctx context.Context) ([]Hold, error)
+	AddHold(ctx context.Context, h Hold, events ...Event) (changed bool, err error)
+	DropHold(ctx context.Context, scope string, events ...Event) (changed bool, err error)
 
 	// Check verifies that the store can be read and written now.
 	Check(ctx context.Context) error

@@ -20,7 +20,7 @@ func conform(t *testing.T, open func(*testing.T) op.Store, reopen func(*testing.
 	for name, f := range map[string]func(*testing.T, op.Store){
 		"rows": conformRows, "swap": conformSwap, "swap is whole or not at all": conformSwapWhole,
 		"swap races": conformSwapRace, "operations": conformOperations, "pins": conformPins, "history": conformHistory,
-		"import": conformImport, "import is whole or not at all": conformImportWhole, "nodes": conformNodes,
+		"import": conformImport, "import is whole or not at all": conformImportWhole, "nodes": conformNodes, "holds": conformHolds, "commit": conformCommit,
 		"a cancelled context": conformCancelled,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -92,7 +92,7 @@ func fill(t *testing.T, s op.Store) op.Operation {
 	_, err = s.Import(ctx, op.ImportTx{Serial: "abc", Set: []op.Desired{{User: alice.User, Side: config.Old}}, Rules: op.Rules{
 		Default: config.New, Patterns: []op.Pattern{{Domain: "sales.example.com", Side: config.Old}}, Addresses: "fold +"}})
 	must(t, err)
-	must(t, s.AddNode(ctx, "gw1"))
+	must(t, s.AddNode(ctx, op.Node{Name: "gw1"}))
 	return o
 }
 
@@ -427,17 +427,86 @@ func conformImportWhole(t *testing.T, s op.Store) {
 
 func conformNodes(t *testing.T, s op.Store) {
 	ctx := t.Context()
-	must(t, s.AddNode(ctx, "gw2"))
-	must(t, s.AddNode(ctx, "gw1"))
-	must(t, s.AddNode(ctx, "gw1"))
+	must(t, s.AddNode(ctx, op.Node{Name: "gw2"}))
+	must(t, s.AddNode(ctx, op.Node{Name: "gw1"}))
+	must(t, s.AddNode(ctx, op.Node{Name: "gw1"}))
 	must(t, s.RemoveNode(ctx, "gw3", op.Event{What: "removed"}))
 	names, err := s.Nodes(ctx)
 	must(t, err)
-	same(t, names, []string{"gw1", "gw2"})
+	same(t, names, []op.Node{{Name: "gw1"}, {Name: "gw2"}})
 	must(t, s.RemoveNode(ctx, "gw1", op.Event{What: "removed", Before: "gw1"}))
 	names, err = s.Nodes(ctx)
 	must(t, err)
-	same(t, names, []string{"gw2"})
+	same(t, names, []op.Node{{Name: "gw2"}})
+	again := op.Node{Name: "gw2", Incarnation: "b", Since: alice.Since}
+	must(t, s.AddNode(ctx, again))
+	names, err = s.Nodes(ctx)
+	must(t, err)
+	same(t, names, []op.Node{again})
+}
+
+func conformHolds(t *testing.T, s op.Store) {
+	ctx := t.Context()
+	h := op.Hold{Scope: op.HoldWave("sales"), By: "kim", Reason: "fair", At: alice.Since}
+	for i, want := range []bool{true, false} {
+		changed, err := s.AddHold(ctx, h, op.Event{What: "held", By: "kim"})
+		must(t, err)
+		same(t, changed, want)
+		list, err := s.Holds(ctx)
+		must(t, err)
+		same(t, list, []op.Hold{h})
+		events, err := s.History(ctx, op.HistoryFilter{})
+		must(t, err)
+		if len(events) != 1 {
+			t.Errorf("%d: %+v", i, events)
+		}
+	}
+	for _, want := range []bool{true, false} {
+		changed, err := s.DropHold(ctx, h.Scope)
+		must(t, err)
+		same(t, changed, want)
+	}
+	if list, err := s.Holds(ctx); err != nil || len(list) > 0 {
+		t.Error(list, err)
+	}
+}
+
+// conformCommit: what a commit depends on is looked at within its transaction; where it does not hold nothing is written.
+func conformCommit(t *testing.T, s op.Store) {
+	ctx := t.Context()
+	fill(t, s)
+	nodes, err := s.Nodes(ctx)
+	must(t, err)
+	row, err := s.Row(ctx, alice.User)
+	must(t, err)
+	next := row
+	next.Generation++
+	scopes := op.HoldScopes(alice.User, "sales")
+	refuse := func(want error, c op.Condition) {
+		t.Helper()
+		before := dump(t, s)
+		is(t, s.Commit(ctx, row.Generation, next, op.Operation{}, nil, c, op.Event{What: "committed"}), want)
+		same(t, dump(t, s), before)
+	}
+	refuse(op.ErrNodes, op.Condition{Scopes: scopes})
+	refuse(op.ErrNodes, op.Condition{Nodes: append([]op.Node{{Name: "another"}}, nodes...), Scopes: scopes})
+	for _, scope := range scopes {
+		if _, err := s.AddHold(ctx, op.Hold{Scope: scope, By: "kim"}); err != nil {
+			t.Fatal(err)
+		}
+		refuse(op.ErrHeld, op.Condition{Nodes: nodes, Scopes: scopes})
+		if _, err := s.DropHold(ctx, scope); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.AddHold(ctx, op.Hold{Scope: op.HoldWave("other"), By: "kim"}); err != nil {
+		t.Fatal(err)
+	}
+	is(t, s.Commit(ctx, row.Generation+7, next, op.Operation{}, nil, op.Condition{Nodes: nodes, Scopes: scopes}), op.ErrConflict)
+	must(t, s.Commit(ctx, row.Generation, next, op.Operation{}, nil, op.Condition{Nodes: nodes, Scopes: scopes}, op.Event{What: "committed"}))
+	if got, err := s.Row(ctx, alice.User); err != nil || got.Generation != next.Generation {
+		t.Error(got, err)
+	}
 }
 
 // conformCancelled: a context that has ended is no answer about the data, and writes nothing.

@@ -27,7 +27,10 @@ type dialect struct {
 	silence time.Duration                                                // how long a statement may take; 0 means as long as it takes
 	stale   func(error) bool                                             // a kept connection was dead: nothing was done
 	// lastID makes the IDs of a table go on after n.
-	lastID  func(ctx context.Context, t *transaction, table string, n int64) error
+	lastID func(ctx context.Context, t *transaction, table string, n int64) error
+	// freeze keeps nodes and holds as they are until the transaction ends (shared), or lets nobody rely on them while they change; nil
+	// where there is one writer at a time.
+	freeze  func(ctx context.Context, t *transaction, shared bool) error
 	lockRow string // ends a SELECT whose row shall stay as it is
 	// wipe has what is deleted overwritten while it is on; nil where the database cannot. scrub sees to it that nothing of rows
 	// deleted so is left in its files.

@@ -14,12 +14,12 @@ import (
 	"mailgate/op"
 )
 
-const opColumns = "id, kind, user, target, status, step, reason, by, pin, created, changed, deadline, took, payload"
+const opColumns = "id, kind, user, target, status, step, reason, by, pin, created, changed, deadline, took, payload, wave, parent, now, origin, plan"
 
 func scanOperation(s scanner) (o op.Operation, err error) {
 	var id, created, changed, deadline, took int64
 	err = s.Scan(&id, &o.Kind, &o.User, &o.Target, &o.Status, &o.Step, &o.Reason, &o.By, &o.Pin, &created, &changed,
-		&deadline, &took, &o.Payload)
+		&deadline, &took, &o.Payload, &o.Wave, &o.Parent, &o.Now, &o.From, &o.Plan)
 	o.ID, o.Created, o.Changed, o.Deadline = opID(id), when(created), when(changed), when(deadline)
 	o.Took = time.Duration(took)
 	return o, err
@@ -37,13 +37,13 @@ func opNumber(id string) (int64, error) {
 
 func opValues(o op.Operation) []any {
 	return []any{o.Kind, o.User, o.Target, o.Status, o.Step, o.Reason, o.By, o.Pin, stamp(o.Created), stamp(o.Changed),
-		stamp(o.Deadline), int64(o.Took), o.Payload}
+		stamp(o.Deadline), int64(o.Took), o.Payload, o.Wave, o.Parent, o.Now, o.From, o.Plan}
 }
 
 // newOperations inserts operations and gives them their IDs.
 func newOperations(ctx context.Context, t *transaction, ops []op.Operation) error {
 	st, err := t.prepare(ctx, `INSERT INTO operations (kind, user, target, status, step, reason, by, pin, created, changed,
-		deadline, took, payload) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?) RETURNING id`)
+		deadline, took, payload, wave, parent, now, origin, plan) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) RETURNING id`)
 	if err != nil {
 		return err
 	}
@@ -64,7 +64,7 @@ func saveOperation(ctx context.Context, t *transaction, o op.Operation) error {
 		return err
 	}
 	changed, err := t.exec(ctx, `UPDATE operations SET kind=?, user=?, target=?, status=?, step=?, reason=?, by=?, pin=?,
-		created=?, changed=?, deadline=?, took=?, payload=? WHERE id=?`, append(opValues(o), n)...)
+		created=?, changed=?, deadline=?, took=?, payload=?, wave=?, parent=?, now=?, origin=?, plan=? WHERE id=?`, append(opValues(o), n)...)
 	if err == nil && changed == 0 {
 		return op.ErrNotFound
 	}
@@ -171,8 +171,8 @@ func addEvents(ctx context.Context, t *transaction, events []op.Event) error {
 		if e.At.IsZero() {
 			e.At = time.Now()
 		}
-		_, err := t.exec(ctx, "INSERT INTO history (at, op, user, what, before, after, by, detail) VALUES (?,?,?,?,?,?,?,?)",
-			stamp(e.At), e.Op, e.User, e.What, e.Before, e.After, e.By, e.Detail)
+		_, err := t.exec(ctx, "INSERT INTO history (at, op, user, what, before, after, by, detail, origin, plan) VALUES (?,?,?,?,?,?,?,?,?,?)",
+			stamp(e.At), e.Op, e.User, e.What, e.Before, e.After, e.By, e.Detail, e.From, e.Plan)
 		if err != nil {
 			return err
 		}
@@ -195,11 +195,11 @@ func (d *database) History(ctx context.Context, f op.HistoryFilter) ([]op.Event,
 		where.add("at >= ?", stamp(f.Since))
 	}
 	var out []op.Event
-	err := d.list(ctx, "SELECT id, at, op, user, what, before, after, by, detail FROM history"+where.text+" ORDER BY id DESC LIMIT ?",
+	err := d.list(ctx, "SELECT id, at, op, user, what, before, after, by, detail, origin, plan FROM history"+where.text+" ORDER BY id DESC LIMIT ?",
 		append(where.args, limit(f.Limit)), func(s scanner) error {
 			var e op.Event
 			var at int64
-			err := s.Scan(&e.ID, &at, &e.Op, &e.User, &e.What, &e.Before, &e.After, &e.By, &e.Detail)
+			err := s.Scan(&e.ID, &at, &e.Op, &e.User, &e.What, &e.Before, &e.After, &e.By, &e.Detail, &e.From, &e.Plan)
 			e.At = when(at)
 			out = append(out, e)
 			return err

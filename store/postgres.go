@@ -30,6 +30,8 @@ var schemaPostgres embed.FS
 const (
 	lockMigrate = 0x6d61696c67617401
 	lockWriter  = 0x6d61696c67617402
+	// lockCondition is shared by commits and taken alone by who changes nodes or holds.
+	lockCondition = 0x6d61696c67617403
 )
 
 // silence is how long a statement may take: the longest is one row, or the wait for a lock.
@@ -154,6 +156,14 @@ func (s *Postgres) migrate(ctx context.Context) error {
 
 func postgresDialect() dialect {
 	return dialect{scrub: scrubPostgres, bind: binder(), args: postgresArgs, wrap: wrapPostgres, silence: silence, stale: stalePostgres, lockRow: " FOR UPDATE",
+		freeze: func(ctx context.Context, t *transaction, shared bool) error {
+			query := "SELECT pg_advisory_xact_lock(?)"
+			if shared {
+				query = "SELECT pg_advisory_xact_lock_shared(?)"
+			}
+			_, err := t.exec(ctx, query, int64(lockCondition))
+			return err
+		},
 		now: func(ctx context.Context, t *transaction) (time.Time, error) { // that of the database: the processes' may differ
 			var n int64
 			err := t.row(ctx, "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint * 1000").Scan(&n)

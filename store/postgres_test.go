@@ -376,7 +376,7 @@ func postgresSnapshot(t *testing.T, c *cluster) {
 	before := export(t, look, err)
 	look, err = LookPostgres(t.Context(), url)
 	must(t, err)
-	must(t, s.AddNode(t.Context(), "later"))
+	must(t, s.AddNode(t.Context(), op.Node{Name: "later"}))
 	sameExport(t, export(t, look, nil), before)
 	look, err = LookPostgres(t.Context(), url)
 	if after := export(t, look, err); after == before {

@@ -223,7 +223,7 @@ func TestSnapshot(t *testing.T) {
 	before := exportFile(t, path)
 	look, err := Look(t.Context(), path)
 	must(t, err)
-	must(t, s.AddNode(t.Context(), "later"))
+	must(t, s.AddNode(t.Context(), op.Node{Name: "later"}))
 	sameExport(t, export(t, look, nil), before)
 	if after := exportFile(t, path); !strings.Contains(after, "later") {
 		t.Error("what was written is not there")

@@ -67,35 +67,47 @@ func addRows(ctx context.Context, t *transaction, rows []op.Row) error {
 
 // Swap implements op.Store.
 func (d *database) Swap(ctx context.Context, from int64, next op.Row, o op.Operation, pin *op.Pin, events ...op.Event) error {
+	return d.tx(ctx, func(t *transaction) error { return swap(ctx, t, from, next, o, pin, events) })
+}
+
+// Commit implements op.Store.
+func (d *database) Commit(ctx context.Context, from int64, next op.Row, o op.Operation, pin *op.Pin, c op.Condition, events ...op.Event) error {
 	return d.tx(ctx, func(t *transaction) error {
-		n, err := t.exec(ctx, `UPDATE users SET side=?, epoch=?, generation=?, state=?, target=?, op=?, since=?
-			WHERE user=? AND generation=?`, next.Side, next.Epoch, next.Generation, next.State, next.Target, next.Op,
-			stamp(next.Since), next.User, from)
-		if err != nil {
+		if err := t.meet(ctx, c); err != nil {
 			return err
 		}
-		if n == 0 {
-			var one int
-			err := t.row(ctx, "SELECT 1 FROM users WHERE user=?", next.User).Scan(&one)
-			if errors.Is(err, sql.ErrNoRows) {
-				return op.ErrNotFound
-			} else if err != nil {
-				return err
-			}
-			return op.ErrConflict
-		}
-		if o.ID != "" {
-			if err := saveOperation(ctx, t, o); err != nil {
-				return err
-			}
-		}
-		if pin != nil {
-			if err := setPin(ctx, t, *pin); err != nil {
-				return err
-			}
-		}
-		return addEvents(ctx, t, events)
+		return swap(ctx, t, from, next, o, pin, events)
 	})
+}
+
+func swap(ctx context.Context, t *transaction, from int64, next op.Row, o op.Operation, pin *op.Pin, events []op.Event) error {
+	n, err := t.exec(ctx, `UPDATE users SET side=?, epoch=?, generation=?, state=?, target=?, op=?, since=?
+		WHERE user=? AND generation=?`, next.Side, next.Epoch, next.Generation, next.State, next.Target, next.Op,
+		stamp(next.Since), next.User, from)
+	if err != nil {
+		return err
+	}
+	if n == 0 {
+		var one int
+		err := t.row(ctx, "SELECT 1 FROM users WHERE user=?", next.User).Scan(&one)
+		if errors.Is(err, sql.ErrNoRows) {
+			return op.ErrNotFound
+		} else if err != nil {
+			return err
+		}
+		return op.ErrConflict
+	}
+	if o.ID != "" {
+		if err := saveOperation(ctx, t, o); err != nil {
+			return err
+		}
+	}
+	if pin != nil {
+		if err := setPin(ctx, t, *pin); err != nil {
+			return err
+		}
+	}
+	return addEvents(ctx, t, events)
 }
 
 // setPin writes a pin, or removes it when it has no time.
@@ -132,35 +144,6 @@ func (d *database) DeletePin(ctx context.Context, user string, e op.Event) error
 		}
 		if n == 0 {
 			return op.ErrNotFound
-		}
-		return addEvents(ctx, t, []op.Event{e})
-	})
-}
-
-// Nodes implements op.Store.
-func (d *database) Nodes(ctx context.Context) (names []string, err error) {
-	err = d.list(ctx, "SELECT name FROM nodes ORDER BY name", nil, func(s scanner) error {
-		var n string
-		err := s.Scan(&n)
-		names = append(names, n)
-		return err
-	})
-	return names, err
-}
-
-// AddNode implements op.Store.
-func (d *database) AddNode(ctx context.Context, name string) error {
-	return d.tx(ctx, func(t *transaction) error {
-		_, err := t.exec(ctx, "INSERT INTO nodes (name) VALUES (?) ON CONFLICT DO NOTHING", name)
-		return err
-	})
-}
-
-// RemoveNode implements op.Store.
-func (d *database) RemoveNode(ctx context.Context, name string, e op.Event) error {
-	return d.tx(ctx, func(t *transaction) error {
-		if _, err := t.exec(ctx, "DELETE FROM nodes WHERE name=?", name); err != nil {
-			return err
 		}
 		return addEvents(ctx, t, []op.Event{e})
 	})

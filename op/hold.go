@@ -1,0 +1,57 @@
+package op
+
+import (
+	"strings"
+	"time"
+)
+
+// Hold is a stop sign that no flip passes, neither way.
+type Hold struct {
+	Scope  string    `json:"scope"` // "all", "wave:NAME" or "user:ADDRESS"
+	By     string    `json:"by"`
+	Reason string    `json:"reason,omitempty"`
+	At     time.Time `json:"at"`
+}
+
+// Scopes of holds.
+const HoldAll = "all"
+
+// HoldUser and HoldWave name the other scopes.
+func HoldUser(address string) string { return "user:" + address }
+
+// HoldWave is that of all members of a wave.
+func HoldWave(name string) string { return "wave:" + name }
+
+// HoldScopes are those that stop a user of a wave; wave may be "".
+func HoldScopes(user, wave string) []string {
+	s := []string{HoldAll, HoldUser(user)}
+	if wave != "" {
+		s = append(s, HoldWave(wave))
+	}
+	return s
+}
+
+// What names the scope for people.
+func (h Hold) What() string {
+	kind, name, ok := strings.Cut(h.Scope, ":")
+	if !ok {
+		return "everybody"
+	}
+	if kind == "wave" {
+		return "wave " + name
+	}
+	return name
+}
+
+// Node is a process that serves clients, as the store has it: its acknowledgement is needed for each flip.
+type Node struct {
+	Name        string    `json:"name"`
+	Incarnation string    `json:"incarnation"` // of the process: whoever comes again under the same name is another one
+	Since       time.Time `json:"since,omitzero"`
+}
+
+// Condition is what must still hold when a flip is committed. It is looked at within the transaction.
+type Condition struct {
+	Nodes  []Node   // exactly those are registered: each has acknowledged
+	Scopes []string // none of them is held
+}
