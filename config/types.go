@@ -235,7 +235,9 @@ type Submit struct {
 type Flip struct {
 	Deadline time.Duration // FENCE to RELEASE
 	Hold     time.Duration // how long a login waits for a fence before its temporary failure
-	Parallel int           // users flipped at once
+	Parallel int           // users fenced at once
+	Prepare  int           // users whose mailboxes are brought together at once, before their flips to NEW
+	Delta    string        // whether flips carry mail: "auto" (default): where a sync login is configured; "require"; "off"
 }
 
 // Limits are the caps of section 4 of the design.
