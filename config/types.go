@@ -87,6 +87,7 @@ type Config struct {
 	Authority     Verifiers
 	Submit        Submit
 	Flip          Flip
+	Hooks         []Hook
 	Sync          Sync
 	Limits        Limits
 	Log           Log
