@@ -75,6 +75,7 @@ type HookRunner struct {
 	kill context.CancelCauseFunc // ends runs under way
 	ctx  context.Context
 	wg   sync.WaitGroup
+	rest func(tries int) time.Duration // hookBackOff
 
 	mu      sync.Mutex
 	hooks   []config.Hook
@@ -97,7 +98,7 @@ func NewHookRunner(o HookOptions) *HookRunner {
 	if o.Recorder == nil {
 		o.Recorder = noHookRecorder{}
 	}
-	r := &HookRunner{o: o, hooks: o.Hooks, lanes: map[laneKey]*lane{}, known: map[string]bool{}, timers: map[*time.Timer]bool{}}
+	r := &HookRunner{o: o, rest: hookBackOff, hooks: o.Hooks, lanes: map[laneKey]*lane{}, known: map[string]bool{}, timers: map[*time.Timer]bool{}}
 	r.ctx, r.kill = context.WithCancelCause(context.Background())
 	return r
 }

@@ -174,10 +174,10 @@ func (r *HookRunner) work(l *lane) {
 		if j.tries == 1 {
 			r.record(j, "hook failed", res)
 		}
-		again := hookBackOff(j.tries)
+		again := r.rest(j.tries)
 		r.o.Log.Warn("a hook has failed; it is tried again", "hook", j.hook, "event", string(j.event), "user", j.move.User, "op", j.move.Op,
 			"tries", j.tries, "err", res.said, "again_in", again.Round(time.Millisecond).String())
-		r.rest(l, again)
+		r.sleep(l, again)
 	}
 }
 
@@ -269,8 +269,8 @@ func (r *HookRunner) catchUp(ctx context.Context, l *lane) {
 	}
 }
 
-// rest wakes a lane again after a while.
-func (r *HookRunner) rest(l *lane, d time.Duration) {
+// sleep wakes a lane again after a while.
+func (r *HookRunner) sleep(l *lane, d time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
