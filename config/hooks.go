@@ -230,10 +230,13 @@ func (l *loader) checkHookTarget(key string, h Hook) {
 			l.bad(key+".url", "%v", err)
 		}
 	}
-	for _, name := range []string{"secret_file", "ca"} {
-		if l.lines[key+"."+name] > 0 && len(h.Command) > 0 {
-			l.bad(key+"."+name, "is for hooks with a url; take it out")
+	if len(h.Command) > 0 {
+		for _, name := range []string{"secret_file", "ca"} {
+			if l.lines[key+"."+name] > 0 {
+				l.bad(key+"."+name, "is for hooks with a url; take it out")
+			}
 		}
+		return
 	}
 	if _, err := h.Secret(); err != nil {
 		l.bad(key+".secret_file", "%v", err)
