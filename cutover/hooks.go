@@ -71,11 +71,13 @@ const defaultHooks = 8
 // HookRunner tells the hooks of a configuration: it implements Hooks. Those of HookBefore run within the caller; the others
 // behind it, each user's in order for each hook, and at least once: see Start. Its methods are safe for concurrent use.
 type HookRunner struct {
-	o    HookOptions
-	kill context.CancelCauseFunc // ends runs under way
-	ctx  context.Context
-	wg   sync.WaitGroup
-	rest func(tries int) time.Duration // hookBackOff
+	o      HookOptions
+	kill   context.CancelCauseFunc // ends runs under way
+	ctx    context.Context
+	wg     sync.WaitGroup
+	ending chan struct{}                 // closed by Close
+	look   time.Duration                 // lookTime
+	rest   func(tries int) time.Duration // hookBackOff
 
 	mu      sync.Mutex
 	hooks   []config.Hook
@@ -85,6 +87,7 @@ type HookRunner struct {
 	running int                  // of o.Parallel
 	closed  bool                 // nothing begins any more
 	begun   bool                 // by Start
+	earlier int64                // the newest promise of earlier processes
 	missed  bool                 // jobs were not taken in: they are looked for in the store
 	idle    chan struct{}        // closed when nothing waits or runs; nil when nobody asks
 	timers  map[*time.Timer]bool // of lanes that rest
@@ -98,7 +101,7 @@ func NewHookRunner(o HookOptions) *HookRunner {
 	if o.Recorder == nil {
 		o.Recorder = noHookRecorder{}
 	}
-	r := &HookRunner{o: o, rest: hookBackOff, hooks: o.Hooks, lanes: map[laneKey]*lane{}, known: map[string]bool{}, timers: map[*time.Timer]bool{}}
+	r := &HookRunner{o: o, ending: make(chan struct{}), rest: hookBackOff, look: lookTime, hooks: o.Hooks, lanes: map[laneKey]*lane{}, known: map[string]bool{}, timers: map[*time.Timer]bool{}}
 	r.ctx, r.kill = context.WithCancelCause(context.Background())
 	return r
 }
@@ -128,9 +131,13 @@ func (r *HookRunner) named(name string) (config.Hook, bool) {
 }
 
 // Before implements Hooks: one hook after the other, as they stand in the file. What was still to be told of earlier flips to
-// one of them is told first, so that no hook hears of a user's flips in another order than they were. With m.Now nobody can
-// say no.
+// one of them is told first, so that no hook hears of a user's flips in another order than they were. It is recorded first who is to
+// hear of the end, also of a flip that a hook says no to: another may have done something for it. With m.Now nobody is asked: whoever
+// asks for that cannot wait.
 func (r *HookRunner) Before(ctx context.Context, m Move) error {
+	if err := r.promise(ctx, m); err != nil || m.Now {
+		return err
+	}
 	for _, h := range r.list() {
 		if !h.Tells(config.HookBefore, m.Wave) {
 			continue
@@ -139,7 +146,7 @@ func (r *HookRunner) Before(ctx context.Context, m Move) error {
 			return err
 		}
 	}
-	return r.promise(ctx, m)
+	return nil
 }
 
 func (r *HookRunner) before(ctx context.Context, h config.Hook, m Move) error {
@@ -154,11 +161,8 @@ func (r *HookRunner) before(ctx context.Context, h config.Hook, m Move) error {
 		return context.Cause(ctx)
 	}
 	refusal := res.refusal(h)
-	if refusal != nil && (!h.Veto || m.Now) {
+	if refusal != nil && !h.Veto {
 		res.warn, refusal = refusal.Why+", and is not heard", nil
-		if m.Now {
-			res.warn += " in a rollback --now"
-		}
 	}
 	switch {
 	case refusal != nil && res.outcome == hookDone:

@@ -47,11 +47,11 @@ func (r *HookRunner) promise(ctx context.Context, m Move) error {
 // which a hook has not heard. It comes behind Manager.Start, which brings to an end what a crash has left half way. What a killed process
 // was doing is told again: a hook is told at least once.
 func (r *HookRunner) Start(ctx context.Context) error {
-	err := r.owed(ctx)
+	open, err := r.owed(ctx)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.begun = true
-	r.missed = r.missed || err != nil
+	r.missed = r.missed || err != nil || open
 	if err != nil && !errors.Is(err, op.ErrUnavailable) {
 		return err
 	}
@@ -59,25 +59,31 @@ func (r *HookRunner) Start(ctx context.Context) error {
 	return nil
 }
 
-// lookAgain looks for what did not fit, or could not be read, until that works.
+// lookTime is how long to wait for flips of an earlier process that have not ended yet, before another look.
+const lookTime = 30 * time.Second
+
+// lookAgain looks for what did not fit, could not be read, or had not ended, until there is nothing of the kind.
 func (r *HookRunner) lookAgain() {
 	for wait := retryMin; ; wait = min(2*wait, retryMax) {
 		ctx, cancel := context.WithTimeout(r.ctx, tryTime)
-		err := r.owed(ctx)
+		open, err := r.owed(ctx)
 		cancel()
-		if err == nil || r.ctx.Err() != nil {
+		if open {
+			wait = r.look
+		}
+		if err == nil && !open {
 			break
 		}
-		r.o.Log.Warn("which hooks are still to be told cannot be read yet", "err", err)
-		select {
-		case <-r.ctx.Done():
-		case <-time.After(wait):
+		if err != nil {
+			r.o.Log.Warn("which hooks are still to be told cannot be read yet", "err", err)
 		}
 		r.mu.Lock()
-		closed := r.closed
+		r.dispatch()
 		r.mu.Unlock()
-		if closed {
+		select {
+		case <-r.ending:
 			return
+		case <-time.After(wait):
 		}
 	}
 	r.mu.Lock()
@@ -85,39 +91,47 @@ func (r *HookRunner) lookAgain() {
 	r.dispatch()
 }
 
-// owed lets wait what the store says is still to be told.
-func (r *HookRunner) owed(ctx context.Context) error {
+// owed lets wait what the store says is still to be told, and tells whether flips of earlier processes have not ended: those that a crash
+// has left half way, while the store took nothing.
+func (r *HookRunner) owed(ctx context.Context) (open bool, err error) {
 	events, err := r.o.Store.History(ctx, op.HistoryFilter{Since: time.Now().Add(-owedFor),
 		What: []string{hooksPromised, "hook done", "hook warned", "hook given up"}})
 	if err != nil {
-		return fmt.Errorf("read which hooks are to be told: %w", err)
+		return false, fmt.Errorf("read which hooks are to be told: %w", err)
 	}
+	r.mu.Lock()
+	if r.earlier == 0 && len(events) > 0 {
+		r.earlier = events[0].ID
+	}
+	earlier := r.earlier
+	r.mu.Unlock()
 	slices.Reverse(events) // oldest first: a lane keeps the order
-	heard := map[string]bool{}
-	last := map[string]op.Event{} // an operation that began anew has promised twice
+	heard := map[string]map[string]bool{}
+	last := map[string]int64{}
 	for _, e := range events {
-		if e.What == hooksPromised {
-			last[e.Op] = e
-			continue
-		}
-		if event, hook, ok := toldOf(e.Detail); ok {
-			heard[e.Op+"/"+event+"/"+hook] = true
+		if e.What == hooksPromised { // an operation that begins anew promises again
+			heard[e.Op], last[e.Op] = map[string]bool{}, e.ID
+		} else if event, hook, ok := toldOf(e.Detail); ok && heard[e.Op] != nil {
+			heard[e.Op][hookID(e.Op, event, hook)] = true
 		}
 	}
 	for _, e := range events {
-		if e.What != hooksPromised || last[e.Op].ID != e.ID {
+		if e.What != hooksPromised || last[e.Op] != e.ID {
 			continue
 		}
-		jobs := owedOf(e, heard)
+		jobs := owedOf(e, heard[e.Op])
 		if len(jobs) == 0 {
 			continue
 		}
 		o, err := r.o.Store.Operation(ctx, e.Op)
 		switch {
-		case errors.Is(err, op.ErrNotFound) || err == nil && !o.Status.Final():
-			continue // it will be told when it ends
+		case errors.Is(err, op.ErrNotFound):
+			continue
 		case err != nil:
-			return fmt.Errorf("read operation: %w", err)
+			return false, fmt.Errorf("read operation: %w", err)
+		case !o.Status.Final(): // its hooks are told when it ends, if by us
+			open = open || e.ID <= earlier
+			continue
 		}
 		r.mu.Lock()
 		for _, j := range jobs {
@@ -132,7 +146,7 @@ func (r *HookRunner) owed(ctx context.Context) error {
 		}
 		r.mu.Unlock()
 	}
-	return nil
+	return open, nil
 }
 
 // owedOf are the jobs of a promise of which the hooks have not heard.

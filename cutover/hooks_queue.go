@@ -25,7 +25,9 @@ type hookJob struct {
 }
 
 // id names it for good: at most one of a user's flips is under way, and each ends once.
-func (j hookJob) id() string { return j.move.Op + "/" + string(j.event) + "/" + j.hook }
+func (j hookJob) id() string { return hookID(j.move.Op, string(j.event), j.hook) }
+
+func hookID(op, event, hook string) string { return op + "/" + event + "/" + hook }
 
 // laneKey is a hook and a user.
 type laneKey struct{ hook, user string }
@@ -335,6 +337,9 @@ func (r *HookRunner) Idle(ctx context.Context) error {
 // Close begins nothing more, waits for what runs until ctx ends, and ends it then. What has not run is told at the next start.
 func (r *HookRunner) Close(ctx context.Context) {
 	r.mu.Lock()
+	if !r.closed {
+		close(r.ending)
+	}
 	r.closed = true
 	for t := range r.timers {
 		if t.Stop() {

@@ -135,7 +135,7 @@ func TestBeforeWaitsForRun(t *testing.T) {
 	r := newHookRig(t, h)
 	must(t, r.Start(t.Context()))
 	r.After(moveN(alice, 1))
-	for lines(t, dir + "/log")[0] == "" {
+	for lines(t, dir+"/log")[0] == "" {
 		time.Sleep(time.Millisecond)
 	}
 	short, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
@@ -190,12 +190,12 @@ func TestHooksSurviveCrash(t *testing.T) {
 	r := newHookRig(t, hooks...)
 	must(t, r.Start(t.Context()))
 	moves := map[string]Move{}
-	for i, user := range []string{"told", "committed", "failed", "cancelled", "open", "refused"} {
+	for i, user := range []string{"told", "committed", "failed", "cancelled", "open", "unasked"} {
 		m := moveN(user, i)
 		m.Wave = "pilot"
 		m = r.asked(m)
-		if moves[user] = m; user == "refused" { // a hook has said no, so nothing was promised
-			r.ended(m, op.Failed, "hook x says no")
+		if moves[user] = m; user == "unasked" { // a hold stood in the way, so hooks have never heard of it
+			r.ended(m, op.Failed, "held")
 			continue
 		}
 		must(t, r.Before(t.Context(), m))
@@ -226,6 +226,24 @@ func TestHooksSurviveCrash(t *testing.T) {
 	if got := lines(t, dir+"/log"); len(got) != 4 || got[3] != "open after new old 4 pilot test" {
 		t.Errorf("%q", got)
 	}
+}
+
+// TestHooksOfFlipFinishedLate: a commit that a crash has cut off is finished by the next process only once the store takes that.
+func TestHooksOfFlipFinishedLate(t *testing.T) {
+	r := newHookRig(t, shell("a", "", config.HookAfter))
+	m := r.asked(aMove())
+	must(t, r.Before(t.Context(), m))
+	r.Close(t.Context())
+	next := hookRigOn(t, r.store, r.store, r.dir, shell("a", "", config.HookAfter))
+	next.look = 10 * time.Millisecond
+	must(t, next.Start(t.Context()))
+	next.told()
+	same(t, "history of a flip that has not ended", len(next.history()), 0)
+	next.ended(m, op.Done, "")
+	for len(next.history()) == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	same(t, "history", next.history(), []string{"done after a"})
 }
 
 // TestHooksNotToldOfOldFlips: a hook that comes into the configuration is not told of flips that were before.
@@ -296,7 +314,7 @@ func TestHooksWithoutStore(t *testing.T) {
 	r.ended(m, op.Done, "")
 	bad.set(true)
 	r.After(m)
-	for lines(t, dir + "/log")[0] == "" {
+	for lines(t, dir+"/log")[0] == "" {
 		time.Sleep(time.Millisecond)
 	}
 	time.Sleep(100 * time.Millisecond) // the record is tried again meanwhile
@@ -357,8 +375,11 @@ func TestHooksClose(t *testing.T) {
 	for _, err := os.Stat(dir + "/on"); err != nil; _, err = os.Stat(dir + "/on") {
 		time.Sleep(time.Millisecond)
 	}
-	for len(r.history()) == 0 { // the short one is through
+	for left := 2; left > 1; { // the short one is through
 		time.Sleep(time.Millisecond)
+		r.mu.Lock()
+		left = len(r.known)
+		r.mu.Unlock()
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()

@@ -118,8 +118,7 @@ func TestBeforeHook(t *testing.T) {
 	shared := newHookRig(t)
 	for name, x := range map[string]struct {
 		script  string
-		lenient bool // veto: false
-		now     bool
+		lenient bool   // veto: false
 		why     string // of the refusal; "" means that the flip goes on
 		do      string // a part of it
 		counted string
@@ -141,8 +140,6 @@ func TestBeforeHook(t *testing.T) {
 		"does something to a tty": {script: `printf '\033[31mred\302\233\n'; exit 3`, why: "hook h says no: [31mred", do: "see", counted: "vetoed", history: "vetoed before h: [31mred"},
 		"fails, lenient":          {script: "exit 1", lenient: true, counted: "failed", history: "failed before h: hook h has failed: exit status 1, and is not heard"},
 		"veto, lenient":           {script: "echo no; exit 3", lenient: true, counted: "warned", history: "warned before h: hook h says no: no, and is not heard"},
-		"veto, --now":             {script: "echo no; exit 3", now: true, counted: "warned", history: "warned before h: hook h says no: no, and is not heard in a rollback --now"},
-		"fails, --now":            {script: "exit 9", now: true, counted: "failed", history: "failed before h: hook h has failed: exit status 9, and is not heard in a rollback --now"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -150,7 +147,7 @@ func TestBeforeHook(t *testing.T) {
 			h.Veto = !x.lenient
 			r := hookRigOn(t, shared.store, shared.store, "", h)
 			m := aMove()
-			m.User, m.Now = name, x.now
+			m.User = name
 			err := r.Before(t.Context(), m)
 			var refusal *Refusal
 			switch {
@@ -322,5 +319,23 @@ func TestFirstVetoEnds(t *testing.T) {
 	same(t, "runs", string(log), "one\ntwo\n")
 	events, err := r.store.History(t.Context(), op.HistoryFilter{What: []string{hooksPromised}})
 	must(t, err)
-	same(t, "promises of a flip that was refused", len(events), 0)
+	same(t, "who hears of the end", events[0].Detail, "after late; epoch 4; wave pilot")
+}
+
+// TestNowAsksNobody: a rollback --now waits for no hook, and they hear of it all the same.
+func TestNowAsksNobody(t *testing.T) {
+	dir := t.TempDir()
+	r := newHookRig(t, shell("h", "echo $MAILGATE_EVENT $MAILGATE_NOW >>"+dir+"/log; exit 3", config.HookBefore, config.HookAfter))
+	must(t, r.Start(t.Context()))
+	m := aMove()
+	m.Now = true
+	must(t, r.Before(t.Context(), m))
+	r.After(m)
+	r.told()
+	log, err := os.ReadFile(dir + "/log")
+	must(t, err)
+	same(t, "runs", string(log), "after true\n")
+	events, err := r.store.History(t.Context(), op.HistoryFilter{What: []string{hooksPromised}})
+	must(t, err)
+	same(t, "promises", len(events), 1)
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -25,7 +26,7 @@ import (
 func webHook(t *testing.T, answer http.HandlerFunc, on ...config.HookEvent) (config.Hook, *httptest.Server) {
 	t.Helper()
 	s := httptest.NewUnstartedServer(answer)
-	s.Config.ErrorLog = nil
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
 	s.StartTLS()
 	t.Cleanup(s.Close)
 	file := filepath.Join(t.TempDir(), "ca.pem")
