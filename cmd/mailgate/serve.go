@@ -326,6 +326,7 @@ type gateway struct {
 	store   store.Store
 	router  *router.Router
 	manager *cutover.Manager
+	hooks   *cutover.HookRunner
 	metrics *admin.Metrics
 
 	serving   bool // by serve; else what follows is not there
