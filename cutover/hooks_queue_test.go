@@ -228,6 +228,25 @@ func TestHooksSurviveCrash(t *testing.T) {
 	}
 }
 
+// TestHooksHearOfEachAbort: a flip that was called off by a restart begins anew; how it ends then is told as well, though the hook has heard of an
+// abort of the same operation.
+func TestHooksHearOfEachAbort(t *testing.T) {
+	r := newHookRig(t, shell("a", "", config.HookAbort))
+	must(t, r.Start(t.Context()))
+	m := r.asked(aMove())
+	must(t, r.Before(t.Context(), m))
+	r.Aborted(m, "begins anew after the restart")
+	r.told()
+	must(t, r.Before(t.Context(), m))
+	r.ended(m, op.Failed, "deadline passed")
+	r.Close(t.Context())
+	next := hookRigOn(t, r.store, r.store, r.dir, shell("a", "", config.HookAbort))
+	must(t, next.Start(t.Context()))
+	next.Aborted(m, "deadline passed") // the manager may tell it too: once is enough
+	next.told()
+	same(t, "history", next.history(), []string{"done abort a", "done abort a"})
+}
+
 // TestHooksOfFlipFinishedLate: a commit that a crash has cut off is finished by the next process only once the store takes that.
 func TestHooksOfFlipFinishedLate(t *testing.T) {
 	r := newHookRig(t, shell("a", "", config.HookAfter))
