@@ -242,9 +242,24 @@ func TestHooksHearOfEachAbort(t *testing.T) {
 	r.Close(t.Context())
 	next := hookRigOn(t, r.store, r.store, r.dir, shell("a", "", config.HookAbort))
 	must(t, next.Start(t.Context()))
-	next.Aborted(m, "deadline passed") // the manager may tell it too: once is enough
 	next.told()
 	same(t, "history", next.history(), []string{"done abort a", "done abort a"})
+}
+
+// TestHookWaitsOnce: what waits already does not wait twice, whoever tells of it.
+func TestHookWaitsOnce(t *testing.T) {
+	r := newHookRig(t, shell("a", "", config.HookAbort))
+	m := r.asked(aMove())
+	must(t, r.Before(t.Context(), m))
+	r.ended(m, op.Failed, "deadline passed")
+	r.Aborted(m, "deadline passed")
+	_, err := r.owed(t.Context()) // as Start does
+	must(t, err)
+	r.mu.Lock()
+	same(t, "jobs", len(r.lanes[laneKey{"a", alice}].jobs), 1)
+	r.mu.Unlock()
+	must(t, r.Start(t.Context()))
+	r.told()
 }
 
 // TestHooksOfFlipFinishedLate: a commit that a crash has cut off is finished by the next process only once the store takes that.
