@@ -147,6 +147,24 @@ func TestBeforeWaitsForRun(t *testing.T) {
 	same(t, "told", lines(t, dir+"/log"), []string{"after begins", "after ends", "before begins", "before ends"})
 }
 
+// TestBeforeTakesOver: a job that waits for its turn, and is told ahead of the next flip, is not told again when its turn comes meanwhile.
+func TestBeforeTakesOver(t *testing.T) {
+	dir := t.TempDir()
+	h := shell("h", `echo $MAILGATE_EVENT begins >>`+dir+`/$MAILGATE_USER; [ $MAILGATE_USER = b@x ] && sleep 0.1 || sleep 0.5; echo $MAILGATE_EVENT ends >>`+dir+
+		`/$MAILGATE_USER`, config.HookBefore, config.HookAfter)
+	r := newHookRig(t, h)
+	r.o.Parallel = 1
+	must(t, r.Start(t.Context()))
+	r.After(moveN("b@x", 1))
+	for lines(t, dir + "/b@x")[0] == "" {
+		time.Sleep(time.Millisecond)
+	}
+	r.After(moveN("a@x", 2)) // waits for b's
+	must(t, r.Before(t.Context(), moveN("a@x", 3)))
+	r.told()
+	same(t, "told", lines(t, dir+"/a@x"), []string{"after begins", "after ends", "before begins", "before ends"})
+}
+
 // TestHookTakenOut: what waits for a hook that is in the configuration no more is given up, and others take its place at once.
 func TestHookTakenOut(t *testing.T) {
 	dir := t.TempDir()
