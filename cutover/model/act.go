@@ -41,6 +41,7 @@ const (
 	actAsks
 	actBoot
 	actRegister
+	actListen
 	actRead
 	actLoad
 	actArrives
@@ -66,7 +67,7 @@ func actText() map[kind]string {
 		actReadBack: "as leader reads the row back", actAbort: "as leader aborts", actDropsOut: "as leader leaves out a node that is none any more",
 		actRegistry: "as leader reads the nodes again", actDone: "as leader finds the row in other hands: it is through",
 		actResigns: "learns that it leads no more", actTakesOver: "takes over as leader", actDeliver: "gets %s",
-		actAsks: "asks the store, since it is fenced and hears nothing", actBoot: "starts", actRegister: "registers", actRead: "reads the row",
+		actAsks: "asks the store, since it is fenced and hears nothing", actBoot: "starts", actRegister: "registers", actListen: "learns who leads, and listens", actRead: "reads the row",
 		actLoad: "loads what it has read, and serves", actArrives: "gets a login", actRoute: "routes the login", actAdmit: "admits the login: a session",
 		actMoved: "finds the login moved: routed anew", actHoldLimit: "answers the held login with a temporary failure", actLeaves: "has a session end, at a boundary",
 		actCrash: "dies", actPause: "is stopped", actResume: "goes on", actAnew: "finds itself registered no more: ends its sessions, begins anew",

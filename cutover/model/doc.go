@@ -14,6 +14,7 @@
 //   - The leader runs in the process of one of the nodes: what stops the one stops the other.
 //   - Who removes a node has made sure that it is down. Where it was only stopped, it looks whether it is registered before it does
 //     anything else.
+//   - A process that starts registers, then learns who leads, then listens, then reads the row: in that order.
 //   - A process comes back under its name when the one before it is dead.
 //
 // Invariants:

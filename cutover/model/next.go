@@ -40,7 +40,7 @@ func (x *stepper) do(a act, c class, f func(s *State, n *node)) {
 // messages are those that come to a node, and the question of a node to which none comes.
 func (x *stepper) messages(i uint8) {
 	n := &x.from.Node[i]
-	if n.Phase < hasRead && !x.rules.has(ListenFirst) {
+	if n.Phase < listening && !(n.Phase == registered && x.rules.has(ListenFirst)) {
 		return // it does not listen before it knows who leads
 	}
 	for k, m := range x.from.Msg {
@@ -62,38 +62,32 @@ func (x *stepper) messages(i uint8) {
 	}
 }
 
-// half tells whether a node that reads a row must fence the user.
-func half(st uint8) bool { return st != settled && st != prep }
+// half tells whether a node that reads a row must fence the user: behind COMMIT his side is certain.
+func half(st uint8) bool { return st != settled && st != prep && st != release }
 
-// joins is the way of a process to serving.
+// joins is the way of a process to serving: it registers, learns who leads, listens, reads the row, and takes it in.
 func (x *stepper) joins(i uint8) {
 	n := &x.from.Node[i]
-	register := func(s *State, n *node) { s.Reg[i] = n.Inc }
-	read := func(s *State, n *node) {
-		n.P, n.PHalf = s.Row.place, half(s.Row.St)
-		if !x.rules.has(NoTermAtLoad) {
-			n.Term = s.Term
-		}
-	}
-	first, second := actRegister, actRead
+	order := [...]kind{fresh: actRegister, registered: actListen, listening: actRead}
 	if x.rules.has(LoadBeforeRegister) {
-		first, second = second, first
-	}
-	step := func(k kind, phase uint8) {
-		x.do(act{kind: k, node: i}, normal, func(s *State, n *node) {
-			if k == actRegister {
-				register(s, n)
-			} else {
-				read(s, n)
-			}
-			n.Phase = phase
-		})
+		order = [...]kind{actListen, actRead, actRegister}
 	}
 	switch n.Phase {
-	case fresh:
-		step(first, registered)
-	case registered:
-		step(second, hasRead)
+	case fresh, registered, listening:
+		a := act{kind: order[n.Phase], node: i}
+		x.do(a, normal, func(s *State, n *node) {
+			switch a.kind {
+			case actRegister:
+				s.Reg[i] = n.Inc
+			case actListen:
+				if !x.rules.has(NoTermAtLoad) {
+					n.Term = s.Term
+				}
+			case actRead:
+				n.P, n.PHalf = s.Row.place, half(s.Row.St)
+			}
+			n.Phase++
+		})
 	case hasRead:
 		x.do(act{kind: actLoad, node: i}, normal, func(s *State, n *node) {
 			if n.PHalf && !x.rules.has(LoadUnfenced) {

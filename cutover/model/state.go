@@ -36,7 +36,8 @@ const (
 // Phase of a process that is up or paused.
 const (
 	fresh      uint8 = iota // not registered
-	registered              // has read nothing yet
+	registered              // hears nothing yet
+	listening               // knows who leads, and hears what it is asked
 	hasRead                 // knows the row, its router does not yet
 	serving
 )

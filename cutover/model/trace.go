@@ -112,7 +112,7 @@ func (n *node) describe() string {
 	switch n.Phase {
 	case fresh:
 		w = append(w, "not registered")
-	case registered, hasRead:
+	case registered, listening, hasRead:
 		w = append(w, "starting")
 	}
 	if n.Known {
