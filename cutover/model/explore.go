@@ -55,6 +55,25 @@ const (
 // It takes about 70 bytes of memory for each.
 func Explore(rules Rules, b Bounds) Report {
 	start := time.Now()
+	x := newExplorer(rules, b)
+	x.run()
+	if x.report.Broken == "" {
+		x.liveness()
+	}
+	x.report.States, x.report.Steps, x.report.Took = len(x.seen), len(x.edges), time.Since(start)
+	x.report.Taken = map[router.Move]bool{}
+	names := router.States()
+	for i, line := range x.taken {
+		for k, yes := range line {
+			if yes {
+				x.report.Taken[router.Move{From: names[i], To: names[k]}] = true
+			}
+		}
+	}
+	return x.report
+}
+
+func newExplorer(rules Rules, b Bounds) *explorer {
 	x := &explorer{rules: rules, bounds: b, dig: digester{maphash.MakeSeed(), maphash.MakeSeed()}, table: make([]int32, 1<<16)}
 	names := router.States()
 	for _, from := range names {
@@ -64,20 +83,7 @@ func Explore(rules Rules, b Bounds) Report {
 		}
 		x.legal, x.taken = append(x.legal, line), append(x.taken, make([]bool, len(names)))
 	}
-	x.run()
-	if x.report.Broken == "" {
-		x.liveness()
-	}
-	x.report.States, x.report.Steps, x.report.Took = len(x.seen), len(x.edges), time.Since(start)
-	x.report.Taken = map[router.Move]bool{}
-	for i, line := range x.taken {
-		for k, yes := range line {
-			if yes {
-				x.report.Taken[router.Move{From: names[i], To: names[k]}] = true
-			}
-		}
-	}
-	return x.report
+	return x
 }
 
 // add finds a state, or takes it in.

@@ -53,6 +53,7 @@ func TestRulesAreNeeded(t *testing.T) {
 		{NoDeadline, Bounds{1, 1, 1}, "I14", false},
 		{LoadBeforeRegister, Bounds{1, 1, 0}, "I1", false},
 		{RemovedServesOn, Bounds{1, 1, 2}, "I1", false},
+		{RemovedAlive, Bounds{1, 1, 1}, "I1", false},
 		{NoTerms, Bounds{2, 1, 1}, "I1", true},
 		{NoTermAtLoad, Bounds{2, 1, 2}, "I1", true},
 		{ListenFirst, Bounds{2, 1, 2}, "I1", true},

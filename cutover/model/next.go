@@ -53,7 +53,7 @@ func (x *stepper) messages(i uint8) {
 				s.Msg[k].Ack |= bit
 			}
 		})
-		if m.Ack&bit == 0 {
+		if m.Ack&bit == 0 || !x.from.awaits(m, 1<<nNodes-1) { // of the others it is known that they came
 			x.do(act{actLose, i, uint8(k)}, fault, func(s *State, n *node) { s.Msg[k].To &^= bit })
 		}
 	}
@@ -169,6 +169,9 @@ func (x *stepper) life(i uint8) {
 			x.do(act{kind: actRemove, node: i}, fault, func(s *State, n *node) { s.Reg[i] = 0 })
 		}
 	case up:
+		if x.rules.has(RemovedAlive) && n.Phase == serving && x.from.Reg[i] != 0 {
+			x.do(act{kind: actRemove, node: i}, fault, func(s *State, n *node) { s.Reg[i] = 0 })
+		}
 		x.do(act{kind: actPause, node: i}, fault, func(s *State, n *node) { n.Life = paused })
 	}
 	if n.Life != down {

@@ -25,6 +25,7 @@ const (
 	NodesBeforeFence                     // the nodes are read when the flip begins, not when FENCE stands
 	NoDeadline                           // a flip that cannot go on waits for ever
 	ListenFirst                          // a node that starts listens before it knows who leads
+	RemovedAlive                         // a node that runs, cut off from the store, is removed, or another process takes its name
 
 	nRules = iota
 )
@@ -37,7 +38,8 @@ func ruleNames() [nRules]string {
 		"release with an older generation accepted", "unknown commit outcome taken as failed", "a removed node serves on",
 		"successor undoes a committed row", "half-way row loaded as unfenced", "row loaded before registering",
 		"messages of a followed leader obeyed", "no term heeded at start", "fenced nodes never ask the store", "writer number not compared",
-		"nodes read before FENCE", "no deadline", "listens before it knows who leads"}
+		"nodes read before FENCE", "no deadline", "listens before it knows who leads",
+		"a node removed while it runs"}
 }
 
 func (r Rules) String() string {
