@@ -43,6 +43,7 @@ const (
 	actRegister
 	actListen
 	actRead
+	actReread
 	actLoad
 	actArrives
 	actRoute
@@ -68,7 +69,8 @@ func actText() map[kind]string {
 		actRegistry: "as leader reads the nodes again", actDone: "as leader finds the row in other hands: it is through",
 		actResigns: "learns that it leads no more", actTakesOver: "takes over as leader", actDeliver: "gets %s",
 		actAsks: "asks the store, since it is fenced and hears nothing", actBoot: "starts", actRegister: "registers", actListen: "learns who leads, and listens", actRead: "reads the row",
-		actLoad: "loads what it has read, and serves", actArrives: "gets a login", actRoute: "routes the login", actAdmit: "admits the login: a session",
+		actReread: "reads the row again",
+		actLoad:   "loads what it has read, and serves", actArrives: "gets a login", actRoute: "routes the login", actAdmit: "admits the login: a session",
 		actMoved: "finds the login moved: routed anew", actHoldLimit: "answers the held login with a temporary failure", actLeaves: "has a session end, at a boundary",
 		actCrash: "dies", actPause: "is stopped", actResume: "goes on", actAnew: "finds itself registered no more: ends its sessions, begins anew",
 		actRemove: "is removed by the admin", actHold: "a hold is put up", actUnhold: "the hold is taken away", actLose: "never gets %s",

@@ -4,7 +4,7 @@ import "testing"
 
 // TestCanon: states that canon takes for one lead to the same: without it the same is found.
 func TestCanon(t *testing.T) {
-	bounds := []Bounds{{Flips: 1, Logins: 1}, {Flips: 1, Faults: 1}}
+	bounds := []Bounds{{Flips: 1, Logins: 1}, {Flips: 1, Faults: 1}, {Flips: 1, Logins: 1, Rereads: 1}}
 	if whole() {
 		bounds = append(bounds, Bounds{Flips: 2, Logins: 1}, Bounds{Flips: 1, Logins: 1, Faults: 1})
 	}

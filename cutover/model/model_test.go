@@ -14,9 +14,10 @@ func whole() bool { return os.Getenv("MAILGATE_MODEL") == "whole" }
 
 // TestProtocol visits every state within the bounds: no invariant is broken, and every legal move is taken.
 func TestProtocol(t *testing.T) {
-	bounds := []Bounds{{Flips: 1, Logins: 1, Faults: 1}, {Flips: 2, Logins: 1}}
+	bounds := []Bounds{{Flips: 1, Logins: 1, Faults: 1}, {Flips: 2, Logins: 1}, {Flips: 1, Logins: 1, Rereads: 2}}
 	if whole() {
-		bounds = []Bounds{{Flips: 2, Logins: 1, Faults: 2}, {Flips: 1, Logins: 2, Faults: 2}, {Flips: 1, Logins: 1, Faults: 3}}
+		bounds = []Bounds{{Flips: 2, Logins: 1, Faults: 2}, {Flips: 1, Logins: 2, Faults: 2}, {Flips: 1, Logins: 1, Faults: 3},
+			{Flips: 2, Logins: 1, Faults: 1, Rereads: 1}}
 	}
 	for _, b := range bounds {
 		r := Explore(0, b)
@@ -40,27 +41,27 @@ func TestRulesAreNeeded(t *testing.T) {
 		broken string
 		soak   bool // only where all is asked for
 	}{
-		{NoGenerationCheck, Bounds{1, 1, 0}, "I1", false},
-		{RouteBeforeHold, Bounds{1, 1, 0}, "I1", false},
-		{CommitUndrained, Bounds{1, 1, 0}, "I1", false},
-		{CommitWithoutOne, Bounds{1, 1, 0}, "I1", false},
-		{HoldNotChecked, Bounds{1, 1, 1}, "a hold stood", false},
-		{OlderRelease, Bounds{2, 1, 0}, "I1", false},
-		{UnknownIsFailed, Bounds{1, 1, 1}, "I1", false},
-		{UndoCommitted, Bounds{1, 1, 1}, "I13", false},
-		{NoWriterNumber, Bounds{1, 1, 1}, "I13", false},
-		{NoAsking, Bounds{1, 1, 0}, "I14", false},
-		{NoDeadline, Bounds{1, 1, 1}, "I14", false},
-		{LoadBeforeRegister, Bounds{1, 1, 0}, "I1", false},
-		{RemovedServesOn, Bounds{1, 1, 2}, "I1", false},
-		{RemovedAlive, Bounds{1, 1, 1}, "I1", false},
-		{NoTerms, Bounds{2, 1, 1}, "I1", true},
-		{NoTermAtLoad, Bounds{2, 1, 2}, "I1", true},
-		{ListenFirst, Bounds{2, 1, 2}, "I1", true},
+		{NoGenerationCheck, Bounds{1, 1, 0, 0}, "I1", false},
+		{RouteBeforeHold, Bounds{1, 1, 0, 0}, "I1", false},
+		{CommitUndrained, Bounds{1, 1, 0, 0}, "I1", false},
+		{CommitWithoutOne, Bounds{1, 1, 0, 0}, "I1", false},
+		{HoldNotChecked, Bounds{1, 1, 1, 0}, "a hold stood", false},
+		{OlderRelease, Bounds{2, 1, 0, 0}, "I1", false},
+		{UnknownIsFailed, Bounds{1, 1, 1, 0}, "I1", false},
+		{UndoCommitted, Bounds{1, 1, 1, 0}, "I13", false},
+		{NoWriterNumber, Bounds{1, 1, 1, 0}, "I13", false},
+		{NoAsking, Bounds{1, 1, 0, 0}, "I14", false},
+		{NoDeadline, Bounds{1, 1, 1, 0}, "I14", false},
+		{LoadBeforeRegister, Bounds{1, 1, 0, 0}, "I1", false},
+		{RemovedServesOn, Bounds{1, 1, 2, 0}, "I1", false},
+		{RemovedAlive, Bounds{1, 1, 1, 0}, "I1", false},
+		{NoTerms, Bounds{2, 1, 1, 0}, "I1", true},
+		{NoTermAtLoad, Bounds{2, 1, 2, 0}, "I1", true},
+		{ListenFirst, Bounds{2, 1, 2, 0}, "I1", true},
 		// Of these each makes up for the other: who joins behind the fence is fenced by what he loads, and asked again before
 		// COMMIT; who joins before it is read with the nodes, and asked with them.
-		{IgnoreJoined | LoadUnfenced, Bounds{1, 1, 0}, "I1", false},
-		{IgnoreJoined | NodesBeforeFence, Bounds{1, 1, 0}, "I1", false},
+		{IgnoreJoined | LoadUnfenced, Bounds{1, 1, 0, 0}, "I1", false},
+		{IgnoreJoined | NodesBeforeFence, Bounds{1, 1, 0, 0}, "I1", false},
 	} {
 		t.Run(c.rules.String(), func(t *testing.T) {
 			if c.soak && !whole() {
@@ -80,7 +81,7 @@ func TestRulesAreNeeded(t *testing.T) {
 
 // TestOneOfTwoIsEnough: rules that make up for each other. Should one of these break, the other does not do what it is said to do.
 func TestOneOfTwoIsEnough(t *testing.T) {
-	b := Bounds{1, 1, 0}
+	b := Bounds{1, 1, 0, 0}
 	if whole() {
 		b.Faults = 2
 	}

@@ -97,6 +97,13 @@ func (x *stepper) joins(i uint8) {
 			}
 			n.Phase, n.P, n.PHalf = serving, place{}, false
 		})
+	case serving:
+		if x.from.Rereads > 0 && n.Login == noLogin {
+			x.do(act{kind: actReread, node: i}, normal, func(s *State, n *node) {
+				s.Rereads--
+				n.P, n.PHalf, n.Phase = s.Row.place, half(s.Row.St), hasRead
+			})
+		}
 	}
 }
 

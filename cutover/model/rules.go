@@ -144,13 +144,14 @@ func (n *node) deliver(m msg, r Rules) bool {
 	return true // also a stale one: it knows
 }
 
-// deaf tells whether a message can change nothing for this process any more, whatever else happens to it.
-func (n *node) deaf(m msg, r Rules) bool {
+// deaf tells whether a message can change nothing for this process any more, whatever else happens to it. read tells that it will not
+// read the row once it serves.
+func (n *node) deaf(m msg, r Rules, read bool) bool {
 	if m.Term < n.Term && !r.has(NoTerms) {
 		return true
 	}
 	if m.Kind == msgRelease && r.has(OlderRelease) {
 		return false
 	}
-	return n.Gen > m.Gen || n.Gen == m.Gen && n.Phase == serving && n.Known && (m.Kind != msgRelease || !n.Fenced)
+	return n.Gen > m.Gen || n.Gen == m.Gen && n.Phase == serving && read && n.Known && (m.Kind != msgRelease || !n.Fenced)
 }

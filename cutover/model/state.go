@@ -125,16 +125,20 @@ type State struct {
 	Node [nNodes]node
 	Msg  [nMsgs]msg
 
-	Flips, Logins, Faults uint8 // that may still come
+	Bounds // of what may still come
 }
 
-// Bounds of an exploration.
-type Bounds struct{ Flips, Logins, Faults uint8 }
+// Bounds of an exploration: how often what may happen.
+type Bounds struct {
+	Flips, Logins uint8
+	Faults        uint8
+	Rereads       uint8 // a node that serves reads the row again, and takes it in later
+}
 
 // starts are the states to begin from: two nodes that know the user, one alone, and two that have never heard of him.
 func starts(b Bounds) []State {
 	n := node{Life: up, Phase: serving, Inc: 1, Known: true, place: place{Gen: 1}}
-	s := State{Row: row{place: place{Gen: 1}}, Term: 1, Flips: b.Flips, Logins: b.Logins, Faults: b.Faults}
+	s := State{Row: row{place: place{Gen: 1}}, Term: 1, Bounds: b}
 	s.Reg = [nNodes]uint8{1, 1}
 	s.Node = [nNodes]node{n, n}
 	s.Node[0].mgr = mgr{PC: idle, MTerm: 1}
@@ -178,7 +182,7 @@ func (s *State) tidy(r Rules) {
 		for i := range s.Node {
 			n := &s.Node[i]
 			bit := uint8(1) << i
-			if m.To&bit != 0 && (n.Life == down || n.deaf(*m, r)) && !s.awaits(*m, bit) {
+			if m.To&bit != 0 && (n.Life == down || n.deaf(*m, r, s.Rereads == 0)) && !s.awaits(*m, bit) {
 				m.To &^= bit
 			}
 			awaited = awaited || s.awaits(*m, 1<<nNodes-1)

@@ -2,6 +2,7 @@ package model
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"mailgate/router"
@@ -16,14 +17,15 @@ func (x *explorer) trace(to int32, f *finding) (out []string) {
 	for i := to; i >= 0; i = x.parent[i] {
 		path = append([]int32{i}, path...)
 	}
-	raw, ok := x.start(x.seen[path[0]])
+	raw := x.start(x.seen[path[0]])
 	out = append(out, "start: "+strings.Join(raw.describe(), "; "))
 	for _, i := range path[1:] {
-		var line string
-		if raw, line, ok = x.again(raw, x.seen[i]); !ok {
+		next, line, ok := x.again(raw, x.seen[i])
+		if !ok {
 			return append(out, "(the way is lost: canon takes for equal what is not)")
 		}
 		out = append(out, line)
+		raw = next
 	}
 	if f == nil {
 		return append(out, raw.describe()...)
@@ -35,14 +37,13 @@ func (x *explorer) trace(to int32, f *finding) (out []string) {
 	return append(out, f.act.describe(&raw))
 }
 
-// start is the one of the starts that d stands for, within the bounds of the exploration.
-func (x *explorer) start(d digest) (State, bool) {
-	for _, s := range starts(x.bounds) {
-		if _, got := x.dig.canon(s, x.rules); got == d {
-			return s, true
-		}
-	}
-	return State{}, false
+// start is the one of the starts that d stands for.
+func (x *explorer) start(d digest) State {
+	all := starts(x.bounds)
+	return all[slices.IndexFunc(all, func(s State) bool {
+		_, got := x.dig.canon(s, x.rules)
+		return got == d
+	})]
 }
 
 // again takes the step to the state that want stands for.
@@ -112,8 +113,10 @@ func (n *node) describe() string {
 	switch n.Phase {
 	case fresh:
 		w = append(w, "not registered")
-	case registered, listening, hasRead:
+	case registered, listening:
 		w = append(w, "starting")
+	case hasRead:
+		w = append(w, "has read "+n.P.String())
 	}
 	if n.Known {
 		w = append(w, n.place.String())
