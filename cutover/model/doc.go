@@ -23,6 +23,7 @@
 //	I2  no overlap: no session is of another epoch than the row.
 //	I13 fencing: the store takes no write of a writer that was followed by another; a write changes side and epoch at COMMIT only.
 //	I14 liveness: from everywhere, when nothing more goes wrong, a state can be reached in which the row is settled and nobody waits;
-//	    and that without the return of nodes that are stopped or dead, as far as the running ones are concerned.
+//	    and that without the return of nodes that are stopped or dead, as far as the running ones are concerned; only where the
+//	    leader itself is stopped, and not dead, must it go on or be removed.
 //	    While a hold stands nothing is committed.
 package model

@@ -42,7 +42,7 @@ type mark uint8
 const (
 	isCalm mark = 1 << iota // the row is settled, and all who run serve
 	isEasy                  // nobody waits at the nodes that run
-	isLed                   // there is a node that serves, and so leads or can
+	isLed                   // somebody who runs leads or can
 )
 
 // classBits are the upper bits of an edge.
@@ -217,9 +217,11 @@ func check(s *State) string {
 
 func marksOf(s *State) (m mark) {
 	m = isEasy
+	stopped := false // who leads
 	for i := range s.Node {
 		n := &s.Node[i]
 		if n.Life != up {
+			stopped = stopped || n.Life == paused && n.PC != nobody && n.MTerm == s.Term
 			continue
 		}
 		if n.Phase == serving {
@@ -228,6 +230,9 @@ func marksOf(s *State) (m mark) {
 		if n.Phase != serving || n.Fenced || n.Login != noLogin {
 			m &^= isEasy
 		}
+	}
+	if stopped {
+		m &^= isLed
 	}
 	if m&isEasy != 0 && s.Row.St == settled {
 		m |= isCalm

@@ -182,19 +182,22 @@ func (x *stepper) tells(i, pc uint8) {
 			n.Stood = s.Reg
 		}
 		n.PC = pc
-		s.send(n, all(n.Stood))
+		s.send(n, all(n.Stood), x.rules)
 	})
 }
 
 // send sends what the leader asks to some nodes, whose answers are due then.
-func (s *State) send(n *node, to uint8) {
+func (s *State) send(n *node, to uint8, r Rules) {
 	n.Wait = to
-	s.post(n, to)
+	s.post(n, to, r)
 }
 
 // post puts the message that n asks on its way to those of the nodes that are still the ones who were registered.
-func (s *State) post(n *node, to uint8) {
+func (s *State) post(n *node, to uint8, r Rules) {
 	kind, p, _ := n.asks()
+	if kind == msgRelease && r.has(TellInTurn) {
+		to &= -to
+	}
 	for i := range s.Node {
 		if s.Node[i].Life == down || s.Node[i].Inc != n.Stood[i] || s.Node[i].Phase == fresh {
 			to &^= 1 << i
@@ -225,7 +228,7 @@ func (x *stepper) again(i uint8) {
 	if missing == 0 {
 		return
 	}
-	x.do(act{kind: actAgain, node: i}, normal, func(s *State, n *node) { s.post(n, missing) })
+	x.do(act{kind: actAgain, node: i}, normal, func(s *State, n *node) { s.post(n, missing, x.rules) })
 }
 
 func (x *stepper) answers(n *node) uint8 {
@@ -286,7 +289,7 @@ func (x *stepper) commits(i uint8) {
 	if joined != 0 || !same {
 		x.do(act{kind: actRefused, node: i}, normal, func(s *State, n *node) {
 			n.PC, n.Stood = askMore, s.Reg
-			s.send(n, joined)
+			s.send(n, joined, x.rules)
 		})
 		return
 	}
@@ -349,8 +352,12 @@ func (x *stepper) takesOver(i uint8) {
 	}
 	c := lead
 	for k := range s.Node {
-		if m := &s.Node[k]; m.PC != nobody && m.MTerm == s.Term && m.Life == up {
+		switch m := &s.Node[k]; {
+		case m.PC == nobody || m.MTerm != s.Term:
+		case m.Life == up:
 			c = fault // it was cut off from the store
+		case m.Life == paused:
+			c = heal // its connection keeps the lead for it, until somebody ends that
 		}
 	}
 	x.do(act{kind: actTakesOver, node: i}, c, func(s *State, n *node) {

@@ -51,6 +51,7 @@ func TestRulesAreNeeded(t *testing.T) {
 		{UndoCommitted, Bounds{1, 1, 1, 0}, "I13", false},
 		{NoWriterNumber, Bounds{1, 1, 1, 0}, "I13", false},
 		{NoAsking, Bounds{1, 1, 0, 0}, "I14", false},
+		{TellInTurn, Bounds{1, 1, 1, 0}, "until another returns", false},
 		{NoDeadline, Bounds{1, 1, 1, 0}, "I14", false},
 		{LoadBeforeRegister, Bounds{1, 1, 0, 0}, "I1", false},
 		{RemovedServesOn, Bounds{1, 1, 2, 0}, "I1", false},

@@ -26,6 +26,7 @@ const (
 	NoDeadline                           // a flip that cannot go on waits for ever
 	ListenFirst                          // a node that starts listens before it knows who leads
 	RemovedAlive                         // a node that runs, cut off from the store, is removed, or another process takes its name
+	TellInTurn                           // a release is told to one node after the other
 
 	nRules = iota
 )
@@ -39,7 +40,7 @@ func ruleNames() [nRules]string {
 		"successor undoes a committed row", "half-way row loaded as unfenced", "row loaded before registering",
 		"messages of a followed leader obeyed", "no term heeded at start", "fenced nodes never ask the store", "writer number not compared",
 		"nodes read before FENCE", "no deadline", "listens before it knows who leads",
-		"a node removed while it runs"}
+		"a node removed while it runs", "nodes told one after the other"}
 }
 
 func (r Rules) String() string {
