@@ -151,7 +151,7 @@ func (m *Manager) plan(rf *config.RouteFile, by string) (op.ImportTx, error) {
 		}
 		if will != r.Side || moving && place.Side != r.Side { // the second: what is under way may yet be called off
 			tx.Operations = append(tx.Operations, op.Operation{Kind: op.Flip, User: user, Target: r.Side,
-				Status: op.Accepted, By: by, Created: now, Changed: now})
+				Status: op.Accepted, By: by, Wave: r.Wave, From: "routes file " + rf.Serial, Created: now, Changed: now})
 		}
 	}
 	for user := range m.lines {
