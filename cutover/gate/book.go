@@ -51,7 +51,7 @@ type Options struct {
 	Listed func(user string) bool // whether the routes file has a line of him; must not block
 	Now    func() time.Time       // nil means time.Now
 	// Waves are those to look at now and then, with their members; nil means none.
-	Waves func() []Wave
+	Waves func(ctx context.Context) []Wave
 	// Lag is the age of the oldest change of a user that is not carried to the other side yet; an error says why it is not known. nil
 	// means that nothing is known.
 	Lag func(user string) (time.Duration, error)
@@ -195,7 +195,7 @@ func (b *Book) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWrite)
-			if err := errors.Join(b.write(last), b.Flush(last)); err != nil {
+			if err := b.Save(last); err != nil {
 				b.o.Log.Warn("what gates are judged by is not recorded", "err", err)
 			}
 			cancel()
@@ -272,17 +272,26 @@ func (b *Book) write(ctx context.Context) error {
 	return fmt.Errorf("baselines: %w", err)
 }
 
+// Save writes what Run would have written.
+func (b *Book) Save(ctx context.Context) error { return errors.Join(b.write(ctx), b.Flush(ctx)) }
+
 // look judges all waves, for metrics and whoever asks for the last answer.
 func (b *Book) look(ctx context.Context) {
 	if b.o.Waves == nil {
 		return
 	}
 	seen := map[string]bool{}
-	for _, w := range b.o.Waves() {
+	for _, w := range b.o.Waves(ctx) {
 		if ctx.Err() != nil {
 			return
 		}
 		seen[w.Name] = true
+		b.mu.Lock()
+		fresh := b.now().Sub(b.last[w.Name].At) < lookEvery-time.Second // somebody has asked, in a phase that he knows better
+		b.mu.Unlock()
+		if fresh {
+			continue
+		}
 		b.Judge(ctx, PhaseOf(w.Members), w.Wave, w.Members)
 	}
 	b.mu.Lock()
