@@ -13,7 +13,6 @@ import (
 	wavegate "mailgate/cutover/gate"
 	"mailgate/op"
 	"mailgate/proxy"
-	"mailgate/syncer"
 )
 
 // newGates makes the Book of what gates are judged by.
@@ -125,9 +124,4 @@ func (g *gateway) regressed(ctx context.Context) (map[string]bool, error) {
 		}
 	}
 	return users, err
-}
-
-// compared notes what came out of a comparison of both sides.
-func (g *gateway) compared(user string, v *syncer.Verification) {
-	g.gates.Compared(wavegate.Compared{User: user, At: time.Now(), Equal: v.Equal, Seen: v.Verdict()})
 }

@@ -154,11 +154,7 @@ func (s *syncing) Sync(ctx context.Context, verb string, form url.Values, progre
 		case "plan":
 			out, err = y.Plan(u.ctx, user)
 		case "verify":
-			var v *syncer.Verification
-			if v, err = y.Verify(u.ctx, user, syncer.VerifyOptions{Deep: on("deep"), Progress: tell}); err == nil {
-				s.g.compared(user, v)
-			}
-			out = v
+			out, err = y.Verify(u.ctx, user, syncer.VerifyOptions{Deep: on("deep"), Progress: tell})
 		default:
 			o := syncer.RunOptions{Progress: tell, DryRun: !writes, Deletes: on("deletes")}
 			out, err = s.pass(u, y, user, o, form.Get("by"))

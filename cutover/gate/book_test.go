@@ -41,11 +41,12 @@ type rig struct {
 	store *store.SQLite
 	ask   gate.Asker
 	lag   map[string]time.Duration
+	seen  map[string]gate.Compared
 	log   strings.Builder
 }
 
 func newRig(t *testing.T) *rig {
-	r := &rig{t: t, now: noon, path: filepath.Join(t.TempDir(), "mailgate.db"), lag: map[string]time.Duration{}}
+	r := &rig{t: t, now: noon, path: filepath.Join(t.TempDir(), "mailgate.db"), lag: map[string]time.Duration{}, seen: map[string]gate.Compared{}}
 	r.open("gw1")
 	t.Cleanup(func() { r.store.Close() })
 	return r
@@ -63,6 +64,10 @@ func (r *rig) open(node string) {
 	r.Book = gate.New(gate.Options{Store: r.store, Log: slog.New(slog.NewTextHandler(&r.log, nil)), Node: node,
 		Listed: func(string) bool { return true }, Now: func() time.Time { return r.now },
 		Lag: func(user string) (time.Duration, error) { return r.lag[user], nil },
+		Verified: func(_ context.Context, user string) (gate.Compared, bool, error) {
+			c, ok := r.seen[user]
+			return c, ok, nil
+		},
 		Ask: func(ctx context.Context, c gate.Command) (int, []byte, error) { return r.ask(ctx, c) }})
 	must(r.t, r.Load(r.t.Context()))
 }
@@ -91,7 +96,7 @@ func answer(list []gate.Result, name config.Gate) gate.Result {
 	return list[slices.IndexFunc(list, func(r gate.Result) bool { return r.Gate == name })]
 }
 
-// TestRestart: baselines, what was counted, comparisons and waivers stand behind a restart, also of another node's.
+// TestRestart: baselines, what was counted, and waivers stand behind a restart, also of another node's.
 func TestRestart(t *testing.T) {
 	r := newRig(t)
 	ctx := t.Context()
@@ -102,7 +107,6 @@ func TestRestart(t *testing.T) {
 	r.Moved(alice, config.New, flip)
 	r.count(alice, config.New, gate.LoginOK, 16)
 	r.count(alice, config.New, gate.LoginRefused, 4)
-	r.Compared(gate.Compared{User: alice, At: r.now, Equal: true, Seen: "12 messages"})
 	must(t, r.Waive(ctx, op.HoldWave("pilot"), config.GateBounces, "kim", "no such thing", r.now.Add(time.Hour)))
 	members := []gate.Member{{User: alice, Side: config.New, Since: flip}}
 	before := r.Judge(ctx, gate.Soak, wave(), members)
@@ -198,7 +202,7 @@ func TestSources(t *testing.T) {
 	ctx := t.Context()
 	members := []gate.Member{{User: alice}, {User: bob}}
 	r.lag[bob] = 10 * time.Minute
-	r.Compared(gate.Compared{User: alice, At: r.now, Equal: true})
+	r.seen[alice] = gate.Compared{User: alice, At: r.now, Equal: true}
 	list := r.Judge(ctx, gate.Start, wave(), members)
 	if a := answer(list, config.GateVerified); !a.Holds || a.Why != "never compared: bob@example.com; mailgate verify does it" {
 		t.Errorf("%+v", a)

@@ -88,6 +88,7 @@ func TestJudge(t *testing.T) {
 			"never compared: b; mailgate verify does it"},
 		{"verified long ago", config.GateVerified, Start, Evidence{Users: 1, Verified: []Compared{{"a", noon.Add(-25 * time.Hour), true, ""}}}, Unknown,
 			"compared more than 24h ago: a; mailgate verify does it again"},
+		{"comparisons not known", config.GateVerified, Start, Evidence{Users: 1, VerifiedWhy: "no"}, Unknown, "no"},
 		{"differs", config.GateVerified, Start, Evidence{Users: 2, Verified: []Compared{{"a", noon, false, "2 differ"}}, Unverified: []string{"b"}}, Fail,
 			"the sides differ for a: 2 differ"},
 
