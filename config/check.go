@@ -38,6 +38,7 @@ func (l *loader) check() {
 	l.checkLearn()
 	l.checkAuthority()
 	l.checkHooks()
+	l.checkWaves()
 	if n := len(c.Control.Socket); n > maxSocketPath {
 		l.bad("control.socket", "the path has %d bytes, sockets take %d; write a shorter one", n, maxSocketPath)
 	}

@@ -44,11 +44,12 @@ func (p *program) open(ctx context.Context, newLog func(config.Log) *slog.Logger
 	g.endInterrupted(ctx)
 	g.router = router.New(routerOptions(conf), func(user string) config.Side { return g.manager.Side(user) },
 		func(user string, place router.Place) { g.manager.Seen(user, place) })
+	g.gates = g.newGates(conf)
 	g.metrics = admin.NewMetrics(version, revision(), g.sources())
 	g.hooks = newHooks(g, g.metrics)
 	node := &cutover.LocalNode{ID: nodeName(conf), Router: g.router}
 	g.manager = cutover.New(cutover.Options{Store: g.store, Router: g.router, Nodes: []cutover.Node{node}, Flip: conf.Flip,
-		Routes: conf.Routes, Log: g.log, Recorder: g.metrics, Members: members{g}, Hooks: g.hooks, Quiesce: func(ctx context.Context, user string) (func(), error) {
+		Routes: conf.Routes, Log: g.log, Recorder: flips{g.metrics, g.gates}, Members: members{g}, Hooks: g.hooks, Quiesce: func(ctx context.Context, user string) (func(), error) {
 			if g.syncing == nil { // a verb that moves, while nothing runs: the store is ours alone
 				return func() {}, nil
 			}
@@ -111,7 +112,9 @@ func (g *gateway) start(ctx context.Context) error {
 func (g *gateway) close() error {
 	g.manager.Stop()
 	closeHooks(g.hooks)
-	return g.store.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), localWait)
+	defer cancel()
+	return errors.Join(g.gates.Save(ctx), g.store.Close())
 }
 
 // api is what verbs ask.
@@ -208,7 +211,7 @@ func (g *gateway) sources() admin.Sources {
 			}
 			return out
 		},
-		NotAfter: g.expiries}
+		Gates: g.gates.Last, NotAfter: g.expiries}
 }
 
 // wave is that of a user's line or pattern.
