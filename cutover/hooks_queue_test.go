@@ -156,7 +156,7 @@ func TestBeforeTakesOver(t *testing.T) {
 	r.o.Parallel = 1
 	must(t, r.Start(t.Context()))
 	r.After(moveN("b@x", 1))
-	for lines(t, dir + "/b@x")[0] == "" {
+	for lines(t, dir+"/b@x")[0] == "" {
 		time.Sleep(time.Millisecond)
 	}
 	r.After(moveN("a@x", 2)) // waits for b's
