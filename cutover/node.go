@@ -28,6 +28,7 @@ type Message struct {
 	Half       time.Time // AskDrain: from then on sessions that only read are cut between two responses
 	Cut        bool      // AskDrain: from Half on sessions are cut, whatever they do: their side is given up
 	Text       string    // for the clients
+	Term       int64     // of who leads, see LocalNode; 0 where there is one process
 }
 
 // Ack is a node's answer.
