@@ -2,6 +2,8 @@ package cutover
 
 import (
 	"context"
+	"fmt"
+	"sync"
 	"time"
 
 	"mailgate/config"
@@ -47,11 +49,51 @@ type Node interface {
 	Send(ctx context.Context, m Message) (Ack, error)
 }
 
-// LocalNode is the node of this process.
+// LocalNode is the node of this process. It obeys the one who leads last: messages of an older term are ErrTerm, since who was
+// followed by another may have stood still for any time, and not know it.
 type LocalNode struct {
 	ID     string
 	Once   string // the incarnation
 	Router *router.Router
+
+	mu   sync.RWMutex // held for reading while a message is carried out, so that none of an older term ends behind Heed
+	term int64
+}
+
+// Heed makes term the oldest that counts.
+func (n *LocalNode) Heed(term int64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.term = max(n.term, term)
+}
+
+// obey runs f unless term is over.
+func (n *LocalNode) obey(term int64, f func() error) error {
+	n.mu.RLock()
+	for term > n.term {
+		n.mu.RUnlock()
+		n.Heed(term)
+		n.mu.RLock()
+	}
+	defer n.mu.RUnlock()
+	if term < n.term {
+		return ErrTerm
+	}
+	return f()
+}
+
+// Under is this node as who leads in a term asks it.
+func (n *LocalNode) Under(term int64) Node { return &underTerm{n, term} }
+
+type underTerm struct {
+	*LocalNode
+	term int64
+}
+
+// Send implements Node.
+func (n *underTerm) Send(ctx context.Context, m Message) (Ack, error) {
+	m.Term = n.term
+	return n.LocalNode.Send(ctx, m)
 }
 
 // Name implements Node.
@@ -63,24 +105,28 @@ func (n *LocalNode) Incarnation() string { return n.Once }
 // Send implements Node.
 func (n *LocalNode) Send(ctx context.Context, m Message) (Ack, error) {
 	ack := Ack{Node: n.ID, User: m.User, Generation: m.Generation}
-	switch m.Kind {
-	case AskFence:
-		_, err := n.Router.Fence(m.User, m.Generation, m.Text)
-		return ack, err
-	case AskDrain:
-		return n.drain(ctx, m, ack)
+	var empty <-chan struct{}
+	err := n.obey(m.Term, func() (err error) {
+		switch m.Kind {
+		case AskFence, AskDrain:
+			empty, err = n.Router.Fence(m.User, m.Generation, m.Text)
+		case AskRelease:
+			err = n.Router.Release(m.User, router.Place{Side: m.Side, Epoch: m.Epoch, Generation: m.Generation})
+		default: // to guess would be to let go of a fence
+			err = fmt.Errorf("does not know what %q asks for: it is of an older version", m.Kind)
+		}
+		return err
+	})
+	if err == nil && m.Kind == AskDrain {
+		return n.drain(ctx, m, ack, empty)
 	}
-	return ack, n.Router.Release(m.User, router.Place{Side: m.Side, Epoch: m.Epoch, Generation: m.Generation})
+	return ack, err
 }
 
 // againTime is the shortest rest of a deadline in which reads are judged once more.
 const againTime = time.Second
 
-func (n *LocalNode) drain(ctx context.Context, m Message, ack Ack) (Ack, error) {
-	empty, err := n.Router.Fence(m.User, m.Generation, m.Text)
-	if err != nil {
-		return ack, err
-	}
+func (n *LocalNode) drain(ctx context.Context, m Message, ack Ack, empty <-chan struct{}) (Ack, error) {
 	half := time.NewTimer(time.Until(m.Half))
 	defer half.Stop()
 	for {

@@ -55,6 +55,7 @@ type answer struct {
 	Ack   Ack    `json:"ack,omitzero"`
 	Stale bool   `json:"stale,omitempty"` // router.ErrStale
 	Term  bool   `json:"term,omitempty"`  // ErrTerm
+	Late  bool   `json:"late,omitempty"`  // ErrDeadline
 	Error string `json:"error,omitempty"`
 	Reply *Reply `json:"reply,omitempty"`
 }
@@ -91,6 +92,8 @@ func (n *RemoteNode) Send(ctx context.Context, m Message) (Ack, error) {
 		err = router.ErrStale
 	case a.Term:
 		err = ErrTerm
+	case a.Late:
+		err = ErrDeadline
 	case a.Error != "":
 		err = errors.New(a.Error)
 	}
@@ -153,7 +156,7 @@ func (s *Station) Handle(ctx context.Context, in []byte) []byte {
 			m.Half = time.Now().Add(r.Half)
 		}
 		a.Ack, err = s.Node.Send(ctx, m)
-		a.Stale, a.Term = errors.Is(err, router.ErrStale), errors.Is(err, ErrTerm)
+		a.Stale, a.Term, a.Late = errors.Is(err, router.ErrStale), errors.Is(err, ErrTerm), errors.Is(err, ErrDeadline)
 	case r.Call != nil && s.Call != nil:
 		reply := s.Call(ctx, *r.Call)
 		a.Reply = &reply
