@@ -18,6 +18,8 @@ var (
 	ErrHeld = errors.New("a hold stands in the way")
 	// ErrNodes means that other nodes are registered than those that have acknowledged: nothing was written.
 	ErrNodes = errors.New("other nodes are registered than have acknowledged")
+	// ErrNodeName means that another process has the node's name.
+	ErrNodeName = errors.New("another process is registered under this node's name")
 	// ErrInUse means that another process has the store open for writing.
 	ErrInUse = errors.New("store is in use by another process")
 )
