@@ -4,23 +4,23 @@ package router
 type Scope uint8
 
 const (
-	Nobody    Scope = iota
-	Newcomers       // who have no row: the rules by which they are placed are being changed
-	Everybody       // the process does not know where anybody is
+	Newcomers Scope = iota // who have no row: the rules by which they are placed are being changed
+	Everybody              // the process does not know where anybody is
+	scopes
 )
 
-// HoldAll lets logins of scope wait, as behind a fence, in place of the hold of before; Nobody lets all go on. When it returns, no
-// login of scope is admitted any more, and of all that were, seen has been told. Sessions live on.
-func (r *Router) HoldAll(s Scope) {
+// HoldAll lets logins of scope wait, as behind a fence, or lets them on again. When it returns from the first, no login of scope is
+// admitted any more, and of all that were, seen has been told. Sessions live on.
+func (r *Router) HoldAll(s Scope, on bool) {
 	r.holdMu.Lock() // no admission is under way
-	before := r.scope
-	r.scope = s
-	if s < before {
+	was := r.scope[s]
+	r.scope[s] = on
+	if was && !on {
 		close(r.eased)
 		r.eased = make(chan struct{})
 	}
 	r.holdMu.Unlock()
-	if s == Nobody {
+	if !on {
 		return
 	}
 	for _, u := range r.all() {
@@ -32,6 +32,24 @@ func (r *Router) HoldAll(s Scope) {
 	}
 }
 
+// Held tells whether logins of scope wait by HoldAll.
+func (r *Router) Held(s Scope) bool {
+	r.holdMu.RLock()
+	defer r.holdMu.RUnlock()
+	return r.scope[s]
+}
+
+// waits tells what a login of u waits for: nil when it need not. u.mu and holdMu are held.
+func (r *Router) waits(u *user) <-chan struct{} {
+	switch {
+	case r.scope[Everybody], r.scope[Newcomers] && !u.known:
+		return r.eased
+	case u.fenced:
+		return u.released
+	}
+	return nil
+}
+
 // void cancels the logins under way, and lets none be admitted before it has asked for the way again; u.mu is held.
 func (u *user) void() {
 	for _, l := range u.logins {
@@ -40,24 +58,6 @@ func (u *user) void() {
 			l.cancel(ErrMoved)
 		}
 	}
-}
-
-// Held tells whose logins wait by HoldAll.
-func (r *Router) Held() Scope {
-	r.holdMu.RLock()
-	defer r.holdMu.RUnlock()
-	return r.scope
-}
-
-// waits tells what a login of u waits for: nil when it need not. u.mu and holdMu are held.
-func (r *Router) waits(u *user) <-chan struct{} {
-	switch {
-	case r.scope == Everybody, r.scope == Newcomers && !u.known && !u.fenced:
-		return r.eased
-	case u.fenced:
-		return u.released
-	}
-	return nil
 }
 
 // LoadFenced is Load of a user whose flip is under way: no login of his is admitted until Release. p is where he is until then, with

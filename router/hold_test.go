@@ -20,7 +20,7 @@ func TestHoldNewcomers(t *testing.T) {
 		late := begin(t, r, "new@example.com")
 		defer late.End()
 		p, ctx := route(t, late)
-		r.HoldAll(Newcomers)
+		r.HoldAll(Newcomers, true)
 		if told != 1 {
 			t.Errorf("%d rows owed", told)
 		}
@@ -35,12 +35,12 @@ func TestHoldNewcomers(t *testing.T) {
 		got := make(chan Place)
 		go func() { got <- goesTo(t, held) }()
 		synctest.Wait()
-		if _, n := r.Pending("other@example.com"); n != 1 || r.Held() != Newcomers {
+		if _, n := r.Pending("other@example.com"); n != 1 || !r.Held(Newcomers) {
 			t.Errorf("%d held", n)
 		}
 		time.Sleep(10 * time.Second)
 		side = config.New
-		r.HoldAll(Nobody)
+		r.HoldAll(Newcomers, false)
 		if q := <-got; q.Side != config.New {
 			t.Errorf("routed to %v", q.Side)
 		}
@@ -68,7 +68,7 @@ func TestHoldWaitsForAdmissions(t *testing.T) {
 		wantErr(t, err, nil)
 	}()
 	<-begun
-	r.HoldAll(Newcomers)
+	r.HoldAll(Newcomers, true)
 	wantTrue(t, owed.Load())
 	<-done
 }
@@ -81,7 +81,7 @@ func TestForget(t *testing.T) {
 		fence(t, r, "bob@example.com", 7)
 		e := &ender{}
 		s := session(t, r, alice, mailbox(client), e)
-		r.HoldAll(Everybody)
+		r.HoldAll(Everybody, true)
 		r.CutAll("away")
 		if asked, _ := e.seen(); len(asked) != 1 || asked[0] != Cut {
 			t.Errorf("asked %v", asked)
@@ -104,7 +104,7 @@ func TestForget(t *testing.T) {
 			t.Fatalf("let on to %+v", q)
 		default:
 		}
-		r.HoldAll(Nobody)
+		r.HoldAll(Everybody, false)
 		if q := <-got; q.Side != config.New {
 			t.Errorf("%+v", q)
 		}
@@ -131,7 +131,7 @@ func TestLoadFenced(t *testing.T) {
 		}
 		wantTrue(t, !r.LoadFenced(alice, Place{Side: config.New, Epoch: 1, Generation: 5})) // older
 		wantTrue(t, !r.LoadFenced(alice, Place{Generation: 7}))                             // his session is elsewhere
-		wantTrue(t, len(r.Fenced()) == 0 && r.Held() == Nobody)                             // nothing came of it
+		wantTrue(t, len(r.Fenced()) == 0 && !r.Held(Newcomers))                             // nothing came of it
 		wantTrue(t, r.LoadFenced("bob@example.com", Place{Epoch: 5}))                       // whom nobody knew
 		wantErr(t, r.Release("bob@example.com", Place{Epoch: 5}), nil)                      // the very same row
 	})

@@ -39,8 +39,8 @@ type Router struct {
 	ips  map[netip.Addr]int
 
 	holdMu sync.RWMutex // held for reading while a login is admitted, until seen has returned. Order: holdMu, then user.mu
-	scope  Scope
-	eased  chan struct{} // closed when fewer wait
+	scope  [scopes]bool
+	eased  chan struct{} // closed and made anew when fewer wait
 }
 
 // user is one user in memory. Those who have a row stay; others live while somebody tries to log in.
