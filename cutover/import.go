@@ -126,7 +126,7 @@ func (m *Manager) plan(rf *config.RouteFile, by string) (op.ImportTx, error) {
 		tx.Rules.Patterns = append(tx.Rules.Patterns, op.Pattern{Domain: p.Domain, Side: p.Side})
 	}
 	first := m.serial == ""
-	if !first && m.rules.Load().Addresses != tx.Rules.Addresses {
+	if !first && m.newcomers.rules.Load().Addresses != tx.Rules.Addresses {
 		return tx, ErrAddressRules
 	}
 	now := time.Now()
@@ -196,7 +196,7 @@ func (m *Manager) complete(ctx context.Context, rf *config.RouteFile, by, approv
 		}
 		tx.Ended = append(tx.Ended, o)
 	}
-	rules := m.rules.Load()
+	rules := m.newcomers.rules.Load()
 	if rf.Default != rules.Default {
 		tx.Operations = append(tx.Operations, op.Operation{Kind: op.Default, Target: rf.Default, Status: op.Done, By: by,
 			Created: now, Changed: now})
@@ -270,7 +270,7 @@ func (m *Manager) adopt(tx op.ImportTx, ops []op.Operation) {
 			m.cross(r.User, r.Side)
 		}
 	}
-	m.rules.Store(&tx.Rules)
+	m.newcomers.rules.Store(&tx.Rules)
 	m.rec.StoreOK(time.Now())
 	m.mu.Lock()
 	defer m.mu.Unlock()

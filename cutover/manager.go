@@ -44,6 +44,8 @@ type Options struct {
 	Gates   Gates   // nil: none
 	Hooks   Hooks   // nil: none
 	Members Members // nil: there are no waves
+	// Newcomers outlive the manager, where several follow each other in a process; nil: its own.
+	Newcomers *Newcomers
 }
 
 // Cluster knows the nodes of several processes.
@@ -66,7 +68,8 @@ type Manager struct {
 	rec     Recorder
 	still   func(ctx context.Context, user string) (resume func(), err error)
 	set     atomic.Pointer[settings]
-	rules   atomic.Pointer[op.Rules] // for names without a row
+
+	newcomers *Newcomers
 
 	ctx  context.Context
 	stop context.CancelCauseFunc
@@ -92,12 +95,11 @@ type Manager struct {
 	doors   []*task            // who waits for one of those, in order
 	working bool               // Start has brought the store in order: tasks may run
 	waiting string             // the import that waits for approval
-	owed    []op.Row           // rows of users seen at login, not written yet
 	crossed []string           // users who logged in elsewhere while an import placed them
+	pauses  int64              // how often people without a row were kept waiting
 
-	flushing chan struct{} // held while owed rows are written
-	wake     chan struct{} // rows are owed, or users crossed
-	stray    chan struct{} // a request may have been recorded although the store answered an error
+	wake  chan struct{} // users crossed
+	stray chan struct{} // a request may have been recorded although the store answered an error
 }
 
 type settings struct {
@@ -130,15 +132,17 @@ func New(o Options) *Manager {
 	m := &Manager{store: o.Store, router: o.Router, nodes: o.Nodes, log: o.Log, rec: o.Recorder, still: o.Quiesce,
 		cluster: o.Cluster, mail: o.Mail, gates: o.Gates, hooks: o.Hooks, members: o.Members,
 		lines: map[string]config.Side{}, tasks: map[string]*task{}, queue: map[string][]*task{},
-		flushing: make(chan struct{}, 1), wake: make(chan struct{}, 1), stray: make(chan struct{}, 1)}
+		newcomers: o.Newcomers, wake: make(chan struct{}, 1), stray: make(chan struct{}, 1)}
 	if m.rec == nil {
 		m.rec = noRecorder{}
 	}
 	if m.members == nil {
 		m.members = noMembers{}
 	}
+	if m.newcomers == nil {
+		m.newcomers = NewNewcomers()
+	}
 	m.Configure(o.Flip, o.Routes)
-	m.rules.Store(&op.Rules{})
 	m.ctx, m.stop = context.WithCancelCause(context.Background())
 	return m
 }
@@ -152,7 +156,7 @@ func (m *Manager) Configure(f config.Flip, r config.Routes) {
 }
 
 // Side answers the side of a user without a row. It is the router's source.
-func (m *Manager) Side(user string) config.Side { return m.rules.Load().Side(user) }
+func (m *Manager) Side(user string) config.Side { return m.newcomers.Side(user) }
 
 // Imported tells whether a routes file was ever taken over: before that nobody's side is known.
 func (m *Manager) Imported() bool {
@@ -213,7 +217,7 @@ func (m *Manager) readImport(ctx context.Context) error {
 		return fmt.Errorf("read imported routes: %w", err)
 	}
 	m.serial = serial
-	m.rules.Store(&rules)
+	m.newcomers.rules.Store(&rules)
 	m.linesMu.Lock()
 	m.lines = lines
 	m.linesMu.Unlock()

@@ -15,7 +15,7 @@ import (
 // Wire carries requests between nodes, and the answers back: over the database between machines, over a socket between processes of
 // one. What a node is asked may be lost, come twice, late, and in another order: generation and term make that harmless.
 type Wire interface {
-	// Ask sends a request to a node and returns its answer. On an error the node may have carried it out all the same. ErrGone when the
+	// Ask sends a request to a node and returns its answer. On an error the node may have carried it out all the same. op.ErrGone when the
 	// wire knows that nobody will answer: that process is registered no more.
 	Ask(ctx context.Context, to op.Node, request []byte) (answer []byte, err error)
 	// Serve has handle carry out what this node is asked, each in a goroutine of its own, until ctx ends; then it waits for them. It
@@ -23,12 +23,8 @@ type Wire interface {
 	Serve(ctx context.Context, handle func(ctx context.Context, request []byte) (answer []byte), ready func()) error
 }
 
-var (
-	// ErrGone means that a node is registered no more: it was removed, or another process has its name.
-	ErrGone = errors.New("is no registered node any more")
-	// ErrTerm means that a node was asked by who leads no more.
-	ErrTerm = errors.New("another node leads by now")
-)
+// ErrTerm means that a node was asked by who leads no more.
+var ErrTerm = errors.New("another node leads by now")
 
 // Call is a verb's question to another node: see admin.API.
 type Call struct {

@@ -18,6 +18,8 @@ var (
 	ErrHeld = errors.New("a hold stands in the way")
 	// ErrNodes means that other nodes are registered than those that have acknowledged: nothing was written.
 	ErrNodes = errors.New("other nodes are registered than have acknowledged")
+	// ErrGone means that a node that was asked is registered no more: it was removed, or another process has its name.
+	ErrGone = errors.New("is no registered node any more")
 	// ErrNodeName means that another process has the node's name.
 	ErrNodeName = errors.New("another process is registered under this node's name")
 	// ErrInUse means that another process has the store open for writing.

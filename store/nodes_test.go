@@ -2,14 +2,16 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
 	"time"
 
-	"mailgate/cutover"
 	"mailgate/op"
 )
+
+var errLate = errors.New("too late")
 
 // nodeStore opens a store as a process among several, whose incarnations begin with tag.
 func nodeStore(t *testing.T, url, tag string) *Postgres {
@@ -153,7 +155,7 @@ func postgresWire(t *testing.T, c *cluster) {
 	})
 	ready.Wait()
 	ask := func(node op.Node, text string) (string, error) {
-		short, cancel := context.WithTimeoutCause(ctx, 10*time.Second, cutover.ErrDeadline)
+		short, cancel := context.WithTimeoutCause(ctx, 10*time.Second, errLate)
 		defer cancel()
 		b, err := from.Ask(short, node, []byte(text))
 		return string(b), err
@@ -172,12 +174,12 @@ func postgresWire(t *testing.T, c *cluster) {
 	if a, err := ask(gw1, "myself"); err != nil || a != "myself" {
 		t.Errorf("%q %v", a, err)
 	}
-	short, cancel := context.WithTimeoutCause(ctx, 50*time.Millisecond, cutover.ErrDeadline)
+	short, cancel := context.WithTimeoutCause(ctx, 50*time.Millisecond, errLate)
 	defer cancel()
 	_, err := from.Ask(short, gw2, []byte("hang"))
-	is(t, err, cutover.ErrDeadline)
+	is(t, err, errLate)
 	_, err = ask(op.Node{Name: "gw2", Incarnation: "b.0"}, "former")
-	is(t, err, cutover.ErrGone)
+	is(t, err, op.ErrGone)
 
 	c.sql(t, "postgres", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '"+c.last()+"'")
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
@@ -198,5 +200,5 @@ func postgresWire(t *testing.T, c *cluster) {
 		}
 	}
 	must(t, one.RemoveNode(ctx, "gw2", op.Event{What: "removed"}))
-	is(t, <-gone, cutover.ErrGone)
+	is(t, <-gone, op.ErrGone)
 }

@@ -10,7 +10,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"mailgate/cutover"
 	"mailgate/op"
 )
 
@@ -73,7 +72,7 @@ func (w *Wire) Ask(ctx context.Context, to op.Node, request []byte) ([]byte, err
 	}
 	w.mu.Unlock()
 	if errors.Is(err, sql.ErrNoRows) {
-		return nil, cutover.ErrGone
+		return nil, op.ErrGone
 	} else if err != nil {
 		return nil, wrapPostgres(err)
 	}
@@ -86,7 +85,7 @@ func (w *Wire) Ask(ctx context.Context, to op.Node, request []byte) ([]byte, err
 	case a := <-p.answer:
 		return a, nil
 	case <-p.gone:
-		return nil, cutover.ErrGone
+		return nil, op.ErrGone
 	case <-ctx.Done():
 		w.mu.Lock()
 		w.given = append(w.given, id)
@@ -266,5 +265,3 @@ func (w *Wire) missing(ctx context.Context) {
 		}
 	}
 }
-
-var _ cutover.Wire = (*Wire)(nil)
