@@ -71,10 +71,16 @@ func (m *Manager) doImport(ctx context.Context, rf *config.RouteFile, by, approv
 			return Imported{}, err
 		}
 	}
+	stood, resume, err := m.pauseFor(ctx, rf)
+	if err != nil {
+		return Imported{}, err
+	}
+	defer resume()
 	tx, err := m.plan(rf, by)
 	if err != nil {
 		return Imported{}, err
 	}
+	tx.Nodes = stood
 	im := Imported{Serial: rf.Serial, Changed: len(tx.Set) + len(tx.Delete), Placed: len(tx.Place)}
 	if why := m.guard(rf, len(tx.Operations)); why != "" && approved == "" && m.serial != "" {
 		o, err := m.hold(ctx, rf, by, why)
@@ -92,6 +98,10 @@ func (m *Manager) doImport(ctx context.Context, rf *config.RouteFile, by, approv
 	if im.Operations, err = m.store.Import(ctx, tx); err == nil {
 		m.adopt(tx, im.Operations)
 		return im, nil
+	}
+	if errors.Is(err, op.ErrNodes) {
+		m.unsure = false
+		return im, fmt.Errorf("%w, a node has come or gone meanwhile; ask again: %w", ErrAway, err)
 	}
 	// It may have been written all the same. What it asked for must not sleep in the store until the next start.
 	ops, rerr := m.reread(context.WithoutCancel(ctx))
@@ -121,10 +131,7 @@ func (m *Manager) taken(tx op.ImportTx) bool {
 // says if this is the very first import: nobody was anywhere before. Later he is where users without a row are, and
 // the line asks for a flip.
 func (m *Manager) plan(rf *config.RouteFile, by string) (op.ImportTx, error) {
-	tx := op.ImportTx{Serial: rf.Serial, Rules: op.Rules{Default: rf.Default, Addresses: addressRules(m.set.Load().routes)}}
-	for _, p := range rf.Patterns {
-		tx.Rules.Patterns = append(tx.Rules.Patterns, op.Pattern{Domain: p.Domain, Side: p.Side})
-	}
+	tx := op.ImportTx{Serial: rf.Serial, Rules: m.rulesOf(rf)}
 	first := m.serial == ""
 	if !first && m.newcomers.rules.Load().Addresses != tx.Rules.Addresses {
 		return tx, ErrAddressRules

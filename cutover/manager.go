@@ -94,6 +94,7 @@ type Manager struct {
 	fenced  int                // taken slots of FENCE to RELEASE
 	doors   []*task            // who waits for one of those, in order
 	working bool               // Start has brought the store in order: tasks may run
+	notYet  error              // why not; may be nil
 	waiting string             // the import that waits for approval
 	crossed []string           // users who logged in elsewhere while an import placed them
 	pauses  int64              // how often people without a row were kept waiting
@@ -254,10 +255,14 @@ func (m *Manager) setInOrder(ctx context.Context, half []op.Row) error {
 			return err
 		}
 	}
-	for _, r := range half {
-		if err := m.repair(ctx, r); err != nil {
-			return fmt.Errorf("repair %s: %w", r.User, err)
-		}
+	if m.cluster != nil { // who led before may have left them waiting
+		m.resume(ctx, 0)
+	}
+	if err := m.repairAll(ctx, half); err != nil {
+		m.mu.Lock()
+		m.notYet = err
+		m.mu.Unlock()
+		return err
 	}
 	ops, err := m.store.Operations(ctx, op.Filter{Open: true, Kind: op.Flip})
 	if err != nil {
@@ -272,6 +277,24 @@ func (m *Manager) setInOrder(ctx context.Context, half []op.Row) error {
 	m.working = true
 	m.dispatch()
 	return nil
+}
+
+// repairAll repairs rows at once: a node that does not hear of one must not keep the others' users waiting.
+func (m *Manager) repairAll(ctx context.Context, half []op.Row) error {
+	var wg sync.WaitGroup
+	errs := make([]error, len(half))
+	turns := make(chan struct{}, 16)
+	for i, r := range half {
+		turns <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-turns }()
+			if err := m.repair(ctx, r); err != nil {
+				errs[i] = fmt.Errorf("repair %s: %w", r.User, err)
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 // registerNodes makes the store's list of nodes ours. The store has one writer, so a name that is not ours is that of

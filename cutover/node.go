@@ -3,6 +3,7 @@ package cutover
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -55,9 +56,14 @@ type LocalNode struct {
 	ID     string
 	Once   string // the incarnation
 	Router *router.Router
+	Flush  func(ctx context.Context) error // writes the rows owed to people who were let in without one; nil: there is one process
+	Reload func(ctx context.Context) error // reads rules and rows; nil: there is one process
 
 	mu   sync.RWMutex // held for reading while a message is carried out, so that none of an older term ends behind Heed
 	term int64
+
+	pausing sync.Mutex
+	paused  [2]int64 // term and number of the last pause that was heard of
 }
 
 // Heed makes term the oldest that counts.
@@ -105,6 +111,12 @@ func (n *LocalNode) Incarnation() string { return n.Once }
 // Send implements Node.
 func (n *LocalNode) Send(ctx context.Context, m Message) (Ack, error) {
 	ack := Ack{Node: n.ID, User: m.User, Generation: m.Generation}
+	switch m.Kind {
+	case AskPause:
+		return ack, n.pause(ctx, m)
+	case AskRules:
+		return ack, n.resume(ctx, m)
+	}
 	var empty <-chan struct{}
 	err := n.obey(m.Term, func() (err error) {
 		switch m.Kind {
@@ -152,4 +164,37 @@ func (n *LocalNode) drain(ctx context.Context, m Message, ack Ack, empty <-chan 
 			return ack, context.Cause(ctx)
 		}
 	}
+}
+
+// noted tells whether a pause, or its end, is no older than what was heard of last, and notes it. then runs while that is so.
+func (n *LocalNode) noted(m Message, then func()) error {
+	return n.obey(m.Term, func() error {
+		n.pausing.Lock()
+		defer n.pausing.Unlock()
+		this := [2]int64{m.Term, m.Generation}
+		if slices.Compare(this[:], n.paused[:]) < 0 {
+			return router.ErrStale
+		}
+		n.paused = this
+		then()
+		return nil
+	})
+}
+
+func (n *LocalNode) pause(ctx context.Context, m Message) error {
+	err := n.noted(m, func() { n.Router.HoldAll(router.Newcomers, true) })
+	if err != nil || n.Flush == nil {
+		return err
+	}
+	return n.Flush(ctx)
+}
+
+func (n *LocalNode) resume(ctx context.Context, m Message) error {
+	if err := n.noted(m, func() {}); err != nil || n.Reload == nil {
+		return err
+	}
+	if err := n.Reload(ctx); err != nil {
+		return err
+	}
+	return n.noted(m, func() { n.Router.HoldAll(router.Newcomers, false) })
 }

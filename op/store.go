@@ -117,4 +117,5 @@ type ImportTx struct {
 	Ended      []Operation // imports that waited, and end with this one: saved
 	Rules      Rules
 	Events     []Event
+	Nodes      []Node // unless nil, exactly those are registered, else ErrNodes and nothing is written
 }
