@@ -166,6 +166,13 @@ func (m *Manager) Imported() bool {
 	return m.serial != ""
 }
 
+// Serial is that of the routes file which was last taken over; "" before the first.
+func (m *Manager) Serial() string {
+	m.importMu.Lock()
+	defer m.importMu.Unlock()
+	return m.serial
+}
+
 // Load reads the actual state into the router, and nothing else: enough to look. Start includes it.
 func (m *Manager) Load(ctx context.Context) error {
 	_, err := m.load(ctx)
@@ -183,7 +190,11 @@ func (m *Manager) load(ctx context.Context) (half []op.Row, err error) {
 		if r.State != op.Settled {
 			half = append(half, r)
 		}
-		m.router.Load(r.User, place(r))
+		if m.cluster != nil { // clients are served already
+			loadRow(m.router, r)
+		} else {
+			m.router.Load(r.User, place(r))
+		}
 		return nil
 	})
 	if err != nil {

@@ -189,6 +189,13 @@ func (m *Member) present() *incarnation {
 // Node is this process as it is registered. It must have joined.
 func (m *Member) Node() op.Node { return m.present().node }
 
+// Joining tells whether it is not registered now, as far as it knows.
+func (m *Member) Joining() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.shut || m.now == nil
+}
+
 // Wire reaches other nodes.
 func (m *Member) Wire() Wire { return m.present().wire }
 
@@ -407,8 +414,8 @@ func (c *termNodes) Nodes(ctx context.Context) ([]Node, error) {
 	return out, nil
 }
 
-// Silent tells which nodes have not been heard of for some time, and for how long, beside one that has: its own Seen is the clock.
-func Silent(nodes []op.Node, self string) map[string]time.Duration {
+// Silent tells which nodes have not been heard of for some time, and for how long: the one that was heard of last is the clock.
+func Silent(nodes []op.Node) map[string]time.Duration {
 	out := map[string]time.Duration{}
 	var now time.Time
 	for _, n := range nodes {
@@ -417,7 +424,7 @@ func Silent(nodes []op.Node, self string) map[string]time.Duration {
 		}
 	}
 	for _, n := range nodes {
-		if d := now.Sub(n.Seen); n.Name != self && d > awayTime {
+		if d := now.Sub(n.Seen); d > awayTime {
 			out[n.Name] = d
 		}
 	}

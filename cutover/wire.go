@@ -47,7 +47,7 @@ type request struct {
 	Call    *Call         `json:"call,omitempty"`
 }
 
-type answer struct {
+type response struct {
 	Ack   Ack    `json:"ack,omitzero"`
 	Stale bool   `json:"stale,omitempty"` // router.ErrStale
 	Term  bool   `json:"term,omitempty"`  // ErrTerm
@@ -108,7 +108,7 @@ func AskNode(ctx context.Context, w Wire, to op.Node, c Call) (Reply, error) {
 	return *a.Reply, nil
 }
 
-func ask(ctx context.Context, w Wire, to op.Node, r request) (a answer, err error) {
+func ask(ctx context.Context, w Wire, to op.Node, r request) (a response, err error) {
 	if end, ok := ctx.Deadline(); ok {
 		rest := time.Until(end)
 		r.Rest = max(rest-min(answerTime, rest/4), time.Nanosecond)
@@ -137,7 +137,7 @@ type Station struct {
 // Handle is for Wire.Serve.
 func (s *Station) Handle(ctx context.Context, in []byte) []byte {
 	var r request
-	var a answer
+	var a response
 	err := json.Unmarshal(in, &r)
 	if r.Rest > 0 {
 		var cancel context.CancelFunc
@@ -164,7 +164,7 @@ func (s *Station) Handle(ctx context.Context, in []byte) []byte {
 	}
 	out, err := json.Marshal(a)
 	if err != nil { // a reply that is no JSON
-		out, _ = json.Marshal(answer{Error: err.Error()})
+		out, _ = json.Marshal(response{Error: err.Error()})
 	}
 	return out
 }

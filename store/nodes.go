@@ -118,6 +118,9 @@ func (s *Postgres) AddRowsOf(ctx context.Context, n op.Node, rows []op.Row) erro
 	})
 }
 
+// Serial is that of the routes file which was last taken over; "" before the first.
+func (s *Postgres) Serial(ctx context.Context) (string, error) { return s.meta(ctx, "serial") }
+
 // Leader tells who leads, or led last.
 func (s *Postgres) Leader(ctx context.Context) (op.Leader, error) {
 	text, err := s.meta(ctx, "leader")

@@ -68,7 +68,7 @@ gates: {login_failures: {mode: enforce}, backend_errors: {mode: enforce, min_sam
 	counted(bob, config.Old, wavegate.Counts{LoginsOK: 1, Sessions: 1, MailOK: 1, MailRefused: 1})
 
 	for _, user := range []string{alice, bob} {
-		o, err := g.manager.Request(t.Context(), user, config.New, "test", true)
+		o, err := g.manager().Request(t.Context(), user, config.New, "test", true)
 		if err != nil {
 			t.Fatal(err)
 		}

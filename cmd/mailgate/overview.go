@@ -14,7 +14,7 @@ import (
 func (g *gateway) Overview(ctx context.Context) admin.Overview {
 	conf := g.conf.Load()
 	o := admin.Overview{Hostname: conf.Hostname, Version: version, Serving: g.serving, Since: g.since, Users: map[string]int{"old": 0, "new": 0},
-		Sessions: map[string]int{}, Owed: g.manager.Owed(), Store: "ok", Reload: "ok"}
+		Sessions: map[string]int{}, Owed: g.manager().Owed(), Store: "ok", Reload: "ok"}
 	g.router.Users(func(_ string, p router.Place, fenced bool) {
 		o.Users[p.Side.String()]++
 		if fenced {
@@ -52,6 +52,11 @@ func (g *gateway) Overview(ctx context.Context) admin.Overview {
 	if g.syncing != nil && g.syncing.keeping != nil && started(conf) {
 		o.Sync = g.syncing.keeping.overview()
 	}
+	if g.member != nil {
+		if o.Nodes, err = g.Nodes(ctx); err != nil {
+			o.Store = err.Error()
+		}
+	}
 	o.Authorities = g.authorities()
 	api := g.api()
 	o.Open = []op.Operation{}
@@ -59,7 +64,7 @@ func (g *gateway) Overview(ctx context.Context) admin.Overview {
 		o.Open = append(o.Open, api.Live(ctx, x))
 	}
 	o.Certificates = g.managed()
-	if o.Drift, err = g.manager.Drift(ctx); err != nil {
+	if o.Drift, err = g.manager().Drift(ctx); err != nil {
 		o.Store = err.Error()
 	}
 	return o

@@ -121,11 +121,14 @@ func (p *program) root() *cobra.Command {
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return exitError{exitUsage, err} })
 	root.AddCommand(p.serveCommand(), p.demoCommand(), p.initCommand(), p.configCommand(), p.doctorCommand(),
-		p.statusCommand(), p.sessionsCommand(), p.kickCommand(), p.reloadCommand(), p.flipCommand(), p.rollbackCommand(),
+		p.statusCommand(), p.sessionsCommand(), p.kickCommand(), p.nodesCommand(), p.reloadCommand(), p.flipCommand(), p.rollbackCommand(),
 		p.unpinCommand(), p.syncCommand(), p.verifyCommand(), p.quarantineCommand(), p.gapsCommand(), p.probeCommand(), p.secretsCommand(), p.opCommand(), p.historyCommand(), p.storeCommand(), p.versionCommand())
 	for _, c := range append(root.Commands(), root) {
 		if c.HasSubCommands() {
-			c.Args, c.RunE = noVerb, func(c *cobra.Command, _ []string) error { return c.Help() }
+			c.Args = noVerb
+			if c.RunE == nil {
+				c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+			}
 		}
 	}
 	return root

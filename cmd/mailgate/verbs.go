@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -35,8 +36,14 @@ func (p *program) call(c *cobra.Command, method, path string, form url.Values, o
 		case bad != nil:
 			return bad
 		}
-		looks := method == http.MethodGet || path == "/op/cancel" || path == "/kick"
-		if p.local, err = p.openLocal(c.Context(), !looks); err != nil {
+		what := asVerbNode
+		switch {
+		case method == http.MethodGet, path == "/kick", path == "/nodes/remove":
+			what = asLook
+		case path == "/op/cancel": // nothing that waits is to begin with it
+			what = asOnly
+		}
+		if p.local, err = p.openLocal(c.Context(), what); err != nil {
 			return err
 		}
 	}
@@ -115,6 +122,9 @@ func (p *program) reloadCommand() *cobra.Command {
 				for _, o := range flips {
 					fmt.Fprintf(w, "%s\t%s to %s\n", o.ID, o.User, o.Target)
 				}
+				if r.Follows {
+					fmt.Fprintln(w, "this node does not lead: who is where is taken over by the one that does, from its own copy of the routes file")
+				}
 				for _, key := range r.Restart {
 					fmt.Fprintf(w, "%s takes effect at the next start\n", key)
 				}
@@ -152,9 +162,10 @@ func userForm(args []string) url.Values {
 }
 
 func printSessions(w io.Writer, list []admin.SessionInfo) {
-	fmt.Fprintln(w, "ID\tUSER\tPROTOCOL\tSIDE\tHOST\tCLIENT\tSINCE")
+	several := slices.ContainsFunc(list, func(s admin.SessionInfo) bool { return s.Node != "" })
+	fmt.Fprintln(w, "ID\tUSER\tPROTOCOL\tSIDE\tHOST\tCLIENT\tSINCE"+mark(several, "\tNODE"))
 	for _, s := range list {
-		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\n", s.ID, s.User, s.Protocol, s.Side, s.Host, s.Client, stamp(s.Started))
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s%s\n", s.ID, s.User, s.Protocol, s.Side, s.Host, s.Client, stamp(s.Started), mark(several, "\t"+s.Node))
 	}
 }
 
@@ -171,7 +182,13 @@ func (p *program) kickCommand() *cobra.Command {
 					return
 				}
 				fmt.Fprintf(w, "%d sessions asked to end, %d left\n", k.Asked, k.Left)
+				for _, n := range k.Silent {
+					fmt.Fprintf(w, "node %s does not answer: what he has there lives on\n", n)
+				}
 			})
+			if err == nil && len(k.Silent) > 0 {
+				return exitError{exitPartly, errors.New("not every node has answered")}
+			}
 			if err == nil && k.Left > 0 {
 				return exitError{exitTimeout, errors.New("some sessions are in the middle of a command and end behind it")}
 			}
@@ -199,6 +216,7 @@ func printOverview(w io.Writer, o admin.Overview) {
 		}
 		fmt.Fprintf(w, "%s %s %s\t%s\n", b.Side, b.Protocol, b.Host, state)
 	}
+	printNodes(w, o.Nodes)
 	fmt.Fprintf(w, "store\t%s\nlast reload\t%s\n", o.Store, strings.ReplaceAll(o.Reload, "\n", "\n\t"))
 	printAuthorities(w, o.Authorities)
 	printManaged(w, o.Certificates)
