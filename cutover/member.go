@@ -100,11 +100,15 @@ func (m *Member) Join(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("register this node: %w", err)
 	}
-	i := &incarnation{node: n, wire: m.o.Wire(n), done: make(chan struct{})}
+	i := &incarnation{node: n, wire: m.o.Wire(n), stop: func() {}, done: make(chan struct{})}
 	i.local = &LocalNode{ID: n.Name, Once: n.Incarnation, Router: m.o.Router, Flush: m.flush, Reload: m.load}
 	m.mu.Lock()
 	m.now = i
 	m.mu.Unlock()
+	if err := m.beat(ctx); err != nil { // before it listens, so that nobody who leads no more is heeded
+		close(i.done)
+		return err
+	}
 	serve, stop := context.WithCancel(context.Background())
 	i.stop = stop
 	s := &Station{Node: i.local, Call: m.o.Call}
@@ -118,10 +122,6 @@ func (m *Member) Join(ctx context.Context) error {
 	case <-ctx.Done():
 		m.end(i)
 		return context.Cause(ctx)
-	}
-	if err := m.beat(ctx); err != nil { // so that nobody who leads no more is heeded
-		m.end(i)
-		return err
 	}
 	m.mu.Lock()
 	m.shut = false
