@@ -25,6 +25,7 @@ type registry struct {
 	nodes map[string]op.Node
 	lead  op.Leader
 	away  error
+	stuck bool // rows owed are not written
 	heard map[string]func(ctx context.Context, b []byte) []byte // by incarnation
 	lose  func(to op.Node) bool
 }
@@ -73,6 +74,12 @@ func (r *registry) is(n op.Node) error {
 func (r *registry) Beat(_ context.Context, n op.Node) (op.Leader, error) { return r.lead, r.is(n) }
 
 func (r *registry) AddRowsOf(ctx context.Context, n op.Node, rows []op.Row) error {
+	r.mu.Lock()
+	stuck := r.stuck
+	r.mu.Unlock()
+	if stuck {
+		return op.ErrUnavailable
+	}
 	if err := r.is(n); err != nil {
 		return err
 	}
@@ -288,7 +295,19 @@ func TestMemberRules(t *testing.T) {
 			g.admits(p.r, "first@example.com", config.Old)
 			g.admits(p.r, "second@example.com", config.New)
 		}
-		// A node that does not hear keeps the rules from changing.
+		// One that cannot write whom it has let in keeps the rules from changing, and so does
+		r.mu.Lock()
+		r.stuck = true
+		r.mu.Unlock()
+		g.admits(two.r, "owed@example.com", config.New)
+		if _, err := g.m.Import(t.Context(), g.file("default old\n"+alice+" old\n"), "test"); !errors.Is(err, ErrAway) {
+			t.Errorf("%v", err)
+		}
+		r.mu.Lock()
+		r.stuck = false
+		r.mu.Unlock()
+		time.Sleep(time.Minute)
+		// one that does not hear.
 		r.mu.Lock()
 		r.lose = func(to op.Node) bool { return to.Name == "gw2" }
 		r.mu.Unlock()
