@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,7 +26,7 @@ type registry struct {
 	nodes map[string]op.Node
 	lead  op.Leader
 	away  error
-	stuck bool // rows owed are not written
+	stuck bool                                                  // rows owed are not written
 	heard map[string]func(ctx context.Context, b []byte) []byte // by incarnation
 	lose  func(to op.Node) bool
 }
@@ -120,7 +121,7 @@ type process struct {
 	*Member
 	r       *router.Router
 	n       *Newcomers
-	removed int
+	removed atomic.Int32
 }
 
 func (r *registry) process(t *testing.T, name, tag string) *process {
@@ -128,7 +129,7 @@ func (r *registry) process(t *testing.T, name, tag string) *process {
 	p := &process{n: NewNewcomers()}
 	p.r = router.New(router.Options{Hold: time.Minute}, p.n.Side, p.n.Seen)
 	p.Member = NewMember(MemberOptions{Registry: r, Router: p.r, Newcomers: p.n, Name: name, Tag: tag, About: func() op.About { return op.About{} },
-		Wire: func(n op.Node) Wire { return &line{r, n} }, Removed: func() { p.removed++ }, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+		Wire: func(n op.Node) Wire { return &line{r, n} }, Removed: func() { p.removed.Add(1) }, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	return p
 }
 
@@ -232,19 +233,19 @@ func TestMemberJoinsAmid(t *testing.T) {
 func TestMemberRemoved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, g, _, two := pairOf(t, "default old\n"+alice+" old\n")
-		cut := 0
+		var cut atomic.Int32
 		var s, n *router.Session
 		var err error
-		s, err = login(t.Context(), two.r, alice, &ender{cut: func() { cut++; s.Done() }})
+		s, err = login(t.Context(), two.r, alice, &ender{cut: func() { cut.Add(1); s.Done() }})
 		must(t, err)
 		r.mu.Lock()
 		r.away = op.ErrUnavailable
 		r.mu.Unlock()
-		n, err = login(t.Context(), two.r, "new@example.com", &ender{cut: func() { cut++; n.Done() }})
+		n, err = login(t.Context(), two.r, "new@example.com", &ender{cut: func() { cut.Add(1); n.Done() }})
 		must(t, err)
 		time.Sleep(time.Minute) // cut off it serves on
-		if cut != 0 || two.Away().IsZero() {
-			t.Errorf("%d sessions cut, away since %v", cut, two.Away())
+		if cut.Load() != 0 || two.Away().IsZero() {
+			t.Errorf("%d sessions cut, away since %v", cut.Load(), two.Away())
 		}
 		g.admits(two.r, alice, config.Old)
 		was := two.Node().Incarnation
@@ -257,8 +258,8 @@ func TestMemberRemoved(t *testing.T) {
 		}
 		g.imports("default new\n" + alice + " old\n")
 		time.Sleep(3 * beatEvery)
-		if cut != 2 || two.removed != 1 || two.Node().Incarnation == was {
-			t.Errorf("%d sessions cut, told %d times, %s", cut, two.removed, two.Node().Incarnation)
+		if cut.Load() != 2 || two.removed.Load() != 1 || two.Node().Incarnation == was {
+			t.Errorf("%d sessions cut, told %d times, %s", cut.Load(), two.removed.Load(), two.Node().Incarnation)
 		}
 		g.admits(two.r, alice, g.row(alice).Side)
 		if _, err := r.SQLite.Row(t.Context(), "new@example.com"); !errors.Is(err, op.ErrNotFound) {
@@ -342,6 +343,29 @@ func TestMemberJoinsAmidRules(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 		g.admits(three.r, "new@example.com", config.Old)
+	})
+}
+
+// TestLatePause: a pause that comes behind its own end keeps nobody waiting, and the end of one that is over ends no later one.
+func TestLatePause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, g, _, two := pairOf(t, "default old\n"+alice+" old\n")
+		n := two.present().local
+		send := func(k Kind, number int64) error {
+			_, err := n.Send(t.Context(), Message{Kind: k, Generation: number, Term: 1})
+			return err
+		}
+		must(t, send(AskPause, 7))
+		must(t, send(AskRules, 7))
+		if err := send(AskPause, 6); !errors.Is(err, router.ErrStale) {
+			t.Errorf("%v", err)
+		}
+		g.admits(two.r, "new@example.com", config.Old)
+		must(t, send(AskPause, 8))
+		if err := send(AskRules, 7); !errors.Is(err, router.ErrStale) || !two.r.Held(router.Newcomers) {
+			t.Errorf("%v", err)
+		}
+		must(t, send(AskRules, 8))
 	})
 }
 
