@@ -161,7 +161,11 @@ func (a *API) live(ctx context.Context, list []op.Operation, err error) ([]op.Op
 // come meanwhile, or never when its process was killed.
 func (a *API) Live(ctx context.Context, o op.Operation) op.Operation {
 	if o.Kind != op.Sync || o.Status.Final() {
-		return a.Manager.Live(o)
+		o = a.Manager.Live(o)
+		if o.Kind == op.Flip && o.Reason == "" && op.State(o.Step).Fenced() {
+			o.Reason = a.waitsFor(ctx)
+		}
+		return o
 	}
 	if a.Syncing != nil {
 		if x, ok := a.Syncing.Live(o); ok {
@@ -173,6 +177,24 @@ func (a *API) Live(ctx context.Context, o op.Operation) op.Operation {
 	}
 	o.Status, o.Reason = op.Interrupted, op.GoesOn
 	return o
+}
+
+// waitsFor names the nodes of which nothing is heard while a flip needs every one's word.
+func (a *API) waitsFor(ctx context.Context) string {
+	list, err := a.nodes(ctx)
+	if err != nil {
+		return ""
+	}
+	var away []string
+	for _, n := range list {
+		if n.SilentSeconds > 0 {
+			away = append(away, fmt.Sprintf("node %s, not heard of for %d s", n.Name, int(n.SilentSeconds)))
+		}
+	}
+	if len(away) == 0 {
+		return ""
+	}
+	return "waits for " + strings.Join(away, " and ") + ": past the deadline it is called off; nodes that are down are taken out by mailgate nodes remove"
 }
 
 // cancelTime is how long cancel waits to see what became of the operation.
