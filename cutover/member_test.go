@@ -262,6 +262,11 @@ func TestMemberRemoved(t *testing.T) {
 			t.Errorf("%d sessions cut, told %d times, %s", cut.Load(), two.removed.Load(), two.Node().Incarnation)
 		}
 		g.admits(two.r, alice, g.row(alice).Side)
+		g.admits(two.r, "later@example.com", config.New)
+		time.Sleep(beatEvery) // his row is written, and with it would be what was owed before
+		if _, err := r.SQLite.Row(t.Context(), "later@example.com"); err != nil {
+			t.Error(err)
+		}
 		if _, err := r.SQLite.Row(t.Context(), "new@example.com"); !errors.Is(err, op.ErrNotFound) {
 			t.Errorf("what it owed was written behind its end: %v", err)
 		}
