@@ -98,6 +98,7 @@ type Filter struct {
 type HistoryFilter struct {
 	User  string    // "" means any
 	Since time.Time // not older than this
+	What  []string  // one of these; none means any
 	Limit int       // at most so many, 0 means all
 }
 

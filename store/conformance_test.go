@@ -338,6 +338,9 @@ func conformHistory(t *testing.T, s op.Store) {
 		{op.HistoryFilter{Since: now.Add(-time.Minute)}, []string{"3", "2"}},
 		{op.HistoryFilter{Since: alice.Since, User: "a"}, []string{"3", "w"}},
 		{op.HistoryFilter{Since: time.Now().Add(time.Hour)}, nil},
+		{op.HistoryFilter{What: []string{"3", "w", "x"}}, []string{"3", "w"}},
+		{op.HistoryFilter{What: []string{"2"}, User: "b", Since: now.Add(-time.Minute), Limit: 5}, []string{"2"}},
+		{op.HistoryFilter{What: []string{"2"}, User: "a"}, nil},
 	} {
 		list, err := s.History(ctx, x.f)
 		must(t, err)

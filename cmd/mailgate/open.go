@@ -46,9 +46,10 @@ func (p *program) open(ctx context.Context, newLog func(config.Log) *slog.Logger
 		func(user string, place router.Place) { g.manager.Seen(user, place) })
 	g.gates = g.newGates(conf)
 	g.metrics = admin.NewMetrics(version, revision(), g.sources())
+	g.hooks = newHooks(g, g.metrics)
 	node := &cutover.LocalNode{ID: nodeName(conf), Router: g.router}
 	g.manager = cutover.New(cutover.Options{Store: g.store, Router: g.router, Nodes: []cutover.Node{node}, Flip: conf.Flip,
-		Routes: conf.Routes, Log: g.log, Recorder: flips{g.metrics, g.gates}, Members: members{g}, Quiesce: func(ctx context.Context, user string) (func(), error) {
+		Routes: conf.Routes, Log: g.log, Recorder: flips{g.metrics, g.gates}, Members: members{g}, Hooks: g.hooks, Quiesce: func(ctx context.Context, user string) (func(), error) {
 			if g.syncing == nil { // a verb that moves, while nothing runs: the store is ours alone
 				return func() {}, nil
 			}
@@ -93,6 +94,9 @@ func (g *gateway) start(ctx context.Context) error {
 	if err := g.manager.Start(ctx); err != nil {
 		return err
 	}
+	if err := g.hooks.Start(ctx); err != nil {
+		return err
+	}
 	_, err := g.importRoutes(ctx, g.routes.Load(), "start")
 	if errors.Is(err, op.ErrUnavailable) && g.manager.Imported() {
 		why := err.Error()
@@ -107,6 +111,7 @@ func (g *gateway) start(ctx context.Context) error {
 // close ends what open and start began.
 func (g *gateway) close() error {
 	g.manager.Stop()
+	closeHooks(g.hooks)
 	ctx, cancel := context.WithTimeout(context.Background(), localWait)
 	defer cancel()
 	return errors.Join(g.gates.Save(ctx), g.store.Close())
@@ -148,7 +153,10 @@ func (p *program) openLocal(ctx context.Context, work bool) (*gateway, error) {
 	case !work:
 		err = g.manager.Load(ctx)
 	default:
-		if err = g.manager.Start(ctx); err == nil && !g.manager.Imported() {
+		if err = g.manager.Start(ctx); err == nil {
+			err = g.hooks.Start(ctx)
+		}
+		if err == nil && !g.manager.Imported() {
 			_, err = g.importRoutes(ctx, g.routes.Load(), by())
 		}
 	}
@@ -165,7 +173,9 @@ func (p *program) closeLocal(ctx context.Context, wait bool) error {
 	}
 	var idle error
 	if wait {
-		idle = p.local.manager.Idle(ctx)
+		if idle = p.local.manager.Idle(ctx); idle == nil {
+			idle = p.local.hooks.Idle(ctx)
+		}
 	}
 	err := p.local.close()
 	if p.pace != nil {

@@ -331,6 +331,7 @@ type gateway struct {
 	store   store.Store
 	router  *router.Router
 	manager *cutover.Manager
+	hooks   *cutover.HookRunner
 	metrics *admin.Metrics
 	gates   *wavegate.Book
 
