@@ -167,17 +167,20 @@ func (fm *flipMail) Prepare(ctx context.Context, m cutover.Move, tell func(cutov
 		return err
 	}
 	r, err := w.together()
-	if err != nil {
-		return err
+	if err == nil {
+		err = obstacles(m, r)
 	}
-	return obstacles(m, r)
+	if err == nil {
+		err = w.compared()
+	}
+	return err
 }
 
 // together makes passes until little is left. A user who works on all the time comes to the fence nevertheless.
 func (w *flipWork) together() (r *syncer.Report, err error) {
 	last := time.Duration(0)
 	for round := range prepRounds {
-		if r, err = w.pass("brings his mailboxes together", syncer.RunOptions{NoSieve: round > 0}); err != nil {
+		if r, err = w.pass("brings his mailboxes together", syncer.RunOptions{NoSieve: round > 0, Recount: true}); err != nil {
 			return r, err
 		}
 		if r.Took < prepShort || carried(r) < prepLittle || round > 1 && r.Took > last*3/4 {

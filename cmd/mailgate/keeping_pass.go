@@ -206,7 +206,7 @@ func (kp *keeping) over(u *underway, e *engine, user string) (*syncer.Report, er
 	patience := kp.patience()
 	stalled := time.AfterFunc(patience, func() { u.cancel(errStalled) })
 	defer stalled.Stop()
-	r, err := e.Run(u.ctx, user, syncer.RunOptions{Wait: crowdedWait, SieveAfter: after, Progress: func(p syncer.Progress) {
+	r, err := e.Run(u.ctx, user, syncer.RunOptions{Wait: crowdedWait, Leave: true, SieveAfter: after, Progress: func(p syncer.Progress) {
 		stalled.Reset(patience)
 		kp.s.mu.Lock()
 		u.progress = p

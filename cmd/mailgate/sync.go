@@ -155,9 +155,9 @@ func (s *syncing) Sync(ctx context.Context, verb string, form url.Values, progre
 		case "plan":
 			out, err = y.Plan(u.ctx, user)
 		case "verify":
-			out, err = y.Verify(u.ctx, user, syncer.VerifyOptions{Deep: on("deep"), Progress: tell})
+			out, err = s.compare(u.ctx, y, user, syncer.VerifyOptions{Deep: on("deep"), Progress: tell}, form.Get("by"))
 		default:
-			o := syncer.RunOptions{Progress: tell, DryRun: !writes, Deletes: on("deletes")}
+			o := syncer.RunOptions{Progress: tell, DryRun: !writes, Recount: true, Deletes: on("deletes")}
 			out, err = s.pass(u, y, user, o, form.Get("by"))
 		}
 	}
