@@ -125,6 +125,7 @@ func (w *flipWork) pass(what string, o syncer.RunOptions) (*syncer.Report, error
 		kp.k.Through(w.m.User)
 	}
 	if err == nil {
+		w.s.caughtUp(w.u.ctx, w.m.User, r)
 		w.s.g.metrics.PassDid(r, nil)
 		w.s.g.metrics.Pass("ok", time.Since(began))
 		w.s.g.sieveTold(r)
@@ -291,8 +292,20 @@ func (fm *flipMail) Verify(ctx context.Context, m cutover.Move) (seen string, er
 // Moved implements cutover.Mail.
 func (fm *flipMail) Moved(m cutover.Move) {
 	fm.forget(m)
-	if s := fm.g.syncing; s != nil && s.keeping != nil {
+	s := fm.g.syncing
+	if s == nil {
+		return
+	}
+	if carries, err := fm.carries(); m.Now && carries && err == nil {
+		ctx, cancel := s.ending()
+		defer cancel()
+		if err := s.leaveBehind(ctx, m); err != nil {
+			s.g.log.Error("what a flip left behind is not recorded", "user", m.User, "op", m.Op, "err", err)
+		}
+	}
+	if s.keeping != nil { // the other side decides now: what changes there is carried from this moment on
 		s.keeping.k.Hint(m.User)
+		s.keeping.k.Retry(m.User)
 	}
 }
 

@@ -35,6 +35,9 @@ func (kp *keeping) pass(ctx context.Context, user string, hinted bool) (changed 
 	}
 	if err == nil {
 		kp.s.g.sieveTold(r)
+		ctx, cancel := kp.s.ending()
+		kp.s.caughtUp(ctx, user, r)
+		cancel()
 	}
 	kp.note(user, r, err) // when the mailboxes are free again: where the store is slow nobody waits for that
 	switch {

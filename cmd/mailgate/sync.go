@@ -32,6 +32,8 @@ type syncing struct {
 
 	keeping *keeping // nil in a verb
 
+	behind behind // what flips left on a side that was not reached
+
 	enough context.Context // ends when what passes still do when they were told to end may take no longer
 	cut    context.CancelFunc
 	clock  *syncer.Clock // in serve; a verb of its own has the machine's
@@ -187,6 +189,7 @@ func (s *syncing) pass(u *underway, y *syncer.Syncer, user string, o syncer.RunO
 	r, err := y.Run(u.ctx, user, o)
 	if err == nil {
 		s.g.sieveTold(r)
+		s.caughtUp(u.ctx, user, r)
 	}
 	end(r, err)
 	return r, err
