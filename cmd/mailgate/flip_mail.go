@@ -161,6 +161,7 @@ func (fm *flipMail) Prepare(ctx context.Context, m cutover.Move, tell func(cutov
 		return err
 	}
 	defer leave()
+	w.s.flipBegins(m.User)
 	if err := w.s.proveBoth(w.u.ctx, w.y, m.User, true); err != nil {
 		return w.refusal(err)
 	}
@@ -230,7 +231,7 @@ func (w *flipWork) delta(n *flipNotes) error {
 			scripts = kp.scripts(w.m.User) > 0
 		}
 	}
-	r, err := w.pass("carries what is left", syncer.RunOptions{Decides: w.decides, Fenced: true, NoSieve: !scripts})
+	r, err := w.pass("carries what is left", syncer.RunOptions{Decides: w.decides, Fenced: true, Recount: true, NoSieve: !scripts})
 	if err != nil {
 		return err
 	}

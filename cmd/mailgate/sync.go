@@ -32,7 +32,8 @@ type syncing struct {
 
 	keeping *keeping // nil in a verb
 
-	behind behind // what flips left on a side that was not reached
+	flipped map[string]bool // users whose flip has begun in this process: what clients delete is noted though no wave of theirs has started
+	behind  behind          // what flips left on a side that was not reached
 
 	enough context.Context // ends when what passes still do when they were told to end may take no longer
 	cut    context.CancelFunc
