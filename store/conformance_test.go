@@ -93,6 +93,8 @@ func fill(t *testing.T, s op.Store) op.Operation {
 		Default: config.New, Patterns: []op.Pattern{{Domain: "sales.example.com", Side: config.Old}}, Addresses: "fold +"}})
 	must(t, err)
 	must(t, s.AddNode(ctx, op.Node{Name: "gw1"}))
+	_, err = s.AddHold(ctx, op.Hold{Scope: op.HoldWave("later"), By: "test", Reason: "why", At: alice.Since})
+	must(t, err)
 	return o
 }
 
@@ -117,7 +119,9 @@ func dump(t *testing.T, s op.Store) string {
 	must(t, err)
 	nodes, err := s.Nodes(ctx)
 	must(t, err)
-	fmt.Fprintf(&b, "%+v\n%+v\n%+v\n%+v\n%+v\n", ops, pins, events, rules, nodes)
+	holds, err := s.Holds(ctx)
+	must(t, err)
+	fmt.Fprintf(&b, "%+v\n%+v\n%+v\n%+v\n%+v\n%+v\n", ops, pins, events, rules, nodes, holds)
 	return b.String()
 }
 
