@@ -61,6 +61,8 @@ type Manager struct {
 
 	asking sync.RWMutex // held for reading while a request is recorded and queued, see sweep
 
+	parts parts
+
 	linesMu sync.RWMutex
 	lines   map[string]config.Side // of the routes file as last imported; written with importMu held too
 
