@@ -88,6 +88,8 @@ type Config struct {
 	Submit        Submit
 	Flip          Flip
 	Sync          Sync
+	Waves         []Wave // those that are listed, in their order, see Config.Wave
+	Gates         Gates  // of waves that set nothing else
 	Limits        Limits
 	Log           Log
 	Shutdown      time.Duration     // how long serve waits for sessions to reach a boundary when it ends
@@ -236,6 +238,7 @@ type Flip struct {
 	Deadline time.Duration // FENCE to RELEASE
 	Hold     time.Duration // how long a login waits for a fence before its temporary failure
 	Parallel int           // users flipped at once
+	HoldFile string        // while it exists no flip passes; its first line is shown as the reason. "" means none
 }
 
 // Limits are the caps of section 4 of the design.

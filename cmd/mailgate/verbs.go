@@ -83,7 +83,7 @@ func (p *program) configCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			warnings := append([]string{}, conf.Warnings()...)
+			warnings := append(append([]string{}, conf.Warnings()...), conf.WaveWarnings(r)...)
 			v := map[string]any{"warnings": warnings, "listeners": len(conf.Listen), "users": len(r.Users), "patterns": len(r.Patterns), "default": r.Default.String()}
 			return p.print(v, func(w io.Writer) {
 				fmt.Fprintf(w, "ok: %d listeners, %d users, %d patterns, default %s\n", len(conf.Listen), len(r.Users), len(r.Patterns), r.Default)
