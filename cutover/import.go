@@ -333,7 +333,7 @@ func (m *Manager) reread(ctx context.Context) (asked []op.Operation, err error) 
 		switch {
 		case o.Kind == op.Import:
 			m.waiting = o.ID
-		case m.tasks[o.ID] == nil:
+		case o.Kind == op.Flip && m.tasks[o.ID] == nil:
 			m.enqueue(o)
 			asked = append(asked, o)
 		}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"mailgate/config"
+	"mailgate/cutover/gate"
 	"mailgate/op"
 )
 
@@ -21,8 +22,8 @@ type WavesOptions struct {
 	Routes  func() *config.RouteFile
 	// Edit changes the side in the lines of these users in one write, and takes the file over. On an error nothing was changed.
 	Edit func(ctx context.Context, users []string, side config.Side, by string) error
-	// Judge looks at the gates of a wave as they are now.
-	Judge func(ctx context.Context, wave string) ([]Verdict, error)
+	// Judge asks the gates of a wave.
+	Judge func(ctx context.Context, wave string, phase gate.Phase) ([]gate.Result, error)
 	// Record is called before the first flip of a wave: what its gates compare with later is taken now.
 	Record func(ctx context.Context, wave string) error
 	// Changed is called when other waves are kept in sync than before.
@@ -31,27 +32,8 @@ type WavesOptions struct {
 	Log     *slog.Logger
 }
 
-// Verdict is what a gate says about a wave.
-type Verdict struct {
-	Gate   string          `json:"gate"`
-	Mode   config.GateMode `json:"mode"`
-	Result string          `json:"result"` // "pass", "fail" or "unknown"
-	Why    string          `json:"why"`    // the numbers, in plain words
-	Since  time.Time       `json:"since,omitzero"`
-	Waived string          `json:"waived,omitempty"` // by whom, why and until when
-}
-
-// Holds tells whether the verdict keeps a wave from moving on: an enforced gate holds on unknown too.
-func (v Verdict) Holds() bool {
-	return v.Mode == config.Enforce && v.Result != Pass && v.Waived == ""
-}
-
-// What a gate may say.
-const (
-	Pass    = "pass"
-	Fail    = "fail"
-	Unknown = "unknown"
-)
+// ErrNoWave means that there is no wave of that name.
+var ErrNoWave = errors.New("no such wave")
 
 // Waves moves groups of users, watches those that have moved, and remembers what became of them. Its methods are safe for
 // concurrent use.
@@ -70,14 +52,9 @@ type Waves struct {
 	moves   map[string]*moving // open ones, by operation
 	working bool
 	judged  map[string]judgement // by wave
+	since   map[string]told      // by wave and gate: how long it has said so
 
 	again chan struct{} // settings have changed: who waits looks again
-}
-
-type judgement struct {
-	at       time.Time
-	verdicts []Verdict
-	err      error
 }
 
 // soakLook is how often soaking waves are looked at.
@@ -88,7 +65,7 @@ func NewWaves(o WavesOptions) *Waves {
 	if o.Every == 0 {
 		o.Every = soakLook
 	}
-	w := &Waves{o: o, m: o.Manager, rows: map[string]op.WaveRow{}, moves: map[string]*moving{}, judged: map[string]judgement{}, again: make(chan struct{})}
+	w := &Waves{o: o, m: o.Manager, rows: map[string]op.WaveRow{}, moves: map[string]*moving{}, judged: map[string]judgement{}, since: map[string]told{}, again: make(chan struct{})}
 	w.ctx, w.stop = context.WithCancelCause(context.Background())
 	return w
 }
@@ -218,7 +195,7 @@ func (w *Waves) members(name string) ([]string, error) {
 	if w.Exists(name) {
 		return nil, &Refusal{Why: "wave " + name + " has no members", Do: "write wave=" + name + " behind the users that are to be in it in the routes file, and reload"}
 	}
-	return nil, &Refusal{Why: fmt.Sprintf("there is no wave %q", name), Do: "mailgate wave list shows those that there are", Err: op.ErrNotFound}
+	return nil, &Refusal{Why: fmt.Sprintf("there is no wave %q", name), Do: "mailgate wave list shows those that there are", Err: ErrNoWave}
 }
 
 // update changes what is remembered of a wave. change returns false when there is nothing to change.
@@ -257,8 +234,8 @@ func (w *Waves) update(ctx context.Context, name string, change func(*op.WaveRow
 	}
 }
 
-// Begin starts a wave: from now on its mailboxes are kept in sync, as if it stood in sync.waves. changed is false when they were.
-func (w *Waves) Begin(ctx context.Context, name, by, from string) (changed bool, err error) {
+// Launch starts a wave: from now on its mailboxes are kept in sync, as if it stood in sync.waves. changed is false when they were.
+func (w *Waves) Launch(ctx context.Context, name, by, from string) (changed bool, err error) {
 	if _, err := w.members(name); err != nil {
 		return false, err
 	}
@@ -305,11 +282,7 @@ func (w *Waves) Complete(ctx context.Context, name, by, from string) (changed bo
 		return false, &Refusal{Why: fmt.Sprintf("%d of %d members of wave %s are not on new: %s", len(notThere), len(users), name, someOf(notThere)),
 			Do: "move them (mailgate flip " + name + " new; mailgate unpin USER where one is pinned), or give them another wave in the routes file"}
 	}
-	verdicts, err := w.Verdicts(ctx, name, true)
-	if err != nil {
-		return false, err
-	}
-	if err := holding(name, verdicts); err != nil {
+	if err := w.gatesPass(ctx, name, gate.Soak); err != nil {
 		return false, err
 	}
 	now := time.Now()
