@@ -140,6 +140,7 @@ func (l *loader) checkNumbers() {
 		key   string
 		value int64
 	}{{"flip.deadline", int64(c.Flip.Deadline)}, {"flip.hold", int64(c.Flip.Hold)}, {"flip.parallel", int64(c.Flip.Parallel)},
+		{"flip.prepare", int64(c.Flip.Prepare)},
 		{"limits.handshake", int64(c.Limits.Handshake)}, {"limits.pre_auth_time", int64(c.Limits.PreAuthTime)},
 		{"limits.command_time", int64(c.Limits.CommandTime)}, {"limits.data_time", int64(c.Limits.DataTime)},
 		{"login.max_failures", int64(c.Login.MaxFailures)}} {

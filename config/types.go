@@ -237,7 +237,9 @@ type Submit struct {
 type Flip struct {
 	Deadline time.Duration // FENCE to RELEASE
 	Hold     time.Duration // how long a login waits for a fence before its temporary failure
-	Parallel int           // users flipped at once
+	Parallel int           // users fenced at once
+	Prepare  int           // users whose mailboxes are brought together at once, before their flips to NEW
+	Delta    string        // whether flips carry mail: "auto" (default): where a sync login is configured; "require"; "off"
 	HoldFile string        // while it exists no flip passes; its first line is shown as the reason. "" means none
 }
 

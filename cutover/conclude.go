@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,13 +16,16 @@ import (
 // it works, or left to the next start.
 func (f *flipping) release() {
 	m := f.m
-	told := m.teller(Message{Kind: AskRelease, User: f.op.User, Generation: f.row.Generation, Side: f.row.Side, Epoch: f.row.Epoch})
+	told := m.teller(f.message(AskRelease), f.heard)
 	first := true
 	err := m.retry(func(ctx context.Context) error {
 		err := told.tell(ctx)
 		if first {
 			first = false
 			f.op.Took = time.Since(f.start)
+			if m.mail != nil {
+				m.mail.Moved(f.was())
+			}
 			m.rec.Flip(f.op.User, f.op.Target, f.op.Took, true)
 			m.log.Info("flip committed", "user", f.op.User, "side", f.row.Side.String(), "epoch", f.row.Epoch, "op", f.op.ID,
 				"by", f.op.By, "seconds", f.op.Took.Seconds())
@@ -39,6 +43,16 @@ func (f *flipping) release() {
 		m.log.Warn("a committed flip is not settled in the store; the next start does that", "user", f.op.User, "op", f.op.ID,
 			"err", err)
 	}
+	if m.hooks != nil {
+		m.hooks.After(f.was())
+	}
+}
+
+// was is the move as it was before the commit.
+func (f *flipping) was() Move {
+	m := f.moving()
+	m.From, m.Epoch = f.op.Target.Other(), f.row.Epoch-1
+	return m
 }
 
 // settle records that every node knows the new side. It may be called again.
@@ -55,7 +69,7 @@ func (f *flipping) settle(ctx context.Context) error {
 	next.State, next.Op, next.Generation = op.Settled, "", f.row.Generation+1
 	o := f.op
 	f.op.Status, f.op.Reason = op.Done, ""
-	if err := f.swap(ctx, next, nil); err != nil {
+	if err := f.swap(ctx, next); err != nil {
 		f.op = o
 		return fmt.Errorf("settle: %w", err)
 	}
@@ -66,7 +80,7 @@ func (f *flipping) settle(ctx context.Context) error {
 // row's side is the same whatever becomes of the record.
 func (f *flipping) abort(cause error) {
 	m := f.m
-	if errors.Is(cause, ErrStopping) && !f.asked {
+	if errors.Is(cause, ErrStopping) && !f.asked() {
 		return // it has not begun for anybody; the next Start takes it up
 	}
 	m.mu.Lock()
@@ -79,20 +93,22 @@ func (f *flipping) abort(cause error) {
 		f.op.Status, f.op.Reason = op.Accepted, "begins anew after the restart"
 	case errors.Is(cause, ErrCancelled):
 		f.op.Status = op.Cancelled
-	case !f.asked:
+	case !f.asked():
 		what = "flip refused"
 	}
-	settled := f.generation() + 1 // + 1: the store may have taken a FENCE that we do not know of
-	told := m.teller(Message{Kind: AskRelease, User: f.op.User, Generation: settled, Side: f.row.Side, Epoch: f.row.Epoch})
-	if !f.asked {
-		told.left = nil
+	if f.ready {
+		m.hooks.Aborted(f.moving(), f.op.Reason)
 	}
+	settled := f.generation() + 1 // + 1: the store may have taken a FENCE that we do not know of
+	release := f.message(AskRelease)
+	release.Generation = settled
+	told := m.teller(release, f.heard)
 	first := true
 	err := m.retry(func(ctx context.Context) error {
 		terr := told.tell(ctx)
 		if first {
 			first = false
-			if f.asked {
+			if f.asked() {
 				f.op.Took = time.Since(f.start)
 				m.rec.Flip(f.op.User, f.op.Target, f.op.Took, false)
 			}
@@ -133,7 +149,7 @@ func (f *flipping) undo(ctx context.Context, settled int64, what string, all boo
 		o = was
 	} else {
 		events = append(events, op.Event{At: o.Changed, Op: o.ID, User: o.User, What: what, Before: row.Side.String(),
-			After: row.Side.String(), By: o.By, Detail: o.Reason})
+			After: row.Side.String(), By: o.By, From: o.From, Detail: o.Reason})
 	}
 	mine := row.Op == f.op.ID && row.State != op.Settled
 	switch {
@@ -159,10 +175,11 @@ func (f *flipping) undo(ctx context.Context, settled int64, what string, all boo
 type teller struct {
 	msg  Message
 	left []Node
+	m    *Manager
 }
 
-func (m *Manager) teller(msg Message) *teller {
-	return &teller{msg: msg, left: append([]Node(nil), m.nodes...)}
+func (m *Manager) teller(msg Message, nodes []Node) *teller {
+	return &teller{msg: msg, left: slices.Clone(nodes), m: m}
 }
 
 // nodeTime bounds the wait for one acknowledgement of a release.
@@ -192,7 +209,24 @@ func (t *teller) tell(ctx context.Context) error {
 		})
 	}
 	wg.Wait()
-	t.left = left
+	if t.left = left; err != nil {
+		err = t.forget(ctx, err)
+	}
+	return err
+}
+
+// forget leaves those out who are no nodes any more: nobody will hear from them, and who comes again loads the row.
+func (t *teller) forget(ctx context.Context, err error) error {
+	nodes, e := t.m.registered(ctx)
+	if e != nil {
+		return errors.Join(err, e)
+	}
+	t.left = slices.DeleteFunc(t.left, func(n Node) bool {
+		return !slices.ContainsFunc(nodes, func(x Node) bool { return x.Name() == n.Name() && x.Incarnation() == n.Incarnation() })
+	})
+	if len(t.left) == 0 {
+		return nil
+	}
 	return err
 }
 
@@ -228,7 +262,11 @@ func (m *Manager) repair(ctx context.Context, r op.Row) error {
 			o.Status, o.Reason = op.Done, ""
 		}
 	}
-	told := m.teller(Message{Kind: AskRelease, User: r.User, Generation: next.Generation, Side: next.Side, Epoch: next.Epoch})
+	nodes, err := m.registered(ctx)
+	if err != nil {
+		return err
+	}
+	told := m.teller(Message{Kind: AskRelease, User: r.User, Generation: next.Generation, Side: next.Side, Epoch: next.Epoch}, nodes)
 	if err := told.tell(ctx); err != nil { // a node that has not heard keeps him fenced: it stays half way until it has
 		return fmt.Errorf("%w: %w", op.ErrUnavailable, err)
 	}

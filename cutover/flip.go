@@ -1,9 +1,11 @@
 package cutover
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -21,23 +23,18 @@ type flipping struct {
 	t     *task
 	op    op.Operation
 	row   op.Row // as the store has it
-	start time.Time
-	asked bool // nodes were asked to fence
-	alone bool // nothing else works in the user's mailboxes
+	wave  string
+	start time.Time // of FENCE
+	heard []Node    // who was asked to fence
+	stood []op.Node // who has acknowledged that nothing of the user is left there
+	ready bool      // the hooks ahead of the fence have run
+	seen  string    // what VERIFY saw
 }
 
 // flip moves one user, from the request to its end. Every step is durable before the next begins.
 func (m *Manager) flip(ctx context.Context, t *task) {
-	f := &flipping{m: m, t: t, op: t.op, row: op.Row{State: op.Settled}, alone: m.still == nil}
-	err := f.begin(ctx)
-	if errors.Is(err, errNotAlone) {
-		var resume func()
-		if resume, err = f.still(ctx); err == nil {
-			defer resume()
-			f.alone = true
-			err = f.begin(ctx)
-		}
-	}
+	f := &flipping{m: m, t: t, op: t.op, row: op.Row{State: op.Settled}, wave: cmp.Or(t.op.Wave, m.members.Wave(t.op.User))}
+	err := f.prepare(ctx)
 	switch {
 	case errors.Is(err, errDone):
 		return
@@ -45,13 +42,13 @@ func (m *Manager) flip(ctx context.Context, t *task) {
 		f.abort(err)
 		return
 	}
-	ctx, cancel := context.WithDeadlineCause(ctx, f.op.Deadline, ErrDeadline)
-	defer cancel()
-	err = f.drain(ctx)
-	if err == nil {
-		err = f.commit(ctx)
+	resume, err := f.still(ctx)
+	if err != nil {
+		f.abort(err)
+		return
 	}
-	switch {
+	defer resume()
+	switch err := f.move(ctx); {
 	case errors.Is(err, errUnknown):
 		m.log.Error("user stays fenced: the next start learns whether he has moved", "user", f.op.User, "op", f.op.ID, "err", err)
 	case err != nil:
@@ -61,26 +58,93 @@ func (m *Manager) flip(ctx context.Context, t *task) {
 	}
 }
 
+// prepare is PREP, up to the moment when the user can be fenced. errDone means that nothing is to be done.
+func (f *flipping) prepare(ctx context.Context) error {
+	if err := f.begin(ctx, f.accept); err != nil {
+		return err
+	}
+	if err := f.allowed(ctx, false); err != nil {
+		return err
+	}
+	if f.m.mail != nil && !f.op.Now {
+		if err := f.m.mail.Prepare(ctx, f.moving(), f.tell(op.Prep)); err != nil {
+			return cmp.Or(context.Cause(ctx), err)
+		}
+		f.m.note(f.t, op.Prep, "")
+	}
+	if err := f.m.fenceSlot(ctx, f.t); err != nil {
+		return err
+	}
+	if err := f.allowed(ctx, true); err != nil {
+		return err
+	}
+	if f.m.hooks != nil && !f.op.Now {
+		f.ready = true
+		if err := f.m.hooks.Before(ctx, f.moving()); err != nil {
+			return cmp.Or(context.Cause(ctx), err)
+		}
+	}
+	return nil
+}
+
+// move is FENCE to COMMIT, all within the deadline.
+func (f *flipping) move(ctx context.Context) error {
+	if err := f.begin(ctx, f.fence); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithDeadlineCause(ctx, f.op.Deadline, ErrDeadline)
+	defer cancel()
+	for _, step := range []func(context.Context) error{f.drain, f.delta, f.verify, f.commit} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 var (
 	// errDone means that there is nothing to do, and that the store says so.
 	errDone = errors.New("nothing to do")
-	// errNotAlone means that there is a fence to be put up, and that nobody has seen yet that nothing else is at work.
-	errNotAlone = errors.New("something else may be at work in the user's mailboxes")
 	// errAtWork means that what else is at work in the user's mailboxes has not ended in time.
 	errAtWork = errors.New("a sync pass over his mailboxes has not ended")
 	// errUnknown means that it could not be learned whether a commit happened: the fence must stay.
 	errUnknown = errors.New("outcome of the commit is unknown")
 )
 
+// moving is what those see of it who take part.
+func (f *flipping) moving() Move { return moveOf(f.op, f.row, f.wave) }
+
+// asked tells whether nodes were asked to fence.
+func (f *flipping) asked() bool { return f.heard != nil }
+
+// tell shows how far a step is.
+func (f *flipping) tell(step op.State) func(Progress) {
+	return func(p Progress) { f.m.noteProgress(f.t, step, p) }
+}
+
+// allowed asks whatever may stand in the way beside the machine itself.
+func (f *flipping) allowed(ctx context.Context, before bool) error {
+	if err := f.m.held(ctx, f.op.User, f.wave); err != nil {
+		return err
+	}
+	if f.m.gates == nil {
+		return nil
+	}
+	return f.m.gates.Begin(ctx, f.moving(), before)
+}
+
 // still lets nothing else work in the user's mailboxes until resume is called.
 func (f *flipping) still(ctx context.Context) (resume func(), err error) {
-	f.m.note(f.t, op.Settled, "waits for the end of a sync pass over his mailboxes")
+	if f.m.still == nil {
+		return func() {}, nil
+	}
+	f.m.note(f.t, op.Prep, "waits for the end of a sync pass over his mailboxes")
 	limit, cancel := context.WithTimeout(ctx, f.m.set.Load().flip.Deadline)
 	defer cancel()
 	resume, err = f.m.still(limit, f.op.User)
 	switch {
 	case err == nil:
-		f.m.note(f.t, op.Settled, "")
+		f.m.note(f.t, op.Prep, "")
 	case ctx.Err() != nil:
 		err = context.Cause(ctx)
 	default:
@@ -89,12 +153,12 @@ func (f *flipping) still(ctx context.Context) (resume func(), err error) {
 	return resume, err
 }
 
-// begin records FENCE. While the store does not answer it waits: nothing has begun, so nothing has to be called off.
-func (f *flipping) begin(ctx context.Context) error {
+// begin records a step before anybody is fenced. While the store does not answer it waits: nothing has to be called off.
+func (f *flipping) begin(ctx context.Context, record func(context.Context) error) error {
 	wait := retryMin
 	for {
 		try, cancel := context.WithTimeout(ctx, tryTime)
-		err := f.fence(try)
+		err := record(try)
 		cancel()
 		if ctx.Err() != nil && !errors.Is(err, errDone) {
 			return context.Cause(ctx)
@@ -105,7 +169,7 @@ func (f *flipping) begin(ctx context.Context) error {
 		if wait == retryMin {
 			f.m.log.Warn("a flip waits for the store", "user", f.op.User, "op", f.op.ID, "err", err)
 		}
-		f.m.note(f.t, op.Settled, "waits for the store: "+oneLine(err))
+		f.m.note(f.t, f.row.State, "waits for the store: "+oneLine(err))
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -115,8 +179,8 @@ func (f *flipping) begin(ctx context.Context) error {
 	}
 }
 
-// fence records FENCE. It may be called again when its outcome is unknown.
-func (f *flipping) fence(ctx context.Context) error {
+// accept records PREP. It may be called again when its outcome is unknown.
+func (f *flipping) accept(ctx context.Context) error {
 	m := f.m
 	o, err := m.store.Operation(ctx, f.op.ID)
 	if err != nil {
@@ -133,10 +197,9 @@ func (f *flipping) fence(ctx context.Context) error {
 		return fmt.Errorf("read user: %w", err)
 	}
 	f.row = row
-	if row.State == op.Fence && row.Op == f.op.ID { // a try that answered an error
+	if row.State == op.Prep && row.Op == f.op.ID { // a try that answered an error
 		f.row.State = op.Settled
 		f.adopt(row, o)
-		f.start = o.Changed
 		return nil
 	}
 	if row.Side == f.op.Target {
@@ -146,18 +209,45 @@ func (f *flipping) fence(ctx context.Context) error {
 		}
 		return errDone
 	}
-	if !f.alone {
-		return errNotAlone
-	}
-	f.start = time.Now()
-	f.op.Deadline = f.start.Add(m.set.Load().flip.Deadline)
 	next := row
-	next.State, next.Target, next.Op, next.Generation = op.Fence, f.op.Target, f.op.ID, f.generation()
-	if err := f.swap(ctx, next, nil); err != nil {
+	next.State, next.Target, next.Op, next.Generation = op.Prep, f.op.Target, f.op.ID, f.generation()
+	if err := f.swap(ctx, next); err != nil {
+		return fmt.Errorf("record the beginning: %w", err)
+	}
+	return nil
+}
+
+// fence records FENCE. It may be called again when its outcome is unknown.
+func (f *flipping) fence(ctx context.Context) error {
+	row, err := f.m.store.Row(ctx, f.op.User)
+	if err != nil {
+		return fmt.Errorf("read user: %w", err)
+	}
+	switch {
+	case row.State == op.Fence && row.Op == f.op.ID: // a try that answered an error
+		o, err := f.m.store.Operation(ctx, f.op.ID)
+		if err != nil {
+			return fmt.Errorf("read operation: %w", err)
+		}
+		f.adopt(row, o)
+		f.start = o.Changed
+		return nil
+	case row.State != op.Prep || row.Op != f.op.ID:
+		return fmt.Errorf("%w: %s is %s, by %s", errTaken, row.User, row.State, row.Op)
+	}
+	f.row = row
+	f.start = time.Now()
+	f.op.Deadline = f.start.Add(f.m.set.Load().flip.Deadline)
+	next := row
+	next.State, next.Generation = op.Fence, f.generation()
+	if err := f.swap(ctx, next); err != nil {
 		return fmt.Errorf("record fence: %w", err)
 	}
 	return nil
 }
+
+// errTaken means that somebody else has changed the row meanwhile.
+var errTaken = errors.New("another process has taken this flip over")
 
 // findRow reads the user's row, settled or under this operation; one is made for a name that is asked for by hand.
 func (f *flipping) findRow(ctx context.Context) (op.Row, error) {
@@ -191,7 +281,12 @@ func (f *flipping) generation() int64 {
 }
 
 // swap writes the next row and the operation's step; on success it is the present row.
-func (f *flipping) swap(ctx context.Context, next op.Row, pin *op.Pin, events ...op.Event) error {
+func (f *flipping) swap(ctx context.Context, next op.Row, events ...op.Event) error {
+	return f.write(next, func(o op.Operation) error { return f.m.store.Swap(ctx, f.row.Generation, next, o, nil, events...) })
+}
+
+// write is swap by what writes.
+func (f *flipping) write(next op.Row, write func(op.Operation) error) error {
 	if err := router.Legal(router.State(f.row.State), router.State(next.State)); err != nil {
 		return err
 	}
@@ -200,7 +295,7 @@ func (f *flipping) swap(ctx context.Context, next op.Row, pin *op.Pin, events ..
 	if !o.Status.Final() {
 		o.Status = op.Running
 	}
-	if err := f.m.store.Swap(ctx, f.row.Generation, next, o, pin, events...); err != nil {
+	if err := write(o); err != nil {
 		return err
 	}
 	f.adopt(next, o)
@@ -215,35 +310,105 @@ func (f *flipping) adopt(next op.Row, o op.Operation) {
 	f.m.note(f.t, next.State, "")
 }
 
-// drain fences on every node, records DRAIN, and waits until every node has acknowledged that no session is left.
-func (f *flipping) drain(ctx context.Context) error {
-	half := f.start.Add(f.op.Deadline.Sub(f.start) / 2)
-	msg := Message{Kind: AskFence, User: f.op.User, Generation: f.row.Generation, Side: f.row.Side, Epoch: f.row.Epoch,
-		Half: half, Text: clientText}
-	f.asked = true
-	if _, err := f.m.ask(ctx, msg); err != nil {
-		return fmt.Errorf("fence: %w", err)
-	}
+// step records the next state.
+func (f *flipping) step(ctx context.Context, s op.State) error {
 	next := f.row
-	next.State, next.Generation = op.Drain, f.row.Generation+1
-	if err := f.swap(ctx, next, nil); err != nil {
-		return fmt.Errorf("record drain: %w", err)
-	}
-	msg.Kind, msg.Generation = AskDrain, f.row.Generation
-	left, err := f.m.ask(ctx, msg)
-	if err != nil {
-		return fmt.Errorf("drain: %d sessions have not ended: %w", left, err)
+	next.State, next.Generation = s, f.row.Generation+1
+	if err := f.swap(ctx, next); err != nil {
+		return fmt.Errorf("record %s: %w", s, err)
 	}
 	return nil
 }
 
-// ask sends a message to every node at once, and returns when all have acknowledged it, or one cannot.
-func (m *Manager) ask(ctx context.Context, msg Message) (left int, err error) {
+// drain fences on every node, records DRAIN, and waits until every node has acknowledged that no session is left.
+func (f *flipping) drain(ctx context.Context) error {
+	nodes, err := f.m.registered(ctx)
+	if err != nil {
+		return fmt.Errorf("fence: read nodes: %w", err)
+	}
+	f.heard = nodes
+	if _, err := f.m.ask(ctx, f.message(AskFence), nodes); err != nil {
+		return fmt.Errorf("fence: %w", err)
+	}
+	if err := f.step(ctx, op.Drain); err != nil {
+		return err
+	}
+	return f.drained(ctx, nodes)
+}
+
+func (f *flipping) message(k Kind) Message {
+	return Message{Kind: k, User: f.op.User, Generation: f.row.Generation, Side: f.row.Side, Epoch: f.row.Epoch,
+		Half: f.start.Add(f.op.Deadline.Sub(f.start) / 2), Text: clientText, Cut: f.op.Now}
+}
+
+// drained waits until nodes have acknowledged that nothing of the user is left with them, beside those that have already.
+func (f *flipping) drained(ctx context.Context, nodes []Node) error {
+	left, err := f.m.ask(ctx, f.message(AskDrain), nodes)
+	if err != nil {
+		return fmt.Errorf("drain: %d sessions have not ended: %w", left, err)
+	}
+	for _, n := range nodes {
+		f.stood = append(f.stood, op.Node{Name: n.Name(), Incarnation: n.Incarnation()})
+	}
+	return nil
+}
+
+// joined asks the nodes that are registered now and have not acknowledged; those that are none any more do not count.
+func (f *flipping) joined(ctx context.Context) error {
+	nodes, err := f.m.registered(ctx)
+	if err != nil {
+		return fmt.Errorf("read nodes: %w", err)
+	}
+	var fresh []Node
+	var still []op.Node
+	for _, n := range nodes {
+		x := op.Node{Name: n.Name(), Incarnation: n.Incarnation()}
+		if slices.Contains(f.stood, x) {
+			still = append(still, x)
+		} else {
+			fresh = append(fresh, n)
+		}
+	}
+	f.stood = still
+	f.heard = append(f.heard, fresh...)
+	return f.drained(ctx, fresh)
+}
+
+// delta carries what is left: nobody is at the mailboxes.
+func (f *flipping) delta(ctx context.Context) error {
+	if err := f.step(ctx, op.Delta); err != nil {
+		return err
+	}
+	if f.m.mail == nil || f.op.Now {
+		return nil
+	}
+	if err := f.m.mail.Delta(ctx, f.moving(), f.tell(op.Delta)); err != nil {
+		return fmt.Errorf("delta: %w", cmp.Or(context.Cause(ctx), err))
+	}
+	return nil
+}
+
+// verify compares both sides.
+func (f *flipping) verify(ctx context.Context) (err error) {
+	if err := f.step(ctx, op.Verify); err != nil {
+		return err
+	}
+	if f.m.mail == nil || f.op.Now {
+		return nil
+	}
+	if f.seen, err = f.m.mail.Verify(ctx, f.moving()); err != nil {
+		return fmt.Errorf("verify: %w", cmp.Or(context.Cause(ctx), err))
+	}
+	return nil
+}
+
+// ask sends a message to nodes at once, and returns when all have acknowledged it, or one cannot.
+func (m *Manager) ask(ctx context.Context, msg Message, nodes []Node) (left int, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
 	var mu sync.Mutex
-	for _, n := range m.nodes {
+	for _, n := range nodes {
 		wg.Go(func() {
 			ack, e := n.Send(ctx, msg)
 			if e == nil && (ack.Node != n.Name() || ack.Generation != msg.Generation || ack.User != msg.User || ack.Left != 0) {
@@ -264,28 +429,53 @@ func (m *Manager) ask(ctx context.Context, msg Message) (left int, err error) {
 
 var errOtherNode = errors.New("another node could not")
 
-// commit is the point of truth: one transaction writes side, epoch, pin and history.
+// commit is COMMIT, the point of truth: one transaction writes side, epoch, pin and history, if exactly those nodes are
+// registered that have acknowledged, and nobody has put up a hold.
 func (f *flipping) commit(ctx context.Context) error {
 	f.m.mu.Lock()
 	f.t.late = ctx.Err() == nil
 	f.m.mu.Unlock()
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
+	for {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if f.m.gates != nil {
+			if err := f.m.gates.Commit(f.moving()); err != nil {
+				return err
+			}
+		}
+		err := f.commitOnce(ctx)
+		if !errors.Is(err, op.ErrNodes) {
+			return err
+		}
+		f.m.log.Info("other nodes are registered than have acknowledged; they are asked too", "user", f.op.User, "op", f.op.ID, "err", err)
+		if err := f.joined(ctx); err != nil {
+			return err
+		}
 	}
+}
+
+func (f *flipping) commitOnce(ctx context.Context) error {
 	next := f.row
 	next.State, next.Side, next.Epoch, next.Generation = op.Release, f.op.Target, f.row.Epoch+1, f.row.Generation+1
 	next.Since = time.Now()
 	e := op.Event{At: next.Since, Op: f.op.ID, User: f.op.User, What: "flip committed", Before: f.row.Side.String(),
-		After: next.Side.String(), By: f.op.By}
+		After: next.Side.String(), By: f.op.By, From: f.op.From, Detail: f.seen}
 	write, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(time.Until(f.op.Deadline), time.Second))
 	defer cancel()
-	err := f.swap(write, next, f.m.pinFor(f.op), e)
-	if err == nil {
+	c := op.Condition{Nodes: f.stood, Scopes: op.HoldScopes(f.op.User, f.wave)}
+	err := f.write(next, func(o op.Operation) error {
+		return f.m.store.Commit(write, f.row.Generation, next, o, f.m.pinFor(f.op), c, e)
+	})
+	switch {
+	case err == nil:
 		return nil
+	case errors.Is(err, op.ErrNodes), errors.Is(err, op.ErrHeld): // nothing was written
+		return err
 	}
 	// The outcome is unknown. The user stays fenced until the store has told.
 	f.m.log.Error("outcome of a commit is unknown; reading it back", "user", f.op.User, "op", f.op.ID, "err", err)
-	f.m.note(f.t, op.Drain, "the store did not say whether the commit was written ("+oneLine(err)+"); it is asked again")
+	f.m.note(f.t, op.Verify, "the store did not say whether the commit was written ("+oneLine(err)+"); it is asked again")
 	var row op.Row
 	rerr := f.m.retry(func(ctx context.Context) (err error) {
 		if row, err = f.m.store.Row(ctx, f.op.User); err != nil {
@@ -318,11 +508,16 @@ func (m *Manager) pinFor(o op.Operation) *op.Pin {
 
 // plain words an error for a person.
 func plain(err error) string {
+	var refusal *Refusal
 	switch {
+	case errors.As(err, &refusal):
+		return strings.ReplaceAll(refusal.Error(), "\n", "; ")
+	case errors.Is(err, op.ErrHeld):
+		return oneLine(err) + "; nothing was changed, take the hold away (mailgate unhold) and ask again"
 	case errors.Is(err, errAtWork):
 		return oneLine(err) + "; nothing was changed, ask again"
 	case errors.Is(err, ErrDeadline), errors.Is(err, context.DeadlineExceeded):
-		return "the deadline passed before all sessions could end (" + oneLine(err) + "); nothing was changed, ask again"
+		return "the deadline passed before the user could be moved (" + oneLine(err) + "); nothing was changed, ask again"
 	case errors.Is(err, op.ErrUnavailable):
 		return "the store cannot be written (" + oneLine(err) + "); nothing was changed, ask again when it can"
 	}

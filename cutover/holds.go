@@ -90,22 +90,11 @@ func (m *Manager) HeldWave(ctx context.Context, wave string) error { return m.He
 
 // HeldBy says what a hold means for who wanted to move somebody.
 func HeldBy(h op.Hold) *Refusal {
-	why := fmt.Sprintf("%s is held by %s since %s", h.What(), h.By, h.At.Local().Format(time.DateTime))
-	if h.What() == "everybody" {
-		why = fmt.Sprintf("all flips are held by %s since %s", h.By, h.At.Local().Format(time.DateTime))
-	}
-	if h.Reason != "" {
-		why += " (" + h.Reason + ")"
-	}
-	return &Refusal{Why: why, Do: release(h), Err: op.ErrHeld}
-}
-
-// release is how a hold is ended.
-func release(h op.Hold) string {
+	r := refusedBy(h)
 	if file, ok := strings.CutPrefix(h.By, fileBy); ok && h.Scope == op.HoldAll {
-		return "remove the file (" + file + ") to let flips on"
+		r.Do = "to let flips go on: remove the file (" + file + ")"
 	}
-	return "mailgate unhold " + h.Verb() + " lets them on"
+	return r
 }
 
 // fileBy begins the name of who holds by the flag file.

@@ -150,7 +150,8 @@ func (m *Manager) plan(rf *config.RouteFile, by string) (op.ImportTx, error) {
 			will = place.Side
 		}
 		if will != r.Side || moving && place.Side != r.Side { // the second: what is under way may yet be called off
-			o := op.Operation{Kind: op.Flip, User: user, Target: r.Side, Status: op.Accepted, By: by, Wave: r.Wave, Created: now, Changed: now}
+			o := op.Operation{Kind: op.Flip, User: user, Target: r.Side, Status: op.Accepted, By: by, Wave: r.Wave, From: "routes file " + rf.Serial,
+				Created: now, Changed: now}
 			m.parts.adopt(&o)
 			tx.Operations = append(tx.Operations, o)
 		}

@@ -29,7 +29,7 @@ type Recorder interface {
 type Options struct {
 	Store    op.Store
 	Router   *router.Router
-	Nodes    []Node // every node; the store's list of names is made to match it
+	Nodes    []Node // every node, where there is no Cluster; the store's list is made to match it
 	Flip     config.Flip
 	Routes   config.Routes
 	Log      *slog.Logger
@@ -38,18 +38,35 @@ type Options struct {
 	// resume is called, behind the flip's release or abort. After an error there is nothing to resume, and the flip is
 	// refused. nil when nothing else is ever at work.
 	Quiesce func(ctx context.Context, user string) (resume func(), err error)
+	// Cluster tells which nodes there are, where there may be several; nil means Nodes, and that others are gone.
+	Cluster Cluster
+	Mail    Mail    // brings mailboxes together; nil: none are
+	Gates   Gates   // nil: none
+	Hooks   Hooks   // nil: none
+	Members Members // nil: there are no waves
+}
+
+// Cluster knows the nodes of several processes.
+type Cluster interface {
+	// Nodes are those that the store has registered now.
+	Nodes(ctx context.Context) ([]Node, error)
 }
 
 // Manager runs operations. Its methods are safe for concurrent use.
 type Manager struct {
-	store  op.Store
-	router *router.Router
-	nodes  []Node
-	log    *slog.Logger
-	rec    Recorder
-	still  func(ctx context.Context, user string) (resume func(), err error)
-	set    atomic.Pointer[settings]
-	rules  atomic.Pointer[op.Rules] // for names without a row
+	store   op.Store
+	router  *router.Router
+	nodes   []Node
+	cluster Cluster
+	mail    Mail
+	gates   Gates
+	hooks   Hooks
+	members Members
+	log     *slog.Logger
+	rec     Recorder
+	still   func(ctx context.Context, user string) (resume func(), err error)
+	set     atomic.Pointer[settings]
+	rules   atomic.Pointer[op.Rules] // for names without a row
 
 	ctx  context.Context
 	stop context.CancelCauseFunc
@@ -69,8 +86,12 @@ type Manager struct {
 	mu      sync.Mutex
 	tasks   map[string]*task   // by operation, until it is recorded as ended
 	queue   map[string][]*task // by user, in order; the first may be running
-	ready   []string           // users whose first task waits for a slot
-	busy    int                // slots taken
+	ready   []string           // users whose first task waits for a slot of PREP
+	back    []string           // users whose first task needs none
+	busy    int                // taken slots of PREP, to NEW
+	backs   int                // the same, to OLD
+	fenced  int                // taken slots of FENCE to RELEASE
+	doors   []*task            // who waits for one of those, in order
 	working bool               // Start has brought the store in order: tasks may run
 	waiting string             // the import that waits for approval
 	owed    []op.Row           // rows of users seen at login, not written yet
@@ -109,10 +130,14 @@ const (
 // New makes a Manager. Start begins its work.
 func New(o Options) *Manager {
 	m := &Manager{store: o.Store, router: o.Router, nodes: o.Nodes, log: o.Log, rec: o.Recorder, still: o.Quiesce,
+		cluster: o.Cluster, mail: o.Mail, gates: o.Gates, hooks: o.Hooks, members: o.Members,
 		lines: map[string]config.Side{}, tasks: map[string]*task{}, queue: map[string][]*task{},
 		flushing: make(chan struct{}, 1), wake: make(chan struct{}, 1), stray: make(chan struct{}, 1)}
 	if m.rec == nil {
 		m.rec = noRecorder{}
+	}
+	if m.members == nil {
+		m.members = noMembers{}
 	}
 	m.Configure(o.Flip, o.Routes)
 	m.rules.Store(&op.Rules{})
@@ -222,8 +247,10 @@ func (m *Manager) Start(ctx context.Context) error {
 
 // setInOrder is the part of Start that writes. It may be called again after an error.
 func (m *Manager) setInOrder(ctx context.Context, half []op.Row) error {
-	if err := m.registerNodes(ctx); err != nil {
-		return err
+	if m.cluster == nil {
+		if err := m.registerNodes(ctx); err != nil {
+			return err
+		}
 	}
 	for _, r := range half {
 		if err := m.repair(ctx, r); err != nil {
@@ -269,6 +296,14 @@ func (m *Manager) registerNodes(ctx context.Context) error {
 	return nil
 }
 
+// registered are the nodes whose acknowledgement counts now.
+func (m *Manager) registered(ctx context.Context) ([]Node, error) {
+	if m.cluster != nil {
+		return m.cluster.Nodes(ctx)
+	}
+	return m.nodes, nil
+}
+
 // Stop ends the workers: flips that are under way abort, and are taken up again by the next Start. It waits.
 func (m *Manager) Stop() {
 	m.stop(ErrStopping)
@@ -305,3 +340,7 @@ type noRecorder struct{}
 func (noRecorder) Flip(string, config.Side, time.Duration, bool)         {}
 func (noRecorder) Transition(string, router.State, router.State, string) {}
 func (noRecorder) StoreOK(time.Time)                                     {}
+
+type noMembers struct{}
+
+func (noMembers) Wave(string) string { return "" }

@@ -26,6 +26,7 @@ type Message struct {
 	Side       config.Side
 	Epoch      int64
 	Half       time.Time // AskDrain: from then on sessions that only read are cut between two responses
+	Cut        bool      // AskDrain: from Half on sessions are cut, whatever they do: their side is given up
 	Text       string    // for the clients
 }
 
@@ -86,7 +87,11 @@ func (n *LocalNode) drain(ctx context.Context, m Message, ack Ack) (Ack, error) 
 		case <-empty:
 			return ack, nil
 		case <-half.C:
-			n.Router.Press(m.User, router.CutReads, m.Text)
+			how := router.CutReads
+			if m.Cut {
+				how = router.Cut
+			}
+			n.Router.Press(m.User, how, m.Text)
 			// A client may stop reading later, or have had bytes on their way that nobody takes: look again.
 			if end, ok := ctx.Deadline(); ok && time.Until(end) > againTime {
 				half.Reset(time.Until(end) / 2)

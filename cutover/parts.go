@@ -46,7 +46,7 @@ func (p *parts) adopt(o *op.Operation) bool {
 	if !ok || w.Target != o.Target {
 		return false
 	}
-	o.Parent, o.Wave, o.By, o.From, o.Plan = w.ID, w.Wave, w.By, o.By, w.Plan
+	o.Parent, o.Wave, o.By, o.From, o.Plan = w.ID, w.Wave, w.By, w.From, w.Plan
 	return true
 }
 

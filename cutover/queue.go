@@ -1,10 +1,12 @@
 package cutover
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"mailgate/config"
@@ -16,15 +18,33 @@ type task struct {
 	op      op.Operation
 	cancel  context.CancelCauseFunc // nil until it runs
 	late    bool                    // too late to cancel: it is being committed, or has ended and is being recorded
-	slot    bool                    // holds a slot
+	slot    slot                    // that it holds
+	door    chan struct{}           // closed when it is given one of FENCE to RELEASE
 	step    op.State                // as the store has it
 	why     string                  // what it waits for, when that is not its turn
+	far     Progress                // how far the step is
 	done    chan struct{}           // closed when its end is recorded, or the manager stops
 	isEnded bool
 }
 
+// slot is a right to be at work.
+type slot uint8
+
+const (
+	noSlot slot = iota
+	prepSlot
+	backSlot // of PREP too, for who goes back to OLD
+	flipSlot
+)
+
 // Request asks for a user's flip. pin leaves a pin: the decision is not the routes file's.
 func (m *Manager) Request(ctx context.Context, user string, target config.Side, by string, pin bool) (op.Operation, error) {
+	return m.Ask(ctx, op.Operation{User: user, Target: target, By: by, Pin: pin})
+}
+
+// Ask is Request of an operation that says more: Wave, Parent, Now, From, Plan. What stands in the way already is a
+// *Refusal, and nothing is recorded then.
+func (m *Manager) Ask(ctx context.Context, o op.Operation) (op.Operation, error) {
 	m.asking.RLock()
 	defer m.asking.RUnlock()
 	if err := m.isWorking(); err != nil {
@@ -32,9 +52,12 @@ func (m *Manager) Request(ctx context.Context, user string, target config.Side, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, tryTime)
 	defer cancel()
-	o := op.Operation{Kind: op.Flip, User: user, Target: target, Status: op.Accepted, By: by, Pin: pin, Created: time.Now()}
+	o.Kind, o.Status, o.Wave, o.Created = op.Flip, op.Accepted, cmp.Or(o.Wave, m.members.Wave(o.User)), time.Now()
 	o.Changed = o.Created
-	e := op.Event{At: o.Created, User: user, What: "flip requested", After: target.String(), By: by}
+	if err := m.held(ctx, o.User, o.Wave); err != nil {
+		return op.Operation{}, err
+	}
+	e := op.Event{At: o.Created, User: o.User, What: "flip requested", After: o.Target.String(), By: o.By, From: o.From, Plan: o.Plan}
 	o, err := m.store.NewOperation(ctx, o, e)
 	if err != nil {
 		signal(m.stray)
@@ -45,6 +68,33 @@ func (m *Manager) Request(ctx context.Context, user string, target config.Side, 
 	m.enqueue(o)
 	m.dispatch()
 	return o, nil
+}
+
+// held is the refusal by a hold, nil when none stops the user.
+func (m *Manager) held(ctx context.Context, user, wave string) error {
+	holds, err := m.store.Holds(ctx)
+	if err != nil {
+		return fmt.Errorf("read holds: %w", err)
+	}
+	scopes := op.HoldScopes(user, wave)
+	for _, h := range holds {
+		if slices.Contains(scopes, h.Scope) {
+			return refusedBy(h)
+		}
+	}
+	return nil
+}
+
+func refusedBy(h op.Hold) *Refusal {
+	why := fmt.Sprintf("%s is held by %s since %s", h.What(), h.By, h.At.Local().Format(time.DateTime))
+	if h.Reason != "" {
+		why += " (" + h.Reason + ")"
+	}
+	what := h.What()
+	if h.Scope == op.HoldAll {
+		what = "--all"
+	}
+	return &Refusal{Why: why, Do: "to let flips go on: mailgate unhold " + strings.TrimPrefix(what, "wave "), Err: op.ErrHeld}
 }
 
 // isWorking says why nothing can be asked for now.
@@ -76,34 +126,94 @@ func (m *Manager) enqueue(o op.Operation) {
 	m.tasks[o.ID] = t
 	m.queue[o.User] = append(m.queue[o.User], t)
 	if len(m.queue[o.User]) == 1 {
-		m.ready = append(m.ready, o.User)
+		m.line(o.User)
 	}
 }
 
+// backFactor is how many times as many go back to OLD at once as are prepared for NEW, and never behind those: first copies may
+// take hours, and who goes back is in sync and in a hurry.
+const backFactor = 4
+
 // dispatch starts what may start; mu is held. A user's tasks run one after the other, users take turns.
 func (m *Manager) dispatch() {
-	if !m.working {
+	if !m.working || m.ctx.Err() != nil {
 		return
 	}
-	for m.busy < max(m.set.Load().flip.Parallel, 1) && len(m.ready) > 0 && m.ctx.Err() == nil {
+	set := m.set.Load().flip
+	for m.backs < backFactor*max(set.Prepare, 1) && len(m.back) > 0 {
+		user := m.back[0]
+		m.back = m.back[1:]
+		if q := m.queue[user]; len(q) > 0 && q[0].op.Target == config.New { // what was asked for first was cancelled
+			m.ready = append(m.ready, user)
+			continue
+		}
+		m.run(user)
+	}
+	for m.busy < max(set.Prepare, 1) && len(m.ready) > 0 {
 		user := m.ready[0]
 		m.ready = m.ready[1:]
-		if len(m.queue[user]) == 0 { // cancelled
-			delete(m.queue, user)
-			continue
-		}
-		t := m.queue[user][0]
-		if t.cancel != nil { // the user stands twice in the list: a cancelled task put him there first
-			continue
-		}
-		ctx, cancel := context.WithCancelCause(m.ctx)
-		t.cancel, t.slot = cancel, true
+		m.run(user)
+	}
+	for m.fenced < max(set.Parallel, 1) && len(m.doors) > 0 {
+		t := m.doors[0]
+		m.doors = m.doors[1:]
+		t.slot = flipSlot
+		m.fenced++
+		close(t.door)
+	}
+}
+
+// run starts the first task of a user, unless it runs; mu is held.
+func (m *Manager) run(user string) {
+	if len(m.queue[user]) == 0 { // cancelled
+		delete(m.queue, user)
+		return
+	}
+	t := m.queue[user][0]
+	if t.cancel != nil { // the user stands twice in the list: a cancelled task put him there first
+		return
+	}
+	t.slot = backSlot
+	if t.op.Target == config.New {
+		t.slot = prepSlot
 		m.busy++
-		m.wg.Go(func() {
-			m.flip(ctx, t)
-			cancel(nil)
-			m.leave(t)
-		})
+	} else {
+		m.backs++
+	}
+	ctx, cancel := context.WithCancelCause(m.ctx)
+	t.cancel = cancel
+	m.wg.Go(func() {
+		m.flip(ctx, t)
+		cancel(nil)
+		m.leave(t)
+	})
+}
+
+// line puts a user in line whose first task may run; mu is held.
+func (m *Manager) line(user string) {
+	if q := m.queue[user]; len(q) > 0 && q[0].op.Target == config.Old {
+		m.back = append(m.back, user)
+	} else {
+		m.ready = append(m.ready, user)
+	}
+}
+
+// fenceSlot waits for the right to fence a user, which takes the place of that to prepare him.
+func (m *Manager) fenceSlot(ctx context.Context, t *task) error {
+	m.freeSlot(t)
+	m.mu.Lock()
+	t.door = make(chan struct{})
+	m.doors = append(m.doors, t)
+	m.dispatch()
+	m.mu.Unlock()
+	select {
+	case <-t.door:
+		return nil
+	case <-ctx.Done():
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.doors = slices.DeleteFunc(m.doors, func(x *task) bool { return x == t })
+		return context.Cause(ctx)
 	}
 }
 
@@ -119,19 +229,26 @@ func (m *Manager) leave(t *task) {
 		return
 	}
 	m.queue[t.op.User] = q
-	m.ready = append(m.ready, t.op.User)
+	m.line(t.op.User)
 	m.dispatch()
 }
 
-// freeSlot lets another user's flip begin: this one only waits for the store or a node.
+// freeSlot lets another user's flip begin: this one only waits, or is through.
 func (m *Manager) freeSlot(t *task) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if t.slot {
-		t.slot = false
+	switch t.slot {
+	case prepSlot:
 		m.busy--
-		m.dispatch()
+	case backSlot:
+		m.backs--
+	case flipSlot:
+		m.fenced--
+	default:
+		return
 	}
+	t.slot = noSlot
+	m.dispatch()
 }
 
 // ended wakes who waits for a task.
@@ -153,7 +270,14 @@ func (m *Manager) dropTask(t *task) {
 func (m *Manager) note(t *task, step op.State, why string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	t.step, t.why = step, why
+	t.step, t.why, t.far = step, why, Progress{}
+}
+
+// noteProgress is note of a step that tells how far it is.
+func (m *Manager) noteProgress(t *task, step op.State, p Progress) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t.step, t.why, t.far = step, p.Why, p
 }
 
 // Live adds to an operation from the store what the store does not know: what it waits for.
@@ -161,14 +285,19 @@ func (m *Manager) Live(o op.Operation) op.Operation {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	t := m.tasks[o.ID]
+	if t != nil && !o.Status.Final() {
+		o.Done, o.Total, o.Unit = t.far.Done, t.far.Total, t.far.Unit
+	}
 	switch {
 	case o.Status.Final() || o.Reason != "":
+	case t != nil && t.door != nil && t.slot == noSlot && slices.Contains(m.doors, t):
+		o.Reason = fmt.Sprintf("waits for its turn: %d users are fenced (flip.parallel)", m.fenced)
 	case t != nil && t.why != "":
 		o.Reason = t.why
 	case t != nil && t.cancel == nil && len(m.queue[o.User]) > 0 && m.queue[o.User][0] != t:
 		o.Reason = "waits for " + m.queue[o.User][0].op.ID
 	case t != nil && t.cancel == nil:
-		o.Reason = fmt.Sprintf("waits for its turn: %d flips are under way (flip.parallel)", m.busy)
+		o.Reason = fmt.Sprintf("waits for its turn: %d users are being prepared (flip.prepare)", m.busy)
 	case t == nil && o.Kind == op.Flip:
 		o.Reason = "goes on when mailgate serve runs"
 	}
@@ -280,7 +409,7 @@ func (m *Manager) putBack(t *task) {
 	}
 	m.queue[t.op.User] = slices.Insert(q, at, t)
 	if len(q) == 0 {
-		m.ready = append(m.ready, t.op.User)
+		m.line(t.op.User)
 	}
 	m.dispatch()
 }

@@ -14,7 +14,7 @@ const (
 	AtBoundary Pressure = iota + 1
 	// CutReads also ends it between two responses of commands that only read, or when the client stopped reading them.
 	CutReads
-	// Cut ends it at once. A flip never asks for this.
+	// Cut ends it at once. Of flips only rollback --now asks for this, at half of its deadline: the side is given up.
 	Cut
 )
 
