@@ -17,9 +17,8 @@ import (
 
 // WavesOptions are what Waves works with. Judge, Record and Changed may be nil.
 type WavesOptions struct {
-	Manager *Manager
-	Config  func() *config.Config
-	Routes  func() *config.RouteFile
+	Config func() *config.Config
+	Routes func() *config.RouteFile
 	// Edit changes the side in the lines of these users in one write, and takes the file over. On an error nothing was changed.
 	Edit func(ctx context.Context, users []string, side config.Side, by string) error
 	// Judge asks the gates of a wave.
@@ -60,15 +59,19 @@ type Waves struct {
 // soakLook is how often soaking waves are looked at.
 const soakLook = time.Minute
 
-// NewWaves makes it. Load reads what is remembered; Start begins its work.
+// NewWaves makes it, so that a Manager can be given it as Gates and Members; Manage gives it the Manager. Load reads what is
+// remembered; Start begins its work.
 func NewWaves(o WavesOptions) *Waves {
 	if o.Every == 0 {
 		o.Every = soakLook
 	}
-	w := &Waves{o: o, m: o.Manager, rows: map[string]op.WaveRow{}, moves: map[string]*moving{}, judged: map[string]judgement{}, since: map[string]told{}, again: make(chan struct{})}
+	w := &Waves{o: o, rows: map[string]op.WaveRow{}, moves: map[string]*moving{}, judged: map[string]judgement{}, since: map[string]told{}, again: make(chan struct{})}
 	w.ctx, w.stop = context.WithCancelCause(context.Background())
 	return w
 }
+
+// Manage gives it the Manager that flips its users. It comes before anything else.
+func (w *Waves) Manage(m *Manager) { w.m = m }
 
 // Load reads what is remembered of waves, and which of them were being moved. It comes before the first import of a routes file:
 // what that asks for may be a part of such a move.
