@@ -1,7 +1,7 @@
 GO ?= go
 export CGO_ENABLED ?= 1
 
-.PHONY: build demo setup test bench bench-sync bench-keep lint check soak fuzz clean
+.PHONY: build demo setup test bench bench-sync bench-keep bench-flip lint check soak fuzz clean
 build: ## the one binary, bin/mailgate
 	CGO_ENABLED=0 $(GO) build -o bin/mailgate ./cmd/mailgate
 
@@ -21,6 +21,7 @@ bench: build ## against nginx, Dovecot and a bare relay, ten minutes; ROUNDS=1 t
 	bin/bench $(if $(ROUNDS),-rounds $(ROUNDS)) $(BENCH)
 	$(MAKE) bench-sync
 	$(MAKE) bench-keep
+	$(MAKE) bench-flip
 
 bench-sync: build ## syncing beside a raw copy and mbsync, in memory and on disk, five minutes
 	scripts/setup.sh
@@ -30,6 +31,10 @@ bench-sync: build ## syncing beside a raw copy and mbsync, in memory and on disk
 bench-keep: build ## keeping mailboxes equal: lag, memory and CPU at rest, an ill NEW; ten minutes; PARTS=lag,ill,rest for some
 	scripts/setup.sh
 	TMPDIR=/dev/shm MAILGATE_BENCH=$(CURDIR)/bin/mailgate MAILGATE_BENCH_PARTS=$(PARTS) $(GO) test -tags bench ./mailtest/keepbench -count 1 -timeout 30m -run TestKeep -v
+
+bench-flip: build ## what clients feel of a flip of 20,000 messages, and how long a wave of 100 takes; five minutes
+	scripts/setup.sh
+	TMPDIR=/dev/shm MAILGATE_BENCH=$(CURDIR)/bin/mailgate MAILGATE_BENCH_PARTS=flip,wave $(GO) test -tags bench ./mailtest/keepbench -count 1 -timeout 30m -run TestKeep -v
 
 lint:
 	@out=$$(gofmt -l .); [ -z "$$out" ] || { echo "gofmt: $$out"; exit 1; }

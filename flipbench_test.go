@@ -74,7 +74,15 @@ func (s *watchedStore) AddRows(ctx context.Context, rows []op.Row) error {
 }
 
 func (s *watchedStore) Swap(ctx context.Context, from int64, next op.Row, o op.Operation, pin *op.Pin, e ...op.Event) error {
-	if err := s.Store.Swap(ctx, from, next, o, pin, e...); err != nil {
+	return s.written(next, s.Store.Swap(ctx, from, next, o, pin, e...))
+}
+
+func (s *watchedStore) Commit(ctx context.Context, from int64, next op.Row, o op.Operation, pin *op.Pin, c op.Condition, e ...op.Event) error {
+	return s.written(next, s.Store.Commit(ctx, from, next, o, pin, c, e...))
+}
+
+func (s *watchedStore) written(next op.Row, err error) error {
+	if err != nil {
 		return err
 	}
 	if next.State == op.Release {

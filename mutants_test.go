@@ -51,7 +51,7 @@ func mutants() []mutant {
 			[]edit{{"\tvar limit <-chan time.Time\n", "\tvar limit <-chan time.Time\n\tl.u.mu.Lock()\n\tearly := l.u.place\n\tl.u.mu.Unlock()\n"},
 				{"p := u.place\n\t\t\tu.mu.Unlock()", "p := early\n\t\t\tu.mu.Unlock()"}},
 			".", []string{"TestFenceHoldsLogins"}},
-		{"the drain", "cutover/flip.go", []edit{{"\tleft, err := f.m.ask(ctx, msg)", "\tleft, err := 0, error(nil)"}},
+		{"the drain", "cutover/flip.go", []edit{{"\tleft, err := f.m.ask(ctx, f.message(AskDrain), nodes)", "\tleft, err := 0, error(nil)"}},
 			".", []string{"TestDrainComesBeforeCommit", underLoad}},
 		{"the boundary at which a session may end", "proxy/link_end.go", []edit{{"l.ended = l.track.Boundary()", "l.ended = true"}},
 			".", []string{"TestSessionsEndAtBoundaries", underLoad}},

@@ -6,7 +6,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"mailgate/config"
-	"mailgate/op"
 	"mailgate/router"
 )
 
@@ -83,10 +82,21 @@ func (l *live) countSessions(waves []string) map[[3]string]int {
 	return n
 }
 
+// userStates are where a user may be: on a side, or in a step of the machine.
+func userStates() []string {
+	out := []string{"OLD", "NEW"}
+	for _, s := range router.States() {
+		if s != router.Settled {
+			out = append(out, string(s))
+		}
+	}
+	return out
+}
+
 func (l *live) countUsers(waves []string) map[[2]string]int {
 	n := map[[2]string]int{}
 	for _, w := range waves {
-		for _, state := range []string{"OLD", "NEW", string(op.Fence), string(op.Drain), string(op.Release)} {
+		for _, state := range userStates() {
 			n[[2]string{w, state}] = 0
 		}
 	}

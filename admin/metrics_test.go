@@ -56,7 +56,7 @@ func TestMetrics(t *testing.T) {
 		// Known label sets begin at zero.
 		`mailgate_auth_attempts_total{mechanism="PLAIN",protocol="imap",result="held",side="new",wave=""} 0`,
 		`mailgate_submission_messages_total{code_class="4xx",side="new"} 0`,
-		`mailgate_state_transitions_total{actor="file",from="DRAIN",to="RELEASE",wave=""} 0`,
+		`mailgate_state_transitions_total{actor="file",from="VERIFY",to="RELEASE",wave=""} 0`,
 		`mailgate_relayed_bytes_total{direction="up",protocol="submission",side="old"} 0`,
 		`mailgate_invariant_violations_total{invariant="panic"} 0`,
 		`mailgate_flip_duration_seconds_count{kind="rollback",wave=""} 0`,

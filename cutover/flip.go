@@ -124,7 +124,8 @@ func (f *flipping) tell(step op.State) func(Progress) {
 
 // allowed asks whatever may stand in the way beside the machine itself.
 func (f *flipping) allowed(ctx context.Context, before bool) error {
-	if err := f.m.held(ctx, f.op.User, f.wave); err != nil {
+	err := f.begin(ctx, func(ctx context.Context) error { return f.m.held(ctx, f.op.User, f.wave) })
+	if err != nil {
 		return err
 	}
 	if f.m.gates == nil {

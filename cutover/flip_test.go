@@ -65,7 +65,7 @@ func TestMovesOfTheTable(t *testing.T) {
 			path = append(path, next.State)
 		}
 		g.wait(g.request(alice, config.New).ID)
-		if want := []op.State{op.Fence, op.Drain, op.Release, op.Settled}; !slices.Equal(path, want) {
+		if want := []op.State{op.Prep, op.Fence, op.Drain, op.Delta, op.Verify, op.Release, op.Settled}; !slices.Equal(path, want) {
 			t.Errorf("%v", path)
 		}
 		path = nil
@@ -73,7 +73,7 @@ func TestMovesOfTheTable(t *testing.T) {
 		must(t, err)
 		g.wait(g.request(alice, config.Old).ID)
 		stuck.Done()
-		if want := []op.State{op.Fence, op.Drain, op.Settled}; !slices.Equal(path, want) {
+		if want := []op.State{op.Prep, op.Fence, op.Drain, op.Settled}; !slices.Equal(path, want) {
 			t.Errorf("%v", path)
 		}
 	})
@@ -196,8 +196,8 @@ func TestCancelCommitted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := started(t, alice+" old\n")
 		g.st.set(func(name string, n int) fault {
-			if name == "Swap" && slices.Contains(g.st.calls, "Swap") && g.row(alice).State == op.Drain {
-				return hangOn // the commit
+			if name == "Commit" {
+				return hangOn
 			}
 			return well
 		})
@@ -424,7 +424,7 @@ func TestUnknownCommitAtStop(t *testing.T) {
 			if gone {
 				return before
 			}
-			if name == "Swap" && g.row(alice).State == op.Drain {
+			if name == "Commit" {
 				gone = true
 				return after
 			}
@@ -452,6 +452,15 @@ func TestUnknownCommitAtStop(t *testing.T) {
 	})
 }
 
+func fenced(steps map[string]op.State) (n int) {
+	for _, s := range steps {
+		if s.Fenced() {
+			n++
+		}
+	}
+	return n
+}
+
 // TestParallel: flip.parallel is kept, also when it changes.
 func TestParallel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -470,11 +479,11 @@ func TestParallel(t *testing.T) {
 			ids = append(ids, g.request(user, config.New).ID)
 		}
 		synctest.Wait()
-		if n := len(g.m.Steps()); n != 4 {
+		if n := fenced(g.m.Steps()); n != 4 {
 			t.Errorf("%d at once", n)
 		}
 		c := g.m.Counts()
-		if c[op.Flip][op.Running] != 4 || c[op.Flip][op.Accepted] != 8 {
+		if c[op.Flip][op.Running] != 12 || c[op.Flip][op.Accepted] != 0 {
 			t.Errorf("%v", c)
 		}
 		o, err := g.m.store.Operation(t.Context(), ids[11])
@@ -486,7 +495,7 @@ func TestParallel(t *testing.T) {
 		f.Parallel = 12
 		g.m.Configure(f, r)
 		synctest.Wait()
-		if n := len(g.m.Steps()); n != 12 {
+		if n := fenced(g.m.Steps()); n != 12 {
 			t.Errorf("%d at once", n)
 		}
 		for _, s := range sessions {
@@ -500,16 +509,39 @@ func TestParallel(t *testing.T) {
 	})
 }
 
+// slowMail is through with PREP when it is told so.
+type slowMail struct {
+	noMail
+	open chan struct{}
+}
+
+func (s *slowMail) Prepare(ctx context.Context, _ Move, _ func(Progress)) error {
+	select {
+	case <-s.open:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// noMail has nothing to carry.
+type noMail struct{}
+
+func (noMail) Prepare(context.Context, Move, func(Progress)) error { return nil }
+func (noMail) Delta(context.Context, Move, func(Progress)) error   { return nil }
+func (noMail) Verify(context.Context, Move) (string, error)        { return "", nil }
+func (noMail) Moved(Move)                                          {}
+
 // TestManyAtOnce: 20,000 flips asked for are entries in a list, not goroutines.
 func TestManyAtOnce(t *testing.T) {
 	const n = 20_000
 	synctest.Test(t, func(t *testing.T) {
 		g := started(t, alice+" old\n")
-		s, err := login(t.Context(), g.r, alice, &ender{})
-		must(t, err)
+		mail := &slowMail{open: make(chan struct{})}
+		g.m.mail = mail
 		first := g.request(alice, config.New)
 		f, r := settingsOf()
-		f.Parallel = 1
+		f.Prepare = 1
 		g.m.Configure(f, r)
 		synctest.Wait()
 		g.m.mu.Lock()
@@ -530,7 +562,7 @@ func TestManyAtOnce(t *testing.T) {
 		g.m.queue = map[string][]*task{alice: g.m.queue[alice]}
 		g.m.ready = nil
 		g.m.mu.Unlock()
-		s.Done()
+		close(mail.open)
 		g.wait(first.ID)
 	})
 }

@@ -121,6 +121,20 @@ func (s *faulty) Swap(ctx context.Context, from int64, next op.Row, o op.Operati
 	})
 }
 
+func (s *faulty) Commit(ctx context.Context, from int64, next op.Row, o op.Operation, pin *op.Pin, c op.Condition, e ...op.Event) error {
+	return s.do(ctx, "Commit", func(ctx context.Context) error {
+		if s.swaps != nil {
+			s.swaps(from, next)
+		}
+		return s.Store.Commit(ctx, from, next, o, pin, c, e...)
+	})
+}
+
+func (s *faulty) Holds(ctx context.Context) (out []op.Hold, err error) {
+	err = s.do(ctx, "Holds", func(ctx context.Context) error { out, err = s.Store.Holds(ctx); return err })
+	return out, err
+}
+
 func (s *faulty) NewOperation(ctx context.Context, o op.Operation, e ...op.Event) (out op.Operation, err error) {
 	err = s.do(ctx, "NewOperation", func(ctx context.Context) error { out, err = s.Store.NewOperation(ctx, o, e...); return err })
 	return out, err
@@ -180,7 +194,7 @@ type gateway struct {
 
 // settingsOf are those of most tests.
 func settingsOf() (config.Flip, config.Routes) {
-	return config.Flip{Deadline: 20 * time.Second, Hold: 25 * time.Second, Parallel: 4},
+	return config.Flip{Deadline: 20 * time.Second, Hold: 25 * time.Second, Parallel: 4, Prepare: 100},
 		config.Routes{LocalPart: "fold", Subaddress: "+", ApproveShare: 0.25, ApproveMin: 3}
 }
 
@@ -306,9 +320,13 @@ func (g *gateway) admits(r *router.Router, user string, side config.Side) {
 type ender struct {
 	once sync.Once
 	end  func()
+	cut  func() // for router.Cut alone
 }
 
-func (e *ender) End(router.Pressure, string) {
+func (e *ender) End(p router.Pressure, _ string) {
+	if e.cut != nil && p == router.Cut {
+		e.once.Do(e.cut)
+	}
 	if e.end != nil {
 		e.once.Do(e.end)
 	}

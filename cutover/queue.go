@@ -140,6 +140,14 @@ func (m *Manager) dispatch() {
 		return
 	}
 	set := m.set.Load().flip
+	for m.fenced < max(set.Parallel, 1) && len(m.doors) > 0 {
+		t := m.doors[0]
+		m.doors = m.doors[1:]
+		m.free(t)
+		t.slot = flipSlot
+		m.fenced++
+		close(t.door)
+	}
 	for m.backs < backFactor*max(set.Prepare, 1) && len(m.back) > 0 {
 		user := m.back[0]
 		m.back = m.back[1:]
@@ -154,13 +162,19 @@ func (m *Manager) dispatch() {
 		m.ready = m.ready[1:]
 		m.run(user)
 	}
-	for m.fenced < max(set.Parallel, 1) && len(m.doors) > 0 {
-		t := m.doors[0]
-		m.doors = m.doors[1:]
-		t.slot = flipSlot
-		m.fenced++
-		close(t.door)
+}
+
+// free takes a task's slot; mu is held.
+func (m *Manager) free(t *task) {
+	switch t.slot {
+	case prepSlot:
+		m.busy--
+	case backSlot:
+		m.backs--
+	case flipSlot:
+		m.fenced--
 	}
+	t.slot = noSlot
 }
 
 // run starts the first task of a user, unless it runs; mu is held.
@@ -200,7 +214,6 @@ func (m *Manager) line(user string) {
 
 // fenceSlot waits for the right to fence a user, which takes the place of that to prepare him.
 func (m *Manager) fenceSlot(ctx context.Context, t *task) error {
-	m.freeSlot(t)
 	m.mu.Lock()
 	t.door = make(chan struct{})
 	m.doors = append(m.doors, t)
@@ -237,17 +250,10 @@ func (m *Manager) leave(t *task) {
 func (m *Manager) freeSlot(t *task) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	switch t.slot {
-	case prepSlot:
-		m.busy--
-	case backSlot:
-		m.backs--
-	case flipSlot:
-		m.fenced--
-	default:
+	if t.slot == noSlot {
 		return
 	}
-	t.slot = noSlot
+	m.free(t)
 	m.dispatch()
 }
 
@@ -290,7 +296,7 @@ func (m *Manager) Live(o op.Operation) op.Operation {
 	}
 	switch {
 	case o.Status.Final() || o.Reason != "":
-	case t != nil && t.door != nil && t.slot == noSlot && slices.Contains(m.doors, t):
+	case t != nil && slices.Contains(m.doors, t):
 		o.Reason = fmt.Sprintf("waits for its turn: %d users are fenced (flip.parallel)", m.fenced)
 	case t != nil && t.why != "":
 		o.Reason = t.why

@@ -12,9 +12,10 @@ import (
 )
 
 func TestMoves(t *testing.T) {
-	legal := map[string]bool{"SETTLED FENCE": true, "FENCE DRAIN": true, "FENCE SETTLED": true, "DRAIN RELEASE": true,
-		"DRAIN SETTLED": true, "RELEASE SETTLED": true}
-	states := []State{Settled, Fence, Drain, Release, "", "NONSENSE"}
+	legal := map[string]bool{"SETTLED PREP": true, "PREP FENCE": true, "PREP SETTLED": true, "FENCE DRAIN": true, "FENCE SETTLED": true,
+		"DRAIN DELTA": true, "DRAIN SETTLED": true, "DELTA VERIFY": true, "DELTA SETTLED": true, "VERIFY RELEASE": true, "VERIFY SETTLED": true,
+		"RELEASE SETTLED": true}
+	states := append(States(), "", "NONSENSE")
 	for _, from := range states {
 		for _, to := range states {
 			err := Legal(from, to)
@@ -25,7 +26,7 @@ func TestMoves(t *testing.T) {
 			}
 		}
 	}
-	for _, s := range states[:4] { // whatever a crash leaves is led to the resting state
+	for _, s := range States() { // whatever a crash leaves is led to the resting state
 		if next, committed := Undo(s); next != Settled || committed != (s == Release) {
 			t.Errorf("%s: %s %v", s, next, committed)
 		}

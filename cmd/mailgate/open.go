@@ -47,7 +47,7 @@ func (p *program) open(ctx context.Context, newLog func(config.Log) *slog.Logger
 	g.metrics = admin.NewMetrics(version, revision(), g.sources())
 	node := &cutover.LocalNode{ID: nodeName(conf), Router: g.router}
 	g.manager = cutover.New(cutover.Options{Store: g.store, Router: g.router, Nodes: []cutover.Node{node}, Flip: conf.Flip,
-		Routes: conf.Routes, Log: g.log, Recorder: g.metrics, Quiesce: func(ctx context.Context, user string) (func(), error) {
+		Routes: conf.Routes, Log: g.log, Recorder: g.metrics, Members: members{g}, Quiesce: func(ctx context.Context, user string) (func(), error) {
 			if g.syncing == nil { // a verb that moves, while nothing runs: the store is ours alone
 				return func() {}, nil
 			}
@@ -210,6 +210,11 @@ func (g *gateway) wave(user string) string {
 	r, _ := routes.Match(user)
 	return r.Wave
 }
+
+// members implements cutover.Members.
+type members struct{ g *gateway }
+
+func (m members) Wave(user string) string { return m.g.wave(user) }
 
 // waves are those that the routes file names.
 func (g *gateway) waves() (out []string) {

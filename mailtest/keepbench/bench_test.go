@@ -78,13 +78,13 @@ func TestKeep(t *testing.T) {
 	b := &table{began: time.Now()}
 	t.Cleanup(func() { b.print(t) }) // behind what the servers have to say where something went wrong
 	l := lab.Start(t)
-	admit(t, l, slices.Concat(block(active, workers), block(waiting, 4*patients), block(resting, kept)))
+	admit(t, l, slices.Concat(block(active, workers), block(waiting, 4*patients), block(resting, kept), block(movers, large), block(wavers, waveUsers)))
 	parts := os.Getenv("MAILGATE_BENCH_PARTS")
 	for _, part := range []struct {
 		name string
 		run  func(*testing.T, *table, *lab.Lab)
-	}{{"lag", lag}, {"ill", ill}, {"rest", rest}, {"steady", steady}} {
-		if parts == "" && part.name != "steady" || strings.Contains(parts, part.name) {
+	}{{"lag", lag}, {"ill", ill}, {"rest", rest}, {"steady", steady}, {"flip", flips}, {"wave", wave}} {
+		if parts == "" && !slices.Contains([]string{"steady", "flip", "wave"}, part.name) || strings.Contains(parts, part.name) {
 			b.note("%s:", part.name)
 			part.run(t, b, l)
 		}

@@ -89,7 +89,7 @@ backends:
   new: {imap: "imap://127.0.0.1:%d", sync: {secrets: secrets}}
 admin: {listen: "127.0.0.1:%d"}
 limits: {pre_auth_per_ip: 0}
-routes: {file: routes}
+routes: {file: routes, approve_share: 1}
 sync: {waves: [%s]}
 `, g.imap, g.old, g.new, g.metrics, strings.Join(waves, ", ")))
 	log, err := os.OpenFile(filepath.Join(g.dir, "log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
