@@ -315,11 +315,13 @@ func (m *Manager) Stop() {
 
 // retry calls f, each time with a deadline of its own, until it returns nil or the manager stops. Once stopped, f has
 // one last try: so that what is known is recorded if it can be.
-func (m *Manager) retry(f func(ctx context.Context) error) error {
+func (m *Manager) retry(f func(ctx context.Context) error) error { return retry(m.ctx, f) }
+
+func retry(until context.Context, f func(ctx context.Context) error) error {
 	wait := retryMin
 	for {
-		stopped := m.ctx.Err() != nil
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(m.ctx), tryTime)
+		stopped := until.Err() != nil
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(until), tryTime)
 		err := f(ctx)
 		cancel()
 		if err == nil || stopped {
@@ -327,7 +329,7 @@ func (m *Manager) retry(f func(ctx context.Context) error) error {
 		}
 		t := time.NewTimer(wait)
 		select {
-		case <-m.ctx.Done():
+		case <-until.Done():
 		case <-t.C:
 		}
 		t.Stop()

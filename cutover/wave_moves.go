@@ -257,7 +257,7 @@ func (w *Waves) record(ctx context.Context, o op.Operation, e op.Event) (op.Oper
 	defer w.mu.Unlock()
 	if w.ctx.Err() == nil {
 		w.wg.Go(func() {
-			_ = w.m.retry(func(ctx context.Context) error { return w.sweep(ctx, o.Created) })
+			_ = retry(w.ctx, func(ctx context.Context) error { return w.sweep(ctx, o.Created) })
 		})
 	}
 	return o, fmt.Errorf("record request: %w", err)

@@ -37,7 +37,7 @@ func (w *Waves) run(mv *moving) {
 	if called {
 		w.cancelParts(mv)
 	}
-	if err := w.m.retry(func(ctx context.Context) error { return w.conclude(ctx, mv, err) }); err != nil {
+	if err := retry(w.ctx, func(ctx context.Context) error { return w.conclude(ctx, mv, err) }); err != nil {
 		w.o.Log.Warn("the end of a move is not recorded; the next start does that", "op", o.ID, "err", err)
 		return
 	}
@@ -256,7 +256,7 @@ func (w *Waves) children(mv *moving, id string) (list []op.Operation, err error)
 // cancelParts calls off what is not committed, and waits for the ends.
 func (w *Waves) cancelParts(mv *moving) {
 	o, what := w.of(mv)
-	_ = w.m.retry(func(ctx context.Context) error {
+	_ = retry(w.ctx, func(ctx context.Context) error {
 		list, err := w.m.store.Operations(ctx, op.Filter{Parent: o.ID, Open: true})
 		if err != nil {
 			return err
@@ -267,7 +267,7 @@ func (w *Waves) cancelParts(mv *moving) {
 			}
 		}
 		for _, c := range list {
-			if _, err := w.m.Wait(w.m.ctx, c.ID); err != nil && !errors.Is(err, op.ErrNotFound) {
+			if _, err := w.m.Wait(w.ctx, c.ID); err != nil && !errors.Is(err, op.ErrNotFound) {
 				return err
 			}
 		}
