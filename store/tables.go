@@ -81,6 +81,11 @@ func tables() []table {
 		{"kept", cols(t("user", "protocol", "hash", "error"), n("side", "learned", "seen", "expires", "done", "tries", "next")), "user", "", false},
 		{"refusals", cols(t("user", "protocol"), n("side", "first", "last", "count")), "user, side, protocol", "", false},
 		{"gaps", cols(t("user"), n("at"), b("text")), "user", "", false},
+		{"baselines", cols(t("user"), n("at"), b("text")), "user", "", false},
+		{"signals", cols(t("user", "node"), n("side", "day", "logins_ok", "logins_refused", "logins_failed", "sessions", "broken", "mail_ok", "mail_refused")),
+			"user, side, day, node", "", false},
+		{"compared", cols(t("user", "seen"), n("at", "equal")), "user", "", false},
+		{"waivers", cols(t("scope", "gate", "by", "reason"), n("at", "until")), "scope, gate", "", false},
 		{"profiles", cols(n("side"), t("host"), b("text")), "side, host", "", false},
 	}
 }

@@ -58,6 +58,7 @@ func fillAll(t *testing.T, s Store) {
 	must(t, s.SaveGaps(ctx, anna, alice.Since, []byte(`{"user":"anna"}`)))
 	must(t, s.SaveLogins(ctx, []logins.Login{{User: anna, Side: config.New, Protocol: config.POP3, First: alice.Since, Last: alice.Since.Add(1)}}))
 	must(t, s.PutKept(ctx, keptRow(anna, 1)))
+	fillGates(t, s)
 	must(t, s.PutRefusal(ctx, logins.Refusal{User: anna, Side: config.New, Protocol: config.IMAP, First: alice.Since, Last: alice.Since.Add(1), Count: 3}))
 	_, err = s.AddHold(ctx, op.Hold{Scope: op.HoldWave("sales"), By: "kim", Reason: "fair", At: alice.Since})
 	must(t, err)
@@ -114,6 +115,7 @@ func goesOn(t *testing.T, from, to Store) {
 		gaps[i] = fmt.Sprint(string(text), times)
 	}
 	same(t, gaps[1], gaps[0])
+	same(t, dumpGates(t, to), dumpGates(t, from))
 	var ids [2][]any
 	for i, s := range []Store{from, to} {
 		o, err := s.NewOperation(ctx, op.Operation{Kind: op.Flip})

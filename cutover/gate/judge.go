@@ -51,24 +51,30 @@ type Evidence struct {
 	Moved int `json:"moved"` // of them on NEW
 
 	// Before is what those that have moved met in the week before their flips, on OLD; of a wave of which nobody has moved, what all of
-	// them met in the last week. Unrecorded are those of whom that is not known.
+	// them met in the last week. Unrecorded are those who have moved and of whom it is not known.
 	Before     Counts   `json:"before"`
 	Unrecorded []string `json:"unrecorded,omitempty"`
-	// After is what those that have moved met since their flips, on NEW. Recent is what all of them met in the last hour, where they are.
+	// After is what those that have moved met since their flips, on NEW; Recent is that of the last hour.
 	After  Counts `json:"after"`
 	Recent Counts `json:"recent"`
 
-	Verified    []Compared    `json:"-"` // by user, those that were compared
-	Unverified  []string      `json:"unverified,omitempty"`
-	Lag         time.Duration `json:"lag_ns"` // the oldest change that is not carried
-	LagOf       string        `json:"lag_of,omitempty"`
-	LagUnknown  []string      `json:"lag_unknown,omitempty"` // users of whom it is not known, with why
-	Regressed   []string      `json:"regressed,omitempty"`   // users refused with what worked on the other side
-	RegressedBy error         `json:"-"`                     // why that is not known
-	// Asked is what commands have answered: bounces, and gates of the operator's own.
+	Verified   []Compared `json:"verified,omitempty"`   // those that were compared
+	Unverified []string   `json:"unverified,omitempty"` // and those that never were
+	Lags       []Lag      `json:"lags,omitempty"`
+
+	Regressed    []string `json:"regressed,omitempty"`     // users refused by NEW with what worked on OLD
+	RegressedWhy string   `json:"regressed_why,omitempty"` // why that is not known; "" when it is
+
 	Bounces    Share                  `json:"bounces"`
-	BouncesWhy string                 `json:"bounces_why,omitempty"` // why it is not known
-	Asked      map[config.Gate]Answer `json:"asked,omitempty"`
+	BouncesWhy string                 `json:"bounces_why,omitempty"` // the same
+	Asked      map[config.Gate]Answer `json:"asked,omitempty"`       // what the operator's own checks answered
+}
+
+// Lag is the age of a user's oldest change that is not carried to the other side.
+type Lag struct {
+	User    string        `json:"user"`
+	Age     time.Duration `json:"age_ns,omitempty"`
+	Unknown string        `json:"unknown,omitempty"` // why it is not known
 }
 
 // Compared is that both sides of a user were compared.
