@@ -79,6 +79,8 @@ func tables() []table {
 		{"kept", cols(t("user", "protocol", "hash", "error"), n("side", "learned", "seen", "expires", "done", "tries", "next")), "user", "", false},
 		{"refusals", cols(t("user", "protocol"), n("side", "first", "last", "count")), "user, side, protocol", "", false},
 		{"gaps", cols(t("user"), n("at"), b("text")), "user", "", false},
+		{"verified", cols(t("user"), n("at", "equal"), b("text")), "user", "", false},
+		{"behind", cols(t("user"), n("at"), b("text")), "user", "", false},
 		{"profiles", cols(n("side"), t("host"), b("text")), "side, host", "", false},
 	}
 }
