@@ -86,6 +86,8 @@ func tables() []table {
 			"user, side, day, node", "", false},
 		{"compared", cols(t("user", "seen"), n("at", "equal")), "user", "", false},
 		{"waivers", cols(t("scope", "gate", "by", "reason"), n("at", "until")), "scope, gate", "", false},
+		{"verified", cols(t("user"), n("at", "equal"), b("text")), "user", "", false},
+		{"behind", cols(t("user"), n("at"), b("text")), "user", "", false},
 		{"profiles", cols(n("side"), t("host"), b("text")), "side, host", "", false},
 	}
 }

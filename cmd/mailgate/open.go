@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"mailgate/admin"
+	"mailgate/backend"
 	"mailgate/config"
 	"mailgate/cutover"
 	"mailgate/op"
@@ -46,7 +47,7 @@ func (p *program) open(ctx context.Context, newLog func(config.Log) *slog.Logger
 		func(user string, place router.Place) { g.manager.Seen(user, place) })
 	g.metrics = admin.NewMetrics(version, revision(), g.sources())
 	node := &cutover.LocalNode{ID: nodeName(conf), Router: g.router}
-	g.manager = cutover.New(cutover.Options{Store: g.store, Router: g.router, Nodes: []cutover.Node{node}, Flip: conf.Flip,
+	g.manager = cutover.New(cutover.Options{Store: g.store, Router: g.router, Mail: newFlipMail(g), Nodes: []cutover.Node{node}, Flip: conf.Flip,
 		Routes: conf.Routes, Log: g.log, Recorder: g.metrics, Members: members{g}, Quiesce: func(ctx context.Context, user string) (func(), error) {
 			if g.syncing == nil { // a verb that moves, while nothing runs: the store is ours alone
 				return func() {}, nil
@@ -145,7 +146,10 @@ func (p *program) openLocal(ctx context.Context, work bool) (*gateway, error) {
 	case !work:
 		err = g.manager.Load(ctx)
 	default:
-		if err = g.manager.Start(ctx); err == nil && !g.manager.Imported() {
+		if err = g.openSyncing(conf); err == nil {
+			err = g.manager.Start(ctx)
+		}
+		if err == nil && !g.manager.Imported() {
 			_, err = g.importRoutes(ctx, g.routes.Load(), by())
 		}
 	}
@@ -153,6 +157,16 @@ func (p *program) openLocal(ctx context.Context, work bool) (*gateway, error) {
 		return nil, errors.Join(err, g.close())
 	}
 	return g, nil
+}
+
+// openSyncing makes what brings mailboxes together, in a verb.
+func (g *gateway) openSyncing(conf *config.Config) error {
+	d, err := backend.NewDialer(conf.Backends, g.log, nil)
+	if err != nil {
+		return err
+	}
+	g.dialer, g.syncing = d, newSyncing(g, d)
+	return g.syncing.learn(conf)
 }
 
 // closeLocal ends what openLocal began, when what was asked for is done, or at once when that went wrong.
