@@ -257,6 +257,7 @@ func (kp *keeping) note(user string, r *syncer.Report, err error) {
 			add("first copy done", did(r))
 		}
 		k.report, k.whole, k.copied, k.told = r, r.Began, true, false
+		k.paced(r)
 	case !k.told && (k.toldAt.IsZero() || time.Since(k.toldAt) >= tellAgain):
 		add("sync is failing", err.Error())
 		k.told, k.toldAt = true, time.Now()

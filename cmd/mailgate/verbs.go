@@ -203,6 +203,7 @@ func printOverview(w io.Writer, o admin.Overview) {
 	printAuthorities(w, o.Authorities)
 	printManaged(w, o.Certificates)
 	printSyncOverview(w, o.Sync)
+	printReadyCounts(w, o.Ready)
 	printRefused(w, o)
 	for _, x := range o.Open {
 		printOp(w, x)
@@ -218,7 +219,12 @@ func printOverview(w io.Writer, o admin.Overview) {
 
 func printUser(w io.Writer, u admin.UserStatus) {
 	fmt.Fprintf(w, "%s\ton %s since %s (epoch %d, %s)\n", u.User, u.Side, stamp(u.Since), u.Epoch, u.State)
-	fmt.Fprintf(w, "why\t%s\nrollback\t%s\n", u.Why, u.Rollback)
+	fmt.Fprintf(w, "why\t%s\n", u.Why)
+	if u.Ready != nil {
+		fmt.Fprintf(w, "%s\t%s\n", u.Ready.Title(), u.Ready.Text(time.Now()))
+	} else {
+		fmt.Fprintf(w, "rollback\t%s\n", u.Rollback)
+	}
 	fmt.Fprintf(w, "login names\told: %s\tnew: %s\n", u.Login[0], u.Login[1])
 	if u.Verified != string(config.ByRoute) {
 		fmt.Fprintf(w, "password\tverified by %s\n", u.Verified)
