@@ -143,7 +143,7 @@ func (r *Readiness) Text(now time.Time) string {
 		if !r.Last.IsZero() {
 			lag := "no lag"
 			if r.LagSeconds > 0 {
-				lag = "lag " + syncer.Seconds(time.Duration(r.LagSeconds * float64(time.Second)))
+				lag = "lag " + syncer.Seconds(time.Duration(r.LagSeconds*float64(time.Second)))
 			}
 			known = append(known, "last pass "+syncer.Seconds(now.Sub(r.Last))+" ago", lag, "nothing in quarantine")
 		}

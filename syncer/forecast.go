@@ -101,7 +101,8 @@ type NotTold struct {
 
 // ForecastOptions of a Forecast.
 type ForecastOptions struct {
-	Quick bool // ask no host: what the store knows
+	Quick bool          // ask no host: what the store knows
+	Pace  time.Duration // that a pass takes which finds little to do, where that was measured; else what the store knows of passes counts
 	// UIDLs gives the unique-ids of a user's messages at a side's POP3, in the order of their numbers; backend.ErrNoHost where it has
 	// none. Nil: nothing is told of POP3.
 	UIDLs func(ctx context.Context, side config.Side, user string) ([]string, error)
@@ -285,7 +286,7 @@ func (w *outlook) gap() {
 			blind += sideName(side)
 		}
 	}
-	f.Gap = w.gapOf(median(quiet), blind)
+	f.Gap = w.gapOf(cmp.Or(w.o.Pace, median(quiet)), blind)
 }
 
 func (w *outlook) gapOf(pass time.Duration, blind string) GapTime {

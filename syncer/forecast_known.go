@@ -114,17 +114,11 @@ func (w *outlook) passes(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	last := true
-	for _, r := range runs {
-		var rep Report
-		if r.Error != "" || r.Ended.IsZero() || json.Unmarshal(r.Summary, &rep) != nil {
-			continue
-		}
+	for i, rep := range whole(runs) {
 		w.took = append(w.took, passTime{rep.Took, rep.Copied[0] + rep.Copied[1] + rep.Paired})
-		if !last {
+		if i > 0 {
 			continue
 		}
-		last = false
 		for _, h := range rep.Held {
 			w.inWay("look what happened there, and mailgate sync run "+w.f.User+" --deletes if it is meant", "%s of %s are held back on %s: %s",
 				count64(int64(h.Messages), "delete"), h.Folder, strings.ToUpper(h.Side), oneLine(h.Why, 300))
@@ -134,4 +128,27 @@ func (w *outlook) passes(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// whole are the reports of passes that came to their end, the newest first.
+func whole(runs []Run) (list []Report) {
+	for _, r := range runs {
+		var rep Report
+		if r.Error == "" && !r.Ended.IsZero() && json.Unmarshal(r.Summary, &rep) == nil {
+			list = append(list, rep)
+		}
+	}
+	return list
+}
+
+// lastPass is the report of the last one that came to its end; nil when none did.
+func (w *outlook) lastPass(ctx context.Context) (*Report, error) {
+	runs, err := w.s.o.Store.Runs(ctx, w.f.User, recentPasses)
+	if err != nil {
+		return nil, err
+	}
+	if list := whole(runs); len(list) > 0 {
+		return &list[0], nil
+	}
+	return nil, nil
 }

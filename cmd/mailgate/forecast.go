@@ -65,6 +65,9 @@ func (s *syncing) open(user string) map[string]int {
 // look makes the forecast, with connections that are kept for passes where the user's mailboxes are kept equal.
 func (s *syncing) look(ctx context.Context, y *syncer.Syncer, user string, to config.Side, quick bool) (*syncer.Forecast, error) {
 	o := syncer.ForecastOptions{Quick: quick, UIDLs: s.accounts.uidls}
+	if s.keeping != nil {
+		o.Pace, _ = s.keeping.pace(user, time.Now())
+	}
 	var unproven error
 	if !quick {
 		if unproven = s.proveBoth(ctx, y, user, false); unproven != nil { // no mailbox is opened: it might be somebody else's

@@ -56,8 +56,10 @@ func syncs(b config.Backend) bool {
 	return b.Sync.MasterUser != "" || b.Sync.Secrets != "" || len(b.Sync.TokenCommand) > 0 || b.Sync.Learned
 }
 
-// carries tells whether flips bring mailboxes together.
-func carries(conf *config.Config) bool { return slices.ContainsFunc(conf.Backends[:], syncs) }
+// carries tells whether flips bring mailboxes together (flip.delta).
+func carries(conf *config.Config) bool {
+	return conf.Flip.Delta != "off" && (conf.Flip.Delta == "require" || slices.ContainsFunc(conf.Backends[:], syncs))
+}
 
 // facts are what is known of everybody at a moment: the rest is a user's own.
 type facts struct {
