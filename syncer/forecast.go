@@ -105,7 +105,8 @@ type ForecastOptions struct {
 	Pace  time.Duration // that a pass takes which finds little to do, where that was measured; else what the store knows of passes counts
 	// UIDLs gives the unique-ids of a user's messages at a side's POP3, in the order of their numbers; backend.ErrNoHost where it has
 	// none. Nil: nothing is told of POP3.
-	UIDLs func(ctx context.Context, side config.Side, user string) ([]string, error)
+	UIDLs  func(ctx context.Context, side config.Side, user string) ([]string, error)
+	NoPOP3 [2]bool // by side, that it has none; then nobody need be asked
 }
 
 // forecastWait is how long a forecast waits for the first connection to a crowded host.

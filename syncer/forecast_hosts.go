@@ -254,6 +254,9 @@ func (w *outlook) pop3(ctx context.Context, p *pass) error {
 		g.Why = "it was not asked"
 		return nil
 	}
+	if w.noPOP3() {
+		return nil
+	}
 	i := slices.IndexFunc(w.rows, func(r *outlookRow) bool { return peekName(r.name[w.f.From]) == "INBOX" })
 	if i < 0 || w.rows[i].box.ID == 0 {
 		g.Why = "no pass has been over his INBOX yet"
@@ -277,11 +280,9 @@ func (w *outlook) pop3(ctx context.Context, p *pass) error {
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case errors.Is(err, backend.ErrNoHost) && side == w.f.From:
-			g.Known, g.Why = true, sideName(side)+" has no POP3: nobody uses it"
-			return nil
 		case errors.Is(err, backend.ErrNoHost):
-			g.Why = sideName(side) + " has no POP3: who uses it on " + sideName(w.f.From) + " cannot go on"
+			w.o.NoPOP3[side] = true
+			w.noPOP3()
 			return nil
 		case err != nil:
 			g.Why = sideName(side) + ": " + whyNot(err)
@@ -306,6 +307,20 @@ func (w *outlook) pop3(ctx context.Context, p *pass) error {
 		}
 	}
 	return nil
+}
+
+// noPOP3 tells that a side has no POP3, and what that means.
+func (w *outlook) noPOP3() bool {
+	from, to := w.f.From, w.f.To
+	switch {
+	case w.o.NoPOP3[from]:
+		w.f.POP3 = AgainPOP3{Known: true, Why: sideName(from) + " has no POP3: nobody uses it"}
+	case w.o.NoPOP3[to]:
+		w.f.POP3 = AgainPOP3{Known: true, Why: "careful: " + sideName(to) + " has no POP3, so that who uses it on " + sideName(from) + " cannot go on"}
+	default:
+		return false
+	}
+	return true
 }
 
 // uidls are the unique-ids of a side's INBOX by UID. POP3 numbers messages as IMAP does; mail may come in between.

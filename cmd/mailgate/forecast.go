@@ -68,6 +68,10 @@ func (s *syncing) look(ctx context.Context, y *syncer.Syncer, user string, to co
 	if s.keeping != nil {
 		o.Pace, _ = s.keeping.pace(user, time.Now())
 	}
+	conf, host := s.g.conf.Load(), s.g.routes.Load().For(user).Host
+	for _, side := range config.Sides {
+		o.NoPOP3[side] = !hasPOP3(conf, side, host[side])
+	}
 	var unproven error
 	if !quick {
 		if unproven = s.proveBoth(ctx, y, user, false); unproven != nil { // no mailbox is opened: it might be somebody else's

@@ -49,7 +49,7 @@ func planSteps(to config.Side, flip config.Flip, none string) (steps []planStep)
 			if m.From != from || m.To != next {
 				continue
 			}
-			s := planStep{State: next, What: strings.ReplaceAll(m.What, "the new side", to.String())}
+			s := planStep{State: next, What: strings.ReplaceAll(m.What, "is the new side", "is "+to.String())}
 			switch next {
 			case router.Prep, router.Delta, router.Verify:
 				if none != "" {
