@@ -121,7 +121,7 @@ func (w *outlook) sizes(ctx context.Context, side config.Side, c *backend.Client
 			asked[r] = c.Status(r.name[side], "MESSAGES", "SIZE")
 		} else if n := int64(r.status[side].Messages); side == w.f.From && n <= left {
 			left -= n
-			size, err := sizeOf(ctx, c, r.name[side], 1)
+			size, err := sizeOf(ctx, c, r.name[side], 1, nil)
 			if err != nil && !refused(err) {
 				return err
 			} else if err == nil {
@@ -141,13 +141,13 @@ func (w *outlook) sizes(ctx context.Context, side config.Side, c *backend.Client
 	return nil
 }
 
-// sizeOf counts the messages of a mailbox from a UID on, and their bytes.
-func sizeOf(ctx context.Context, c *backend.Client, name string, first uint32) (a Amount, err error) {
+// sizeOf counts the messages of a mailbox from a UID on, but for those that are known, and their bytes.
+func sizeOf(ctx context.Context, c *backend.Client, name string, first uint32, known []uint32) (a Amount, err error) {
 	if _, err = c.Select(name, backend.SelectOptions{ReadOnly: true}).Result(ctx); err != nil {
 		return a, err
 	}
 	err = c.Fetch(fmt.Sprintf("%d:*", first), backend.FetchOptions{Items: []string{"RFC822.SIZE"}, Message: func(m *backend.Message) error {
-		if m.UID >= first { // "*" is the last one, however low its UID is
+		if _, old := slices.BinarySearch(known, m.UID); m.UID >= first && !old { // "*" is the last one, however low its UID is
 			a.Messages++
 			a.Bytes += m.Size
 		}
@@ -164,11 +164,15 @@ func (w *outlook) newMail(ctx context.Context, side config.Side, c *backend.Clie
 		if st == nil || r.box.ID == 0 || cur.UIDNext == 0 || st.Validity != r.box.Validity[side] || st.UIDNext <= cur.UIDNext {
 			continue
 		}
-		n := min(int64(st.Messages), int64(st.UIDNext-cur.UIDNext))
+		late := r.ids.late[side]
+		n := min(int64(st.Messages), int64(st.UIDNext-cur.UIDNext)-int64(len(late)))
+		if n <= 0 {
+			continue
+		}
 		a := Amount{Messages: n, About: true, NoBytes: "there is too much of it to ask for each size"}
-		if n <= left {
-			left -= n
-			got, err := sizeOf(ctx, c, r.name[side], cur.UIDNext)
+		if asked := n + int64(len(late)); asked <= left {
+			left -= asked
+			got, err := sizeOf(ctx, c, r.name[side], cur.UIDNext, late)
 			switch {
 			case err == nil:
 				a = got

@@ -18,6 +18,8 @@ type idsOf struct {
 	pairs   int64
 	other   int64 // pairs with another UID on the other side
 	crossed int64 // of those: it is the UID of other mail on the first side
+
+	late [2][]uint32 // UIDs that a pass itself has made since the cursor, ascending
 }
 
 // known reads what the store knows.
@@ -70,12 +72,20 @@ func (w *outlook) pairs(ctx context.Context, r *outlookRow, lost map[string]int6
 					r.ids.crossed++
 				}
 			}
+			for side := range r.ids.late {
+				if uid := p.UID[side]; uid >= r.box.Cursor[side].UIDNext && r.box.Cursor[side].UIDNext > 0 {
+					r.ids.late[side] = append(r.ids.late[side], uid)
+				}
+			}
 			if p.Base[0] != p.Base[1] {
 				for _, flag := range dict.Without(dict.Sent(p.Base[from]), p.Base[to]) {
 					lost[flag]++
 				}
 			}
 		}
+	}
+	for side := range r.ids.late {
+		slices.Sort(r.ids.late[side])
 	}
 	return nil
 }
