@@ -42,6 +42,8 @@ type API struct {
 	Store   op.Store
 	Syncing Syncing      // nil in a verb that has no use for it
 	Logins  logins.Store // nil: nothing is told of logins
+	// Ready tells whether a user is ready for the other side; nil: nothing is told of that.
+	Ready func(ctx context.Context, u *UserStatus) *Readiness
 }
 
 // Exit codes of design.md, section 9.
@@ -353,6 +355,9 @@ func (a *API) user(ctx context.Context, login string) (UserStatus, error) {
 	if a.Syncing != nil {
 		u.Sync = a.Syncing.Status(user)
 	}
+	if a.Ready != nil {
+		u.Ready = a.Ready(ctx, &u)
+	}
 	u.explain()
 	return u, nil
 }
@@ -409,9 +414,12 @@ func (u *UserStatus) explain() {
 	default:
 		u.Why = "never seen: the default or a pattern of the routes file decides"
 	}
-	if u.Side == config.Old {
+	switch {
+	case u.Side == config.Old:
 		u.Rollback = "nothing to roll back: he is on old"
-	} else {
-		u.Rollback = "possible at any time by mailgate rollback; what arrived on new stays there until mailgate sync run carries it over"
+	case u.Ready != nil:
+		u.Rollback = u.Ready.Text(time.Now())
+	default:
+		u.Rollback = "possible at any time by mailgate rollback"
 	}
 }

@@ -44,6 +44,9 @@ type keptUser struct {
 	scripts  uint64    // changes of his Sieve scripts through the gateway that no pass has looked at; 0 means none
 	gaps     string    // what does not travel, in a line; "" where nobody has looked
 	gapsAt   time.Time // when that was
+	looked   time.Time // when a look at numbers showed last that nothing has changed
+
+	paces []time.Duration // how long the last passes took that found little to do
 }
 
 // engine is a syncer with the configuration that it was made for. It lives on between passes: it keeps connections.

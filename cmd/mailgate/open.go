@@ -112,7 +112,7 @@ func (g *gateway) close() error {
 
 // api is what verbs ask.
 func (g *gateway) api() *admin.API {
-	a := &admin.API{Gateway: g, Router: g.router, Manager: g.manager, Store: g.store, Logins: g.store}
+	a := &admin.API{Gateway: g, Router: g.router, Manager: g.manager, Store: g.store, Logins: g.store, Ready: g.readiness}
 	if g.syncing != nil {
 		a.Syncing = g.syncing
 	}

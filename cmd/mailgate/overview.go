@@ -51,6 +51,9 @@ func (g *gateway) Overview(ctx context.Context) admin.Overview {
 	}
 	if g.syncing != nil && g.syncing.keeping != nil && started(conf) {
 		o.Sync = g.syncing.keeping.overview()
+		if o.Ready, err = g.readyCounts(ctx); err != nil {
+			o.Store = err.Error()
+		}
 	}
 	o.Authorities = g.authorities()
 	api := g.api()

@@ -203,6 +203,7 @@ func printOverview(w io.Writer, o admin.Overview) {
 	printAuthorities(w, o.Authorities)
 	printManaged(w, o.Certificates)
 	printSyncOverview(w, o.Sync)
+	printReadyCounts(w, o.Ready)
 	printRefused(w, o)
 	for _, x := range o.Open {
 		printOp(w, x)
@@ -218,7 +219,12 @@ func printOverview(w io.Writer, o admin.Overview) {
 
 func printUser(w io.Writer, u admin.UserStatus) {
 	fmt.Fprintf(w, "%s\ton %s since %s (epoch %d, %s)\n", u.User, u.Side, stamp(u.Since), u.Epoch, u.State)
-	fmt.Fprintf(w, "why\t%s\nrollback\t%s\n", u.Why, u.Rollback)
+	fmt.Fprintf(w, "why\t%s\n", u.Why)
+	if u.Ready != nil {
+		fmt.Fprintf(w, "%s\t%s\n", u.Ready.Title(), u.Ready.Text(time.Now()))
+	} else {
+		fmt.Fprintf(w, "rollback\t%s\n", u.Rollback)
+	}
 	fmt.Fprintf(w, "login names\told: %s\tnew: %s\n", u.Login[0], u.Login[1])
 	if u.Verified != string(config.ByRoute) {
 		fmt.Fprintf(w, "password\tverified by %s\n", u.Verified)
@@ -256,22 +262,12 @@ func printOp(w io.Writer, o op.Operation) {
 	fmt.Fprintf(w, "%s\t%s\t%s %s\t%s\t%s\t%s\n", o.ID, what, o.Status, o.Step, stamp(o.Changed), o.By, o.Reason)
 }
 
-// movePlan is what the moving verbs say before they act.
-const movePlan = `%s moves to %s:
-  1. FENCE    new logins of the user wait (at most %s)
-  2. DRAIN    his IMAP sessions end between two commands; no APPEND is cut
-  3. COMMIT   the route is %s from here on
-  4. RELEASE  waiting logins go on, to %s
-Past %s in all it is called off, and nothing is different.
-Bring both mailboxes together first (mailgate sync run): what is only in the mailbox on %s is not on %s.
-`
-
 // confirm prints the plan and asks on a terminal. --yes agrees, --dry-run ends here.
-func (p *program) confirm(c *cobra.Command, user string, to config.Side) (goOn bool, err error) {
-	conf, _ := p.loadAnyway()
-	fmt.Fprintf(p.err, movePlan, user, to, conf.Flip.Hold, to, to, conf.Flip.Deadline, to.Other(), to)
-	if dry, _ := c.Flags().GetBool("dry-run"); dry {
-		return false, nil
+func (p *program) confirm(c *cobra.Command, plan *movePlan) (goOn bool, err error) {
+	if dry, _ := c.Flags().GetBool("dry-run"); dry && p.output == "json" {
+		return false, p.print(plan, nil)
+	} else if err := plan.write(p.err); err != nil || dry {
+		return false, err
 	}
 	if yes, _ := c.Flags().GetBool("yes"); yes {
 		return true, nil
@@ -308,7 +304,10 @@ func (p *program) move(c *cobra.Command, path, user string, side config.Side) er
 	if err := p.call(c, http.MethodGet, "/user", url.Values{"user": {user}}, &u); err == nil && !u.Listed && !u.Known {
 		fmt.Fprintf(p.err, "%s stands in no line of the routes file and has never logged in: is it spelt right?\n", u.User)
 	}
-	goOn, err := p.confirm(c, user, side)
+	dry, _ := c.Flags().GetBool("dry-run")
+	yes, _ := c.Flags().GetBool("yes")
+	look := dry || !yes && path != "/rollback" // who goes back waits for no look at anything, and a script for none either
+	goOn, err := p.confirm(c, p.planFor(c.Context(), &u, user, side, false, look))
 	if err != nil || !goOn {
 		return err
 	}
