@@ -1,6 +1,7 @@
 package cutover
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -46,8 +47,34 @@ func (p *parts) adopt(o *op.Operation) bool {
 	if !ok || w.Target != o.Target {
 		return false
 	}
-	o.Parent, o.Wave, o.By, o.From, o.Plan = w.ID, w.Wave, w.By, w.From, w.Plan
+	o.From, o.Plan = w.From, w.Plan
+	if w.ID != "" {
+		o.Parent, o.By = w.ID, w.By
+		o.Wave = cmp.Or(w.Wave, o.Wave)
+	}
 	return true
+}
+
+// Asked notes where a request came from and what was shown before, for a flip that an edit of the routes file is about to ask for. done ends
+// that.
+func (m *Manager) Asked(user string, target config.Side, from, plan string) (done func()) {
+	p := &m.parts
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.of == nil {
+		p.of = map[string]op.Operation{}
+	}
+	if _, moving := p.of[user]; moving {
+		return func() {}
+	}
+	p.of[user] = op.Operation{Target: target, From: from, Plan: plan}
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.of[user].ID == "" {
+			delete(p.of, user)
+		}
+	}
 }
 
 // part is one user's flip as a part of a move of several.

@@ -186,6 +186,18 @@ func (w *Waves) Names() []string {
 	return names
 }
 
+// Everybody are the users of the routes file, sorted.
+func (w *Waves) Everybody() []string { return slices.Sorted(maps.Keys(w.o.Routes().Users)) }
+
+// Gates are the gates of a wave; of "" those that all have.
+func (w *Waves) Gates(name string) []config.Gate { return w.o.Config().Wave(name).Gates.Names() }
+
+// Settings are how a wave moves.
+func (w *Waves) Settings(name string) config.Wave { return w.o.Config().Wave(name) }
+
+// Members are the users of a wave, sorted.
+func (w *Waves) Members(name string) []string { return w.o.Routes().Members(name) }
+
 // Exists tells whether there is such a wave.
 func (w *Waves) Exists(name string) bool { return slices.Contains(w.Names(), name) }
 

@@ -49,7 +49,7 @@ func (g *gateway) Overview(ctx context.Context) admin.Overview {
 	if err != nil {
 		o.Store = err.Error()
 	}
-	if g.syncing != nil && g.syncing.keeping != nil && started(conf) {
+	if g.syncing != nil && g.syncing.keeping != nil && g.started() {
 		o.Sync = g.syncing.keeping.overview()
 		if o.Ready, err = g.readyCounts(ctx); err != nil {
 			o.Store = err.Error()
