@@ -61,6 +61,9 @@ func (g *gateway) Overview(ctx context.Context) admin.Overview {
 	for _, x := range open {
 		o.Open = append(o.Open, api.Live(ctx, x))
 	}
+	if o.Holds, err = g.manager.Holds(ctx); err != nil {
+		o.Store = err.Error()
+	}
 	o.Certificates = g.managed()
 	if o.Drift, err = g.manager.Drift(ctx); err != nil {
 		o.Store = err.Error()

@@ -216,6 +216,9 @@ func printOverview(w io.Writer, o admin.Overview) {
 	printSyncOverview(w, o.Sync)
 	printReadyCounts(w, o.Ready)
 	printRefused(w, o)
+	for _, h := range o.Holds {
+		printHold(w, h)
+	}
 	for _, x := range o.Open {
 		printOp(w, x)
 	}
