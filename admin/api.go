@@ -49,8 +49,8 @@ type API struct {
 	// mailboxes are kept in sync.
 	Shares func(ctx context.Context, wave string) (list []WaveShare, unknown []string)
 	Kept   func() []string
-	// Compared lists the last comparison of each user; nil: nothing is told of that.
-	Compared func(ctx context.Context) ([]gate.Compared, error)
+	// Compared is the last comparison of a user's sides; nil: nothing is told of that.
+	Compared func(ctx context.Context, user string) (c gate.Compared, ok bool, err error)
 	// Ready tells whether a user is ready for the other side; nil: nothing is told of that.
 	Ready func(ctx context.Context, u *UserStatus) *Readiness
 }

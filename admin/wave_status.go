@@ -154,16 +154,15 @@ func (a *API) compared(ctx context.Context, w *WaveStatus, members []string) err
 	if a.Compared == nil {
 		return nil
 	}
-	list, err := a.Compared(ctx)
-	if err != nil {
-		return err
-	}
-	w.Verify.Never = len(members)
-	for _, c := range list {
-		if _, in := slices.BinarySearch(members, c.User); !in {
+	for _, user := range members {
+		c, ok, err := a.Compared(ctx, user)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			w.Verify.Never++
 			continue
 		}
-		w.Verify.Never--
 		if c.Equal {
 			w.Verify.Equal++
 		} else {

@@ -24,7 +24,6 @@ func fillGates(t *testing.T, s gate.Store) {
 	ctx := t.Context()
 	must(t, s.SaveBaselines(ctx, []gate.Baseline{{User: anna, At: alice.Since, Week: gateCounts(10), Day: gateCounts(1)}}))
 	must(t, s.SaveSignals(ctx, []gate.Row{{Node: "gw1", User: anna, Side: config.New, Day: gateDay(3), Counts: gateCounts(20)}}))
-	must(t, s.SaveCompared(ctx, gate.Compared{User: anna, At: alice.Since, Equal: true, Seen: "12 messages"}))
 	must(t, s.PutWaiver(ctx, gate.Waiver{Scope: op.HoldWave("pilot"), Gate: config.GateLag, By: "kim", Reason: "known", At: alice.Since,
 		Until: alice.Since.Add(time.Hour)}))
 }
@@ -33,7 +32,6 @@ func fillGates(t *testing.T, s gate.Store) {
 type gateStore struct {
 	Baselines []gate.Baseline
 	Signals   []gate.Row
-	Compared  []gate.Compared
 	Waivers   []gate.Waiver
 }
 
@@ -44,8 +42,6 @@ func dumpGates(t *testing.T, s gate.Store) (d gateStore) {
 	d.Baselines, err = s.Baselines(ctx)
 	must(t, err)
 	must(t, s.Signals(ctx, time.Time{}, func(r gate.Row) error { d.Signals = append(d.Signals, r); return nil }))
-	d.Compared, err = s.Compared(ctx)
-	must(t, err)
 	d.Waivers, err = s.Waivers(ctx)
 	must(t, err)
 	return d
@@ -86,11 +82,6 @@ func conformGates(t *testing.T, one, two syncer.Store) {
 	must(t, err)
 	same(t, n, 1)
 	same(t, dumpGates(t, s).Signals, []gate.Row{old, a4, a4b})
-
-	c := gate.Compared{User: anna, At: alice.Since.Add(time.Hour), Seen: "2 differ"}
-	must(t, other.SaveCompared(ctx, c))
-	must(t, s.SaveCompared(ctx, gate.Compared{User: anna, At: alice.Since.Add(time.Minute), Equal: true})) // older: it came late
-	same(t, dumpGates(t, s).Compared, []gate.Compared{c})
 
 	lag := dumpGates(t, s).Waivers[0]
 	users := gate.Waiver{Scope: op.HoldUser(anna), Gate: config.GateLag, By: "kim", Reason: "why", At: alice.Since, Until: alice.Since.Add(time.Hour)}

@@ -109,32 +109,6 @@ func (d *database) ForgetSignals(ctx context.Context, before time.Time) (n int, 
 	return n, nil
 }
 
-// Compared implements gate.Store.
-func (d *database) Compared(ctx context.Context) (out []gate.Compared, err error) {
-	err = d.list(ctx, "SELECT user, at, equal, seen FROM compared ORDER BY user", nil, func(s scanner) error {
-		var x gate.Compared
-		var at, equal int64
-		err := s.Scan(&x.User, &at, &equal, &x.Seen)
-		x.At, x.Equal = when(at), equal != 0
-		out = append(out, x)
-		return err
-	})
-	return out, err
-}
-
-// SaveCompared implements gate.Store.
-func (d *database) SaveCompared(ctx context.Context, c gate.Compared) error {
-	equal := 0
-	if c.Equal {
-		equal = 1
-	}
-	return d.tx(ctx, func(t *transaction) error {
-		_, err := t.exec(ctx, `INSERT INTO compared (user, at, equal, seen) VALUES (?,?,?,?) ON CONFLICT (user) DO UPDATE SET
-			at = excluded.at, equal = excluded.equal, seen = excluded.seen WHERE excluded.at >= compared.at`, c.User, stamp(c.At), equal, c.Seen)
-		return err
-	})
-}
-
 // Waivers implements gate.Store.
 func (d *database) Waivers(ctx context.Context) (out []gate.Waiver, err error) {
 	err = d.list(ctx, "SELECT scope, gate, by, reason, at, until FROM waivers ORDER BY scope, gate", nil, func(s scanner) error {

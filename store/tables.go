@@ -84,7 +84,6 @@ func tables() []table {
 		{"baselines", cols(t("user"), n("at"), b("text")), "user", "", false},
 		{"signals", cols(t("user", "node"), n("side", "day", "logins_ok", "logins_refused", "logins_failed", "sessions", "broken", "mail_ok", "mail_refused")),
 			"user, side, day, node", "", false},
-		{"compared", cols(t("user", "seen"), n("at", "equal")), "user", "", false},
 		{"waivers", cols(t("scope", "gate", "by", "reason"), n("at", "until")), "scope, gate", "", false},
 		{"verified", cols(t("user"), n("at", "equal"), b("text")), "user", "", false},
 		{"behind", cols(t("user"), n("at"), b("text")), "user", "", false},

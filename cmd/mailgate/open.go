@@ -45,11 +45,12 @@ func (p *program) open(ctx context.Context, newLog func(config.Log) *slog.Logger
 	g.endInterrupted(ctx)
 	g.router = router.New(routerOptions(conf), func(user string) config.Side { return g.manager.Side(user) },
 		func(user string, place router.Place) { g.manager.Seen(user, place) })
+	g.gates = g.newGates(conf)
 	g.metrics = admin.NewMetrics(version, revision(), g.sources())
 	g.moves = g.newWaves()
 	node := &cutover.LocalNode{ID: nodeName(conf), Router: g.router}
 	g.manager = cutover.New(cutover.Options{Store: g.store, Router: g.router, Mail: newFlipMail(g), Nodes: []cutover.Node{node}, Flip: conf.Flip,
-		Routes: conf.Routes, Log: g.log, Recorder: g.metrics, Gates: g.moves, Members: g.moves, Quiesce: func(ctx context.Context, user string) (func(), error) {
+		Routes: conf.Routes, Log: g.log, Recorder: flips{g.metrics, g.gates}, Gates: g.moves, Members: g.moves, Quiesce: func(ctx context.Context, user string) (func(), error) {
 			if g.syncing == nil { // a verb that moves, while nothing runs: the store is ours alone
 				return func() {}, nil
 			}
@@ -113,12 +114,14 @@ func (g *gateway) start(ctx context.Context) error {
 func (g *gateway) close() error {
 	g.moves.Stop()
 	g.manager.Stop()
-	return g.store.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), localWait)
+	defer cancel()
+	return errors.Join(g.gates.Save(ctx), g.store.Close())
 }
 
 // api is what verbs ask.
 func (g *gateway) api() *admin.API {
-	a := &admin.API{Gateway: g, Waves: g.moves, Shares: g.shares, Kept: g.keptWaves, Compared: g.store.Compared, Router: g.router, Manager: g.manager, Store: g.store, Logins: g.store, Ready: g.readiness}
+	a := &admin.API{Gateway: g, Waves: g.moves, Waivers: g.gates, Shares: g.shares, Kept: g.keptWaves, Compared: g.verified, Router: g.router, Manager: g.manager, Store: g.store, Logins: g.store, Ready: g.readiness}
 	if g.syncing != nil {
 		a.Syncing = g.syncing
 	}
@@ -238,7 +241,7 @@ func (g *gateway) sources() admin.Sources {
 			}
 			return out
 		},
-		NotAfter: g.expiries}
+		Gates: g.gates.Last, NotAfter: g.expiries}
 }
 
 // wave is that of a user's line or pattern.

@@ -25,6 +25,7 @@ import (
 	"mailgate/backend"
 	"mailgate/config"
 	"mailgate/cutover"
+	wavegate "mailgate/cutover/gate"
 	"mailgate/proxy"
 	"mailgate/router"
 	"mailgate/store"
@@ -115,6 +116,9 @@ func (p *program) serve(ctx context.Context, started func(*gateway)) error {
 	if err := g.start(ctx); err != nil {
 		return err
 	}
+	if err := g.gates.Load(ctx); err != nil {
+		return err
+	}
 	if err := g.syncing.keeping.load(ctx); err != nil {
 		return err
 	}
@@ -123,7 +127,7 @@ func (p *program) serve(ctx context.Context, started func(*gateway)) error {
 	}
 	g.proxy = proxy.NewServer(proxy.Options{Config: conf, Routes: g.routes.Load(), Router: g.router, Dialer: g.dialer,
 		Limiter: g.limiter, Certificates: g.certs, Log: log, Recorder: g.metrics, Changed: g.syncing.keeping.changed,
-		Judged: g.syncing.judged, Deleted: g.syncing.keeping.deleted, Crowded: g.syncing.budget.GiveWay,
+		Judged: g.syncing.judged, Seen: g.seen, Deleted: g.syncing.keeping.deleted, Crowded: g.syncing.budget.GiveWay,
 		Verify: g.verifiers.Verify, Master: g.syncing.accounts.asUser})
 	if err := g.proxy.Listen(); err != nil {
 		return err
@@ -175,6 +179,7 @@ func (g *gateway) run(ctx context.Context, hangups <-chan os.Signal, started fun
 	wg.Go(func() { g.syncing.book.Run(work) })
 	wg.Go(func() { g.limiter.Keep(work, g.store, g.log) })
 	wg.Go(func() { g.syncing.ledger.Run(work) })
+	wg.Go(func() { g.gates.Run(work) })
 	wg.Go(func() { g.hangups(work, hangups) })
 	for i, a := range g.proxy.Addrs() {
 		g.log.Info("listening", "listener", conf.Listen[i].URL, "address", a.String())
@@ -330,6 +335,7 @@ type gateway struct {
 	manager *cutover.Manager
 	moves   *cutover.Waves
 	metrics *admin.Metrics
+	gates   *wavegate.Book
 
 	serving   bool // by serve; else what follows is not there
 	since     time.Time

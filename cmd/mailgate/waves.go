@@ -12,6 +12,7 @@ import (
 	"mailgate/admin"
 	"mailgate/config"
 	"mailgate/cutover"
+	wavegate "mailgate/cutover/gate"
 	"mailgate/syncer"
 )
 
@@ -124,4 +125,10 @@ func (g *gateway) someone(who, owner string) string {
 		}
 	}
 	return who
+}
+
+// verified is how both sides of a user were last compared; ok is false when they never were.
+func (g *gateway) verified(ctx context.Context, user string) (c wavegate.Compared, ok bool, err error) {
+	v, ok, err := g.store.Verified(ctx, user)
+	return wavegate.Compared{User: user, At: v.At, Equal: v.Equal}, ok, err
 }

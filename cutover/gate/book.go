@@ -51,10 +51,12 @@ type Options struct {
 	Listed func(user string) bool // whether the routes file has a line of him; must not block
 	Now    func() time.Time       // nil means time.Now
 	// Waves are those to look at now and then, with their members; nil means none.
-	Waves func() []Wave
+	Waves func(ctx context.Context) []Wave
 	// Lag is the age of the oldest change of a user that is not carried to the other side yet; an error says why it is not known. nil
 	// means that nothing is known.
 	Lag func(user string) (time.Duration, error)
+	// Verified is how both sides of a user were last compared; ok is false when they never were. nil means that this is not known.
+	Verified func(ctx context.Context, user string) (c Compared, ok bool, err error)
 	// Regressed are the users whom NEW refuses with a password that worked on OLD; nil means that nothing is known.
 	Regressed func(ctx context.Context) (map[string]bool, error)
 	// Ask runs commands; nil means RunCommand.
@@ -72,9 +74,7 @@ type Book struct {
 
 	mu        sync.Mutex
 	baselines map[string]Baseline
-	compared  map[string]Compared
-	newBase   map[string]Baseline // not written yet
-	newComp   map[string]Compared
+	unwritten map[string]Baseline
 	waivers   []Waiver  // as last read
 	read      time.Time // when the store was last read
 	last      map[string]Status
@@ -99,8 +99,7 @@ func New(o Options) *Book {
 		o.Ask = RunCommand
 	}
 	return &Book{Signals: NewSignals(o.Listed, o.Now), o: o, now: o.Now, wake: make(chan struct{}, 1), asked: answers{kept: map[question]*answer{}},
-		baselines: map[string]Baseline{}, compared: map[string]Compared{}, newBase: map[string]Baseline{}, newComp: map[string]Compared{},
-		last: map[string]Status{}}
+		baselines: map[string]Baseline{}, unwritten: map[string]Baseline{}, last: map[string]Status{}}
 }
 
 // Load reads what was counted, recorded and waived before. Call it once, before users come.
@@ -125,21 +124,12 @@ func (b *Book) refresh(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("baselines: %w", err)
 	}
-	comps, err := b.o.Store.Compared(ctx)
-	if err != nil {
-		return fmt.Errorf("comparisons: %w", err)
-	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.read = b.now()
 	for _, x := range bases {
 		if x.At.After(b.baselines[x.User].At) {
 			b.baselines[x.User] = x
-		}
-	}
-	for _, x := range comps {
-		if x.At.After(b.compared[x.User].At) {
-			b.compared[x.User] = x
 		}
 	}
 	return nil
@@ -157,15 +147,7 @@ func (b *Book) Moved(user string, to config.Side, at time.Time) {
 
 func (b *Book) record(x Baseline) {
 	b.mu.Lock()
-	b.baselines[x.User], b.newBase[x.User] = x, x
-	b.mu.Unlock()
-	b.rouse()
-}
-
-// Compared notes that both sides of a user were compared, by VERIFY of a flip or by a person. It does not block.
-func (b *Book) Compared(c Compared) {
-	b.mu.Lock()
-	b.compared[c.User], b.newComp[c.User] = c, c
+	b.baselines[x.User], b.unwritten[x.User] = x, x
 	b.mu.Unlock()
 	b.rouse()
 }
@@ -195,7 +177,7 @@ func (b *Book) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWrite)
-			if err := errors.Join(b.write(last), b.Flush(last)); err != nil {
+			if err := b.Save(last); err != nil {
 				b.o.Log.Warn("what gates are judged by is not recorded", "err", err)
 			}
 			cancel()
@@ -233,44 +215,32 @@ func (b *Book) Flush(ctx context.Context) error {
 	return nil
 }
 
-// write writes baselines and comparisons.
+// write writes baselines.
 func (b *Book) write(ctx context.Context) error {
 	b.mu.Lock()
-	bases, comps := b.newBase, b.newComp
-	b.newBase, b.newComp = map[string]Baseline{}, map[string]Compared{}
+	waits := b.unwritten
+	b.unwritten = map[string]Baseline{}
 	b.mu.Unlock()
-	var err error
-	if len(bases) > 0 {
-		list := slices.SortedFunc(maps.Values(bases), func(x, y Baseline) int { return cmp.Compare(x.User, y.User) })
-		if err = b.o.Store.SaveBaselines(ctx, list); err == nil {
-			bases = nil
-		}
+	if len(waits) == 0 {
+		return nil
 	}
-	for user, c := range comps {
-		if err == nil {
-			err = b.o.Store.SaveCompared(ctx, c)
-		}
-		if err == nil {
-			delete(comps, user)
-		}
-	}
+	list := slices.SortedFunc(maps.Values(waits), func(x, y Baseline) int { return cmp.Compare(x.User, y.User) })
+	err := b.o.Store.SaveBaselines(ctx, list)
 	if err == nil {
 		return nil
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for user, x := range bases { // what was recorded meanwhile is newer
-		if _, newer := b.newBase[user]; !newer {
-			b.newBase[user] = x
-		}
-	}
-	for user, x := range comps {
-		if _, newer := b.newComp[user]; !newer {
-			b.newComp[user] = x
+	for user, x := range waits {
+		if _, newer := b.unwritten[user]; !newer { // recorded meanwhile
+			b.unwritten[user] = x
 		}
 	}
 	return fmt.Errorf("baselines: %w", err)
 }
+
+// Save writes what Run would have written.
+func (b *Book) Save(ctx context.Context) error { return errors.Join(b.write(ctx), b.Flush(ctx)) }
 
 // look judges all waves, for metrics and whoever asks for the last answer.
 func (b *Book) look(ctx context.Context) {
@@ -278,11 +248,17 @@ func (b *Book) look(ctx context.Context) {
 		return
 	}
 	seen := map[string]bool{}
-	for _, w := range b.o.Waves() {
+	for _, w := range b.o.Waves(ctx) {
 		if ctx.Err() != nil {
 			return
 		}
 		seen[w.Name] = true
+		b.mu.Lock()
+		fresh := b.now().Sub(b.last[w.Name].At) < lookEvery-time.Second // somebody has asked, in a phase that he knows better
+		b.mu.Unlock()
+		if fresh {
+			continue
+		}
 		b.Judge(ctx, PhaseOf(w.Members), w.Wave, w.Members)
 	}
 	b.mu.Lock()
@@ -335,7 +311,7 @@ func (b *Book) Evidence(ctx context.Context, w config.Wave, members []Member) Ev
 			}
 		}
 	}
-	b.catchUp(ctx, w, members)
+	b.catchUp(ctx, members)
 	for _, m := range members {
 		switch {
 		case m.Side == config.New:
@@ -348,10 +324,11 @@ func (b *Book) Evidence(ctx context.Context, w config.Wave, members []Member) Ev
 		case e.Moved == 0:
 			e.Before = e.Before.Add(b.Since(m.User, config.Old, b.now().Add(-week)))
 		}
-		b.mu.Lock()
-		c, ok := b.compared[m.User]
-		b.mu.Unlock()
-		if ok {
+		if b.o.Verified == nil {
+			e.VerifiedWhy = "comparisons are not recorded"
+		} else if c, ok, err := b.o.Verified(ctx, m.User); err != nil {
+			e.VerifiedWhy = "comparisons cannot be read: " + err.Error()
+		} else if ok {
 			e.Verified = append(e.Verified, c)
 		} else {
 			e.Unverified = append(e.Unverified, m.User)
@@ -410,13 +387,13 @@ func (b *Book) baseline(m Member) (Baseline, bool) {
 	return x, true
 }
 
-// catchUp reads the store again where something of the members is missing or old, since another node may have recorded it; not too often.
-func (b *Book) catchUp(ctx context.Context, w config.Wave, members []Member) {
+// catchUp reads the store again where a member's baseline is missing, since another node may have recorded it; not too often.
+func (b *Book) catchUp(ctx context.Context, members []Member) {
 	b.mu.Lock()
 	now := b.now()
 	missing := slices.ContainsFunc(members, func(m Member) bool {
 		x, ok := b.baselines[m.User]
-		return m.Side == config.New && (!ok || x.At.Before(m.Since)) || now.Sub(b.compared[m.User].At) > w.Gates.Verified.MaxAge
+		return m.Side == config.New && (!ok || x.At.Before(m.Since))
 	})
 	missing = missing && now.Sub(b.read) >= lookEvery
 	b.mu.Unlock()

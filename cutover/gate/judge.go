@@ -58,9 +58,10 @@ type Evidence struct {
 	After  Counts `json:"after"`
 	Recent Counts `json:"recent"`
 
-	Verified   []Compared `json:"verified,omitempty"`   // those that were compared
-	Unverified []string   `json:"unverified,omitempty"` // and those that never were
-	Lags       []Lag      `json:"lags,omitempty"`
+	Verified    []Compared `json:"verified,omitempty"`     // those that were compared
+	Unverified  []string   `json:"unverified,omitempty"`   // and those that never were
+	VerifiedWhy string     `json:"verified_why,omitempty"` // why that is not known; "" when it is
+	Lags        []Lag      `json:"lags,omitempty"`
 
 	Regressed    []string `json:"regressed,omitempty"`     // users refused by NEW with what worked on OLD
 	RegressedWhy string   `json:"regressed_why,omitempty"` // why that is not known; "" when it is

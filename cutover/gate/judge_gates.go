@@ -241,6 +241,8 @@ func (j *judge) verified() (Verdict, string) {
 	switch {
 	case len(unequal) > 0:
 		return Fail, fmt.Sprintf("the sides differ for %s%s", some(unequal), seen)
+	case j.e.VerifiedWhy != "":
+		return Unknown, j.e.VerifiedWhy
 	case len(never) > 0:
 		return Unknown, fmt.Sprintf("never compared: %s; mailgate verify does it", some(never))
 	case len(stale) > 0:

@@ -185,7 +185,7 @@ func (s *Signals) Since(user string, side config.Side, from time.Time) Counts {
 
 func (t table) sum(at place, now, from int64) Counts {
 	for lv := range days {
-		if w := levelOf(lv); from >= t.since && from > now-(w.keep-1)*w.width {
+		if w := levelOf(lv); from > t.since && from > now-(w.keep-1)*w.width {
 			return t.series[at].sum(lv, from)
 		}
 	}
@@ -259,7 +259,7 @@ func (s *Signals) rows(node string) (rows []Row) {
 		}
 		rows = append(rows, r)
 	}
-	clear(s.dirty)
+	s.dirty = map[dayOf]bool{} // anew, since what it grew to while the store did not answer would stay
 	slices.SortFunc(rows, func(a, b Row) int {
 		return cmp.Or(cmp.Compare(a.User, b.User), cmp.Compare(a.Side, b.Side), a.Day.Compare(b.Day))
 	})

@@ -38,9 +38,6 @@ type Store interface {
 	Signals(ctx context.Context, since time.Time, f func(Row) error) error
 	SaveSignals(ctx context.Context, rows []Row) error
 	ForgetSignals(ctx context.Context, before time.Time) (int, error)
-	// Compared lists all, by user; SaveCompared replaces that of its user, unless what is there is newer.
-	Compared(ctx context.Context) ([]Compared, error)
-	SaveCompared(ctx context.Context, c Compared) error
 	// Waivers lists all, also those that are over, by scope and gate. PutWaiver replaces that of its scope and gate, DropWaiver takes
 	// one away (changed is false when there was none); with their events.
 	Waivers(ctx context.Context) ([]Waiver, error)

@@ -22,14 +22,6 @@ CREATE TABLE signals (
 ) WITHOUT ROWID;
 CREATE INDEX signals_day ON signals (day);
 
--- When both sides of a user were last compared, and how that came out.
-CREATE TABLE compared (
-  user  TEXT PRIMARY KEY,
-  at    INTEGER NOT NULL,
-  equal INTEGER NOT NULL,
-  seen  TEXT NOT NULL
-) WITHOUT ROWID;
-
 -- Gates that a person lets pass.
 CREATE TABLE waivers (
   scope  TEXT NOT NULL,

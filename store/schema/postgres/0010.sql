@@ -22,14 +22,6 @@ CREATE TABLE signals (
 );
 CREATE INDEX signals_day ON signals (day);
 
--- When both sides of a user were last compared, and how that came out.
-CREATE TABLE compared (
-  "user" TEXT COLLATE "C" PRIMARY KEY,
-  at     BIGINT NOT NULL,
-  equal  BIGINT NOT NULL,
-  seen   TEXT COLLATE "C" NOT NULL
-);
-
 -- Gates that a person lets pass.
 CREATE TABLE waivers (
   scope  TEXT COLLATE "C" NOT NULL,
