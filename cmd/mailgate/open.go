@@ -183,6 +183,9 @@ func (g *gateway) work(ctx context.Context) error {
 	if err := g.manager.Start(ctx); err != nil {
 		return err
 	}
+	if err := g.gates.Load(ctx); err != nil {
+		return err
+	}
 	if err := g.moves.Load(ctx); err != nil {
 		return err
 	}
