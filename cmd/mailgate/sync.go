@@ -109,6 +109,8 @@ func (s *syncing) Sync(ctx context.Context, verb string, form url.Values, progre
 	switch verb {
 	case "limits":
 		return s.changeAndShow(ctx, form)
+	case "rehearse":
+		return s.rehearse(ctx, form, progress)
 	case "secrets":
 		return s.secrets(ctx, form)
 	case "ready":
