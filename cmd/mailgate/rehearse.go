@@ -178,6 +178,11 @@ func notShown(r *rehearsal) []string {
 	} else {
 		list = append(list, "the move of the members themselves: it was done for the test users only")
 	}
+	for _, l := range r.Lives {
+		if l.Flags != "" {
+			list = append(list, "that flags come through a move and back: "+l.Flags)
+		}
+	}
 	for _, m := range r.Members {
 		if m.Forecast != nil && len(m.Forecast.Unknown) > 0 {
 			list = append(list, "of "+m.User+": "+m.Forecast.Unknown[0].What+" ("+m.Forecast.Unknown[0].Why+")")
