@@ -58,6 +58,7 @@ type program struct {
 	output   string
 	opening  sync.Mutex
 	local    *gateway // opened by a verb because nothing runs
+	follows  bool     // an operation of the gateway that runs: when that ends, so does the verb
 	works    bool     // and also to work off what is asked for
 	pace     func()   // ends what a verb that syncs has asked of the collector
 }
