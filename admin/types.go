@@ -10,22 +10,24 @@ import (
 
 // Overview answers status without a user.
 type Overview struct {
-	Hostname string          `json:"hostname"`
-	Version  string          `json:"version"`
-	Serving  bool            `json:"serving"` // false: mailgate serve does not run, and a verb opened the store itself
-	Since    time.Time       `json:"since,omitzero"`
-	Users    map[string]int  `json:"users"`    // by side
-	Sessions map[string]int  `json:"sessions"` // by "protocol side"
-	Fenced   int             `json:"fenced"`
-	Owed     int             `json:"rows_owed"` // rows of new users that the store has not taken yet
-	Store    string          `json:"store"`     // "ok", or what is wrong
-	Backends []BackendHealth `json:"backends"`
-	Open     []op.Operation  `json:"open_operations"`
-	Drift    []cutover.Drift `json:"drift"`
-	Reload   string          `json:"last_reload"` // "ok", or why the files are not in force
-	Sync     *SyncOverview   `json:"sync,omitempty"`
-	Refused  []RefusedLogin  `json:"refused_logins,omitempty"` // of passwords that worked on the other side, as far as they fit
-	Refusals int             `json:"refused_users"`            // users of whom there are some
+	Hostname string                  `json:"hostname"`
+	Version  string                  `json:"version"`
+	Serving  bool                    `json:"serving"` // false: mailgate serve does not run, and a verb opened the store itself
+	Since    time.Time               `json:"since,omitzero"`
+	Users    map[string]int          `json:"users"`    // by side
+	Sessions map[string]int          `json:"sessions"` // by "protocol side"
+	Fenced   int                     `json:"fenced"`
+	Owed     int                     `json:"rows_owed"` // rows of new users that the store has not taken yet
+	Store    string                  `json:"store"`     // "ok", or what is wrong
+	Backends []BackendHealth         `json:"backends"`
+	Open     []op.Operation          `json:"open_operations"`
+	Holds    []op.Hold               `json:"holds"` // stop signs that no flip passes
+	Drift    []cutover.Drift         `json:"drift"`
+	Reload   string                  `json:"last_reload"` // "ok", or why the files are not in force
+	Sync     *SyncOverview           `json:"sync,omitempty"`
+	Ready    map[string]*ReadyCounts `json:"ready,omitempty"`          // of users who are kept: "rollback", "flip"
+	Refused  []RefusedLogin          `json:"refused_logins,omitempty"` // of passwords that worked on the other side, as far as they fit
+	Refusals int                     `json:"refused_users"`            // users of whom there are some
 
 	Authorities  *Authorities `json:"authorities,omitempty"`  // null where the side of each user verifies him
 	Certificates []Managed    `json:"certificates,omitempty"` // those that are had from an authority
@@ -125,7 +127,8 @@ type UserStatus struct {
 	Host     [2]string      `json:"host"`           // own host on OLD and NEW, "" for any
 	Wave     string         `json:"wave,omitempty"`
 	Pin      *op.Pin        `json:"pin,omitempty"`
-	Rollback string         `json:"rollback"` // whether he can go back, and what that means
+	Rollback string         `json:"rollback"` // whether he can go back, in a line
+	Ready    *Readiness     `json:"ready"`    // for the other side; null where nobody can tell
 	Logins   int            `json:"logins_under_way"`
 	Held     int            `json:"logins_held"`
 	Sessions []SessionInfo  `json:"sessions"`

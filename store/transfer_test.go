@@ -62,6 +62,9 @@ func fillAll(t *testing.T, s Store) {
 	must(t, s.PutKept(ctx, keptRow(anna, 1)))
 	fillGates(t, s)
 	must(t, s.PutRefusal(ctx, logins.Refusal{User: anna, Side: config.New, Protocol: config.IMAP, First: alice.Since, Last: alice.Since.Add(1), Count: 3}))
+	_, err = s.AddHold(ctx, op.Hold{Scope: op.HoldWave("sales"), By: "kim", Reason: "fair", At: alice.Since})
+	must(t, err)
+	must(t, s.SaveWave(ctx, op.WaveRow{Name: "sales", Started: alice.Since, StartedBy: "kim", GateAt: alice.Since.Add(1)}))
 	must(t, s.Check(ctx))
 }
 

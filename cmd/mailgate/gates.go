@@ -18,7 +18,7 @@ import (
 
 // newGates makes the Book of what gates are judged by.
 func (g *gateway) newGates(conf *config.Config) *wavegate.Book {
-	return wavegate.New(wavegate.Options{Store: g.store, Log: g.log, Node: nodeName(conf), Waves: g.movedWaves, Lag: g.lag, Regressed: g.regressed,
+	return wavegate.New(wavegate.Options{Store: g.store, Log: g.log, Node: nodeName(conf), Waves: g.movedWaves, Lag: g.lag, Verified: g.verified, Regressed: g.regressed,
 		Side: func(user string) config.Side {
 			place, _ := g.router.Lookup(user)
 			return place.Side

@@ -45,6 +45,9 @@ type keptUser struct {
 	scripts  uint64    // changes of his Sieve scripts through the gateway that no pass has looked at; 0 means none
 	gaps     string    // what does not travel, in a line; "" where nobody has looked
 	gapsAt   time.Time // when that was
+	looked   time.Time // when a look at numbers showed last that nothing has changed
+
+	paces []time.Duration // how long the last passes took that found little to do
 }
 
 // engine is a syncer with the configuration that it was made for. It lives on between passes: it keeps connections.
@@ -133,14 +136,14 @@ func (kp *keeping) adopt() {
 // keep does that, and tells who was kept until now. changing is held.
 func (kp *keeping) keep() (left []string) {
 	conf, routes := kp.s.g.conf.Load(), kp.s.g.routes.Load()
-	started := map[string]int{}
-	for _, w := range conf.Sync.Waves {
+	started, ended := map[string]int{}, kp.s.g.moves.Completed()
+	for _, w := range kp.s.g.keptWaves() {
 		started[w] = 0
 	}
 	var users []string
 	for address, r := range routes.Users {
 		_, own := started[r.Wave]
-		if _, all := started["*"]; all || own && r.Wave != "" {
+		if _, all := started["*"]; all && !slices.Contains(ended, r.Wave) || own && r.Wave != "" {
 			users = append(users, address)
 			started[r.Wave]++
 		}

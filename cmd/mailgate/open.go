@@ -48,14 +48,16 @@ func (p *program) open(ctx context.Context, newLog func(config.Log) *slog.Logger
 	g.gates = g.newGates(conf)
 	g.metrics = admin.NewMetrics(version, revision(), g.sources())
 	g.hooks = newHooks(g, g.metrics)
+	g.moves = g.newWaves()
 	node := &cutover.LocalNode{ID: nodeName(conf), Router: g.router}
 	g.manager = cutover.New(cutover.Options{Store: g.store, Router: g.router, Mail: newFlipMail(g), Nodes: []cutover.Node{node}, Flip: conf.Flip,
-		Routes: conf.Routes, Log: g.log, Recorder: flips{g.metrics, g.gates}, Members: members{g}, Hooks: g.hooks, Quiesce: func(ctx context.Context, user string) (func(), error) {
+		Routes: conf.Routes, Log: g.log, Recorder: flips{g.metrics, g.gates}, Gates: g.moves, Members: g.moves, Hooks: g.hooks, Quiesce: func(ctx context.Context, user string) (func(), error) {
 			if g.syncing == nil { // a verb that moves, while nothing runs: the store is ours alone
 				return func() {}, nil
 			}
 			return g.syncing.Quiesce(ctx, user)
 		}})
+	g.moves.Manage(g.manager)
 	return g, nil
 }
 
@@ -95,6 +97,9 @@ func (g *gateway) start(ctx context.Context) error {
 	if err := g.manager.Start(ctx); err != nil {
 		return err
 	}
+	if err := g.moves.Load(ctx); err != nil { // before the file: what it asks for may be a part of a move
+		return err
+	}
 	if err := g.hooks.Start(ctx); err != nil {
 		return err
 	}
@@ -111,6 +116,7 @@ func (g *gateway) start(ctx context.Context) error {
 
 // close ends what open and start began.
 func (g *gateway) close() error {
+	g.moves.Stop()
 	g.manager.Stop()
 	closeHooks(g.hooks)
 	ctx, cancel := context.WithTimeout(context.Background(), localWait)
@@ -120,7 +126,7 @@ func (g *gateway) close() error {
 
 // api is what verbs ask.
 func (g *gateway) api() *admin.API {
-	a := &admin.API{Gateway: g, Router: g.router, Manager: g.manager, Store: g.store, Logins: g.store}
+	a := &admin.API{Gateway: g, Waves: g.moves, Waivers: g.gates, Shares: g.shares, Kept: g.keptWaves, Compared: g.verified, Router: g.router, Manager: g.manager, Store: g.store, Logins: g.store, Ready: g.readiness}
 	if g.syncing != nil {
 		a.Syncing = g.syncing
 	}
@@ -152,17 +158,11 @@ func (p *program) openLocal(ctx context.Context, work bool) (*gateway, error) {
 	case err != nil:
 		return nil, err
 	case !work:
-		err = g.manager.Load(ctx)
+		if err = g.manager.Load(ctx); err == nil {
+			err = g.moves.Load(ctx)
+		}
 	default:
-		if err = g.openSyncing(conf); err == nil {
-			err = g.manager.Start(ctx)
-		}
-		if err == nil {
-			err = g.hooks.Start(ctx)
-		}
-		if err == nil && !g.manager.Imported() {
-			_, err = g.importRoutes(ctx, g.routes.Load(), by())
-		}
+		err = g.work(ctx)
 	}
 	if err != nil {
 		return nil, errors.Join(err, g.close())
@@ -180,6 +180,34 @@ func (g *gateway) openSyncing(conf *config.Config) error {
 	return g.syncing.learn(conf)
 }
 
+// work begins to work off what is asked for, in a verb.
+func (g *gateway) work(ctx context.Context) error {
+	if g.syncing == nil { // flips bring mailboxes together
+		if err := g.openSyncing(g.conf.Load()); err != nil {
+			return err
+		}
+	}
+	if err := g.manager.Start(ctx); err != nil {
+		return err
+	}
+	if err := g.hooks.Start(ctx); err != nil {
+		return err
+	}
+	if err := g.gates.Load(ctx); err != nil {
+		return err
+	}
+	if err := g.moves.Load(ctx); err != nil {
+		return err
+	}
+	if !g.manager.Imported() {
+		if _, err := g.importRoutes(ctx, g.routes.Load(), by()); err != nil {
+			return err
+		}
+	}
+	g.moves.Start()
+	return nil
+}
+
 // closeLocal ends what openLocal began, when what was asked for is done, or at once when that went wrong.
 func (p *program) closeLocal(ctx context.Context, wait bool) error {
 	if p.local == nil {
@@ -187,7 +215,10 @@ func (p *program) closeLocal(ctx context.Context, wait bool) error {
 	}
 	var idle error
 	if wait {
-		if idle = p.local.manager.Idle(ctx); idle == nil {
+		if idle = p.local.moves.Idle(ctx); idle == nil {
+			idle = p.local.manager.Idle(ctx)
+		}
+		if idle == nil {
 			idle = p.local.hooks.Idle(ctx)
 		}
 	}
@@ -208,6 +239,7 @@ func (g *gateway) sources() admin.Sources {
 		Steps: func() map[string]op.State { return g.manager.Steps() },
 		Operations: func() map[op.Kind]map[op.Status]int {
 			n := g.manager.Counts()
+			n[op.Wave] = g.moves.Counts()
 			if g.syncing != nil {
 				n[op.Sync] = map[op.Status]int{op.Running: g.syncing.running()}
 			}
@@ -237,11 +269,6 @@ func (g *gateway) wave(user string) string {
 	r, _ := routes.Match(user)
 	return r.Wave
 }
-
-// members implements cutover.Members.
-type members struct{ g *gateway }
-
-func (m members) Wave(user string) string { return m.g.wave(user) }
 
 // waves are those that the routes file names.
 func (g *gateway) waves() (out []string) {

@@ -143,6 +143,8 @@ func (g *gateway) run(ctx context.Context, hangups <-chan os.Signal, started fun
 	if err != nil {
 		return err
 	}
+	g.moves.Start()
+	defer g.moves.Stop() // what they wait for is told
 	stopControl := serveHTTP(control, g.api().Handler(), g.log)
 	defer stopControl()
 	var late *time.Timer // when passes that were told to end are cut short
@@ -246,7 +248,7 @@ func listenControl(path string) (net.Listener, error) {
 
 // serveHTTP serves until the result is called, which waits.
 func serveHTTP(l net.Listener, h http.Handler, log *slog.Logger) (stop func()) {
-	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10}
+	s := &http.Server{Handler: h, ConnContext: admin.WithPeer, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10}
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
@@ -331,6 +333,7 @@ type gateway struct {
 	store   store.Store
 	router  *router.Router
 	manager *cutover.Manager
+	moves   *cutover.Waves
 	hooks   *cutover.HookRunner
 	metrics *admin.Metrics
 	gates   *wavegate.Book

@@ -107,11 +107,13 @@ func (s *syncing) route(ctx context.Context, user string) (config.Side, int64, e
 	return r.Side, r.Epoch, nil
 }
 
-// Sync implements admin.Syncing: verb is "plan", "run", "verify", "probe", "quarantine", "gaps", "pause", "resume", "secrets", "ready" or "limits". progress is called often.
+// Sync implements admin.Syncing: verb is "plan", "run", "verify", "probe", "quarantine", "gaps", "forecast", "behind", "pause", "resume", "secrets", "ready" or "limits". progress is called often.
 func (s *syncing) Sync(ctx context.Context, verb string, form url.Values, progress func(any)) (any, error) {
 	switch verb {
 	case "limits":
 		return s.changeAndShow(ctx, form)
+	case "rehearse":
+		return s.rehearse(ctx, form, progress)
 	case "secrets":
 		return s.secrets(ctx, form)
 	case "ready":
@@ -126,6 +128,10 @@ func (s *syncing) Sync(ctx context.Context, verb string, form url.Values, progre
 		return s.quarantine(ctx, y, form)
 	case "gaps":
 		return s.gaps(ctx, y, form)
+	case "forecast":
+		return s.forecast(ctx, y, form)
+	case "behind":
+		return s.leavesBehind(ctx, y, form)
 	case "pause", "resume":
 		return s.pause(ctx, verb, form)
 	case "plan", "run", "verify":
