@@ -125,7 +125,7 @@ func (s *syncing) Sync(ctx context.Context, verb string, form url.Values, progre
 	case "forecast":
 		return s.forecast(ctx, y, form)
 	case "behind":
-		return s.behind(ctx, y, form)
+		return s.wouldLeave(ctx, y, form)
 	case "pause", "resume":
 		return s.pause(ctx, verb, form)
 	case "plan", "run", "verify":
