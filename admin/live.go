@@ -11,8 +11,8 @@ import (
 
 // live collects what is counted when asked: connections, sessions, users, operations, certificates.
 type live struct {
-	src                                                         Sources
-	connections, sessions, users, operations, expiry, sync, lag *prometheus.Desc
+	src                                                                         Sources
+	connections, sessions, users, operations, expiry, sync, lag, gate, baseline *prometheus.Desc
 }
 
 func newLive(src Sources) *live {
@@ -26,13 +26,15 @@ func newLive(src Sources) *live {
 		operations:  d("mailgate_operations", "Operations that have not ended.", "kind", "state"),
 		expiry: d("mailgate_tls_certificate_not_after_timestamp_seconds", "When the certificate of a listener ends.",
 			"host", "port"),
-		sync: d("mailgate_sync_users", "Users whose mailboxes are kept equal.", "phase"),
-		lag:  d("mailgate_sync_lag_seconds", "Age of the oldest change that is known of and not carried to the other side yet.")}
+		sync:     d("mailgate_sync_users", "Users whose mailboxes are kept equal.", "phase"),
+		lag:      d("mailgate_sync_lag_seconds", "Age of the oldest change that is known of and not carried to the other side yet."),
+		gate:     d("mailgate_gate_status", "1 for what a gate of a wave said when it was last judged, 0 for the other verdicts.", "wave", "gate", "verdict"),
+		baseline: d("mailgate_wave_baseline_ratio", "Share of failures before the flip that gates compare with: of the same users, on OLD.", "wave", "signal")}
 }
 
 // Describe implements prometheus.Collector.
 func (l *live) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{l.connections, l.sessions, l.users, l.operations, l.expiry, l.sync, l.lag} {
+	for _, d := range []*prometheus.Desc{l.connections, l.sessions, l.users, l.operations, l.expiry, l.sync, l.lag, l.gate, l.baseline} {
 		ch <- d
 	}
 }
@@ -57,6 +59,7 @@ func (l *live) Collect(ch chan<- prometheus.Metric) {
 			send(l.operations, float64(n), string(kind), string(state))
 		}
 	}
+	l.sendGates(waves, send)
 	phases, lag := l.src.Sync()
 	for _, p := range []string{"first copy", "converged", "no login", "failing", "paused"} {
 		send(l.sync, float64(phases[p]), p)

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"mailgate/config"
+	"mailgate/cutover/gate"
 	"mailgate/op"
 	"mailgate/router"
 )
@@ -22,6 +23,7 @@ type Sources struct {
 	Connections func() []Connection
 	Sync        func() (phases map[string]int, lag time.Duration) // users whose mailboxes are kept equal, by phase; the oldest change not carried yet
 	NotAfter    func() []Expiry
+	Gates       func() []gate.Status // as last judged
 }
 
 // Connection counts a listener's open connections.

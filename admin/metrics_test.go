@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"mailgate/config"
+	"mailgate/cutover/gate"
 	"mailgate/op"
 	"mailgate/router"
 	"mailgate/syncer"
@@ -32,6 +33,10 @@ func sourcesOf(r *router.Router) Sources {
 		Connections: func() []Connection {
 			return []Connection{{Protocol: config.IMAP, Listener: "imaps://:993", Mode: config.Implicit, N: 3}}
 		},
+		Gates: func() []gate.Status {
+			return []gate.Status{{Wave: "pilot", Results: []gate.Result{{Gate: config.GateLag, Verdict: gate.Unknown}}, Baseline: map[string]float64{"login_failures": 0.25}},
+				{Wave: "gone", Results: []gate.Result{{Gate: config.GateLag, Verdict: gate.Pass}}}}
+		},
 		NotAfter: func() []Expiry {
 			return []Expiry{{Host: "mail.example.com", Port: "993", At: time.Unix(1800000000, 0)}}
 		},
@@ -52,6 +57,10 @@ func TestMetrics(t *testing.T) {
 		`mailgate_users{state="OLD",wave=""} 1`,
 		`mailgate_users{state="RELEASE",wave="sales"} 0`,
 		`mailgate_operations{kind="flip",state="accepted"} 7`,
+		`mailgate_gate_status{gate="lag",verdict="fail",wave="pilot"} 0`,
+		`mailgate_gate_status{gate="lag",verdict="unknown",wave="pilot"} 1`,
+		`mailgate_wave_baseline_ratio{signal="login_failures",wave="pilot"} 0.25`,
+		`mailgate_wave_baseline_ratio{signal="refused_submissions",wave="pilot"} 0`,
 		`mailgate_tls_certificate_not_after_timestamp_seconds{host="mail.example.com",port="993"} 1.8e+09`,
 		// Known label sets begin at zero.
 		`mailgate_auth_attempts_total{mechanism="PLAIN",protocol="imap",result="held",side="new",wave=""} 0`,
@@ -74,6 +83,9 @@ func TestMetrics(t *testing.T) {
 		if !slices.Contains(fresh, line) {
 			t.Errorf("missing: %s", line)
 		}
+	}
+	if slices.ContainsFunc(fresh, func(line string) bool { return strings.Contains(line, `wave="gone"`) }) {
+		t.Error("a wave that the routes file does not name is a label")
 	}
 	s := g.session("bob@example.com")
 	defer s.Done()

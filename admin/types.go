@@ -21,6 +21,7 @@ type Overview struct {
 	Store    string                  `json:"store"`     // "ok", or what is wrong
 	Backends []BackendHealth         `json:"backends"`
 	Open     []op.Operation          `json:"open_operations"`
+	Holds    []op.Hold               `json:"holds"` // stop signs that no flip passes
 	Drift    []cutover.Drift         `json:"drift"`
 	Reload   string                  `json:"last_reload"` // "ok", or why the files are not in force
 	Sync     *SyncOverview           `json:"sync,omitempty"`

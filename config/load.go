@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/spf13/viper"
+	"go.yaml.in/yaml/v3"
 )
 
 // Overrides are flags of the command line, key to value, such as "log.level": "debug". They win over the environment
@@ -49,7 +50,10 @@ type loader struct {
 	from   map[string]string // key -> "file", "environment" or "flag"
 	listen []string          // key of each c.Listen
 	acme   []string          // key of each c.TLS.ACME.Domains
+	waveAt []string          // key of each c.Waves
 	errs   Errors
+
+	waveList *yaml.Node // the list of waves as it stands in the file
 }
 
 // bad notes a problem of a key, such as "listen[2]", where its value comes from.
@@ -285,6 +289,9 @@ func (l *loader) lists() {
 		l.c.Sync.Windows = append(l.c.Sync.Windows, w)
 	}
 	l.c.Sync.Waves = l.words("sync.waves")
+	l.c.Gates.Bounces.Command = l.words("gates.bounces.command")
+	l.customGates()
+	l.waves()
 	for _, side := range Sides {
 		l.backend(side)
 	}
@@ -386,7 +393,7 @@ func (l *loader) service(key, u string, p Protocol) Endpoint {
 // resolve makes paths absolute, from the file's folder.
 func (l *loader) resolve() {
 	dir := filepath.Dir(l.file)
-	paths := []*string{&l.c.Routes.File, &l.c.Store.Path, &l.c.Control.Socket, &l.c.Login.Learn.Key, &l.c.Backends[Old].CA, &l.c.Backends[New].CA,
+	paths := []*string{&l.c.Flip.HoldFile, &l.c.Routes.File, &l.c.Store.Path, &l.c.Control.Socket, &l.c.Login.Learn.Key, &l.c.Backends[Old].CA, &l.c.Backends[New].CA,
 		&l.c.TLS.ClientCA, &l.c.Authority.File, &l.c.Authority.LDAP.CA, &l.c.Authority.LDAP.BindPassword, &l.c.Authority.OAuth.CA,
 		&l.c.Authority.OAuth.ClientSecret,
 		&l.c.TLS.TicketKeys, &l.c.TLS.ACME.CA, &l.c.TLS.ACME.Storage, &l.c.TLS.ACME.DNS.KeyFile, &l.c.TLS.ACME.EAB.KeyFile}

@@ -107,7 +107,7 @@ func CheckByteRate(n int64) error {
 
 func share(key string, at func(*Config) *float64) setting {
 	return setting{key, func(c *Config, v string) error {
-		f, err := strconv.ParseFloat(v, 64)
+		f, err := parseFloat(v)
 		if err != nil || !(f >= 0 && f <= 1) {
 			return fmt.Errorf("%q is no share; write a number from 0 to 1", v)
 		}
@@ -115,6 +115,8 @@ func share(key string, at func(*Config) *float64) setting {
 		return nil
 	}, func(c *Config) any { return *at(c) }}
 }
+
+func parseFloat(v string) (float64, error) { return strconv.ParseFloat(v, 64) }
 
 func boolean(key string, at func(*Config) *bool) setting {
 	return setting{key, func(c *Config, v string) error {
@@ -127,7 +129,9 @@ func boolean(key string, at func(*Config) *bool) setting {
 }
 
 // settings are all scalar keys, in the order in which config show prints them.
-func settings() []setting {
+func settings() []setting { return append(baseSettings(), gateSettings()...) }
+
+func baseSettings() []setting {
 	s := []setting{
 		str("hostname", func(c *Config) *string { return &c.Hostname }),
 		str("tls.min_version", func(c *Config) *string { return &c.TLS.MinVersion }, "1.2", "1.3"),
@@ -260,6 +264,7 @@ func settings() []setting {
 		num("flip.parallel", func(c *Config) *int { return &c.Flip.Parallel }),
 		num("flip.prepare", func(c *Config) *int { return &c.Flip.Prepare }),
 		str("flip.delta", func(c *Config) *string { return &c.Flip.Delta }, "auto", "require", "off"),
+		str("flip.hold_file", func(c *Config) *string { return &c.Flip.HoldFile }),
 		num("sync.connections", func(c *Config) *int { return &c.Sync.Connections }),
 		num("sync.batch", func(c *Config) *int { return &c.Sync.Batch }),
 		dur("sync.settle", func(c *Config) *time.Duration { return &c.Sync.Settle }),
@@ -314,6 +319,9 @@ func listKeys() map[string][]string {
 		"sync.waves":            nil,
 		"sync.use":              {"use", "name"},
 		"sync.windows":          nil,
+		"gates.bounces.command": nil,
+		"gates.custom":          {"name", "command", "timeout", "mode"},
+		"waves":                 waveKeys(),
 
 		"backends.old.sync.token_command": nil,
 		"backends.new.sync.token_command": nil,
@@ -338,6 +346,7 @@ func Default() Config {
 			OAuth: OAuth{Claim: "username", Cache: 30 * time.Second, Timeout: 10 * time.Second}},
 		Submit: Submit{BareNewlines: "refuse"},
 		Flip:   Flip{Deadline: 20 * time.Second, Hold: 25 * time.Second, Parallel: 16, Prepare: 16, Delta: "auto"},
+		Gates:  defaultGates(),
 		Sync:   Sync{Connections: 3, Batch: 256, Settle: 2 * time.Second, Grace: 24 * time.Hour, Confirm: time.Hour, Passes: 4, Watch: 100, Poll: 5 * time.Minute},
 		Limits: Limits{PreAuth: 4096, PreAuthPerIP: 1024, PerListener: 50000, SessionsPerUser: 200,
 			DisconnectSpread: 10 * time.Second, Handshake: 15 * time.Second,

@@ -29,7 +29,8 @@ func (c *Config) Show(w io.Writer) error {
 		if !done[prefix] {
 			done[prefix] = true
 			for _, key := range []string{"listen", "login.mechanisms", "tls.certificates", "tls.acme.domains", "backends.old.hosts", "backends.new.hosts",
-				"backends.old.sync.token_command", "backends.new.sync.token_command", "sync.rename", "sync.exclude", "sync.use", "sync.windows", "sync.waves"} {
+				"backends.old.sync.token_command", "backends.new.sync.token_command", "sync.rename", "sync.exclude", "sync.use", "sync.windows", "sync.waves",
+				"waves", "gates.bounces.command"} {
 				if strings.HasPrefix(key, prefix) && strings.LastIndexByte(key, '.')+1 == len(prefix) {
 					line(key, c.list(key))
 				}
@@ -37,6 +38,9 @@ func (c *Config) Show(w io.Writer) error {
 		}
 		if p, ok := strings.CutSuffix(s.key, ".tls.server_name"); ok {
 			line(p+".tls.pins", c.list(p+".tls.pins"))
+		}
+		if s.key == gateSettings()[0].key { // no scalar stands beside it
+			line("gates.custom", c.list("gates.custom"))
 		}
 		v := s.get(c)
 		if x, ok := v.(string); ok {
@@ -95,6 +99,16 @@ func (c *Config) list(key string) string {
 	case "sync.windows":
 		for _, w := range c.Sync.Windows {
 			quote(w.Text)
+		}
+	case "waves":
+		for _, w := range c.Waves {
+			items = append(items, waveItem(w))
+		}
+	case "gates.bounces.command":
+		quote(c.Gates.Bounces.Command...)
+	case "gates.custom":
+		for _, g := range c.Gates.Custom {
+			items = append(items, fmt.Sprintf("{name: %q, command: %q, timeout: %s, mode: %s}", g.Name, g.Command, g.Timeout, g.Mode))
 		}
 	case "sync.waves":
 		quote(c.Sync.Waves...)

@@ -88,6 +88,8 @@ type Config struct {
 	Submit        Submit
 	Flip          Flip
 	Sync          Sync
+	Waves         []Wave // those that are listed, in their order, see Config.Wave
+	Gates         Gates  // of waves that set nothing else
 	Limits        Limits
 	Log           Log
 	Shutdown      time.Duration     // how long serve waits for sessions to reach a boundary when it ends
@@ -238,6 +240,7 @@ type Flip struct {
 	Parallel int           // users fenced at once
 	Prepare  int           // users whose mailboxes are brought together at once, before their flips to NEW
 	Delta    string        // whether flips carry mail: "auto" (default): where a sync login is configured; "require"; "off"
+	HoldFile string        // while it exists no flip passes; its first line is shown as the reason. "" means none
 }
 
 // Limits are the caps of section 4 of the design.

@@ -98,6 +98,9 @@ func (l *loader) value(key, kind string, v *yaml.Node) any {
 		l.problem(v, "%s: has no value; leave the key out or write one", key)
 	case kind == "section" && v.Kind == yaml.MappingNode:
 		return l.walk(key+".", v)
+	case key == "waves" && v.Kind == yaml.SequenceNode:
+		l.waveList = v // its items hold more than single values
+		return []any{}
 	case kind == "list" && v.Kind == yaml.SequenceNode:
 		list := []any{}
 		for i, item := range v.Content {

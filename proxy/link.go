@@ -75,6 +75,7 @@ type link struct {
 	lost     struct{ front, back bool } // gone, or a write failed: what was sent is cut somewhere, nothing may follow
 	resting  bool                       // the server is gone, and the client, who waited for nothing, was left in peace for a while
 	awake    bool                       // he is to be told
+	cut      bool                       // the server was gone without a word
 	reason   string
 	uncount  func() // the session is none of its host's any more
 }
@@ -227,6 +228,7 @@ func (l *link) pumpDown(first []byte) {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			ok = l.woken()
 		default:
+			l.noteBroken()
 			l.rest()
 			l.lastBytes(l.serverGone())
 			ok = false

@@ -223,6 +223,7 @@ func (l *link) pumpDone() {
 	}
 	lived := time.Since(s.Started)
 	l.srv.rec.SessionEnd(s.Protocol, s.Side, lived, l.up, l.down)
+	l.srv.over(s.User, s.Side, s.Protocol, l.cut)
 	l.log.Info("session end", "protocol", s.Protocol, "session", s.ID, "user", s.User, "side", s.Side.String(),
 		"epoch", s.Epoch, "host", s.Host, "client", s.Client.String(), "bytes_up", l.up, "bytes_down", l.down,
 		"seconds", lived.Seconds(), "reason", l.reason)

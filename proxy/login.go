@@ -78,6 +78,7 @@ func (c *client) login(ctx context.Context, creds *auth.Credentials, dial dialFu
 	}
 	if err == nil {
 		c.srv.rec.Auth(c.ln.Protocol, side, user, creds.Mechanism, "ok")
+		c.srv.happened(user, side, c.ln.Protocol, LoggedIn, nil)
 		c.srv.log.Debug("login", "protocol", c.ln.Protocol, "user", user, "side", side.String(), "client", c.addr,
 			"seconds", time.Since(start).Seconds())
 		if t.by != nil {
@@ -93,6 +94,7 @@ func (c *client) login(ctx context.Context, creds *auth.Credentials, dial dialFu
 	c.busy.Store(false) // who is let in stays busy until he is handed on: he must not give way to others now
 	le := asLoginError(err)
 	c.srv.rec.Auth(c.ln.Protocol, side, user, creds.Mechanism, le.result)
+	c.loginFailed(user, side, le, ctx.Err() != nil || errors.Is(err, context.Canceled))
 	attrs := []any{"protocol", c.ln.Protocol, "user", user, "side", side.String(), "client", c.addr,
 		"mechanism", creds.Mechanism, "result", le.result, "err", le.err}
 	var be *backend.Error

@@ -20,7 +20,7 @@ import (
 	"mailgate/tlsconf"
 )
 
-// Options are what a Server works with. All but Recorder, Changed, Deleted, Judged, Crowded, Verify and Master must be set.
+// Options are what a Server works with. All but Recorder, Changed, Deleted, Judged, Seen, Crowded, Verify and Master must be set.
 type Options struct {
 	Config       *config.Config
 	Routes       *config.RouteFile
@@ -44,6 +44,10 @@ type Options struct {
 	// credentials (what it said), behind that answer and before the client has it: it must not block, and is called from many goroutines
 	// at once. password is "" where there was none: it is never told of tokens. nil means that logins are nobody's business.
 	Judged func(user string, side config.Side, p config.Protocol, password config.Secret, refused error)
+	// Seen is told what becomes of the logins, sessions and messages of somebody who stands in the routes file, and on which side; err is
+	// the cause of what has failed, as far as there is one. What holds for Judged holds for it. nil means that nobody asks.
+	Seen func(user string, side config.Side, p config.Protocol, what Happening, err error)
+
 	// Deleted is told what a user's client asked to be deleted or moved away, and his server did, before Changed is told of it: proof
 	// that a person meant it. session is the ID of one session, which no other has while the process lives. What holds for Changed holds
 	// for it. nil means that nobody asks.
@@ -69,6 +73,7 @@ type Server struct {
 	rec      Recorder
 	changed  func(user string, p config.Protocol)
 	judged   func(user string, side config.Side, p config.Protocol, password config.Secret, refused error) // may be nil
+	seen     func(user string, side config.Side, p config.Protocol, what Happening, err error)             // the same
 	deleted  func(*router.Session, imapwire.Deletes)
 	crowded  func(side config.Side, user string, err error) bool
 	verifier func(ctx context.Context, by config.Authority, user string, c *auth.Credentials) error
@@ -125,7 +130,7 @@ var ErrShutdown = errors.New("the gateway is shutting down")
 // NewServer makes a Server that does not listen yet.
 func NewServer(o Options) *Server {
 	s := &Server{router: o.Router, dialer: o.Dialer, limiter: o.Limiter, certs: o.Certificates, log: o.Log,
-		rec: o.Recorder, changed: o.Changed, judged: o.Judged, crowded: o.Crowded, stall: stallTime, afterEOF: afterEOF,
+		rec: o.Recorder, changed: o.Changed, judged: o.Judged, seen: o.Seen, crowded: o.Crowded, stall: stallTime, afterEOF: afterEOF,
 		handshakes: tlsconf.NewHandshakes()}
 	if s.rec == nil {
 		s.rec = noRecorder{}

@@ -142,6 +142,7 @@ func (s *submissionSession) mail(line string) error {
 	case !nested:
 		s.endTx()
 	}
+	s.refused(r, err)
 	return err
 }
 
@@ -154,6 +155,7 @@ func (s *submissionSession) rcpt(line string) error {
 	if err == nil && r.Code/100 == 2 {
 		s.tx.rcpts++
 	}
+	s.refused(r, err)
 	return err
 }
 
@@ -213,7 +215,7 @@ func saying(r backend.Reply, err error) error {
 
 // lost ends the session over a backend that was lost between messages.
 func (s *submissionSession) lost(step string, err error) error {
-	s.away = true
+	s.away, s.cut = true, true
 	return s.over("backend lost at "+step+": "+err.Error(), s.lostReply())
 }
 

@@ -1,10 +1,14 @@
 package proxy
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
+
+	"mailgate/backend"
+	"mailgate/config"
 )
 
 // data passes one message (RFC 5321, section 4.1.1.4).
@@ -14,6 +18,9 @@ func (s *submissionSession) data(line string) error {
 	}
 	r, err := s.relay(line)
 	if err != nil || r.Code != 354 {
+		if s.tx.rcpts > 0 { // else it follows from what was refused before
+			s.refused(r, err)
+		}
 		return err
 	}
 	s.mu.Lock()
@@ -133,16 +140,20 @@ func (s *submissionSession) message(o outcome, what string) error {
 			err = o.back
 		}
 		s.count(4)
+		s.cut = true
 		return s.over("backend lost in "+what+": "+err.Error(), "451 4.4.2 The mail server was lost, please try again",
 			s.closing("4.4.2"))
 	case !o.clean() && r.Code != 421:
 		s.count(r.Code / 100)
+		s.refused(r, nil)
 		return s.over("backend refused in "+what, strings.Join(r.Lines, "\r\n"), s.closing("4.4.2"))
 	}
 	s.away = false
 	s.count(r.Code / 100)
+	s.refused(r, nil)
 	if r.Code/100 == 2 {
 		s.messages++
+		s.srv.happened(s.sess.User, s.sess.Side, config.Submission, MailTaken, nil)
 	}
 	return s.pass(r)
 }
@@ -154,6 +165,13 @@ func (s *submissionSession) clientLost(what string, err error) error {
 		_ = s.say("421 4.4.2 " + s.set.cfg.Hostname + " Timeout, closing connection")
 	}
 	return errOver
+}
+
+// refused tells of what the backend has refused for good; err is of a reply that was none, or that the client is gone.
+func (s *submissionSession) refused(r backend.Reply, err error) {
+	if r.Code/100 == 5 && (err == nil || errors.Is(err, errOver)) {
+		s.srv.happened(s.sess.User, s.sess.Side, config.Submission, MailRefused, nil)
+	}
 }
 
 func (s *submissionSession) count(class int) {
@@ -254,6 +272,7 @@ func (s *submissionSession) chunkToChunk(size int64, last bool) error {
 		return err
 	}
 	s.tx.failed = r.Code/100 != 2
+	s.refused(r, nil)
 	return s.pass(r)
 }
 

@@ -24,6 +24,7 @@ type submissionSession struct {
 	sess  *router.Session
 
 	up, down int64
+	cut      bool // the backend was gone without a word
 	messages int
 	reason   string        // of the end, for the log
 	away     bool          // the backend is gone or in the middle of a message: it cannot be told QUIT
@@ -213,6 +214,7 @@ func (s *submissionSession) finish() {
 	}
 	lived := time.Since(s.sess.Started)
 	s.srv.rec.SessionEnd(config.Submission, s.sess.Side, lived, s.up, s.down)
+	s.srv.over(s.sess.User, s.sess.Side, config.Submission, s.cut)
 	if s.reason == "" {
 		s.reason = "client closed"
 	}
@@ -257,6 +259,7 @@ func (s *submissionSession) complain(err error) error {
 		if r, err := s.back.ReadReply(); err == nil && r.Code == 421 {
 			return s.over("backend said 421 while the client was idle", r.Lines...)
 		}
+		s.cut = true
 		return s.over("backend closed while the client was idle", s.lostReply())
 	case errors.Is(err, errLineForm):
 		return s.mistake("500 5.5.2 Lines hold no CR, LF or NUL but the CRLF at their end")

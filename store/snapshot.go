@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"mailgate/auth"
+	"mailgate/cutover/gate"
 	"mailgate/learned"
 	"mailgate/logins"
 	"mailgate/op"
@@ -23,6 +24,7 @@ type Store interface {
 	learned.Store
 	auth.Memory
 	logins.Store
+	gate.Store
 	// Load fills an empty store with what Snapshot.Export wrote.
 	Load(ctx context.Context, in LineReader) (rows int64, err error)
 }

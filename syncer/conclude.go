@@ -64,6 +64,9 @@ func (p *pass) conclude(ctx context.Context) error {
 		if f.was.ID != 0 && f.work.any() {
 			p.s.busy(p.user, f.box.ID)
 		}
+		if f.work.any() {
+			p.report.touched = append(p.report.touched, f.box.ID)
+		}
 		if !sameBox(f.box, f.was) {
 			c.Mailboxes = append(c.Mailboxes, f.box)
 		}

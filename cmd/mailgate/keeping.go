@@ -134,14 +134,14 @@ func (kp *keeping) adopt() {
 // keep does that, and tells who was kept until now. changing is held.
 func (kp *keeping) keep() (left []string) {
 	conf, routes := kp.s.g.conf.Load(), kp.s.g.routes.Load()
-	started := map[string]int{}
-	for _, w := range conf.Sync.Waves {
+	started, ended := map[string]int{}, kp.s.g.moves.Completed()
+	for _, w := range kp.s.g.keptWaves() {
 		started[w] = 0
 	}
 	var users []string
 	for address, r := range routes.Users {
 		_, own := started[r.Wave]
-		if _, all := started["*"]; all || own && r.Wave != "" {
+		if _, all := started["*"]; all && !slices.Contains(ended, r.Wave) || own && r.Wave != "" {
 			users = append(users, address)
 			started[r.Wave]++
 		}

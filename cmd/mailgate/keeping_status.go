@@ -11,7 +11,6 @@ import (
 
 	"mailgate/admin"
 	"mailgate/backend"
-	"mailgate/config"
 	"mailgate/op"
 	"mailgate/syncer"
 )
@@ -44,7 +43,7 @@ func (kp *keeping) overview() *admin.SyncOverview {
 		}
 	}
 	kp.mu.Unlock()
-	o := &admin.SyncOverview{Users: users, Waves: kp.s.g.conf.Load().Sync.Waves, UnknownWaves: unknown, Waiting: waits, Partly: partly, Scripts: scripts, Watched: len(kp.w.Watched()), Paused: all}
+	o := &admin.SyncOverview{Users: users, Waves: kp.s.g.keptWaves(), UnknownWaves: unknown, Waiting: waits, Partly: partly, Scripts: scripts, Watched: len(kp.w.Watched()), Paused: all}
 	phases, lag := kp.counts()
 	o.Phases, o.LagSeconds = phases, lag.Seconds()
 	return o
@@ -162,4 +161,4 @@ type Paused struct {
 }
 
 // started tells whether anybody's mailboxes are kept equal.
-func started(c *config.Config) bool { return len(c.Sync.Waves) > 0 }
+func (g *gateway) started() bool { return len(g.keptWaves()) > 0 }

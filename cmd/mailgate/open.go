@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"mailgate/admin"
+	"mailgate/backend"
 	"mailgate/config"
 	"mailgate/cutover"
 	"mailgate/op"
@@ -44,15 +45,18 @@ func (p *program) open(ctx context.Context, newLog func(config.Log) *slog.Logger
 	g.endInterrupted(ctx)
 	g.router = router.New(routerOptions(conf), func(user string) config.Side { return g.manager.Side(user) },
 		func(user string, place router.Place) { g.manager.Seen(user, place) })
+	g.gates = g.newGates(conf)
 	g.metrics = admin.NewMetrics(version, revision(), g.sources())
+	g.moves = g.newWaves()
 	node := &cutover.LocalNode{ID: nodeName(conf), Router: g.router}
-	g.manager = cutover.New(cutover.Options{Store: g.store, Router: g.router, Nodes: []cutover.Node{node}, Flip: conf.Flip,
-		Routes: conf.Routes, Log: g.log, Recorder: g.metrics, Members: members{g}, Quiesce: func(ctx context.Context, user string) (func(), error) {
+	g.manager = cutover.New(cutover.Options{Store: g.store, Router: g.router, Mail: newFlipMail(g), Nodes: []cutover.Node{node}, Flip: conf.Flip,
+		Routes: conf.Routes, Log: g.log, Recorder: flips{g.metrics, g.gates}, Gates: g.moves, Members: g.moves, Quiesce: func(ctx context.Context, user string) (func(), error) {
 			if g.syncing == nil { // a verb that moves, while nothing runs: the store is ours alone
 				return func() {}, nil
 			}
 			return g.syncing.Quiesce(ctx, user)
 		}})
+	g.moves.Manage(g.manager)
 	return g, nil
 }
 
@@ -92,6 +96,9 @@ func (g *gateway) start(ctx context.Context) error {
 	if err := g.manager.Start(ctx); err != nil {
 		return err
 	}
+	if err := g.moves.Load(ctx); err != nil { // before the file: what it asks for may be a part of a move
+		return err
+	}
 	_, err := g.importRoutes(ctx, g.routes.Load(), "start")
 	if errors.Is(err, op.ErrUnavailable) && g.manager.Imported() {
 		why := err.Error()
@@ -105,13 +112,16 @@ func (g *gateway) start(ctx context.Context) error {
 
 // close ends what open and start began.
 func (g *gateway) close() error {
+	g.moves.Stop()
 	g.manager.Stop()
-	return g.store.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), localWait)
+	defer cancel()
+	return errors.Join(g.gates.Save(ctx), g.store.Close())
 }
 
 // api is what verbs ask.
 func (g *gateway) api() *admin.API {
-	a := &admin.API{Gateway: g, Router: g.router, Manager: g.manager, Store: g.store, Logins: g.store, Ready: g.readiness}
+	a := &admin.API{Gateway: g, Waves: g.moves, Waivers: g.gates, Shares: g.shares, Kept: g.keptWaves, Compared: g.verified, Router: g.router, Manager: g.manager, Store: g.store, Logins: g.store, Ready: g.readiness}
 	if g.syncing != nil {
 		a.Syncing = g.syncing
 	}
@@ -145,7 +155,10 @@ func (p *program) openLocal(ctx context.Context, work bool) (*gateway, error) {
 	case !work:
 		err = g.manager.Load(ctx)
 	default:
-		if err = g.manager.Start(ctx); err == nil && !g.manager.Imported() {
+		if err = g.openSyncing(conf); err == nil {
+			err = g.manager.Start(ctx)
+		}
+		if err == nil && !g.manager.Imported() {
 			_, err = g.importRoutes(ctx, g.routes.Load(), by())
 		}
 	}
@@ -155,6 +168,33 @@ func (p *program) openLocal(ctx context.Context, work bool) (*gateway, error) {
 	return g, nil
 }
 
+// openSyncing makes what brings mailboxes together, in a verb.
+func (g *gateway) openSyncing(conf *config.Config) error {
+	d, err := backend.NewDialer(conf.Backends, g.log, nil)
+	if err != nil {
+		return err
+	}
+	g.dialer, g.syncing = d, newSyncing(g, d)
+	return g.syncing.learn(conf)
+}
+
+// work begins to work off what is asked for, in a verb.
+func (g *gateway) work(ctx context.Context) error {
+	if err := g.manager.Start(ctx); err != nil {
+		return err
+	}
+	if err := g.moves.Load(ctx); err != nil {
+		return err
+	}
+	if !g.manager.Imported() {
+		if _, err := g.importRoutes(ctx, g.routes.Load(), by()); err != nil {
+			return err
+		}
+	}
+	g.moves.Start()
+	return nil
+}
+
 // closeLocal ends what openLocal began, when what was asked for is done, or at once when that went wrong.
 func (p *program) closeLocal(ctx context.Context, wait bool) error {
 	if p.local == nil {
@@ -162,7 +202,9 @@ func (p *program) closeLocal(ctx context.Context, wait bool) error {
 	}
 	var idle error
 	if wait {
-		idle = p.local.manager.Idle(ctx)
+		if idle = p.local.moves.Idle(ctx); idle == nil {
+			idle = p.local.manager.Idle(ctx)
+		}
 	}
 	err := p.local.close()
 	if p.pace != nil {
@@ -181,6 +223,7 @@ func (g *gateway) sources() admin.Sources {
 		Steps: func() map[string]op.State { return g.manager.Steps() },
 		Operations: func() map[op.Kind]map[op.Status]int {
 			n := g.manager.Counts()
+			n[op.Wave] = g.moves.Counts()
 			if g.syncing != nil {
 				n[op.Sync] = map[op.Status]int{op.Running: g.syncing.running()}
 			}
@@ -198,7 +241,7 @@ func (g *gateway) sources() admin.Sources {
 			}
 			return out
 		},
-		NotAfter: g.expiries}
+		Gates: g.gates.Last, NotAfter: g.expiries}
 }
 
 // wave is that of a user's line or pattern.
@@ -210,11 +253,6 @@ func (g *gateway) wave(user string) string {
 	r, _ := routes.Match(user)
 	return r.Wave
 }
-
-// members implements cutover.Members.
-type members struct{ g *gateway }
-
-func (m members) Wave(user string) string { return m.g.wave(user) }
 
 // waves are those that the routes file names.
 func (g *gateway) waves() (out []string) {

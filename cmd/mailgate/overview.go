@@ -49,7 +49,7 @@ func (g *gateway) Overview(ctx context.Context) admin.Overview {
 	if err != nil {
 		o.Store = err.Error()
 	}
-	if g.syncing != nil && g.syncing.keeping != nil && started(conf) {
+	if g.syncing != nil && g.syncing.keeping != nil && g.started() {
 		o.Sync = g.syncing.keeping.overview()
 		if o.Ready, err = g.readyCounts(ctx); err != nil {
 			o.Store = err.Error()
@@ -60,6 +60,9 @@ func (g *gateway) Overview(ctx context.Context) admin.Overview {
 	o.Open = []op.Operation{}
 	for _, x := range open {
 		o.Open = append(o.Open, api.Live(ctx, x))
+	}
+	if o.Holds, err = g.manager.Holds(ctx); err != nil {
+		o.Store = err.Error()
 	}
 	o.Certificates = g.managed()
 	if o.Drift, err = g.manager.Drift(ctx); err != nil {

@@ -58,6 +58,7 @@ type program struct {
 	output   string
 	opening  sync.Mutex
 	local    *gateway // opened by a verb because nothing runs
+	works    bool     // and also to work off what is asked for
 	pace     func()   // ends what a verb that syncs has asked of the collector
 }
 
@@ -122,7 +123,7 @@ func (p *program) root() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return exitError{exitUsage, err} })
 	root.AddCommand(p.serveCommand(), p.demoCommand(), p.initCommand(), p.configCommand(), p.doctorCommand(),
 		p.statusCommand(), p.sessionsCommand(), p.kickCommand(), p.reloadCommand(), p.flipCommand(), p.rollbackCommand(),
-		p.unpinCommand(), p.syncCommand(), p.verifyCommand(), p.quarantineCommand(), p.gapsCommand(), p.probeCommand(), p.secretsCommand(), p.opCommand(), p.historyCommand(), p.storeCommand(), p.versionCommand())
+		p.unpinCommand(), p.holdCommand(), p.unholdCommand(), p.waveCommand(), p.syncCommand(), p.verifyCommand(), p.quarantineCommand(), p.gapsCommand(), p.probeCommand(), p.secretsCommand(), p.opCommand(), p.historyCommand(), p.storeCommand(), p.versionCommand())
 	for _, c := range append(root.Commands(), root) {
 		if c.HasSubCommands() {
 			c.Args, c.RunE = noVerb, func(c *cobra.Command, _ []string) error { return c.Help() }

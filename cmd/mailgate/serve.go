@@ -25,6 +25,7 @@ import (
 	"mailgate/backend"
 	"mailgate/config"
 	"mailgate/cutover"
+	wavegate "mailgate/cutover/gate"
 	"mailgate/proxy"
 	"mailgate/router"
 	"mailgate/store"
@@ -115,6 +116,9 @@ func (p *program) serve(ctx context.Context, started func(*gateway)) error {
 	if err := g.start(ctx); err != nil {
 		return err
 	}
+	if err := g.gates.Load(ctx); err != nil {
+		return err
+	}
 	if err := g.syncing.keeping.load(ctx); err != nil {
 		return err
 	}
@@ -123,7 +127,7 @@ func (p *program) serve(ctx context.Context, started func(*gateway)) error {
 	}
 	g.proxy = proxy.NewServer(proxy.Options{Config: conf, Routes: g.routes.Load(), Router: g.router, Dialer: g.dialer,
 		Limiter: g.limiter, Certificates: g.certs, Log: log, Recorder: g.metrics, Changed: g.syncing.keeping.changed,
-		Judged: g.syncing.judged, Deleted: g.syncing.keeping.deleted, Crowded: g.syncing.budget.GiveWay,
+		Judged: g.syncing.judged, Seen: g.seen, Deleted: g.syncing.keeping.deleted, Crowded: g.syncing.budget.GiveWay,
 		Verify: g.verifiers.Verify, Master: g.syncing.accounts.asUser})
 	if err := g.proxy.Listen(); err != nil {
 		return err
@@ -139,6 +143,8 @@ func (g *gateway) run(ctx context.Context, hangups <-chan os.Signal, started fun
 	if err != nil {
 		return err
 	}
+	g.moves.Start()
+	defer g.moves.Stop() // what they wait for is told
 	stopControl := serveHTTP(control, g.api().Handler(), g.log)
 	defer stopControl()
 	var late *time.Timer // when passes that were told to end are cut short
@@ -173,6 +179,7 @@ func (g *gateway) run(ctx context.Context, hangups <-chan os.Signal, started fun
 	wg.Go(func() { g.syncing.book.Run(work) })
 	wg.Go(func() { g.limiter.Keep(work, g.store, g.log) })
 	wg.Go(func() { g.syncing.ledger.Run(work) })
+	wg.Go(func() { g.gates.Run(work) })
 	wg.Go(func() { g.hangups(work, hangups) })
 	for i, a := range g.proxy.Addrs() {
 		g.log.Info("listening", "listener", conf.Listen[i].URL, "address", a.String())
@@ -241,7 +248,7 @@ func listenControl(path string) (net.Listener, error) {
 
 // serveHTTP serves until the result is called, which waits.
 func serveHTTP(l net.Listener, h http.Handler, log *slog.Logger) (stop func()) {
-	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10}
+	s := &http.Server{Handler: h, ConnContext: admin.WithPeer, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10}
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
@@ -326,7 +333,9 @@ type gateway struct {
 	store   store.Store
 	router  *router.Router
 	manager *cutover.Manager
+	moves   *cutover.Waves
 	metrics *admin.Metrics
+	gates   *wavegate.Book
 
 	serving   bool // by serve; else what follows is not there
 	since     time.Time

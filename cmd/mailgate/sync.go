@@ -39,6 +39,7 @@ type syncing struct {
 	mu       sync.Mutex
 	passes   map[string]*underway // by user
 	moving   map[string]int       // by user: flips that keep passes out
+	awaited  map[string]int       // by user: steps of flips that wait for the end of what is under way
 	filed    throttle             // what the file said when it was last taken over
 	closing  bool
 	visitors map[*visitor]bool
@@ -47,7 +48,7 @@ type syncing struct {
 
 func newSyncing(g *gateway, d *backend.Dialer) *syncing {
 	s := &syncing{g: g, proofs: &syncer.Proofs{}, budget: newBudget(g, d), limits: syncer.NewLimits(syncer.LimitSettings{}), passes: map[string]*underway{},
-		moving: map[string]int{}}
+		moving: map[string]int{}, awaited: map[string]int{}}
 	s.enough, s.cut = context.WithCancel(context.Background())
 	s.book = newBook(s)
 	s.ledger = newLedger(s)
@@ -97,7 +98,7 @@ func (s *syncing) route(ctx context.Context, user string) (config.Side, int64, e
 		return s.g.routes.Load().For(user).Side, 0, nil // before the first import lines are places
 	case err != nil:
 		return 0, 0, err
-	case r.State != op.Settled:
+	case r.State != op.Settled && r.State != op.Prep: // in PREP he works on, and his mailboxes are brought together
 		return 0, 0, errMoving(user)
 	}
 	return r.Side, r.Epoch, nil

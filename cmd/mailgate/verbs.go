@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -26,6 +27,10 @@ import (
 // A running gateway must be reached, to look and to roll back, also while the files on disk have a mistake in them.
 func (p *program) call(c *cobra.Command, method, path string, form url.Values, out any) error {
 	form.Set("by", by())
+	if ssh := os.Getenv("SSH_CONNECTION"); ssh != "" {
+		form.Set("ssh", ssh)
+	}
+	looks := method == http.MethodGet || path == "/op/cancel" || path == "/kick" || path == "/hold" || path == "/unhold"
 	if p.local == nil {
 		conf, bad := p.loadAnyway()
 		err := admin.Client{Socket: conf.Control.Socket}.Call(c.Context(), method, path, form, out)
@@ -35,10 +40,16 @@ func (p *program) call(c *cobra.Command, method, path string, form url.Values, o
 		case bad != nil:
 			return bad
 		}
-		looks := method == http.MethodGet || path == "/op/cancel" || path == "/kick"
 		if p.local, err = p.openLocal(c.Context(), !looks); err != nil {
 			return err
 		}
+		p.works = !looks
+	}
+	if !looks && !p.works { // it was opened to look first
+		if err := p.local.work(c.Context()); err != nil {
+			return err
+		}
+		p.works = true
 	}
 	return admin.Client{Local: p.local.api().Handler()}.Call(c.Context(), method, path, form, out)
 }
@@ -83,7 +94,7 @@ func (p *program) configCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			warnings := append([]string{}, conf.Warnings()...)
+			warnings := append(append([]string{}, conf.Warnings()...), conf.WaveWarnings(r)...)
 			v := map[string]any{"warnings": warnings, "listeners": len(conf.Listen), "users": len(r.Users), "patterns": len(r.Patterns), "default": r.Default.String()}
 			return p.print(v, func(w io.Writer) {
 				fmt.Fprintf(w, "ok: %d listeners, %d users, %d patterns, default %s\n", len(conf.Listen), len(r.Users), len(r.Patterns), r.Default)
@@ -205,6 +216,9 @@ func printOverview(w io.Writer, o admin.Overview) {
 	printSyncOverview(w, o.Sync)
 	printReadyCounts(w, o.Ready)
 	printRefused(w, o)
+	for _, h := range o.Holds {
+		printHold(w, h)
+	}
 	for _, x := range o.Open {
 		printOp(w, x)
 	}
@@ -256,8 +270,14 @@ func printOp(w io.Writer, o op.Operation) {
 	if o.User != "" {
 		what += " " + o.User
 	}
-	if o.Kind == op.Flip {
+	if o.Kind == op.Wave && o.Wave != "" {
+		what += " " + o.Wave
+	}
+	if o.Kind == op.Flip || o.Kind == op.Wave {
 		what += " to " + o.Target.String()
+	}
+	if o.Total > 0 && (o.Kind == op.Wave || !o.Status.Final()) {
+		what += fmt.Sprintf(" (%d of %d %s)", o.Done, o.Total, o.Unit)
 	}
 	fmt.Fprintf(w, "%s\t%s\t%s %s\t%s\t%s\t%s\n", o.ID, what, o.Status, o.Step, stamp(o.Changed), o.By, o.Reason)
 }
@@ -283,20 +303,56 @@ func moving(c *cobra.Command) *cobra.Command {
 	return c
 }
 
+func chooses(c *cobra.Command) *cobra.Command {
+	c.Flags().Bool("all", false, "everybody in the routes file")
+	c.Flags().String("file", "", "file with an address on each line (a routes file will do)")
+	return c
+}
+
 func (p *program) flipCommand() *cobra.Command {
-	return moving(&cobra.Command{Use: "flip USER old|new", Short: "Move a user: edits his line of the routes file and asks for the flip",
-		Args: exactly(2), RunE: func(c *cobra.Command, args []string) error {
-			side, ok := config.ParseSide(args[1])
+	return chooses(moving(&cobra.Command{Use: "flip USER|WAVE|--all|--file FILE old|new", Short: "Move a user, a wave or a list: edits the lines of the routes file and asks for the flips",
+		Long: "flip moves one user (an address), a wave (a name without @), everybody or the users of a file. The plan is shown once for all, with the\n" +
+			"count, before it asks. A wave is one operation: it waits for its window (waves in mailgate.yaml), its gates are asked, all lines of the\n" +
+			"routes file are edited in one write, and its members are moved several at once (flip.parallel). Exit status: 0 all are there, 3 refused\n" +
+			"(a hold, a gate, the order of waves) and nothing was changed, 4 some are there and some are not, 5 it goes on.",
+		Example: "  mailgate flip sales new --dry-run\n  mailgate flip sales new\n  mailgate flip alice@example.com new --yes",
+		Args:    cobra.RangeArgs(1, 2), RunE: func(c *cobra.Command, args []string) error {
+			word := args[len(args)-1]
+			side, ok := config.ParseSide(word)
 			if !ok {
-				return exitError{exitUsage, fmt.Errorf("unknown side %q; old or new", args[1])}
+				return exitError{exitUsage, fmt.Errorf("unknown side %q; old or new", word)}
+			}
+			form, many, err := p.several(c, args[:len(args)-1])
+			switch {
+			case err != nil:
+				return err
+			case many:
+				return p.moveMany(c, form, side, false)
 			}
 			return p.move(c, "/flip", args[0], side)
-		}})
+		}}))
 }
 
 func (p *program) rollbackCommand() *cobra.Command {
-	return moving(&cobra.Command{Use: "rollback USER", Short: "Move a user back to old, whatever the routes file says (leaves a pin)",
-		Args: exactly(1), RunE: func(c *cobra.Command, args []string) error { return p.move(c, "/rollback", args[0], config.Old) }})
+	c := chooses(moving(&cobra.Command{Use: "rollback USER|WAVE|--all|--file FILE", Short: "Move a user, a wave or a list back to old, whatever the routes file says (leaves pins)",
+		Long: "rollback moves back to OLD: one user (an address), a wave (a name without @), everybody or the users of a file. It waits for no gate, no\n" +
+			"window and no analysis; only holds stop it, and it says who holds and how to let it on. A move of the same users to NEW that is under\n" +
+			"way is called off. The routes file stays as it is: pins are left, and nothing moves again by itself.",
+		Example: "  mailgate rollback sales\n  mailgate rollback alice@example.com --yes",
+		Args:    upTo(1), RunE: func(c *cobra.Command, args []string) error { return p.rollBack(c, args) }}))
+	c.Flags().Bool("now", false, "NEW cannot be reached: nothing is carried or compared; what is left behind is listed and brought over when NEW is back")
+	return c
+}
+
+func (p *program) rollBack(c *cobra.Command, args []string) error {
+	form, many, err := p.several(c, args)
+	switch {
+	case err != nil:
+		return err
+	case many:
+		return p.moveMany(c, form, config.Old, true)
+	}
+	return p.move(c, "/rollback", args[0], config.Old)
 }
 
 func (p *program) move(c *cobra.Command, path, user string, side config.Side) error {
@@ -306,13 +362,19 @@ func (p *program) move(c *cobra.Command, path, user string, side config.Side) er
 	}
 	dry, _ := c.Flags().GetBool("dry-run")
 	yes, _ := c.Flags().GetBool("yes")
+	now, _ := c.Flags().GetBool("now")
 	look := dry || !yes && path != "/rollback" // who goes back waits for no look at anything, and a script for none either
-	goOn, err := p.confirm(c, p.planFor(c.Context(), &u, user, side, false, look))
+	plan := p.planFor(c.Context(), &u, user, side, now, look)
+	goOn, err := p.confirm(c, plan)
 	if err != nil || !goOn {
 		return err
 	}
+	form := url.Values{"user": {user}, "side": {side.String()}, "plan": {plan.text()}}
+	if now {
+		form.Set("now", "1")
+	}
 	var o op.Operation
-	if err := p.call(c, http.MethodPost, path, url.Values{"user": {user}, "side": {side.String()}}, &o); err != nil {
+	if err := p.call(c, http.MethodPost, path, form, &o); err != nil {
 		return err
 	}
 	return p.follow(c, o)
@@ -387,11 +449,17 @@ func (p *program) opCommand() *cobra.Command {
 			if err := p.call(c, method, path, url.Values{"id": {args[0]}}, &o); err != nil {
 				return err
 			}
-			return p.print(o, func(w io.Writer) { printOp(w, o) })
+			return p.showOp(c, o, true)
 		}}
 	}
 	wait := &cobra.Command{Use: "wait ID", Short: "Wait for an operation to end", Args: exactly(1),
-		RunE: func(c *cobra.Command, args []string) error { return p.follow(c, op.Operation{ID: args[0]}) }}
+		RunE: func(c *cobra.Command, args []string) error {
+			var o op.Operation
+			if err := p.call(c, http.MethodGet, "/op", url.Values{"id": {args[0]}}, &o); err == nil && o.Kind == op.Wave {
+				return p.followMany(c, o)
+			}
+			return p.follow(c, op.Operation{ID: args[0]})
+		}}
 	wait.Flags().Duration("timeout", time.Minute, "how long to wait")
 	approve := &cobra.Command{Use: "approve ID", Short: "Take over a routes file that waits for approval", Args: exactly(1),
 		RunE: func(c *cobra.Command, args []string) error {
