@@ -54,7 +54,9 @@ gates: {login_failures: {mode: enforce}, backend_errors: {mode: enforce, min_sam
 		}
 	}
 	submit()
-	total := func(user string, side config.Side) wavegate.Counts { return g.gates.Since(user, side, time.Now().Add(-time.Hour)) }
+	total := func(user string, side config.Side) wavegate.Counts {
+		return g.gates.Since(user, side, time.Now().Add(-time.Hour))
+	}
 	counted := func(user string, side config.Side, want wavegate.Counts) {
 		t.Helper()
 		until(t, "signals", func() bool { return total(user, side).Sessions >= want.Sessions })
