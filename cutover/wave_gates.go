@@ -146,11 +146,11 @@ func (w *Waves) ordered(name string) error {
 	switch {
 	case !row.Completed.IsZero():
 		return nil
-	case row.Soaking() && row.Gate == "":
+	case w.soaks(row) && row.Gate == "":
 		return nil
-	case row.Soaking():
+	case w.soaks(row):
 		why = fmt.Sprintf("wave %s is held: gate %s fails there since %s (%s)", after, row.Gate, row.GateAt.Local().Format(time.DateTime), row.GateWhy)
-	case row.Rolled.After(row.Flipped):
+	case !row.Flipped.IsZero() || !row.Rolled.IsZero():
 		why, do = "wave "+after+" was rolled back", "mailgate flip "+after+" new moves it again"
 	default:
 		why, do = "wave "+after+" has not moved", "mailgate flip "+after+" new"
@@ -197,7 +197,7 @@ func (w *Waves) look(ctx context.Context, name string) {
 		return
 	}
 	row := w.Row(name)
-	if !row.Soaking() {
+	if !w.soaks(row) {
 		w.notice(ctx, name)
 		return
 	}

@@ -349,9 +349,9 @@ func (w *Waves) State(name string, kept bool, copied int) (state string, since t
 	switch members := len(w.o.Routes().Members(name)); {
 	case !row.Completed.IsZero():
 		return WaveComplete, row.Completed
-	case row.Soaking():
+	case w.soaks(row):
 		return WaveSoaking, row.Flipped
-	case row.Rolled.After(row.Flipped):
+	case !row.Flipped.IsZero() || !row.Rolled.IsZero():
 		return WaveRolledBack, row.Rolled
 	case kept && members > 0 && copied >= members:
 		return WaveReady, row.Started
@@ -359,6 +359,11 @@ func (w *Waves) State(name string, kept bool, copied int) (state string, since t
 		return WaveCopying, row.Started
 	}
 	return WavePlanned, time.Time{}
+}
+
+// soaks tells whether a wave has moved and is watched: some of its members are on NEW still.
+func (w *Waves) soaks(row op.WaveRow) bool {
+	return row.Soaking() && slices.ContainsFunc(w.o.Routes().Members(row.Name), func(u string) bool { return w.m.sideNow(u) == config.New })
 }
 
 // open is the move of a wave that is under way, the newest of them.

@@ -153,14 +153,11 @@ func (p *program) openLocal(ctx context.Context, work bool) (*gateway, error) {
 	case err != nil:
 		return nil, err
 	case !work:
-		err = g.manager.Load(ctx)
+		if err = g.manager.Load(ctx); err == nil {
+			err = g.moves.Load(ctx)
+		}
 	default:
-		if err = g.openSyncing(conf); err == nil {
-			err = g.manager.Start(ctx)
-		}
-		if err == nil && !g.manager.Imported() {
-			_, err = g.importRoutes(ctx, g.routes.Load(), by())
-		}
+		err = g.work(ctx)
 	}
 	if err != nil {
 		return nil, errors.Join(err, g.close())
@@ -180,7 +177,15 @@ func (g *gateway) openSyncing(conf *config.Config) error {
 
 // work begins to work off what is asked for, in a verb.
 func (g *gateway) work(ctx context.Context) error {
+	if g.syncing == nil { // flips bring mailboxes together
+		if err := g.openSyncing(g.conf.Load()); err != nil {
+			return err
+		}
+	}
 	if err := g.manager.Start(ctx); err != nil {
+		return err
+	}
+	if err := g.gates.Load(ctx); err != nil {
 		return err
 	}
 	if err := g.moves.Load(ctx); err != nil {

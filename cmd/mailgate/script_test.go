@@ -23,7 +23,7 @@ import (
 // TestScripts runs testdata/*.txtar: one for each verb and each exit code. Beside testscript's commands there are
 //
 //	mailgate EXIT ARGS...  runs a verb, which must end with EXIT
-//	serve, stop            run mailgate serve before two hosts in memory, and end it
+//	serve, halt            run mailgate serve before two hosts in memory, and end it
 //	busy USER              a session in the middle of an APPEND, which no flip may cut, until idle
 //	login USER             a session that waits between commands
 //	deliver SIDE USER N    puts N messages into an INBOX
@@ -36,7 +36,7 @@ import (
 //	until REGEXP ARGS...   runs a verb again and again until what it prints fits
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{Dir: "testdata", Setup: scriptSetup, Cmds: map[string]func(*testscript.TestScript, bool, []string){
-		"mailgate": scriptMailgate, "serve": scriptServe, "stop": func(ts *testscript.TestScript, _ bool, _ []string) { scriptOf(ts).stop() },
+		"mailgate": scriptMailgate, "serve": scriptServe, "halt": func(ts *testscript.TestScript, _ bool, _ []string) { scriptOf(ts).stop() },
 		"busy": scriptBusy, "idle": scriptIdle, "login": scriptLogin,
 		"deliver": scriptDeliver, "limit": scriptLimit, "block": func(ts *testscript.TestScript, _ bool, _ []string) { scriptOf(ts).relay.block() },
 		"unblock": func(ts *testscript.TestScript, _ bool, _ []string) { scriptOf(ts).relay.unblock() },
