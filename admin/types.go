@@ -94,6 +94,7 @@ type SyncStatus struct {
 	Paused      *SyncPause     `json:"paused,omitempty"`
 	Gaps        string         `json:"gaps,omitempty"` // what does not travel, in a line
 	GapsAt      time.Time      `json:"gaps_at,omitzero"`
+	Behind      string         `json:"behind,omitempty"` // what rollback --now left on the other side, until that is read again
 }
 
 // BrokenFolder is one that the last pass could not do.

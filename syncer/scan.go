@@ -48,13 +48,24 @@ func (p *pass) modeOf(f *folder, side config.Side) mode {
 	st, cur := f.status[side], f.box.Cursor[side]
 	switch {
 	case st == nil || !st.HasHighestModSeq || st.HighestModSeq == 0 || cur.HighestModSeq == 0,
-		st.Validity != f.box.Validity[side], p.stale(cur),
+		st.Validity != f.box.Validity[side], p.stale(cur), p.opts.Recount && f.miscounts(side),
 		st.HighestModSeq < cur.HighestModSeq, f.turnedBack(side): // an index was lost, or a backup restored: its count begins anew
 		return scanFull
 	case st.HighestModSeq == cur.HighestModSeq && st.UIDNext == cur.UIDNext && st.Messages == cur.Messages && !p.due(f, side):
 		return scanNone
 	}
 	return scanDelta
+}
+
+// miscounts tells that a side holds another number of messages than pairs and quarantine come to.
+func (f *folder) miscounts(side config.Side) bool {
+	n := f.box.Pairs
+	for _, q := range f.quar {
+		if q.Side == side && q.Validity == f.box.Validity[side] {
+			n++
+		}
+	}
+	return int64(f.status[side].Messages) != n
 }
 
 // stale tells that every message is to be looked at again, for it is long ago.

@@ -55,6 +55,8 @@ type RunOptions struct {
 	NoSieve    bool          // scripts are left alone
 	// Decides is asked which side decides, and for the epoch, instead of Options.Route: a flip moves the user, and its own pass goes on.
 	Decides  func(ctx context.Context, user string) (config.Side, int64, error)
+	Recount  bool           // folders whose numbers of messages are not those that are known of are read as a whole
+	Leave    bool           // mail that is gone from the side that does not decide is not made again there: see Report.Missing
 	Fenced   bool           // nobody is at the mailboxes, and somebody waits: what is due by time alone waits for the next pass
 	Progress func(Progress) // called often, from one goroutine at a time; may be nil
 }
@@ -87,6 +89,7 @@ type Report struct {
 	Flags      [2]int64         `json:"flags"` // messages whose flags were changed
 	Expunged   [2]int64         `json:"expunged"`
 	Subscribed [2]int           `json:"subscriptions"`
+	Missing    int64            `json:"missing,omitempty"`    // gone from the side that does not decide, and not made again (RunOptions.Leave), of what was looked at
 	Paired     int64            `json:"paired"`               // found on both sides, by content
 	Pairs      int64            `json:"pairs"`                // now in all
 	Held       []Held           `json:"held,omitempty"`       // deletes that wait for a person

@@ -125,6 +125,7 @@ func (w *flipWork) pass(what string, o syncer.RunOptions) (*syncer.Report, error
 		kp.k.Through(w.m.User)
 	}
 	if err == nil {
+		w.s.caughtUp(w.u.ctx, w.m.User, r)
 		w.s.g.metrics.PassDid(r, nil)
 		w.s.g.metrics.Pass("ok", time.Since(began))
 		w.s.g.sieveTold(r)
@@ -160,6 +161,7 @@ func (fm *flipMail) Prepare(ctx context.Context, m cutover.Move, tell func(cutov
 		return err
 	}
 	defer leave()
+	w.s.flipBegins(m.User)
 	if err := w.s.proveBoth(w.u.ctx, w.y, m.User, true); err != nil {
 		return w.refusal(err)
 	}
@@ -167,17 +169,20 @@ func (fm *flipMail) Prepare(ctx context.Context, m cutover.Move, tell func(cutov
 		return err
 	}
 	r, err := w.together()
-	if err != nil {
-		return err
+	if err == nil {
+		err = obstacles(m, r)
 	}
-	return obstacles(m, r)
+	if err == nil {
+		err = w.compared()
+	}
+	return err
 }
 
 // together makes passes until little is left. A user who works on all the time comes to the fence nevertheless.
 func (w *flipWork) together() (r *syncer.Report, err error) {
 	last := time.Duration(0)
 	for round := range prepRounds {
-		if r, err = w.pass("brings his mailboxes together", syncer.RunOptions{NoSieve: round > 0}); err != nil {
+		if r, err = w.pass("brings his mailboxes together", syncer.RunOptions{NoSieve: round > 0, Recount: true}); err != nil {
 			return r, err
 		}
 		if r.Took < prepShort || carried(r) < prepLittle || round > 1 && r.Took > last*3/4 {
@@ -226,7 +231,7 @@ func (w *flipWork) delta(n *flipNotes) error {
 			scripts = kp.scripts(w.m.User) > 0
 		}
 	}
-	r, err := w.pass("carries what is left", syncer.RunOptions{Decides: w.decides, Fenced: true, NoSieve: !scripts})
+	r, err := w.pass("carries what is left", syncer.RunOptions{Decides: w.decides, Fenced: true, Recount: true, NoSieve: !scripts})
 	if err != nil {
 		return err
 	}
@@ -288,8 +293,20 @@ func (fm *flipMail) Verify(ctx context.Context, m cutover.Move) (seen string, er
 // Moved implements cutover.Mail.
 func (fm *flipMail) Moved(m cutover.Move) {
 	fm.forget(m)
-	if s := fm.g.syncing; s != nil && s.keeping != nil {
+	s := fm.g.syncing
+	if s == nil {
+		return
+	}
+	if carries, err := fm.carries(); m.Now && carries && err == nil {
+		ctx, cancel := s.ending()
+		defer cancel()
+		if err := s.leaveBehind(ctx, m); err != nil {
+			s.g.log.Error("what a flip left behind is not recorded", "user", m.User, "op", m.Op, "err", err)
+		}
+	}
+	if s.keeping != nil { // the other side decides now: what changes there is carried from this moment on
 		s.keeping.k.Hint(m.User)
+		s.keeping.k.Retry(m.User)
 	}
 }
 

@@ -28,7 +28,8 @@ type keeping struct {
 	unknown []string // waves that have started and have nobody
 	added   chan struct{}
 
-	gapsPause time.Duration // before each look at what does not travel
+	gapsPause                  time.Duration // before each look at what does not travel
+	compareFirst, comparePause time.Duration // before the first comparison of both sides, and before each
 }
 
 // keptUser is what is remembered of a user's passes for status.
@@ -70,7 +71,7 @@ const keptConnections = 30 * time.Second
 func newKeeping(s *syncing) *keeping {
 	c := s.g.conf.Load().Sync
 	kp := &keeping{s: s, stall: stallTime, users: map[string]*keptUser{}, paused: map[string]syncer.Pause{}, added: make(chan struct{}, 1),
-		gapsPause: gapsPause}
+		gapsPause: gapsPause, compareFirst: compareFirst, comparePause: comparePause}
 	kp.k = syncer.NewKeeper(syncer.KeeperOptions{Pass: kp.pass, Passes: c.Passes, Quiet: c.Poll, Log: s.g.log})
 	kp.w = syncer.NewWatcher(syncer.WatcherOptions{Open: s.accounts.open, Hint: kp.k.Hint, Place: s.g.place, Budget: s.budget, Max: 1, Log: s.g.log})
 	return kp
@@ -104,6 +105,7 @@ func (kp *keeping) run(ctx context.Context) {
 	wg.Go(func() { kp.watch(ctx) })
 	wg.Go(func() { kp.windows(ctx) })
 	wg.Go(func() { kp.gaps(ctx) })
+	wg.Go(func() { kp.compares(ctx) })
 	kp.k.Run(ctx)
 	wg.Wait()
 	kp.mu.Lock()

@@ -36,6 +36,9 @@ func (kp *keeping) pass(ctx context.Context, user string, hinted bool) (changed 
 	}
 	if err == nil {
 		kp.s.g.sieveTold(r)
+		ctx, cancel := kp.s.ending()
+		kp.s.caughtUp(ctx, user, r)
+		cancel()
 	}
 	kp.note(user, r, err) // when the mailboxes are free again: where the store is slow nobody waits for that
 	switch {
@@ -216,7 +219,7 @@ func (kp *keeping) over(u *underway, e *engine, user string) (*syncer.Report, er
 	patience := kp.patience()
 	stalled := time.AfterFunc(patience, func() { u.cancel(errStalled) })
 	defer stalled.Stop()
-	r, err := e.Run(u.ctx, user, syncer.RunOptions{Wait: crowdedWait, SieveAfter: after, Progress: func(p syncer.Progress) {
+	r, err := e.Run(u.ctx, user, syncer.RunOptions{Wait: crowdedWait, Leave: true, SieveAfter: after, Progress: func(p syncer.Progress) {
 		stalled.Reset(patience)
 		kp.s.mu.Lock()
 		u.progress = p

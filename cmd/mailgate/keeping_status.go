@@ -53,9 +53,15 @@ func pauseOf(p syncer.Pause) *admin.SyncPause {
 	return &admin.SyncPause{By: p.By, At: p.At, Reason: p.Reason}
 }
 
+// statusTime bounds the first look of a process into the store, for status.
+const statusTime = time.Second
+
 // status tells how far a user is; nil when his wave has not started.
 func (kp *keeping) status(user string) *admin.SyncStatus {
 	st, ok := kp.k.State(user)
+	look, cancel := context.WithTimeout(context.Background(), statusTime)
+	left, behind := kp.s.behind.of(look, kp.s.g, user)
+	cancel()
 	kp.mu.Lock()
 	defer kp.mu.Unlock()
 	k := kp.users[user]
@@ -64,6 +70,9 @@ func (kp *keeping) status(user string) *admin.SyncStatus {
 	}
 	now := time.Now()
 	s := &admin.SyncStatus{Phase: st.Phase, Running: st.Now, Last: k.whole, Next: st.Next, Tries: st.Tries, Gaps: k.gaps, GapsAt: k.gapsAt}
+	if behind {
+		s.Behind = left.String()
+	}
 	if !st.Since.IsZero() {
 		s.LagSeconds = now.Sub(st.Since).Seconds()
 	}

@@ -32,6 +32,9 @@ type syncing struct {
 
 	keeping *keeping // nil in a verb
 
+	flipped map[string]bool // users whose flip has begun in this process: what clients delete is noted though no wave of theirs has started
+	behind  behind          // what flips left on a side that was not reached
+
 	enough context.Context // ends when what passes still do when they were told to end may take no longer
 	cut    context.CancelFunc
 	clock  *syncer.Clock // in serve; a verb of its own has the machine's
@@ -159,9 +162,9 @@ func (s *syncing) Sync(ctx context.Context, verb string, form url.Values, progre
 		case "plan":
 			out, err = y.Plan(u.ctx, user)
 		case "verify":
-			out, err = y.Verify(u.ctx, user, syncer.VerifyOptions{Deep: on("deep"), Progress: tell})
+			out, err = s.compare(u.ctx, y, user, syncer.VerifyOptions{Deep: on("deep"), Progress: tell}, form.Get("by"))
 		default:
-			o := syncer.RunOptions{Progress: tell, DryRun: !writes, Deletes: on("deletes")}
+			o := syncer.RunOptions{Progress: tell, DryRun: !writes, Recount: true, Deletes: on("deletes")}
 			out, err = s.pass(u, y, user, o, form.Get("by"))
 		}
 	}
@@ -191,6 +194,7 @@ func (s *syncing) pass(u *underway, y *syncer.Syncer, user string, o syncer.RunO
 	r, err := y.Run(u.ctx, user, o)
 	if err == nil {
 		s.g.sieveTold(r)
+		s.caughtUp(u.ctx, user, r)
 	}
 	end(r, err)
 	return r, err

@@ -148,6 +148,22 @@ func (s *syncing) enterFlip(ctx context.Context, user string, fenced bool, waits
 	}
 }
 
+// flipBegins notes that a flip of a user is on its way; flips tells whether one was since the start.
+func (s *syncing) flipBegins(user string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.flipped == nil {
+		s.flipped = map[string]bool{}
+	}
+	s.flipped[user] = true
+}
+
+func (s *syncing) flips(user string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.flipped[user]
+}
+
 // endBackground ends the keeper's passes over a user, or over all.
 func (s *syncing) endBackground(user string, why error) {
 	s.mu.Lock()
