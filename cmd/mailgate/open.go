@@ -121,7 +121,7 @@ func (g *gateway) close() error {
 
 // api is what verbs ask.
 func (g *gateway) api() *admin.API {
-	a := &admin.API{Gateway: g, Waves: g.moves, Waivers: g.gates, Shares: g.shares, Kept: g.keptWaves, Compared: g.verified, Router: g.router, Manager: g.manager, Store: g.store, Logins: g.store, Ready: g.readiness}
+	a := &admin.API{Gateway: g, Waves: g.moves, Waivers: g.gates, Shares: g.shares, Kept: g.keptWaves, Compared: g.verified, Router: g.router, Manager: g.manager, Store: g.store, Logins: g.store, Ready: g.readiness, Behind: g.leftBehind}
 	if g.syncing != nil {
 		a.Syncing = g.syncing
 	}
