@@ -158,6 +158,11 @@ func (w *Waves) ordered(name string) error {
 	return &Refusal{Why: fmt.Sprintf("wave %s moves after wave %s, and %s", name, after, why), Do: do}
 }
 
+// Allowed is the *Refusal of a move of a wave to NEW as things are, nil when it would begin or wait for its window.
+func (w *Waves) Allowed(ctx context.Context, name string) error {
+	return w.allowed(ctx, name, config.New)
+}
+
 // allowed is what stands in the way of moving a wave to NEW, nil when nothing does: holds, its order, its gates; windows are waited for.
 func (w *Waves) allowed(ctx context.Context, name string, target config.Side) error {
 	if err := w.m.HeldWave(ctx, name); err != nil {

@@ -112,6 +112,8 @@ func (s *syncing) Sync(ctx context.Context, verb string, form url.Values, progre
 	switch verb {
 	case "limits":
 		return s.changeAndShow(ctx, form)
+	case "rehearse":
+		return s.rehearse(ctx, form, progress)
 	case "secrets":
 		return s.secrets(ctx, form)
 	case "ready":
@@ -129,7 +131,7 @@ func (s *syncing) Sync(ctx context.Context, verb string, form url.Values, progre
 	case "forecast":
 		return s.forecast(ctx, y, form)
 	case "behind":
-		return s.wouldLeave(ctx, y, form)
+		return s.leavesBehind(ctx, y, form)
 	case "pause", "resume":
 		return s.pause(ctx, verb, form)
 	case "plan", "run", "verify":

@@ -283,5 +283,78 @@ func keysOf(m map[string]int) func(yield func(string) bool) {
 }
 
 func (p *program) rehearseCommand() *cobra.Command {
-	return &cobra.Command{Use: "rehearse NAME", Short: "Everything but the move, for each member", Args: exactly(1)}
+	c := &cobra.Command{Use: "rehearse NAME [--user TEST@...]", Short: "Everything but the move for each member; with test users the whole life for real",
+		Long: "rehearse makes a pass over each member's mailboxes, compares both sides, asks the gates, and tells what the move would be like: how long\n" +
+			"logins wait, and what mail programs download again. Nobody is moved. For the test users that are named the whole life is led on the real\n" +
+			"hosts: a message is put in, the user is moved, it is changed there, he is rolled back, and both sides are compared. A test user has a line\n" +
+			"in the routes file, a mailbox on both hosts, and nobody who works in it. Exit status 2: something was found.",
+		Args: exactly(1), RunE: func(c *cobra.Command, args []string) error {
+			users, _ := c.Flags().GetStringSlice("user")
+			var r rehearsal
+			err := p.stream(c.Context(), "rehearse", url.Values{"wave": args, "user": users}, func(g syncer.Progress) {
+				if g.Folder != "" {
+					fmt.Fprintln(p.err, g.Folder)
+				}
+			}, &r)
+			if r.Wave == "" {
+				return err
+			}
+			if perr := p.print(r, func(w io.Writer) { printRehearsal(w, r) }); perr != nil {
+				return perr
+			}
+			return err
+		}}
+	c.Flags().StringSlice("user", nil, "a test user (may be given more than once)")
+	return c
+}
+
+func printRehearsal(w io.Writer, r rehearsal) {
+	fmt.Fprintf(w, "Wave %s was rehearsed in %s\n", r.Wave, syncer.Seconds(r.Took))
+	fmt.Fprintln(w, "USER\tPASS\tCOPIED\tBOTH SIDES\tLOGINS WAIT\tIN THE WAY")
+	for _, m := range r.Members {
+		gap, way := "unknown", "-"
+		if m.Forecast != nil {
+			if m.Forecast.Gap.Known {
+				gap = "about " + seconds(m.Forecast.Gap.Seconds)
+			}
+			if n := len(m.Forecast.InWay); n > 0 {
+				way = fmt.Sprintf("%d things (mailgate flip %s new --dry-run lists them)", n, m.User)
+			}
+		}
+		if m.Error != "" {
+			way = m.Error
+			if m.Do != "" {
+				way += "; " + m.Do
+			}
+		}
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\n", m.User, seconds(m.Took), m.Copied, orDash(m.Verdict), gap, way)
+	}
+	sum := &syncer.ForecastSum{}
+	for _, m := range r.Members {
+		if m.Forecast != nil {
+			sum.To = m.Forecast.To
+			sum.Add(m.Forecast)
+		}
+	}
+	_ = sum.WriteText(w)
+	for _, g := range r.Gates {
+		fmt.Fprintf(w, "gate\t%s %s (%s): %s\n", g.Gate, g.Verdict, g.Mode, g.Why)
+	}
+	if r.Refused != "" {
+		fmt.Fprintf(w, "refused now\t%s; %s\n", r.Refused, r.Do)
+	}
+	for _, s := range r.Shares {
+		fmt.Fprintf(w, "shares\t%s shares %s with %s, who is not in the wave\n", s.User, strings.Join(s.Folders, ", "), s.With)
+	}
+	for _, l := range r.Lives {
+		for _, s := range l.Steps {
+			fmt.Fprintf(w, "shown\t%s: %s (%s)\n", l.User, s.What, seconds(s.Seconds))
+		}
+		if l.Error != "" {
+			fmt.Fprintf(w, "FAILED\t%s: %s\n", l.User, l.Error)
+		}
+	}
+	for _, what := range r.NotShown {
+		fmt.Fprintf(w, "not shown\t%s\n", what)
+	}
 }

@@ -10,8 +10,8 @@ import (
 	"mailgate/syncer"
 )
 
-// wouldLeave answers what a user would leave on his side by rollback --now. No host is asked.
-func (s *syncing) wouldLeave(ctx context.Context, y *syncer.Syncer, form url.Values) (any, error) {
+// leavesBehind answers what a user would leave on his side by rollback --now. No host is asked.
+func (s *syncing) leavesBehind(ctx context.Context, y *syncer.Syncer, form url.Values) (any, error) {
 	user, _, _, err := s.g.Resolve(form.Get("user"))
 	if err != nil {
 		return nil, exitError{exitUsage, err}
