@@ -1,7 +1,7 @@
 GO ?= go
 export CGO_ENABLED ?= 1
 
-.PHONY: build demo setup test bench bench-sync bench-keep bench-flip lint check soak fuzz clean
+.PHONY: build demo setup test check-model bench bench-sync bench-keep bench-flip lint check soak fuzz clean
 build: ## the one binary, bin/mailgate
 	CGO_ENABLED=0 $(GO) build -o bin/mailgate ./cmd/mailgate
 
@@ -42,6 +42,9 @@ lint:
 	$(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
 
 check: lint test
+
+check-model: ## every state of the flip protocol with two nodes and two faults, and what each of its rules is for: five minutes, 2 GB
+	MAILGATE_MODEL=whole $(GO) test ./cutover/protocol -count 1 -timeout 1h -v
 
 SEEDS ?= 3000
 soak: setup ## random faults and random work, and a week of fifty people on four pairs of hosts: an hour and a half, SEEDS=10000 for longer

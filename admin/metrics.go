@@ -61,6 +61,7 @@ type Metrics struct {
 	sync        syncMetrics
 	learned     *prometheus.CounterVec
 	logins      loginMetrics
+	hooks       *prometheus.CounterVec
 	sieves      *prometheus.CounterVec
 	scripts     *prometheus.CounterVec
 	acme        *prometheus.CounterVec
@@ -88,6 +89,7 @@ func NewMetrics(version, revision string, src Sources) *Metrics {
 	m.sync = newSyncMetrics(m, quick)
 	m.learned = counter(m, "mailgate_learned_passwords_total", "Logins of which the password was to be learned, by what became of it.", "result")
 	m.logins = newLoginMetrics(m)
+	m.hooks = counter(m, "mailgate_hook_runs_total", "Runs of hooks of flips, by what they were told and how they ended.", "event", "outcome")
 	m.sieves = counter(m, "mailgate_sync_sieve_passes_total", "Looks at users' Sieve scripts, by how they ended.", "result")
 	m.scripts = counter(m, "mailgate_sync_sieve_scripts_total", "Sieve scripts carried, by what was done.", "side", "action")
 	m.acme = counter(m, "mailgate_acme_requests_total", "Certificates asked for, by what became of it.", "result")
@@ -137,6 +139,7 @@ func (m *Metrics) zero() {
 	m.violations.WithLabelValues("panic")
 	m.sync.zero()
 	m.logins.zero()
+	m.zeroHooks()
 	for _, r := range []string{"learned", "renewed", "kept", "dropped", "failed"} {
 		m.learned.WithLabelValues(r)
 	}

@@ -77,6 +77,7 @@ func TestMetrics(t *testing.T) {
 		`mailgate_sync_messages_total{change="copied",side="new"} 0`,
 		`mailgate_learned_hashes_total{result="kept"} 0`,
 		`mailgate_login_hook_runs_total{result="late"} 0`,
+		`mailgate_hook_runs_total{event="abort",outcome="given_up"} 0`,
 		`mailgate_auth_regressions_total{side="new"} 0`,
 		`mailgate_auth_regressed_users{side="new"} 0`,
 	} {
@@ -112,6 +113,7 @@ func TestMetrics(t *testing.T) {
 	m.LearnedPassword("dropped")
 	m.LearnedHash("learned")
 	m.LoginHook("done")
+	m.HookRun("before", "vetoed")
 	m.LoginRegression(config.New)
 	m.LoginsRegressed(config.New, 7)
 	m.StoreOK(time.Unix(1700000000, 0))
@@ -134,6 +136,7 @@ func TestMetrics(t *testing.T) {
 		`mailgate_learned_passwords_total{result="dropped"} 1`,
 		`mailgate_learned_hashes_total{result="learned"} 1`,
 		`mailgate_login_hook_runs_total{result="done"} 1`,
+		`mailgate_hook_runs_total{event="before",outcome="vetoed"} 1`,
 		`mailgate_auth_regressions_total{side="new"} 1`,
 		`mailgate_auth_regressed_users{side="new"} 7`,
 		`mailgate_learned_passwords_total{result="learned"} 0`,

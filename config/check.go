@@ -37,6 +37,7 @@ func (l *loader) check() {
 	l.checkSync()
 	l.checkLearn()
 	l.checkAuthority()
+	l.checkHooks()
 	l.checkWaves()
 	if n := len(c.Control.Socket); n > maxSocketPath {
 		l.bad("control.socket", "the path has %d bytes, sockets take %d; write a shorter one", n, maxSocketPath)

@@ -19,6 +19,14 @@ func TestEveryKeyIsDocumented(t *testing.T) {
 	for k := range listKeys() {
 		keys = append(keys, k)
 	}
+	for list, items := range listKeys() {
+		if list != "hooks" {
+			continue
+		}
+		for _, k := range items {
+			keys = append(keys, list+"[]."+k)
+		}
+	}
 	for _, k := range keys {
 		for _, side := range Sides {
 			k = strings.Replace(k, "backends."+side.String()+".", "….", 1)

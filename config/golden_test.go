@@ -44,7 +44,7 @@ func TestBadConfigurations(t *testing.T) {
 			if !IsErrors(err) {
 				t.Fatalf("got %v", err)
 			}
-			if strings.Contains(strings.NewReplacer("mailgate secrets key", "", "client_secret", "").Replace(err.Error()), "secret") || strings.Contains(err.Error(), "hidden") { // the verb and the key may be named
+			if strings.Contains(strings.NewReplacer("mailgate secrets key", "", "client_secret", "", "secret_file", "").Replace(err.Error()), "secret") || strings.Contains(err.Error(), "hidden") { // the verb and the keys may be named
 				t.Error("the error shows a password")
 			}
 			golden(t, strings.TrimSuffix(file, ".yaml")+".want", err.Error())

@@ -274,6 +274,7 @@ func (l *loader) lists() {
 	} else if l.c.Login.Learn.passwords() { // of a relayed login there is nothing to learn: who wants both says so
 		l.c.Login.Mechanisms = withoutRelayed(l.c.Login.Mechanisms)
 	}
+	l.readHooks()
 	l.c.Sync.Rename = l.pairs("sync.rename", "old", "new")
 	l.c.Sync.Use = l.pairs("sync.use", "use", "name")
 	l.c.Sync.Exclude = l.words("sync.exclude")
@@ -401,6 +402,7 @@ func (l *loader) resolve() {
 		s := &l.c.Backends[side].Sync
 		paths = append(paths, &s.Secrets, &s.MasterPassword)
 	}
+	paths = append(paths, l.c.hookPaths()...)
 	for i := range l.c.TLS.Certificates {
 		paths = append(paths, &l.c.TLS.Certificates[i].Cert, &l.c.TLS.Certificates[i].Key)
 	}

@@ -307,6 +307,7 @@ func listKeys() map[string][]string {
 		"listen":                nil,
 		"proxy_networks":        nil,
 		"login.mechanisms":      nil,
+		"hooks":                 hookKeys(),
 		"login.learn.hook":      nil,
 		"tls.certificates":      {"cert", "key"},
 		"tls.acme.domains":      nil,
@@ -327,6 +328,9 @@ func listKeys() map[string][]string {
 		"backends.new.sync.token_command": nil,
 	}
 }
+
+// itemLists are keys of items that hold lists of single values themselves.
+func itemLists() []string { return []string{"hooks.on", "hooks.command", "hooks.waves"} }
 
 // Default is the one place of default values.
 func Default() Config {

@@ -28,7 +28,7 @@ func (c *Config) Show(w io.Writer) error {
 		prefix := s.key[:strings.LastIndexByte(s.key, '.')+1]
 		if !done[prefix] {
 			done[prefix] = true
-			for _, key := range []string{"listen", "login.mechanisms", "tls.certificates", "tls.acme.domains", "backends.old.hosts", "backends.new.hosts",
+			for _, key := range []string{"listen", "hooks", "login.mechanisms", "tls.certificates", "tls.acme.domains", "backends.old.hosts", "backends.new.hosts",
 				"backends.old.sync.token_command", "backends.new.sync.token_command", "sync.rename", "sync.exclude", "sync.use", "sync.windows", "sync.waves",
 				"waves", "gates.bounces.command"} {
 				if strings.HasPrefix(key, prefix) && strings.LastIndexByte(key, '.')+1 == len(prefix) {
@@ -86,6 +86,10 @@ func (c *Config) list(key string) string {
 		quote(c.TLS.ACME.Domains...)
 	case "login.learn.hook":
 		quote(c.Login.Learn.Hook...)
+	case "hooks":
+		for _, h := range c.Hooks {
+			items = append(items, h.shown())
+		}
 	case "sync.rename":
 		for _, x := range c.Sync.Rename {
 			items = append(items, fmt.Sprintf("{old: %q, new: %q}", x.From, x.To))

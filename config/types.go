@@ -87,6 +87,7 @@ type Config struct {
 	Authority     Verifiers
 	Submit        Submit
 	Flip          Flip
+	Hooks         []Hook
 	Sync          Sync
 	Waves         []Wave // those that are listed, in their order, see Config.Wave
 	Gates         Gates  // of waves that set nothing else

@@ -8,7 +8,10 @@ import (
 )
 
 // Warnings are what is allowed and yet dangerous, in plain words, one each; it reads the certificates.
-func (c *Config) Warnings() (out []string) {
+func (c *Config) Warnings() []string { return append(c.OldDevices(), c.HookWarnings()...) }
+
+// OldDevices are the warnings about listeners that take old TLS.
+func (c *Config) OldDevices() (out []string) {
 	old := ""
 	for _, e := range c.Listen {
 		if e.OldTLS == "" {

@@ -149,6 +149,9 @@ func (l *loader) item(key string, i int, item *yaml.Node) any {
 			l.problem(k, "unknown key %q in %s%s", k.Value, key, didYouMean(k.Value, sub))
 		case l.lines[at] > 0:
 			l.problem(k, "%q stands in line %d already; keep one", k.Value, l.lines[at])
+		case contains(itemLists(), key+"."+k.Value):
+			l.lines[at] = k.Line
+			m[k.Value] = l.itemList(at, v)
 		case v.Kind != yaml.ScalarNode || v.Tag == "!!null" || v.Value == "":
 			l.lines[at], m[k.Value] = k.Line, nil
 			l.problem(v, "%s: takes a single value", at)
@@ -158,4 +161,25 @@ func (l *loader) item(key string, i int, item *yaml.Node) any {
 		}
 	}
 	return m
+}
+
+// itemList is a list of single values in an item. What cannot be used is nil, and has its complaint.
+func (l *loader) itemList(at string, v *yaml.Node) []any {
+	if v.Kind != yaml.SequenceNode {
+		l.problem(v, "%s: takes a list; write for example [ONE, TWO]", at)
+		return nil
+	}
+	list := []any{}
+	for i, item := range v.Content {
+		item = deref(item)
+		place := fmt.Sprintf("%s[%d]", at, i)
+		l.lines[place] = item.Line
+		if item.Kind != yaml.ScalarNode || item.Tag == "!!null" || item.Value == "" {
+			l.problem(item, "%s: takes a single value", place)
+			list = append(list, nil)
+			continue
+		}
+		list = append(list, item.Value)
+	}
+	return list
 }

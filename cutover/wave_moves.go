@@ -396,13 +396,13 @@ func (w *Waves) Counts() map[op.Status]int {
 	return out
 }
 
-// Idle waits until no move is under way.
+// Idle waits until no move is under way; one that waits for its window, and what is not worked on at all, counts as none.
 func (w *Waves) Idle(ctx context.Context) error {
 	for {
 		w.mu.Lock()
 		var ended chan struct{}
 		for _, mv := range w.moves {
-			if mv.op.Status != op.Waiting { // that may be for days
+			if w.working && mv.op.Status != op.Waiting { // that may be for days
 				ended = mv.ended
 			}
 		}

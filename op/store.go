@@ -106,6 +106,7 @@ type HistoryFilter struct {
 	User  string    // "" means any
 	Wave  string    // of the wave itself (its scope stands as User) and of operations in it; "" means any
 	Since time.Time // not older than this
+	What  []string  // one of these; none means any
 	Limit int       // at most so many, 0 means all
 }
 

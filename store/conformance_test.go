@@ -93,6 +93,8 @@ func fill(t *testing.T, s op.Store) op.Operation {
 		Default: config.New, Patterns: []op.Pattern{{Domain: "sales.example.com", Side: config.Old}}, Addresses: "fold +"}})
 	must(t, err)
 	must(t, s.AddNode(ctx, op.Node{Name: "gw1"}))
+	_, err = s.AddHold(ctx, op.Hold{Scope: op.HoldWave("later"), By: "test", Reason: "why", At: alice.Since})
+	must(t, err)
 	return o
 }
 
@@ -342,6 +344,9 @@ func conformHistory(t *testing.T, s op.Store) {
 		{op.HistoryFilter{Since: now.Add(-time.Minute)}, []string{"3", "2"}},
 		{op.HistoryFilter{Since: alice.Since, User: "a"}, []string{"3", "w"}},
 		{op.HistoryFilter{Since: time.Now().Add(time.Hour)}, nil},
+		{op.HistoryFilter{What: []string{"3", "w", "x"}}, []string{"3", "w"}},
+		{op.HistoryFilter{What: []string{"2"}, User: "b", Since: now.Add(-time.Minute), Limit: 5}, []string{"2"}},
+		{op.HistoryFilter{What: []string{"2"}, User: "a"}, nil},
 	} {
 		list, err := s.History(ctx, x.f)
 		must(t, err)

@@ -218,6 +218,13 @@ func (d *database) History(ctx context.Context, f op.HistoryFilter) ([]op.Event,
 	if !f.Since.IsZero() {
 		where.add("at >= ?", stamp(f.Since))
 	}
+	if len(f.What) > 0 {
+		args := make([]any, len(f.What))
+		for i, w := range f.What {
+			args[i] = w
+		}
+		where.add("what IN (?"+strings.Repeat(",?", len(args)-1)+")", args...)
+	}
 	var out []op.Event
 	err := d.list(ctx, "SELECT id, at, op, user, what, before, after, by, detail, origin, plan FROM history"+where.text+" ORDER BY id DESC LIMIT ?",
 		append(where.args, limit(f.Limit)), func(s scanner) error {

@@ -199,6 +199,30 @@ func TestLeave(t *testing.T) {
 	}
 }
 
+// TestGoneAtOnce: a folder that is gone waits for its time of grace, unless a person says that deletes are meant.
+func TestGoneAtOnce(t *testing.T) {
+	t.Parallel()
+	for _, deletes := range []bool{false, true} {
+		w := newFaultyWorld(t, faulty.Dovecot(), faulty.Cyrus(), 1, func(o *syncer.Options) { o.Grace = time.Hour })
+		w.hosts[config.Old].Account.Create("Work")
+		w.put(config.Old, "Work")
+		w.put(config.Old, "INBOX")
+		for _, gone := range []bool{false, true} {
+			if gone {
+				w.hosts[config.Old].Account.Delete("Work")
+			}
+			for range 2 {
+				if _, err := w.Run(t.Context(), "user", syncer.RunOptions{Deletes: deletes}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if _, there := w.hosts[config.New].Account.Contents()["Work"]; there == deletes {
+			t.Errorf("deletes %v: the folder is on NEW: %v", deletes, there)
+		}
+	}
+}
+
 // TestDecides: a pass of a flip goes on while the row is the flip's, and ends when it is not, whoever decides by Options.Route.
 func TestDecides(t *testing.T) {
 	t.Parallel()

@@ -112,6 +112,7 @@ func (d *doctor) look(ctx context.Context, user, passwordFile string, insertion 
 	d.listeners(ctx)
 	d.files()
 	d.routes()
+	d.hooks(ctx)
 	d.area = "backends"
 	seen := map[config.Protocol][2]*backend.Seen{}
 	for _, pr := range d.protocols() {

@@ -123,7 +123,7 @@ func (d *doctor) listeners(ctx context.Context) {
 		running = true
 		c.Close()
 	}
-	for _, text := range d.conf.Warnings() {
+	for _, text := range d.conf.OldDevices() {
 		d.note(pass, "old devices", "%s", text)
 	}
 	for _, e := range d.conf.Listen {

@@ -47,10 +47,11 @@ func (p *program) open(ctx context.Context, newLog func(config.Log) *slog.Logger
 		func(user string, place router.Place) { g.manager.Seen(user, place) })
 	g.gates = g.newGates(conf)
 	g.metrics = admin.NewMetrics(version, revision(), g.sources())
+	g.hooks = newHooks(g, g.metrics)
 	g.moves = g.newWaves()
 	node := &cutover.LocalNode{ID: nodeName(conf), Router: g.router}
 	g.manager = cutover.New(cutover.Options{Store: g.store, Router: g.router, Mail: newFlipMail(g), Nodes: []cutover.Node{node}, Flip: conf.Flip,
-		Routes: conf.Routes, Log: g.log, Recorder: p.recorder(flips{g.metrics, g.gates}), Gates: g.moves, Members: g.moves, Quiesce: func(ctx context.Context, user string) (func(), error) {
+		Routes: conf.Routes, Log: g.log, Recorder: p.recorder(flips{g.metrics, g.gates}), Gates: g.moves, Members: g.moves, Hooks: g.hooks, Quiesce: func(ctx context.Context, user string) (func(), error) {
 			if g.syncing == nil { // a verb that moves, while nothing runs: the store is ours alone
 				return func() {}, nil
 			}
@@ -99,6 +100,9 @@ func (g *gateway) start(ctx context.Context) error {
 	if err := g.moves.Load(ctx); err != nil { // before the file: what it asks for may be a part of a move
 		return err
 	}
+	if err := g.hooks.Start(ctx); err != nil {
+		return err
+	}
 	_, err := g.importRoutes(ctx, g.routes.Load(), "start")
 	if errors.Is(err, op.ErrUnavailable) && g.manager.Imported() {
 		why := err.Error()
@@ -114,6 +118,7 @@ func (g *gateway) start(ctx context.Context) error {
 func (g *gateway) close() error {
 	g.moves.Stop()
 	g.manager.Stop()
+	closeHooks(g.hooks)
 	ctx, cancel := context.WithTimeout(context.Background(), localWait)
 	defer cancel()
 	return errors.Join(g.gates.Save(ctx), g.store.Close())
@@ -185,6 +190,9 @@ func (g *gateway) work(ctx context.Context) error {
 	if err := g.manager.Start(ctx); err != nil {
 		return err
 	}
+	if err := g.hooks.Start(ctx); err != nil {
+		return err
+	}
 	if err := g.gates.Load(ctx); err != nil {
 		return err
 	}
@@ -209,6 +217,9 @@ func (p *program) closeLocal(ctx context.Context, wait bool) error {
 	if wait {
 		if idle = p.local.moves.Idle(ctx); idle == nil {
 			idle = p.local.manager.Idle(ctx)
+		}
+		if idle == nil {
+			idle = p.local.hooks.Idle(ctx)
 		}
 	}
 	err := p.local.close()

@@ -334,6 +334,7 @@ type gateway struct {
 	router  *router.Router
 	manager *cutover.Manager
 	moves   *cutover.Waves
+	hooks   *cutover.HookRunner
 	metrics *admin.Metrics
 	gates   *wavegate.Book
 

@@ -37,6 +37,8 @@ func (p *program) call(c *cobra.Command, method, path string, form url.Values, o
 		switch {
 		case !errors.Is(err, admin.ErrNotRunning):
 			return err
+		case p.follows:
+			return fmt.Errorf("%w any more; what was asked for goes on at its next start", err)
 		case bad != nil:
 			return bad
 		}

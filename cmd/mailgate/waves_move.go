@@ -177,6 +177,7 @@ func (p *program) followMany(c *cobra.Command, o op.Operation) error {
 	if c.Flags().Changed("timeout") {
 		end = time.Now().Add(limit)
 	}
+	p.follows = p.local == nil
 	said := ""
 	for !o.Status.Final() {
 		look := manyLook
