@@ -44,7 +44,7 @@ lint:
 check: lint test
 
 check-model: ## every state of the flip protocol with two nodes and two faults, and what each of its rules is for: five minutes, 2 GB
-	MAILGATE_MODEL=whole $(GO) test ./cutover/model -count 1 -timeout 1h -v
+	MAILGATE_MODEL=whole $(GO) test ./cutover/protocol -count 1 -timeout 1h -v
 
 SEEDS ?= 3000
 soak: setup ## random faults and random work, and a week of fifty people on four pairs of hosts: an hour and a half, SEEDS=10000 for longer

@@ -10,7 +10,7 @@ import (
 
 // layers is the import table of docs/architecture.md: a package may import lower layers only.
 var layers = map[string]int{"config": 0, "imapwire": 0, "syncer/merge": 0, "tlsconf": 1, "router": 1, "auth": 1, "op": 1, "learned": 2, "logins": 2, "tlsconf/acme": 2, "backend": 2, "syncer": 3,
-	"proxy": 4, "cutover/gate": 3, "cutover": 5, "cutover/model": 5, "store": 6, "admin": 6, "cmd/mailgate": 7}
+	"proxy": 4, "cutover/gate": 3, "cutover": 5, "cutover/protocol": 5, "store": 6, "admin": 6, "cmd/mailgate": 7}
 
 // confined are modules that only some packages may see.
 var confined = map[string][]string{

@@ -14,6 +14,7 @@ import (
 
 	"mailgate/config"
 	"mailgate/cutover"
+	"mailgate/cutover/gate"
 	"mailgate/logins"
 	"mailgate/op"
 	"mailgate/router"
@@ -41,9 +42,21 @@ type API struct {
 	Router  *router.Router
 	Manager *cutover.Manager
 	Store   op.Store
-	Fellows Fellows      // nil: there is one process
-	Syncing Syncing      // nil in a verb that has no use for it
-	Logins  logins.Store // nil: nothing is told of logins
+	Fellows Fellows        // nil: there is one process
+	Syncing Syncing        // nil in a verb that has no use for it
+	Logins  logins.Store   // nil: nothing is told of logins
+	Waves   *cutover.Waves // nil: there are none
+	Waivers Waivers        // nil: no gate can be waived
+	// Shares names the members of a wave who share folders with people outside of it, and those of whom nobody knows; Kept the waves whose
+	// mailboxes are kept in sync.
+	Shares func(ctx context.Context, wave string) (list []WaveShare, unknown []string)
+	Kept   func() []string
+	// Compared is the last comparison of a user's sides; nil: nothing is told of that.
+	Compared func(ctx context.Context, user string) (c gate.Compared, ok bool, err error)
+	// Ready tells whether a user is ready for the other side; nil: nothing is told of that.
+	Ready func(ctx context.Context, u *UserStatus) *Readiness
+	// Behind tells what a user has left on the other side, "" for nothing; nil: nothing is told of that.
+	Behind func(ctx context.Context, user string) string
 }
 
 // Fellows are the nodes on one store; cmd/mailgate implements it.
@@ -125,6 +138,7 @@ func (a *API) Handler() http.Handler {
 		return a.Gateway.Approve(r.Context(), r.FormValue("id"), r.FormValue("by"))
 	}))
 	handle("GET /history", a.history)
+	a.waveRoutes(handle)
 	mux.HandleFunc("POST /sync/{verb}", a.stream)
 	return mux
 }
@@ -138,7 +152,11 @@ func (a *API) history(r *http.Request) (any, error) {
 			return nil, fault{ExitUsage, fmt.Errorf("since: %w", err)}
 		}
 	}
-	if login := r.FormValue("user"); login != "" {
+	switch login := r.FormValue("user"); {
+	case login == "":
+	case a.Waves != nil && !strings.Contains(login, "@") && a.Waves.Exists(login):
+		f.Wave = login
+	default:
 		var err error
 		if f.User, _, _, err = a.Gateway.Resolve(login); err != nil {
 			return nil, err
@@ -160,6 +178,9 @@ func (a *API) live(ctx context.Context, list []op.Operation, err error) ([]op.Op
 // Live adds what a flip waits for, and how far a pass is. A pass that nobody is at has ended: the record of that may have
 // come meanwhile, or never when its process was killed.
 func (a *API) Live(ctx context.Context, o op.Operation) op.Operation {
+	if o.Kind == op.Wave && a.Waves != nil {
+		return a.Waves.Live(ctx, o)
+	}
 	if o.Kind != op.Sync || o.Status.Final() {
 		o = a.Manager.Live(o)
 		if o.Kind == op.Flip && o.Reason == "" && op.State(o.Step).Fenced() {
@@ -202,7 +223,14 @@ const cancelTime = 10 * time.Second
 
 func (a *API) cancel(r *http.Request) (any, error) {
 	id, by := r.FormValue("id"), r.FormValue("by")
-	if a.Syncing == nil || !a.Syncing.Cancel(id, by) {
+	known := a.Syncing != nil && a.Syncing.Cancel(id, by)
+	if !known && a.Waves != nil {
+		var err error
+		if known, err = a.Waves.Cancel(r.Context(), id, by); err != nil {
+			return nil, err
+		}
+	}
+	if !known {
 		if err := a.Manager.Cancel(r.Context(), id, by); err != nil {
 			return nil, err
 		}
@@ -240,6 +268,7 @@ func moving(f func(*http.Request) (any, error)) func(*http.Request) (any, error)
 
 func exitOf(err error) int {
 	var f fault
+	var refusal *cutover.Refusal
 	var coded interface {
 		error
 		Exit() int
@@ -249,6 +278,10 @@ func exitOf(err error) int {
 		return f.exit
 	case errors.As(err, &coded):
 		return coded.Exit()
+	case errors.Is(err, cutover.ErrNoWave):
+		return ExitUsage
+	case errors.As(err, &refusal):
+		return ExitRefused
 	case errors.Is(err, op.ErrNotFound):
 		return ExitNotFound
 	case errors.Is(err, config.ErrAddress):
@@ -339,6 +372,14 @@ func (a *API) flip(r *http.Request) (any, error) {
 		return nil, err
 	}
 	by := r.FormValue("by")
+	wave := ""
+	if a.Waves != nil {
+		wave = a.Waves.Wave(user)
+	}
+	if err := a.Manager.Held(r.Context(), user, wave); err != nil { // before the file is edited
+		return nil, err
+	}
+	defer a.Manager.Asked(user, side, from(r), r.FormValue("plan"))()
 	re, err := a.Gateway.SetSide(r.Context(), user, side, by)
 	if err != nil {
 		return nil, err
@@ -351,7 +392,7 @@ func (a *API) flip(r *http.Request) (any, error) {
 			return o, nil
 		}
 	}
-	return a.Manager.Request(r.Context(), user, side, by, false)
+	return a.Manager.Ask(r.Context(), op.Operation{User: user, Target: side, By: by, From: from(r), Plan: r.FormValue("plan")})
 }
 
 func (a *API) rollback(r *http.Request) (any, error) {
@@ -359,7 +400,18 @@ func (a *API) rollback(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return a.Manager.Request(r.Context(), user, config.Old, r.FormValue("by"), true)
+	wave := ""
+	if a.Waves != nil {
+		wave = a.Waves.Wave(user)
+		if err := a.Waves.Reversible(user); err != nil {
+			return nil, err
+		}
+	}
+	if err := a.Manager.Held(r.Context(), user, wave); err != nil { // the flag file too
+		return nil, err
+	}
+	return a.Manager.Ask(r.Context(), op.Operation{User: user, Target: config.Old, By: r.FormValue("by"), Pin: true, Now: r.FormValue("now") != "",
+		From: from(r), Plan: r.FormValue("plan")})
 }
 
 func (a *API) unpin(r *http.Request) (any, error) {
@@ -426,6 +478,12 @@ func (a *API) user(ctx context.Context, login string) (UserStatus, error) {
 	if a.Syncing != nil {
 		u.Sync = a.Syncing.Status(user)
 	}
+	if a.Behind != nil {
+		u.Behind = a.Behind(ctx, user)
+	}
+	if a.Ready != nil {
+		u.Ready = a.Ready(ctx, &u)
+	}
 	u.explain()
 	return u, nil
 }
@@ -482,9 +540,12 @@ func (u *UserStatus) explain() {
 	default:
 		u.Why = "never seen: the default or a pattern of the routes file decides"
 	}
-	if u.Side == config.Old {
+	switch {
+	case u.Side == config.Old:
 		u.Rollback = "nothing to roll back: he is on old"
-	} else {
-		u.Rollback = "possible at any time by mailgate rollback; what arrived on new stays there until mailgate sync run carries it over"
+	case u.Ready != nil:
+		u.Rollback = u.Ready.Text(time.Now())
+	default:
+		u.Rollback = "possible at any time by mailgate rollback"
 	}
 }

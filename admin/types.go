@@ -10,22 +10,26 @@ import (
 
 // Overview answers status without a user.
 type Overview struct {
-	Hostname string          `json:"hostname"`
-	Version  string          `json:"version"`
-	Serving  bool            `json:"serving"` // false: mailgate serve does not run, and a verb opened the store itself
-	Since    time.Time       `json:"since,omitzero"`
-	Users    map[string]int  `json:"users"`    // by side
-	Sessions map[string]int  `json:"sessions"` // by "protocol side"
-	Fenced   int             `json:"fenced"`
-	Owed     int             `json:"rows_owed"` // rows of new users that the store has not taken yet
-	Store    string          `json:"store"`     // "ok", or what is wrong
-	Backends []BackendHealth `json:"backends"`
-	Open     []op.Operation  `json:"open_operations"`
-	Drift    []cutover.Drift `json:"drift"`
-	Reload   string          `json:"last_reload"` // "ok", or why the files are not in force
-	Sync     *SyncOverview   `json:"sync,omitempty"`
-	Refused  []RefusedLogin  `json:"refused_logins,omitempty"` // of passwords that worked on the other side, as far as they fit
-	Refusals int             `json:"refused_users"`            // users of whom there are some
+	Hostname string                  `json:"hostname"`
+	Version  string                  `json:"version"`
+	Serving  bool                    `json:"serving"` // false: mailgate serve does not run, and a verb opened the store itself
+	Since    time.Time               `json:"since,omitzero"`
+	Users    map[string]int          `json:"users"`    // by side
+	Sessions map[string]int          `json:"sessions"` // by "protocol side"
+	Fenced   int                     `json:"fenced"`
+	Owed     int                     `json:"rows_owed"` // rows of new users that the store has not taken yet
+	Store    string                  `json:"store"`     // "ok", or what is wrong
+	Backends []BackendHealth         `json:"backends"`
+	Open     []op.Operation          `json:"open_operations"`
+	Holds    []op.Hold               `json:"holds"` // stop signs that no flip passes
+	Drift    []cutover.Drift         `json:"drift"`
+	Reload   string                  `json:"last_reload"` // "ok", or why the files are not in force
+	Sync     *SyncOverview           `json:"sync,omitempty"`
+	Ready    map[string]*ReadyCounts `json:"ready,omitempty"`          // of users who are kept: "rollback", "flip"
+	Behind   []string                `json:"left_behind,omitempty"`    // users of whom something may be left on the other side by rollback --now; the first of them
+	BehindOf int                     `json:"left_behind_users"`        // all of them
+	Refused  []RefusedLogin          `json:"refused_logins,omitempty"` // of passwords that worked on the other side, as far as they fit
+	Refusals int                     `json:"refused_users"`            // users of whom there are some
 
 	Nodes []NodeInfo `json:"nodes,omitempty"` // where there are several processes
 
@@ -94,6 +98,7 @@ type SyncStatus struct {
 	Paused      *SyncPause     `json:"paused,omitempty"`
 	Gaps        string         `json:"gaps,omitempty"` // what does not travel, in a line
 	GapsAt      time.Time      `json:"gaps_at,omitzero"`
+	Behind      string         `json:"behind,omitempty"` // what rollback --now left on the other side, until that is read again
 }
 
 // BrokenFolder is one that the last pass could not do.
@@ -126,7 +131,9 @@ type UserStatus struct {
 	Host     [2]string      `json:"host"`           // own host on OLD and NEW, "" for any
 	Wave     string         `json:"wave,omitempty"`
 	Pin      *op.Pin        `json:"pin,omitempty"`
-	Rollback string         `json:"rollback"` // whether he can go back, and what that means
+	Rollback string         `json:"rollback"`              // whether he can go back, in a line
+	Ready    *Readiness     `json:"ready"`                 // for the other side; null where nobody can tell
+	Behind   string         `json:"left_behind,omitempty"` // what rollback --now left on the other side, until that is read again
 	Logins   int            `json:"logins_under_way"`
 	Held     int            `json:"logins_held"`
 	Sessions []SessionInfo  `json:"sessions"`

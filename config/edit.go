@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -21,31 +22,60 @@ func EditRoute(c *Config, user string, side Side) (was Side, listed bool, err er
 	if err != nil {
 		return Old, false, err
 	}
-	text := string(b)
-	r := f.Users[user]
-	if r == nil {
-		end := "\n"
-		if strings.Contains(text, "\r\n") {
-			end = "\r\n"
+	if r := f.Users[user]; r != nil {
+		was, listed = r.Side, true
+	}
+	return was, listed, editRoutes(c, b, f, []string{user}, side)
+}
+
+// EditRoutes is EditRoute of many users: all of them in one write, or none.
+func EditRoutes(c *Config, users []string, side Side) error {
+	b, err := os.ReadFile(c.Routes.File)
+	if err != nil {
+		return fmt.Errorf("routes file: %w", err)
+	}
+	f, err := ParseRoutes(c.Routes.File, b, c)
+	if err != nil {
+		return err
+	}
+	return editRoutes(c, b, f, users, side)
+}
+
+func editRoutes(c *Config, b []byte, f *RouteFile, users []string, side Side) error {
+	lines, end := strings.SplitAfter(string(b), "\n"), "\n"
+	if bytes.Contains(b, []byte("\r\n")) {
+		end = "\r\n"
+	}
+	changed := false
+	var added strings.Builder
+	for _, user := range users {
+		r := f.Users[user]
+		switch {
+		case r == nil:
+			added.WriteString(user + " " + side.String() + end)
+		case r.Side != side:
+			lines[r.Line-1], changed = replaceSide(lines[r.Line-1], side), true
 		}
+	}
+	text := strings.Join(lines, "")
+	if added.Len() > 0 {
 		if text != "" && text != bom && !strings.HasSuffix(text, "\n") {
 			text += end
 		}
-		text += user + " " + side.String() + end
-		if f, err = ParseRoutes(c.Routes.File, []byte(text), c); err != nil {
-			return Old, false, err
+		text += added.String()
+		g, err := ParseRoutes(c.Routes.File, []byte(text), c)
+		if err != nil {
+			return err
 		}
-		if f.Users[user] == nil { // "default" and patterns are no users
-			return Old, false, fmt.Errorf("%q: %w", user, ErrAddress)
+		for _, user := range users {
+			if g.Users[user] == nil { // "default" and patterns are no users
+				return fmt.Errorf("%q: %w", user, ErrAddress)
+			}
 		}
-		return Old, false, replace(c.Routes.File, text)
+	} else if !changed {
+		return nil
 	}
-	if r.Side == side {
-		return side, true, nil
-	}
-	lines := strings.SplitAfter(text, "\n")
-	lines[r.Line-1] = replaceSide(lines[r.Line-1], side)
-	return r.Side, true, replace(c.Routes.File, strings.Join(lines, ""))
+	return replace(c.Routes.File, text)
 }
 
 // replaceSide puts the side in place of the second word.

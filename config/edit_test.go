@@ -51,6 +51,40 @@ func TestEditRoute(t *testing.T) {
 	}
 }
 
+// TestEditRoutes: many lines in one write; order, comments and everybody else stay, and one that cannot be written leaves all alone.
+func TestEditRoutes(t *testing.T) {
+	c := twoSides()
+	const before = "# pilot\na@example.com\told wave=pilot # first\n\nb@example.com new wave=pilot\nx@example.com old\nc@example.com old wave=pilot"
+	c.Routes.File = write(t, t.TempDir(), "routes", before)
+	read := func() string {
+		b, err := os.ReadFile(c.Routes.File)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	if err := EditRoutes(c, []string{"a@example.com", "default"}, New); err == nil || read() != before {
+		t.Errorf("%v: %q", err, read())
+	}
+	if err := EditRoutes(c, []string{"c@example.com", "a@example.com", "b@example.com", "d@example.com"}, New); err != nil {
+		t.Fatal(err)
+	}
+	const after = "# pilot\na@example.com\tnew wave=pilot # first\n\nb@example.com new wave=pilot\nx@example.com old\nc@example.com new wave=pilot\nd@example.com new\n"
+	if read() != after {
+		t.Errorf("%q", read())
+	}
+	st, err := os.Stat(c.Routes.File)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := EditRoutes(c, []string{"a@example.com", "b@example.com"}, New); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := os.Stat(c.Routes.File); err != nil || !os.SameFile(st, again) { // nothing to change is no write
+		t.Errorf("written anew (%v)", err)
+	}
+}
+
 // The file stays what it was but for the word: permissions, and the symbolic link that leads to it.
 func TestEditRouteKeepsTheFile(t *testing.T) {
 	dir := t.TempDir()

@@ -78,7 +78,7 @@ func (f *flipping) prepare(ctx context.Context) error {
 	if err := f.allowed(ctx, true); err != nil {
 		return err
 	}
-	if f.m.hooks != nil && !f.op.Now {
+	if f.m.hooks != nil {
 		f.ready = true
 		if err := f.m.hooks.Before(ctx, f.moving()); err != nil {
 			return cmp.Or(context.Cause(ctx), err)

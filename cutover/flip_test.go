@@ -486,10 +486,16 @@ func TestParallel(t *testing.T) {
 		if c[op.Flip][op.Running] != 12 || c[op.Flip][op.Accepted] != 0 {
 			t.Errorf("%v", c)
 		}
-		o, err := g.m.store.Operation(t.Context(), ids[11])
-		must(t, err)
-		if o = g.m.Live(o); !strings.Contains(o.Reason, "flip.parallel") {
-			t.Errorf("reason %q", o.Reason)
+		waiting := 0
+		for _, id := range ids {
+			o, err := g.m.store.Operation(t.Context(), id)
+			must(t, err)
+			if strings.Contains(g.m.Live(o).Reason, "flip.parallel") {
+				waiting++
+			}
+		}
+		if waiting != 8 {
+			t.Errorf("%d say that they wait for their turn", waiting)
 		}
 		f, r := settingsOf()
 		f.Parallel = 12

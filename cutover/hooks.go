@@ -84,6 +84,8 @@ type HookRunner struct {
 	lanes   map[laneKey]*lane
 	ready   []*lane              // with a job that may run now; a lane stands here once at most
 	known   map[string]bool      // ids of jobs that wait or run
+	looks   int                  // of owed, under way
+	ended   map[string]bool      // ids of jobs that have ended meanwhile
 	running int                  // of o.Parallel
 	closed  bool                 // nothing begins any more
 	begun   bool                 // by Start
@@ -101,7 +103,7 @@ func NewHookRunner(o HookOptions) *HookRunner {
 	if o.Recorder == nil {
 		o.Recorder = noHookRecorder{}
 	}
-	r := &HookRunner{o: o, ending: make(chan struct{}), rest: hookBackOff, look: lookTime, hooks: o.Hooks, lanes: map[laneKey]*lane{}, known: map[string]bool{}, timers: map[*time.Timer]bool{}}
+	r := &HookRunner{o: o, ending: make(chan struct{}), rest: hookBackOff, look: lookTime, hooks: o.Hooks, lanes: map[laneKey]*lane{}, known: map[string]bool{}, ended: map[string]bool{}, timers: map[*time.Timer]bool{}}
 	r.ctx, r.kill = context.WithCancelCause(context.Background())
 	return r
 }

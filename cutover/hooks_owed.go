@@ -94,6 +94,16 @@ func (r *HookRunner) lookAgain() {
 // owed lets wait what the store says is still to be told, and tells whether flips of earlier processes have not ended: those that a crash
 // has left half way, while the store took nothing.
 func (r *HookRunner) owed(ctx context.Context) (open bool, err error) {
+	r.mu.Lock()
+	r.looks++ // what ends from here on may be owed still in what is read
+	r.mu.Unlock()
+	defer func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.looks--; r.looks == 0 {
+			clear(r.ended)
+		}
+	}()
 	events, err := r.o.Store.History(ctx, op.HistoryFilter{Since: time.Now().Add(-owedFor),
 		What: []string{hooksPromised, "hook done", "hook warned", "hook given up"}})
 	if err != nil {
@@ -142,7 +152,9 @@ func (r *HookRunner) owed(ctx context.Context) (open bool, err error) {
 			if j.event == config.HookAbort {
 				j.why = o.Reason
 			}
-			r.add(j)
+			if !r.ended[j.id()] {
+				r.add(j)
+			}
 		}
 		r.mu.Unlock()
 	}

@@ -238,6 +238,9 @@ func (r *HookRunner) finish(ctx context.Context, l *lane, j *hookJob, what strin
 	defer r.mu.Unlock()
 	l.jobs = l.jobs[1:]
 	delete(r.known, j.id())
+	if r.looks > 0 {
+		r.ended[j.id()] = true
+	}
 }
 
 // record writes a line of the history, and tells whether the store has it.

@@ -82,7 +82,7 @@ func (m *Manager) doImport(ctx context.Context, rf *config.RouteFile, by, approv
 	}
 	tx.Nodes = stood
 	im := Imported{Serial: rf.Serial, Changed: len(tx.Set) + len(tx.Delete), Placed: len(tx.Place)}
-	if why := m.guard(rf, len(tx.Operations)); why != "" && approved == "" && m.serial != "" {
+	if why := m.guard(rf, unasked(tx.Operations)); why != "" && approved == "" && m.serial != "" {
 		o, err := m.hold(ctx, rf, by, why)
 		im.Waiting = &o
 		return im, err
@@ -157,8 +157,10 @@ func (m *Manager) plan(rf *config.RouteFile, by string) (op.ImportTx, error) {
 			will = place.Side
 		}
 		if will != r.Side || moving && place.Side != r.Side { // the second: what is under way may yet be called off
-			tx.Operations = append(tx.Operations, op.Operation{Kind: op.Flip, User: user, Target: r.Side,
-				Status: op.Accepted, By: by, Wave: r.Wave, From: "routes file " + rf.Serial, Created: now, Changed: now})
+			o := op.Operation{Kind: op.Flip, User: user, Target: r.Side, Status: op.Accepted, By: by, Wave: r.Wave, From: "routes file " + rf.Serial,
+				Created: now, Changed: now}
+			m.parts.adopt(&o)
+			tx.Operations = append(tx.Operations, o)
 		}
 	}
 	for user := range m.lines {
@@ -217,6 +219,16 @@ func (m *Manager) complete(ctx context.Context, rf *config.RouteFile, by, approv
 				len(tx.Place), len(tx.Unpin), len(flips))})
 	}
 	return nil
+}
+
+// unasked counts the moves that nobody has been shown before: those of a wave that moves were.
+func unasked(ops []op.Operation) (n int) {
+	for _, o := range ops {
+		if o.Parent == "" {
+			n++
+		}
+	}
+	return n
 }
 
 // guard says why an import must be approved, "" if it need not.
@@ -329,7 +341,7 @@ func (m *Manager) reread(ctx context.Context) (asked []op.Operation, err error) 
 		switch {
 		case o.Kind == op.Import:
 			m.waiting = o.ID
-		case m.tasks[o.ID] == nil:
+		case o.Kind == op.Flip && m.tasks[o.ID] == nil:
 			m.enqueue(o)
 			asked = append(asked, o)
 		}

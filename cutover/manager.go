@@ -81,6 +81,8 @@ type Manager struct {
 
 	asking sync.RWMutex // held for reading while a request is recorded and queued, see sweep
 
+	parts parts
+
 	linesMu sync.RWMutex
 	lines   map[string]config.Side // of the routes file as last imported; written with importMu held too
 
@@ -351,11 +353,13 @@ func (m *Manager) Stop() {
 
 // retry calls f, each time with a deadline of its own, until it returns nil or the manager stops. Once stopped, f has
 // one last try: so that what is known is recorded if it can be.
-func (m *Manager) retry(f func(ctx context.Context) error) error {
+func (m *Manager) retry(f func(ctx context.Context) error) error { return retry(m.ctx, f) }
+
+func retry(until context.Context, f func(ctx context.Context) error) error {
 	wait := retryMin
 	for {
-		stopped := m.ctx.Err() != nil
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(m.ctx), tryTime)
+		stopped := until.Err() != nil
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(until), tryTime)
 		err := f(ctx)
 		cancel()
 		if err == nil || stopped {
@@ -363,7 +367,7 @@ func (m *Manager) retry(f func(ctx context.Context) error) error {
 		}
 		t := time.NewTimer(wait)
 		select {
-		case <-m.ctx.Done():
+		case <-until.Done():
 		case <-t.C:
 		}
 		t.Stop()

@@ -53,7 +53,7 @@ type Gates interface {
 
 // Hooks are told what happens to a user. A veto is a *Refusal.
 type Hooks interface {
-	// Before runs ahead of the fence; an error calls the flip off.
+	// Before runs ahead of the fence; an error calls the flip off. With m.Now nobody is asked.
 	Before(ctx context.Context, m Move) error
 	// After is called when a flip is committed and released, Aborted when it was called off behind Before. They must not block: what
 	// they start has its own owner.

@@ -144,7 +144,7 @@ func TestHoldAtEachStep(t *testing.T) {
 	}
 }
 
-// TestNow: rollback --now asks neither gates' analysis of the mailboxes nor hooks, carries nothing, and cuts what does not end.
+// TestNow: rollback --now carries nothing, compares nothing, and cuts what does not end. Hooks are not asked: they only learn of it.
 func TestNow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g, w := watchedGateway(t)
@@ -158,7 +158,7 @@ func TestNow(t *testing.T) {
 		o, err := g.m.Ask(t.Context(), op.Operation{User: alice, Target: config.Old, By: "test", Pin: true, Now: true})
 		must(t, err)
 		o = g.wait(o.ID)
-		want := []string{"gates PREP", "gates again PREP", "gate of commit VERIFY", "moved new RELEASE", "after SETTLED"}
+		want := []string{"gates PREP", "gates again PREP", "hook PREP", "gate of commit VERIFY", "moved new RELEASE", "after SETTLED"}
 		if o.Status != op.Done || !slices.Equal(w.seen, want) || time.Since(began) != 10*time.Second {
 			t.Errorf("%+v after %v\n%q", o, time.Since(began), w.seen)
 		}

@@ -43,6 +43,14 @@ func (h Hold) What() string {
 	return name
 }
 
+// Verb is what the verbs hold and unhold take for the scope.
+func (h Hold) Verb() string {
+	if _, name, ok := strings.Cut(h.Scope, ":"); ok {
+		return name
+	}
+	return "--all"
+}
+
 // Node is a process that serves clients, as the store has it: its acknowledgement is needed for each flip.
 type Node struct {
 	Name        string    `json:"name"`

@@ -46,6 +46,8 @@ type Store interface {
 	NewOperation(ctx context.Context, o Operation, events ...Event) (Operation, error)
 	// SaveOperation replaces the operation with o.ID, and appends the events.
 	SaveOperation(ctx context.Context, o Operation, events ...Event) error
+	// NewOperations is NewOperation of all or none: for each an event of the same index, where there is one.
+	NewOperations(ctx context.Context, list []Operation, events []Event) ([]Operation, error)
 	// Operation reads one; ErrNotFound.
 	Operation(ctx context.Context, id string) (Operation, error)
 	// Operations lists the newest first.
@@ -84,6 +86,10 @@ type Store interface {
 	AddHold(ctx context.Context, h Hold, events ...Event) (changed bool, err error)
 	DropHold(ctx context.Context, scope string, events ...Event) (changed bool, err error)
 
+	// Waves lists what is remembered of waves, by name. SaveWave writes it if its generation is still w's, and makes the next
+	// one of it (ErrConflict otherwise), with its events.
+	Waves(ctx context.Context) ([]WaveRow, error)
+	SaveWave(ctx context.Context, w WaveRow, events ...Event) error
 	// Check verifies that the store can be read and written now.
 	Check(ctx context.Context) error
 	// Close ends it. The store must not be used afterwards.
@@ -92,15 +98,17 @@ type Store interface {
 
 // Filter chooses operations. The zero value is all of them.
 type Filter struct {
-	Open  bool   // only those that are not final
-	Kind  Kind   // "" means any
-	User  string // "" means any
-	Limit int    // at most so many, 0 means all
+	Open   bool   // only those that are not final
+	Kind   Kind   // "" means any
+	User   string // "" means any
+	Parent string // "" means any
+	Limit  int    // at most so many, 0 means all
 }
 
 // HistoryFilter chooses events. The zero value is all of them.
 type HistoryFilter struct {
 	User  string    // "" means any
+	Wave  string    // of the wave itself (its scope stands as User) and of operations in it; "" means any
 	Since time.Time // not older than this
 	What  []string  // one of these; none means any
 	Limit int       // at most so many, 0 means all

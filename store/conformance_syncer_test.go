@@ -24,7 +24,7 @@ func conformSyncer(t *testing.T, open func(*testing.T) (one, two both), reopen f
 	for name, f := range map[string]func(t *testing.T, one, two syncer.Store){
 		"lease": conformLease, "lease races": conformLeaseRace, "apply": conformApply, "apply is whole or not at all": conformApplyWhole,
 		"apply races": conformApplyRace, "mailboxes of others": conformOthers, "dropped mailbox": conformDrop,
-		"decisions": conformDecide, "pauses": conformPauses, "learned passwords": conformLearned, "known addresses": conformKnown, "logins": conformLogins, "gaps": conformGaps, "gates": conformGates, "scripts": conformScripts, "runs": conformRuns, "runs race": conformRunsRace,
+		"decisions": conformDecide, "pauses": conformPauses, "learned passwords": conformLearned, "known addresses": conformKnown, "logins": conformLogins, "gaps": conformGaps, "gates": conformGates, "verified": conformVerified, "scripts": conformScripts, "runs": conformRuns, "runs race": conformRunsRace,
 		"a clock set back": conformClockBack, "profiles": conformProfiles, "a cancelled context": conformSyncerCancelled,
 	} {
 		t.Run(name, func(t *testing.T) {

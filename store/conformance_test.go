@@ -20,7 +20,7 @@ func conform(t *testing.T, open func(*testing.T) op.Store, reopen func(*testing.
 	for name, f := range map[string]func(*testing.T, op.Store){
 		"rows": conformRows, "swap": conformSwap, "swap is whole or not at all": conformSwapWhole,
 		"swap races": conformSwapRace, "operations": conformOperations, "pins": conformPins, "history": conformHistory,
-		"import": conformImport, "import is whole or not at all": conformImportWhole, "nodes": conformNodes, "holds": conformHolds, "commit": conformCommit,
+		"import": conformImport, "import is whole or not at all": conformImportWhole, "nodes": conformNodes, "holds": conformHolds, "waves": conformWaves, "commit": conformCommit,
 		"a cancelled context": conformCancelled,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -93,6 +93,8 @@ func fill(t *testing.T, s op.Store) op.Operation {
 		Default: config.New, Patterns: []op.Pattern{{Domain: "sales.example.com", Side: config.Old}}, Addresses: "fold +"}})
 	must(t, err)
 	must(t, s.AddNode(ctx, op.Node{Name: "gw1"}))
+	_, err = s.AddHold(ctx, op.Hold{Scope: op.HoldWave("later"), By: "test", Reason: "why", At: alice.Since})
+	must(t, err)
 	return o
 }
 
@@ -117,7 +119,11 @@ func dump(t *testing.T, s op.Store) string {
 	must(t, err)
 	nodes, err := s.Nodes(ctx)
 	must(t, err)
-	fmt.Fprintf(&b, "%+v\n%+v\n%+v\n%+v\n%+v\n", ops, pins, events, rules, nodes)
+	waves, err := s.Waves(ctx)
+	must(t, err)
+	holds, err := s.Holds(ctx)
+	must(t, err)
+	fmt.Fprintf(&b, "%+v\n%+v\n%+v\n%+v\n%+v\n%+v\n%+v\n", ops, pins, events, rules, nodes, waves, holds)
 	return b.String()
 }
 

@@ -89,6 +89,24 @@ func (d *database) NewOperation(ctx context.Context, o op.Operation, events ...o
 	return list[0], nil
 }
 
+// NewOperations implements op.Store.
+func (d *database) NewOperations(ctx context.Context, list []op.Operation, events []op.Event) ([]op.Operation, error) {
+	list, events = slices.Clone(list), slices.Clone(events)
+	err := d.tx(ctx, func(t *transaction) error {
+		if err := newOperations(ctx, t, list); err != nil {
+			return err
+		}
+		for i := range min(len(list), len(events)) {
+			events[i].Op = list[i].ID
+		}
+		return addEvents(ctx, t, events)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return list, nil
+}
+
 // SaveOperation implements op.Store.
 func (d *database) SaveOperation(ctx context.Context, o op.Operation, events ...op.Event) error {
 	return d.tx(ctx, func(t *transaction) error {
@@ -140,6 +158,9 @@ func operationsQuery(f op.Filter) (string, []any) {
 	if f.User != "" {
 		where.add("user = ?", f.User)
 	}
+	if f.Parent != "" {
+		where.add("parent = ? AND parent <> ''", f.Parent) // as the partial index has it
+	}
 	return "SELECT " + opColumns + " FROM operations" + where.text + " ORDER BY id DESC LIMIT ?", append(where.args, limit(f.Limit))
 }
 
@@ -190,6 +211,9 @@ func (d *database) History(ctx context.Context, f op.HistoryFilter) ([]op.Event,
 	var where clause
 	if f.User != "" {
 		where.add("user = ?", f.User)
+	}
+	if f.Wave != "" {
+		where.add("(user = ? OR op IN (SELECT 'op-' || id FROM operations WHERE wave = ? AND wave <> ''))", op.HoldWave(f.Wave), f.Wave)
 	}
 	if !f.Since.IsZero() {
 		where.add("at >= ?", stamp(f.Since))

@@ -368,7 +368,7 @@ func TestManyOpenOperations(t *testing.T) {
 	}
 	_, err := s.Import(t.Context(), im)
 	must(t, err)
-	for _, f := range []op.Filter{{User: "u5@example.com", Open: true}, {Kind: op.Import, Open: true}, {Open: true, Limit: 10}} {
+	for _, f := range []op.Filter{{Parent: "op-7"}, {Parent: "op-7", Open: true}, {User: "u5@example.com", Open: true}, {Kind: op.Import, Open: true}, {Open: true, Limit: 10}} {
 		query, args := operationsQuery(f)
 		var id, parent, unused int
 		var plan string

@@ -61,6 +61,8 @@ func tables() []table {
 		{"desired", cols(t("user"), n("side")), "user", "", false},
 		{"nodes", cols(t("name", "incarnation", "about"), n("since", "seen")), "name", "", false},
 		{"holds", cols(t("scope", "by", "reason"), n("at")), "scope", "", false},
+		{"waves", cols(t("name", "started_by", "flipped_by", "rolled_by", "rolled_why", "completed_by", "gate", "gate_why"),
+			n("generation", "started", "flipped", "soak_until", "rolled", "completed", "gate_at")), "name", "", false},
 		{"accounts", cols(n("id", "token", "lease"), t("user", "owner")), "id", "", false},
 		{"mailboxes", cols(n("id", "account", "old_validity", "new_validity", "old_uidnext", "old_messages", "old_unseen", "old_modseq",
 			"old_scanned", "new_uidnext", "new_messages", "new_unseen", "new_modseq", "new_scanned", "subscribed", "pairs", "gone"),
@@ -83,6 +85,8 @@ func tables() []table {
 		{"signals", cols(t("user", "node"), n("side", "day", "logins_ok", "logins_refused", "logins_failed", "sessions", "broken", "mail_ok", "mail_refused")),
 			"user, side, day, node", "", false},
 		{"waivers", cols(t("scope", "gate", "by", "reason"), n("at", "until")), "scope, gate", "", false},
+		{"verified", cols(t("user"), n("at", "equal"), b("text")), "user", "", false},
+		{"behind", cols(t("user"), n("at"), b("text")), "user", "", false},
 		{"profiles", cols(n("side"), t("host"), b("text")), "side, host", "", false},
 	}
 }

@@ -56,10 +56,15 @@ func fillAll(t *testing.T, s Store) {
 	must(t, s.PutSecret(ctx, learnedRow(anna, config.New, 1)))
 	must(t, s.KeepAddresses(ctx, []auth.Known{{User: anna, Network: netip.MustParseAddr("2001:db8::"), Seen: alice.Since}}, nil, time.Time{}))
 	must(t, s.SaveGaps(ctx, anna, alice.Since, []byte(`{"user":"anna"}`)))
+	must(t, s.SaveVerified(ctx, syncer.Verified{User: anna, At: alice.Since, Equal: true, Text: []byte("{}")}))
+	must(t, s.SaveBehind(ctx, syncer.Behind{User: anna, At: alice.Since, Text: []byte("{}")}))
 	must(t, s.SaveLogins(ctx, []logins.Login{{User: anna, Side: config.New, Protocol: config.POP3, First: alice.Since, Last: alice.Since.Add(1)}}))
 	must(t, s.PutKept(ctx, keptRow(anna, 1)))
 	fillGates(t, s)
 	must(t, s.PutRefusal(ctx, logins.Refusal{User: anna, Side: config.New, Protocol: config.IMAP, First: alice.Since, Last: alice.Since.Add(1), Count: 3}))
+	_, err = s.AddHold(ctx, op.Hold{Scope: op.HoldWave("sales"), By: "kim", Reason: "fair", At: alice.Since})
+	must(t, err)
+	must(t, s.SaveWave(ctx, op.WaveRow{Name: "sales", Started: alice.Since, StartedBy: "kim", GateAt: alice.Since.Add(1)}))
 	must(t, s.Check(ctx))
 }
 

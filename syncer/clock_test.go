@@ -30,7 +30,7 @@ func TestClockJumps(t *testing.T) {
 	old, now := w.hosts[config.Old].Account, w.hosts[config.New].Account
 	pass := func() (deleted int) {
 		t.Helper()
-		rep, err := w.pass(t)
+		rep, err := w.Run(t.Context(), "user", syncer.RunOptions{}) // nobody says that it is meant
 		if err != nil || len(rep.Errors) > 0 {
 			t.Fatal(err, rep)
 		}

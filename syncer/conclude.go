@@ -64,6 +64,9 @@ func (p *pass) conclude(ctx context.Context) error {
 		if f.was.ID != 0 && f.work.any() {
 			p.s.busy(p.user, f.box.ID)
 		}
+		if f.work.any() {
+			p.report.touched = append(p.report.touched, f.box.ID)
+		}
 		if !sameBox(f.box, f.was) {
 			c.Mailboxes = append(c.Mailboxes, f.box)
 		}
@@ -186,17 +189,17 @@ func (p *pass) gone(ctx context.Context, f *folder) error {
 	messages := int(f.Messages[side])
 	moved := len(f.movedAway) > 0 && len(f.movedAway) >= messages // to where the folder is now, under another name
 	switch {
-	case moved, f.proven.folder: // a person has done that
+	case moved, f.proven.folder, f.released && p.opts.Deletes: // a person has done that, or says that it is meant
 	case f.was.GoneSince.IsZero() && p.s.o.Grace > 0:
 		f.box.GoneSince = p.s.stamp()
-		p.hold(f, side, messages, messages, fmt.Sprintf("the folder is gone from %s; it is deleted on %s when it has been so for %s", side.Other(), side, p.s.o.Grace))
+		p.hold(f, side, messages, messages, fmt.Sprintf("the folder is gone from %s; it is deleted on %s when it has been so for %s; %s", side.Other(), side, p.s.o.Grace, p.wayOut(ctx, f)))
 		if p.opts.DryRun {
 			return nil
 		}
 		_, err := p.write(ctx, Change{Mailboxes: []Mailbox{f.box}})
 		return err
 	case !p.s.longGone(f.was, p.s.o.Grace):
-		p.hold(f, side, messages, messages, fmt.Sprintf("the folder is gone from %s since %s; it is deleted on %s after %s", side.Other(), f.was.GoneSince.UTC().Format("2006-01-02 15:04 MST"), side, p.s.o.Grace))
+		p.hold(f, side, messages, messages, fmt.Sprintf("the folder is gone from %s since %s; it is deleted on %s after %s; %s", side.Other(), f.was.GoneSince.UTC().Format("2006-01-02 15:04 MST"), side, p.s.o.Grace, p.wayOut(ctx, f)))
 		return nil
 	case p.guarded != "" && !f.released:
 		p.hold(f, side, messages, messages, p.guarded+"; "+p.wayOut(ctx, f))

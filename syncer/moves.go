@@ -30,6 +30,9 @@ func (p *pass) moves(ctx context.Context) error {
 	if err := p.findMoves(ctx, follower, true); err != nil {
 		return err
 	}
+	if p.opts.Leave {
+		p.leaveGone(follower)
+	}
 	p.guard(ctx)
 	for _, f := range p.folders {
 		for _, side := range config.Sides {
@@ -39,6 +42,29 @@ func (p *pass) moves(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// leaveGone does not make again what is gone from the follower, but for what was moved there and is moved back: a job that takes old mail
+// away there is not to be fought with each pass. The next pass without Leave finds it by Recount.
+func (p *pass) leaveGone(follower config.Side) {
+	for _, f := range p.folders {
+		moved := map[uint32]bool{}
+		f.steps[follower] = slices.DeleteFunc(f.steps[follower], func(s step) bool {
+			for _, it := range s.items {
+				moved[it.uid] = moved[it.uid] || s.from != nil
+			}
+			return s.from == nil && !slices.ContainsFunc(s.items, func(it item) bool { return it.again == 0 })
+		})
+		gone := func(it item) bool { return it.again != 0 && !moved[it.uid] }
+		for i := range f.steps[follower] {
+			if s := &f.steps[follower][i]; s.from == nil {
+				s.items = slices.DeleteFunc(slices.Clone(s.items), gone)
+			}
+		}
+		before := len(f.work.create[follower])
+		f.work.create[follower] = slices.DeleteFunc(f.work.create[follower], gone)
+		p.report.Missing += int64(before - len(f.work.create[follower]))
+	}
 }
 
 // candidate is a message that is gone from a folder, or new in one.

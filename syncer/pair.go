@@ -71,17 +71,9 @@ func (p *pass) mergeFolder(ctx context.Context, f *folder) error {
 			return err
 		}
 	}
-	var snap [2][]merge.Entry
-	for _, side := range config.Sides {
-		snap[side] = f.whole(side)
-		// Not as many messages as what is known and what has changed come to: something was not told of.
-		if f.snap[side].mode == scanDelta && f.opened[side] != nil && uint32(len(snap[side])) != f.opened[side].Exists {
-			f.snap[side].mode = scanFull
-			if err := errors.Join(p.scanSide(ctx, side, []*folder{f}), f.scanErr[side]); err != nil {
-				return err
-			}
-			snap[side] = f.whole(side)
-		}
+	snap, err := p.wholes(ctx, f)
+	if err != nil {
+		return err
 	}
 	if f.reset[0] || f.reset[1] {
 		if err := p.anew(ctx, f, snap); err != nil {
@@ -114,6 +106,22 @@ func (p *pass) mergeFolder(ctx context.Context, f *folder) error {
 		f.snap[side] = &snapshot{mode: f.snap[side].mode} // how it was looked at is still asked for at the end
 	}
 	return nil
+}
+
+// wholes are all messages of both sides of a folder that was scanned.
+func (p *pass) wholes(ctx context.Context, f *folder) (snap [2][]merge.Entry, err error) {
+	for _, side := range config.Sides {
+		snap[side] = f.whole(side)
+		// Not as many messages as what is known and what has changed come to: something was not told of.
+		if f.snap[side].mode == scanDelta && f.opened[side] != nil && uint32(len(snap[side])) != f.opened[side].Exists {
+			f.snap[side].mode = scanFull
+			if err := errors.Join(p.scanSide(ctx, side, []*folder{f}), f.scanErr[side]); err != nil {
+				return snap, err
+			}
+			snap[side] = f.whole(side)
+		}
+	}
+	return snap, nil
 }
 
 func (f *folder) pairsDirty() bool {

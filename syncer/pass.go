@@ -85,7 +85,10 @@ func (f *folder) name() string {
 }
 
 func (s *Syncer) newPass(ctx context.Context, user string, o RunOptions) (*pass, error) {
-	authority, epoch, err := s.o.Route(ctx, user)
+	if o.Decides == nil {
+		o.Decides = s.o.Route
+	}
+	authority, epoch, err := o.Decides(ctx, user)
 	if err != nil {
 		return nil, err
 	}
@@ -222,7 +225,7 @@ func (p *pass) run(ctx context.Context) error {
 // stays sees to it that the same side still decides: a pass that was begun before a flip ends before it writes what the other side
 // has not said.
 func (p *pass) stays(ctx context.Context) error {
-	side, epoch, err := p.s.o.Route(ctx, p.user)
+	side, epoch, err := p.opts.Decides(ctx, p.user)
 	if err == nil && (side != p.authority || epoch != p.epoch) {
 		err = fmt.Errorf("%s: %w", p.user, ErrMoved)
 	}

@@ -48,13 +48,36 @@ func (p *pass) modeOf(f *folder, side config.Side) mode {
 	st, cur := f.status[side], f.box.Cursor[side]
 	switch {
 	case st == nil || !st.HasHighestModSeq || st.HighestModSeq == 0 || cur.HighestModSeq == 0,
-		st.Validity != f.box.Validity[side], p.s.o.Now().Sub(cur.Scanned) > fullEvery, p.s.o.Now().Before(cur.Scanned.Add(-fullEvery / 24)), // the clock was set back
+		st.Validity != f.box.Validity[side], p.stale(cur), p.opts.Recount && f.miscounts(side),
 		st.HighestModSeq < cur.HighestModSeq, f.turnedBack(side): // an index was lost, or a backup restored: its count begins anew
 		return scanFull
 	case st.HighestModSeq == cur.HighestModSeq && st.UIDNext == cur.UIDNext && st.Messages == cur.Messages && !p.due(f, side):
 		return scanNone
 	}
 	return scanDelta
+}
+
+// miscounts tells that a side holds another number of messages than pairs and quarantine come to.
+func (f *folder) miscounts(side config.Side) bool {
+	n := f.box.Pairs
+	for _, q := range f.quar {
+		if q.Side == side && q.Validity == f.box.Validity[side] {
+			n++
+		}
+	}
+	return int64(f.status[side].Messages) != n
+}
+
+// stale tells that every message is to be looked at again, for it is long ago.
+func (p *pass) stale(cur Cursor) bool {
+	now := p.s.o.Now()
+	switch {
+	case p.opts.Fenced:
+		return false
+	case now.Before(cur.Scanned.Add(-fullEvery / 24)): // the clock was set back
+		return true
+	}
+	return now.Sub(cur.Scanned) > fullEvery
 }
 
 // turnedBack tells that UIDs of a side that were given out will be given out again, under the same UIDVALIDITY: a backup was
@@ -81,14 +104,17 @@ func (p *pass) retry(q Quarantined) bool {
 }
 
 // scan looks at both sides of all folders in which anything may have changed.
-func (p *pass) scan(ctx context.Context) error {
+func (p *pass) scan(ctx context.Context) error { return p.scanBy(ctx, p.modeOf) }
+
+// scanBy does that with what decides how.
+func (p *pass) scanBy(ctx context.Context, modeOf func(*folder, config.Side) mode) error {
 	p.progress(func(g *Progress) { g.Phase = "scan" })
 	var list []*folder
 	for _, f := range p.folders {
 		if f.err != nil {
 			continue
 		}
-		modes := [2]mode{p.modeOf(f, config.Old), p.modeOf(f, config.New)}
+		modes := [2]mode{modeOf(f, config.Old), modeOf(f, config.New)}
 		if modes == [2]mode{} {
 			continue
 		}

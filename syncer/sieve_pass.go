@@ -54,6 +54,10 @@ func (p *pass) sieve(ctx context.Context) error {
 	if p.s.o.OpenSieve == nil {
 		return nil
 	}
+	if p.opts.NoSieve {
+		p.report.Sieve = p.s.sieveSeen(p.user)
+		return nil
+	}
 	most := sieveTime
 	if p.opts.Wait > 0 { // somebody's turn, and connections for mail, wait meanwhile
 		most = sieveTurn

@@ -63,6 +63,16 @@ type Store interface {
 	SaveGaps(ctx context.Context, user string, at time.Time, text []byte) error
 	GapTimes(ctx context.Context) (map[string]time.Time, error)
 
+	// Verified reads how the last whole comparison of a user's sides ended; ok is false when there was none. SaveVerified replaces it.
+	Verified(ctx context.Context, user string) (v Verified, ok bool, err error)
+	SaveVerified(ctx context.Context, v Verified) error
+
+	// Behind lists, by user, what flips left behind on a side that was not reached. SaveBehind replaces a user's, DropBehind takes it away and
+	// tells whether there was any, with their events (DropBehind's only if there was).
+	Behind(ctx context.Context) ([]Behind, error)
+	SaveBehind(ctx context.Context, b Behind, events ...op.Event) error
+	DropBehind(ctx context.Context, user string, events ...op.Event) (bool, error)
+
 	// Profile reads what was seen of a product, by side and host; ok is false when nothing was. SaveProfile replaces it.
 	// The text is JSON.
 	Profile(ctx context.Context, side config.Side, host string) (text []byte, ok bool, err error)
@@ -77,6 +87,21 @@ type Pause struct {
 	User       string    `json:"user"` // or Everybody
 	By, Reason string    `json:",omitempty"`
 	At         time.Time `json:"at"`
+}
+
+// Verified is how a comparison of both sides of a user ended: all of their messages, at that time.
+type Verified struct {
+	User  string
+	At    time.Time
+	Equal bool
+	Text  []byte // JSON of a VerifiedSummary
+}
+
+// Behind is what a flip left behind.
+type Behind struct {
+	User string
+	At   time.Time
+	Text []byte // JSON, of whoever writes it
 }
 
 // Mailbox is one mailbox of a user, on one side or both.

@@ -48,11 +48,17 @@ type Options struct {
 
 // RunOptions of one pass.
 type RunOptions struct {
-	DryRun     bool           // say what would be done
-	Deletes    bool           // a person says that mass deletes are meant: the guard lets go what it has held back for Options.Confirm
-	Wait       time.Duration  // for the first connections where a host is crowded (ErrCrowded then, and no report); 0 means as long as it takes
-	SieveAfter time.Duration  // with Wait: Sieve scripts that were looked at less than this long ago are left alone; 0 means none are
-	Progress   func(Progress) // called often, from one goroutine at a time; may be nil
+	DryRun     bool          // say what would be done
+	Deletes    bool          // a person says that mass deletes are meant: the guard lets go what it has held back for Options.Confirm
+	Wait       time.Duration // for the first connections where a host is crowded (ErrCrowded then, and no report); 0 means as long as it takes
+	SieveAfter time.Duration // with Wait: Sieve scripts that were looked at less than this long ago are left alone; 0 means none are
+	NoSieve    bool          // scripts are left alone
+	// Decides is asked which side decides, and for the epoch, instead of Options.Route: a flip moves the user, and its own pass goes on.
+	Decides  func(ctx context.Context, user string) (config.Side, int64, error)
+	Recount  bool           // folders whose numbers of messages are not those that are known of are read as a whole
+	Leave    bool           // mail that is gone from the side that does not decide is not made again there: see Report.Missing
+	Fenced   bool           // nobody is at the mailboxes, and somebody waits: what is due by time alone waits for the next pass
+	Progress func(Progress) // called often, from one goroutine at a time; may be nil
 }
 
 // Progress is how far a pass is.
@@ -83,6 +89,7 @@ type Report struct {
 	Flags      [2]int64         `json:"flags"` // messages whose flags were changed
 	Expunged   [2]int64         `json:"expunged"`
 	Subscribed [2]int           `json:"subscriptions"`
+	Missing    int64            `json:"missing,omitempty"`    // gone from the side that does not decide, and not made again (RunOptions.Leave), of what was looked at
 	Paired     int64            `json:"paired"`               // found on both sides, by content
 	Pairs      int64            `json:"pairs"`                // now in all
 	Held       []Held           `json:"held,omitempty"`       // deletes that wait for a person
@@ -92,7 +99,12 @@ type Report struct {
 	Waived     []Quarantined    `json:"waived,omitempty"` // in quarantine too, and no obstacle: a person has said so
 	Errors     []FolderError    `json:"errors,omitempty"` // folders that could not be done; the others were
 	Sieve      *SieveReport     `json:"sieve,omitempty"`  // nil where neither side has ManageSieve; of an earlier pass where this one left scripts alone
+
+	touched []int64
 }
+
+// Touched are the mailboxes, by the IDs of the store, in which the pass had something to do.
+func (r *Report) Touched() []int64 { return r.touched }
 
 // Held is a delete that the guard keeps back.
 type Held struct {

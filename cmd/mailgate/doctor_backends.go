@@ -14,6 +14,7 @@ import (
 	"mailgate/config"
 	"mailgate/imapwire"
 	"mailgate/proxy"
+	"mailgate/syncer"
 )
 
 // backends probes every host of both sides; the first that answers on each side is returned.
@@ -101,22 +102,7 @@ func words(extensions map[string]string) (out []string) {
 
 // beside compares two lists.
 func (d *doctor) beside(name string, old, new []string) {
-	has := func(list []string, x string) bool {
-		return slices.ContainsFunc(list, func(y string) bool { return strings.EqualFold(x, y) })
-	}
-	var both, lost, gained []string
-	for _, x := range old {
-		if has(new, x) {
-			both = append(both, x)
-		} else {
-			lost = append(lost, x)
-		}
-	}
-	for _, x := range new {
-		if !has(old, x) {
-			gained = append(gained, x)
-		}
-	}
+	both, lost, gained := syncer.Compare(old, new)
 	text := "the same on both sides"
 	if len(lost)+len(gained) > 0 {
 		text = fmt.Sprintf("%d on both; a client that moves to NEW loses %d and gains %d", len(both), len(lost), len(gained))

@@ -28,7 +28,8 @@ type keeping struct {
 	unknown []string // waves that have started and have nobody
 	added   chan struct{}
 
-	gapsPause time.Duration // before each look at what does not travel
+	gapsPause                  time.Duration // before each look at what does not travel
+	compareFirst, comparePause time.Duration // before the first comparison of both sides, and before each
 }
 
 // keptUser is what is remembered of a user's passes for status.
@@ -44,6 +45,9 @@ type keptUser struct {
 	scripts  uint64    // changes of his Sieve scripts through the gateway that no pass has looked at; 0 means none
 	gaps     string    // what does not travel, in a line; "" where nobody has looked
 	gapsAt   time.Time // when that was
+	looked   time.Time // when a look at numbers showed last that nothing has changed
+
+	paces []time.Duration // how long the last passes took that found little to do
 }
 
 // engine is a syncer with the configuration that it was made for. It lives on between passes: it keeps connections.
@@ -67,7 +71,7 @@ const keptConnections = 30 * time.Second
 func newKeeping(s *syncing) *keeping {
 	c := s.g.conf.Load().Sync
 	kp := &keeping{s: s, stall: stallTime, users: map[string]*keptUser{}, paused: map[string]syncer.Pause{}, added: make(chan struct{}, 1),
-		gapsPause: gapsPause}
+		gapsPause: gapsPause, compareFirst: compareFirst, comparePause: comparePause}
 	kp.k = syncer.NewKeeper(syncer.KeeperOptions{Pass: kp.pass, Passes: c.Passes, Quiet: c.Poll, Log: s.g.log})
 	kp.w = syncer.NewWatcher(syncer.WatcherOptions{Open: s.accounts.open, Hint: kp.k.Hint, Place: s.g.place, Budget: s.budget, Max: 1, Log: s.g.log})
 	return kp
@@ -101,6 +105,7 @@ func (kp *keeping) run(ctx context.Context) {
 	wg.Go(func() { kp.watch(ctx) })
 	wg.Go(func() { kp.windows(ctx) })
 	wg.Go(func() { kp.gaps(ctx) })
+	wg.Go(func() { kp.compares(ctx) })
 	kp.k.Run(ctx)
 	wg.Wait()
 	kp.mu.Lock()
@@ -131,14 +136,14 @@ func (kp *keeping) adopt() {
 // keep does that, and tells who was kept until now. changing is held.
 func (kp *keeping) keep() (left []string) {
 	conf, routes := kp.s.g.conf.Load(), kp.s.g.routes.Load()
-	started := map[string]int{}
-	for _, w := range conf.Sync.Waves {
+	started, ended := map[string]int{}, kp.s.g.moves().Completed()
+	for _, w := range kp.s.g.keptWaves() {
 		started[w] = 0
 	}
 	var users []string
 	for address, r := range routes.Users {
 		_, own := started[r.Wave]
-		if _, all := started["*"]; all || own && r.Wave != "" {
+		if _, all := started["*"]; all && !slices.Contains(ended, r.Wave) || own && r.Wave != "" {
 			users = append(users, address)
 			started[r.Wave]++
 		}

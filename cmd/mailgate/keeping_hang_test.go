@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"mailgate/config"
+	"mailgate/op"
 )
 
 // silent is a host that takes connections and says nothing.
@@ -93,12 +94,12 @@ func TestKeptSilence(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	quick("a flip", 8*time.Second, func() {
+	quick("a flip, which needs both hosts", 20*time.Second, func() {
 		o, err := g.manager().Request(t.Context(), users[1], config.New, "test", true)
 		if err == nil {
 			o, err = g.manager().Wait(t.Context(), o.ID)
 		}
-		if err != nil {
+		if err != nil || o.Status != op.Failed {
 			t.Errorf("%+v, %v", o, err)
 		}
 	})

@@ -26,6 +26,7 @@ func (kp *keeping) pass(ctx context.Context, user string, hinted bool) (changed 
 	case errors.Is(err, syncer.ErrBusy):
 		return false, err
 	case err == nil && r == nil:
+		kp.lookedAt(user, began)
 		kp.s.g.metrics.Pass("unchanged", 0)
 		return false, nil
 	}
@@ -35,6 +36,9 @@ func (kp *keeping) pass(ctx context.Context, user string, hinted bool) (changed 
 	}
 	if err == nil {
 		kp.s.g.sieveTold(r)
+		ctx, cancel := kp.s.ending()
+		kp.s.caughtUp(ctx, user, r)
+		cancel()
 	}
 	kp.note(user, r, err) // when the mailboxes are free again: where the store is slow nobody waits for that
 	switch {
@@ -46,6 +50,15 @@ func (kp *keeping) pass(ctx context.Context, user string, hinted bool) (changed 
 		kp.s.g.metrics.Pass("ok", time.Since(began))
 	}
 	return err == nil && worked(r), err
+}
+
+// lookedAt notes that a look at numbers, begun then, showed no change.
+func (kp *keeping) lookedAt(user string, at time.Time) {
+	kp.mu.Lock()
+	defer kp.mu.Unlock()
+	if k := kp.users[user]; k != nil {
+		k.looked = at
+	}
 }
 
 // once is the pass itself; no report and no error mean that a look at numbers was enough. Its error is ErrBusy when it did not begin, or
@@ -206,7 +219,7 @@ func (kp *keeping) over(u *underway, e *engine, user string) (*syncer.Report, er
 	patience := kp.patience()
 	stalled := time.AfterFunc(patience, func() { u.cancel(errStalled) })
 	defer stalled.Stop()
-	r, err := e.Run(u.ctx, user, syncer.RunOptions{Wait: crowdedWait, SieveAfter: after, Progress: func(p syncer.Progress) {
+	r, err := e.Run(u.ctx, user, syncer.RunOptions{Wait: crowdedWait, Leave: true, SieveAfter: after, Progress: func(p syncer.Progress) {
 		stalled.Reset(patience)
 		kp.s.mu.Lock()
 		u.progress = p
@@ -257,6 +270,7 @@ func (kp *keeping) note(user string, r *syncer.Report, err error) {
 			add("first copy done", did(r))
 		}
 		k.report, k.whole, k.copied, k.told = r, r.Began, true, false
+		k.paced(r)
 	case !k.told && (k.toldAt.IsZero() || time.Since(k.toldAt) >= tellAgain):
 		add("sync is failing", err.Error())
 		k.told, k.toldAt = true, time.Now()

@@ -11,7 +11,6 @@ import (
 
 	"mailgate/admin"
 	"mailgate/backend"
-	"mailgate/config"
 	"mailgate/op"
 	"mailgate/syncer"
 )
@@ -44,7 +43,7 @@ func (kp *keeping) overview() *admin.SyncOverview {
 		}
 	}
 	kp.mu.Unlock()
-	o := &admin.SyncOverview{Users: users, Waves: kp.s.g.conf.Load().Sync.Waves, UnknownWaves: unknown, Waiting: waits, Partly: partly, Scripts: scripts, Watched: len(kp.w.Watched()), Paused: all}
+	o := &admin.SyncOverview{Users: users, Waves: kp.s.g.keptWaves(), UnknownWaves: unknown, Waiting: waits, Partly: partly, Scripts: scripts, Watched: len(kp.w.Watched()), Paused: all}
 	phases, lag := kp.counts()
 	o.Phases, o.LagSeconds = phases, lag.Seconds()
 	return o
@@ -54,9 +53,15 @@ func pauseOf(p syncer.Pause) *admin.SyncPause {
 	return &admin.SyncPause{By: p.By, At: p.At, Reason: p.Reason}
 }
 
+// statusTime bounds the first look of a process into the store, for status.
+const statusTime = time.Second
+
 // status tells how far a user is; nil when his wave has not started.
 func (kp *keeping) status(user string) *admin.SyncStatus {
 	st, ok := kp.k.State(user)
+	look, cancel := context.WithTimeout(context.Background(), statusTime)
+	left, behind := kp.s.behind.of(look, kp.s.g, user)
+	cancel()
 	kp.mu.Lock()
 	defer kp.mu.Unlock()
 	k := kp.users[user]
@@ -65,6 +70,9 @@ func (kp *keeping) status(user string) *admin.SyncStatus {
 	}
 	now := time.Now()
 	s := &admin.SyncStatus{Phase: st.Phase, Running: st.Now, Last: k.whole, Next: st.Next, Tries: st.Tries, Gaps: k.gaps, GapsAt: k.gapsAt}
+	if behind {
+		s.Behind = left.String()
+	}
 	if !st.Since.IsZero() {
 		s.LagSeconds = now.Sub(st.Since).Seconds()
 	}
@@ -162,4 +170,4 @@ type Paused struct {
 }
 
 // started tells whether anybody's mailboxes are kept equal.
-func started(c *config.Config) bool { return len(c.Sync.Waves) > 0 }
+func (g *gateway) started() bool { return len(g.keptWaves()) > 0 }

@@ -61,29 +61,33 @@ func (g *gateway) newMember(conf *config.Config, shared *store.Postgres, tag str
 type ruling struct {
 	manager *cutover.Manager
 	hooks   *cutover.HookRunner
+	moves   *cutover.Waves
 }
 
 func (r *ruling) end() {
+	r.moves.Stop()
 	r.manager.Stop()
 	closeHooks(r.hooks)
 }
 
 func (g *gateway) newRuling(st op.Store, c cutover.Cluster, nodes ...cutover.Node) *ruling {
-	conf, hooks := g.conf.Load(), newHooks(g, st, g.metrics)
+	conf, hooks, moves := g.conf.Load(), newHooks(g, st, g.metrics), g.newWaves()
 	m := cutover.New(cutover.Options{Store: st, Router: g.router, Nodes: nodes, Cluster: c, Newcomers: g.newcomers, Flip: conf.Flip,
-		Routes: conf.Routes, Log: g.log, Recorder: flips{g.metrics, g.gates}, Members: members{g}, Hooks: hooks,
+		Routes: conf.Routes, Log: g.log, Recorder: g.p.recorder(flips{g.metrics, g.gates}), Mail: newFlipMail(g), Gates: moves, Members: moves, Hooks: hooks,
 		Quiesce: func(ctx context.Context, user string) (func(), error) {
 			if g.syncing == nil { // a verb that moves, while nothing runs: the store is ours alone
 				return func() {}, nil
 			}
 			return g.syncing.Quiesce(ctx, user)
 		}})
-	return &ruling{m, hooks}
+	moves.Manage(m)
+	return &ruling{m, hooks, moves}
 }
 
-// manager and hooks are the present ones: others begin with each term, and some that only know lie between.
+// manager, hooks and moves are the present ones: others begin with each term, and some that only know lie between.
 func (g *gateway) manager() *cutover.Manager  { return g.managing.Load().manager }
 func (g *gateway) hooks() *cutover.HookRunner { return g.managing.Load().hooks }
+func (g *gateway) moves() *cutover.Waves      { return g.managing.Load().moves }
 
 // term is a time for which this process leads: it alone takes over the routes file, runs operations and makes passes.
 type term struct {
@@ -129,6 +133,11 @@ func (g *gateway) endTerm() {
 	old.end() // before anybody is told that this node does not lead
 	g.managing.Store(g.onlooker())
 	g.term.Store(nil)
+	try, cancel := context.WithTimeout(context.Background(), localWait)
+	defer cancel()
+	if err := g.look(try); err != nil { // the one that leads is asked, and knows
+		g.log.Debug("what the store knows is not read", "err", err)
+	}
 	_ = t.right.Close()
 	close(t.ended)
 	g.log.Warn("this node leads no more", "node", g.member.Node().Name, "term", t.right.Term())
@@ -140,6 +149,7 @@ func (g *gateway) onlooker() *ruling { return g.newRuling(g.store, g.member.Clus
 // lead tries to lead, and runs what one process alone runs while it does, until ctx ends.
 func (g *gateway) lead(ctx context.Context) {
 	if g.member == nil {
+		g.moves().Start()
 		g.syncing.keeping.run(ctx)
 		return
 	}
@@ -181,6 +191,7 @@ func (g *gateway) serveTerm(ctx context.Context, t *term) {
 	work, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(t.over, cancel)()
+	g.moves().Start()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

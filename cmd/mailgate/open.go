@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"mailgate/admin"
+	"mailgate/backend"
 	"mailgate/config"
 	"mailgate/cutover"
 	"mailgate/op"
@@ -125,7 +126,7 @@ func (g *gateway) start(ctx context.Context) error {
 		switch err := g.electSoon(ctx); {
 		case errors.Is(err, op.ErrInUse):
 			g.log.Info("another node leads", "node", g.member.Node().Name, "leader", g.member.Leader().Name)
-			return g.manager().Load(ctx)
+			return g.look(ctx)
 		case err != nil:
 			return err
 		}
@@ -139,10 +140,21 @@ func (g *gateway) begin(ctx context.Context) error {
 	if err := g.manager().Start(ctx); err != nil {
 		return err
 	}
+	if err := g.moves().Load(ctx); err != nil { // before the file: what it asks for may be a part of a move
+		return err
+	}
 	if err := g.hooks().Start(ctx); err != nil {
 		return err
 	}
 	return g.takeRoutes(ctx)
+}
+
+// look reads what the store knows, and nothing else.
+func (g *gateway) look(ctx context.Context) error {
+	if err := g.manager().Load(ctx); err != nil {
+		return err
+	}
+	return g.moves().Load(ctx)
 }
 
 // electSoon is elect that waits while a verb has the right: it needs it for moments. Another node has it for long.
@@ -198,7 +210,7 @@ func (g *gateway) leave() error {
 
 // api is what verbs ask.
 func (g *gateway) api() *admin.API {
-	a := &admin.API{Gateway: g, Router: g.router, Manager: g.manager(), Store: g.store, Logins: g.store}
+	a := &admin.API{Gateway: g, Waves: g.moves(), Waivers: g.gates, Shares: g.shares, Kept: g.keptWaves, Compared: g.verified, Router: g.router, Manager: g.manager(), Store: g.store, Logins: g.store, Ready: g.readiness, Behind: g.leftBehind}
 	if g.syncing != nil {
 		a.Syncing = g.syncing
 	}
@@ -231,21 +243,57 @@ func (p *program) openLocal(ctx context.Context, what as) (*gateway, error) {
 	case err != nil:
 		return nil, err
 	case what != asVerbNode:
-		err = g.manager().Load(ctx)
-	case g.member != nil:
-		err = g.startVerb(ctx)
+		err = g.look(ctx)
 	default:
-		if err = g.manager().Start(ctx); err == nil {
-			err = g.hooks().Start(ctx)
-		}
-		if err == nil && !g.manager().Imported() {
-			_, err = g.importRoutes(ctx, g.routes.Load(), by())
-		}
+		err = g.work(ctx)
 	}
 	if err != nil {
 		return nil, errors.Join(err, g.close())
 	}
 	return g, nil
+}
+
+// openSyncing makes what brings mailboxes together, in a verb.
+func (g *gateway) openSyncing(conf *config.Config) error {
+	d, err := backend.NewDialer(conf.Backends, g.log, nil)
+	if err != nil {
+		return err
+	}
+	g.dialer, g.syncing = d, newSyncing(g, d)
+	return g.syncing.learn(conf)
+}
+
+// work begins to work off what is asked for, in a verb.
+func (g *gateway) work(ctx context.Context) error {
+	if g.syncing == nil { // flips bring mailboxes together
+		if err := g.openSyncing(g.conf.Load()); err != nil {
+			return err
+		}
+	}
+	if g.member != nil {
+		if err := g.startVerb(ctx); err != nil {
+			return err
+		}
+	}
+	if err := g.manager().Start(ctx); err != nil {
+		return err
+	}
+	if err := g.hooks().Start(ctx); err != nil {
+		return err
+	}
+	if err := g.gates.Load(ctx); err != nil {
+		return err
+	}
+	if err := g.moves().Load(ctx); err != nil {
+		return err
+	}
+	if !g.manager().Imported() {
+		if _, err := g.importRoutes(ctx, g.routes.Load(), by()); err != nil {
+			return err
+		}
+	}
+	g.moves().Start()
+	return nil
 }
 
 // closeLocal ends what openLocal began, when what was asked for is done, or at once when that went wrong.
@@ -255,7 +303,10 @@ func (p *program) closeLocal(ctx context.Context, wait bool) error {
 	}
 	var idle error
 	if wait {
-		if idle = p.local.manager().Idle(ctx); idle == nil {
+		if idle = p.local.moves().Idle(ctx); idle == nil {
+			idle = p.local.manager().Idle(ctx)
+		}
+		if idle == nil {
 			idle = p.local.hooks().Idle(ctx)
 		}
 	}
@@ -276,6 +327,7 @@ func (g *gateway) sources() admin.Sources {
 		Steps: func() map[string]op.State { return g.manager().Steps() },
 		Operations: func() map[op.Kind]map[op.Status]int {
 			n := g.manager().Counts()
+			n[op.Wave] = g.moves().Counts()
 			if g.syncing != nil {
 				n[op.Sync] = map[op.Status]int{op.Running: g.syncing.running()}
 			}
@@ -305,11 +357,6 @@ func (g *gateway) wave(user string) string {
 	r, _ := routes.Match(user)
 	return r.Wave
 }
-
-// members implements cutover.Members.
-type members struct{ g *gateway }
-
-func (m members) Wave(user string) string { return m.g.wave(user) }
 
 // waves are those that the routes file names.
 func (g *gateway) waves() (out []string) {

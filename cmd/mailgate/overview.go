@@ -45,12 +45,19 @@ func (g *gateway) Overview(ctx context.Context) admin.Overview {
 	if err := g.refusedLogins(ctx, &o); err != nil {
 		o.Store = err.Error()
 	}
+	var err error
+	if o.Behind, o.BehindOf, err = g.behindAll(ctx); err != nil {
+		o.Store = err.Error()
+	}
 	open, err := g.store.Operations(ctx, op.Filter{Open: true, Limit: 100})
 	if err != nil {
 		o.Store = err.Error()
 	}
-	if g.syncing != nil && g.syncing.keeping != nil && started(conf) {
+	if g.syncing != nil && g.syncing.keeping != nil && g.started() {
 		o.Sync = g.syncing.keeping.overview()
+		if o.Ready, err = g.readyCounts(ctx); err != nil {
+			o.Store = err.Error()
+		}
 	}
 	if g.member != nil {
 		if o.Nodes, err = g.Nodes(ctx); err != nil {
@@ -62,6 +69,9 @@ func (g *gateway) Overview(ctx context.Context) admin.Overview {
 	o.Open = []op.Operation{}
 	for _, x := range open {
 		o.Open = append(o.Open, api.Live(ctx, x))
+	}
+	if o.Holds, err = g.manager().Holds(ctx); err != nil {
+		o.Store = err.Error()
 	}
 	o.Certificates = g.managed()
 	if o.Drift, err = g.manager().Drift(ctx); err != nil {

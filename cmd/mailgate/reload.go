@@ -99,6 +99,7 @@ func (g *gateway) adopt(conf *config.Config, routes *config.RouteFile) {
 	g.conf.Store(conf)
 	g.routes.Store(routes)
 	g.router.Configure(routerOptions(conf))
+	g.moves().Configure()
 	g.hooks().Configure(conf.Hooks)
 	if g.syncing != nil {
 		g.syncing.throttle(conf)

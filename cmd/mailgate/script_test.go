@@ -23,7 +23,7 @@ import (
 // TestScripts runs testdata/*.txtar: one for each verb and each exit code. Beside testscript's commands there are
 //
 //	mailgate EXIT ARGS...  runs a verb, which must end with EXIT
-//	serve, stop            run mailgate serve before two hosts in memory, and end it
+//	serve, halt            run mailgate serve before two hosts in memory, and end it
 //	busy USER              a session in the middle of an APPEND, which no flip may cut, until idle
 //	login USER             a session that waits between commands
 //	deliver SIDE USER N    puts N messages into an INBOX
@@ -36,7 +36,7 @@ import (
 //	until REGEXP ARGS...   runs a verb again and again until what it prints fits
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{Dir: "testdata", Setup: scriptSetup, Cmds: map[string]func(*testscript.TestScript, bool, []string){
-		"mailgate": scriptMailgate, "serve": scriptServe, "stop": func(ts *testscript.TestScript, _ bool, _ []string) { scriptOf(ts).stop() },
+		"mailgate": scriptMailgate, "serve": scriptServe, "halt": func(ts *testscript.TestScript, _ bool, _ []string) { scriptOf(ts).stop() },
 		"busy": scriptBusy, "idle": scriptIdle, "login": scriptLogin,
 		"deliver": scriptDeliver, "limit": scriptLimit, "block": func(ts *testscript.TestScript, _ bool, _ []string) { scriptOf(ts).relay.block() },
 		"unblock": func(ts *testscript.TestScript, _ bool, _ []string) { scriptOf(ts).relay.unblock() },
@@ -63,7 +63,7 @@ func scriptOf(ts *testscript.TestScript) *script { return ts.Value(scriptKey{}).
 func scriptSetup(e *testscript.Env) error {
 	s := &script{dir: e.WorkDir, children: map[string]*child{}}
 	e.Values[scriptKey{}] = s
-	users := map[string]string{"alice@example.com": "a", "bob@example.com": "b"}
+	users := map[string]string{"alice@example.com": "a", "bob@example.com": "b", "dave@example.com": "d", "erin@example.com": "e"}
 	for i, name := range []string{"old", "new"} {
 		var err error
 		if s.hosts[i], err = mailtest.StartMemory(name, users); err != nil {
@@ -104,7 +104,7 @@ flip: {deadline: 8s, hold: 10s}
 shutdown: 1s
 sync: {settle: 50ms}
 `, s.imap, s.relay.addr(), s.hosts[1].IMAP)
-	if err := os.WriteFile(filepath.Join(s.dir, "secrets"), []byte("alice@example.com a\nbob@example.com b\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(s.dir, "secrets"), []byte("alice@example.com a\nbob@example.com b\ndave@example.com d\nerin@example.com e\n"), 0o600); err != nil {
 		return err
 	}
 	if err := os.WriteFile(filepath.Join(s.dir, "routes"), []byte("alice@example.com old wave=pilot\nbob@example.com new\n"), 0o600); err != nil {

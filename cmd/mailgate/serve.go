@@ -143,6 +143,7 @@ func (g *gateway) run(ctx context.Context, hangups <-chan os.Signal, started fun
 	if err != nil {
 		return err
 	}
+	defer func() { g.moves().Stop() }() // what they wait for is told
 	stopControl := serveHTTP(control, g.handler(), g.log)
 	defer stopControl()
 	var late *time.Timer // when passes that were told to end are cut short
@@ -244,7 +245,7 @@ func listenControl(path string) (net.Listener, error) {
 
 // serveHTTP serves until the result is called, which waits.
 func serveHTTP(l net.Listener, h http.Handler, log *slog.Logger) (stop func()) {
-	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10}
+	s := &http.Server{Handler: h, ConnContext: admin.WithPeer, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10}
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {

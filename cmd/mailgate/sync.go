@@ -32,6 +32,9 @@ type syncing struct {
 
 	keeping *keeping // nil in a verb
 
+	flipped map[string]bool // users whose flip has begun in this process: what clients delete is noted though no wave of theirs has started
+	behind  behind          // what flips left on a side that was not reached
+
 	enough context.Context // ends when what passes still do when they were told to end may take no longer
 	cut    context.CancelFunc
 	clock  *syncer.Clock // in serve; a verb of its own has the machine's
@@ -39,6 +42,7 @@ type syncing struct {
 	mu       sync.Mutex
 	passes   map[string]*underway // by user
 	moving   map[string]int       // by user: flips that keep passes out
+	awaited  map[string]int       // by user: steps of flips that wait for the end of what is under way
 	filed    throttle             // what the file said when it was last taken over
 	closing  bool
 	visitors map[*visitor]bool
@@ -47,7 +51,7 @@ type syncing struct {
 
 func newSyncing(g *gateway, d *backend.Dialer) *syncing {
 	s := &syncing{g: g, proofs: &syncer.Proofs{}, budget: newBudget(g, d), limits: syncer.NewLimits(syncer.LimitSettings{}), passes: map[string]*underway{},
-		moving: map[string]int{}}
+		moving: map[string]int{}, awaited: map[string]int{}}
 	s.enough, s.cut = context.WithCancel(context.Background())
 	s.book = newBook(s)
 	s.ledger = newLedger(s)
@@ -97,17 +101,19 @@ func (s *syncing) route(ctx context.Context, user string) (config.Side, int64, e
 		return s.g.routes.Load().For(user).Side, 0, nil // before the first import lines are places
 	case err != nil:
 		return 0, 0, err
-	case r.State != op.Settled:
+	case r.State != op.Settled && r.State != op.Prep: // in PREP he works on, and his mailboxes are brought together
 		return 0, 0, errMoving(user)
 	}
 	return r.Side, r.Epoch, nil
 }
 
-// Sync implements admin.Syncing: verb is "plan", "run", "verify", "probe", "quarantine", "gaps", "pause", "resume", "secrets", "ready" or "limits". progress is called often.
+// Sync implements admin.Syncing: verb is "plan", "run", "verify", "probe", "quarantine", "gaps", "forecast", "behind", "pause", "resume", "secrets", "ready" or "limits". progress is called often.
 func (s *syncing) Sync(ctx context.Context, verb string, form url.Values, progress func(any)) (any, error) {
 	switch verb {
 	case "limits":
 		return s.changeAndShow(ctx, form)
+	case "rehearse":
+		return s.rehearse(ctx, form, progress)
 	case "secrets":
 		return s.secrets(ctx, form)
 	case "ready":
@@ -122,6 +128,10 @@ func (s *syncing) Sync(ctx context.Context, verb string, form url.Values, progre
 		return s.quarantine(ctx, y, form)
 	case "gaps":
 		return s.gaps(ctx, y, form)
+	case "forecast":
+		return s.forecast(ctx, y, form)
+	case "behind":
+		return s.leavesBehind(ctx, y, form)
 	case "pause", "resume":
 		return s.pause(ctx, verb, form)
 	case "plan", "run", "verify":
@@ -154,9 +164,9 @@ func (s *syncing) Sync(ctx context.Context, verb string, form url.Values, progre
 		case "plan":
 			out, err = y.Plan(u.ctx, user)
 		case "verify":
-			out, err = y.Verify(u.ctx, user, syncer.VerifyOptions{Deep: on("deep"), Progress: tell})
+			out, err = s.compare(u.ctx, y, user, syncer.VerifyOptions{Deep: on("deep"), Progress: tell}, form.Get("by"))
 		default:
-			o := syncer.RunOptions{Progress: tell, DryRun: !writes, Deletes: on("deletes")}
+			o := syncer.RunOptions{Progress: tell, DryRun: !writes, Recount: true, Deletes: on("deletes")}
 			out, err = s.pass(u, y, user, o, form.Get("by"))
 		}
 	}
@@ -186,6 +196,7 @@ func (s *syncing) pass(u *underway, y *syncer.Syncer, user string, o syncer.RunO
 	r, err := y.Run(u.ctx, user, o)
 	if err == nil {
 		s.g.sieveTold(r)
+		s.caughtUp(u.ctx, user, r)
 	}
 	end(r, err)
 	return r, err

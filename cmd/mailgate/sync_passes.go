@@ -19,6 +19,7 @@ type underway struct {
 	cancel   context.CancelCauseFunc
 	ended    chan struct{}
 	aside    bool         // the keeper's: it gives way to what somebody asks for
+	flip     bool         // a step of a flip
 	writes   bool         // it is an operation, or is just becoming one
 	op       op.Operation // without an ID for what is none
 	progress syncer.Progress
@@ -59,7 +60,7 @@ func (s *syncing) enter(ctx context.Context, user string, aside bool) (*underway
 		case s.closing:
 			s.mu.Unlock()
 			return nil, nil, exitError{exitRefused, fmt.Errorf("%w; nothing was begun", errClosing)}
-		case s.moving[user] > 0:
+		case s.moving[user] > 0 || s.awaited[user] > 0:
 			s.mu.Unlock()
 			return nil, nil, errMoving(user)
 		case before == nil:
@@ -94,9 +95,73 @@ func (s *syncing) leave(user string, u *underway) {
 	s.mu.Unlock()
 	close(u.ended)
 	s.wg.Done()
-	if s.keeping != nil && !u.aside {
+	if s.keeping != nil && !u.aside && !u.flip {
 		s.keeping.k.Hint(user)
 	}
+}
+
+// enterFlip is enter for a step of a flip. The keeper gives way, and what somebody asked for is waited for, which waits is told of; but
+// behind the fence (fenced) flips keep everybody out: there it is let in, and ends whatever is under way still.
+func (s *syncing) enterFlip(ctx context.Context, user string, fenced bool, waits func()) (*underway, func(), error) {
+	s.mu.Lock()
+	s.awaited[user]++ // or it would wait for ever where others come all the time
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.awaited[user]--; s.awaited[user] == 0 {
+			delete(s.awaited, user)
+		}
+	}()
+	for told := false; ; {
+		s.mu.Lock()
+		before := s.passes[user]
+		switch {
+		case s.closing:
+			s.mu.Unlock()
+			return nil, nil, exitError{exitRefused, fmt.Errorf("%w; nothing was begun", errClosing)}
+		case s.moving[user] > 0 && !fenced:
+			s.mu.Unlock()
+			return nil, nil, errMoving(user)
+		case before == nil:
+			u := &underway{ended: make(chan struct{}), flip: true}
+			u.ctx, u.cancel = context.WithCancelCause(ctx)
+			s.passes[user] = u
+			s.wg.Add(1)
+			s.mu.Unlock()
+			return u, func() { s.leave(user, u) }, nil
+		case fenced:
+			before.cancel(errFlip)
+		case before.aside:
+			before.cancel(errGivesWay)
+		}
+		s.mu.Unlock()
+		if !before.aside && !fenced && !told {
+			told = true
+			waits()
+		}
+		select {
+		case <-before.ended:
+		case <-ctx.Done():
+			return nil, nil, context.Cause(ctx)
+		}
+	}
+}
+
+// flipBegins notes that a flip of a user is on its way; flips tells whether one was since the start.
+func (s *syncing) flipBegins(user string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.flipped == nil {
+		s.flipped = map[string]bool{}
+	}
+	s.flipped[user] = true
+}
+
+func (s *syncing) flips(user string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.flipped[user]
 }
 
 // endBackground ends the keeper's passes over a user, or over all.

@@ -21,7 +21,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"mailgate/admin"
-	"mailgate/backend"
 	"mailgate/config"
 	"mailgate/op"
 	"mailgate/syncer"
@@ -157,12 +156,7 @@ func (p *program) localSyncing(ctx context.Context) (*gateway, error) {
 	if err := g.manager().Load(ctx); err != nil {
 		return nil, errors.Join(err, g.close())
 	}
-	d, err := backend.NewDialer(conf.Backends, g.log, nil)
-	if err != nil {
-		return nil, errors.Join(err, g.close())
-	}
-	g.dialer, g.syncing = d, newSyncing(g, d)
-	if err := g.syncing.learn(conf); err != nil {
+	if err := g.openSyncing(conf); err != nil {
 		return nil, errors.Join(err, g.close())
 	}
 	p.local = g

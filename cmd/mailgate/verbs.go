@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,25 +28,38 @@ import (
 // A running gateway must be reached, to look and to roll back, also while the files on disk have a mistake in them.
 func (p *program) call(c *cobra.Command, method, path string, form url.Values, out any) error {
 	form.Set("by", by())
+	if ssh := os.Getenv("SSH_CONNECTION"); ssh != "" {
+		form.Set("ssh", ssh)
+	}
+	what := asVerbNode
+	switch {
+	case method == http.MethodGet, path == "/kick", path == "/hold", path == "/unhold", path == "/nodes/remove":
+		what = asLook
+	case path == "/op/cancel": // nothing that waits is to begin with it
+		what = asOnly
+	}
+	looks := what != asVerbNode
 	if p.local == nil {
 		conf, bad := p.loadAnyway()
 		err := admin.Client{Socket: conf.Control.Socket}.Call(c.Context(), method, path, form, out)
 		switch {
 		case !errors.Is(err, admin.ErrNotRunning):
 			return err
+		case p.follows:
+			return fmt.Errorf("%w any more; what was asked for goes on at its next start", err)
 		case bad != nil:
 			return bad
-		}
-		what := asVerbNode
-		switch {
-		case method == http.MethodGet, path == "/kick", path == "/nodes/remove":
-			what = asLook
-		case path == "/op/cancel": // nothing that waits is to begin with it
-			what = asOnly
 		}
 		if p.local, err = p.openLocal(c.Context(), what); err != nil {
 			return err
 		}
+		p.works = !looks
+	}
+	if !looks && !p.works { // it was opened to look first
+		if err := p.workLocal(c.Context()); err != nil {
+			return err
+		}
+		p.works = true
 	}
 	return admin.Client{Local: p.local.api().Handler()}.Call(c.Context(), method, path, form, out)
 }
@@ -221,7 +235,12 @@ func printOverview(w io.Writer, o admin.Overview) {
 	printAuthorities(w, o.Authorities)
 	printManaged(w, o.Certificates)
 	printSyncOverview(w, o.Sync)
+	printReadyCounts(w, o.Ready)
+	printBehind(w, o.Behind, o.BehindOf)
 	printRefused(w, o)
+	for _, h := range o.Holds {
+		printHold(w, h)
+	}
 	for _, x := range o.Open {
 		printOp(w, x)
 	}
@@ -236,7 +255,15 @@ func printOverview(w io.Writer, o admin.Overview) {
 
 func printUser(w io.Writer, u admin.UserStatus) {
 	fmt.Fprintf(w, "%s\ton %s since %s (epoch %d, %s)\n", u.User, u.Side, stamp(u.Since), u.Epoch, u.State)
-	fmt.Fprintf(w, "why\t%s\nrollback\t%s\n", u.Why, u.Rollback)
+	fmt.Fprintf(w, "why\t%s\n", u.Why)
+	if u.Ready != nil {
+		fmt.Fprintf(w, "%s\t%s\n", u.Ready.Title(), u.Ready.Text(time.Now()))
+	} else {
+		fmt.Fprintf(w, "rollback\t%s\n", u.Rollback)
+	}
+	if u.Behind != "" {
+		fmt.Fprintf(w, "left behind\t%s\n", u.Behind)
+	}
 	fmt.Fprintf(w, "login names\told: %s\tnew: %s\n", u.Login[0], u.Login[1])
 	if u.Verified != string(config.ByRoute) {
 		fmt.Fprintf(w, "password\tverified by %s\n", u.Verified)
@@ -268,28 +295,24 @@ func printOp(w io.Writer, o op.Operation) {
 	if o.User != "" {
 		what += " " + o.User
 	}
-	if o.Kind == op.Flip {
+	if o.Kind == op.Wave && o.Wave != "" {
+		what += " " + o.Wave
+	}
+	if o.Kind == op.Flip || o.Kind == op.Wave {
 		what += " to " + o.Target.String()
+	}
+	if o.Total > 0 && (o.Kind == op.Wave || !o.Status.Final()) {
+		what += fmt.Sprintf(" (%d of %d %s)", o.Done, o.Total, o.Unit)
 	}
 	fmt.Fprintf(w, "%s\t%s\t%s %s\t%s\t%s\t%s\n", o.ID, what, o.Status, o.Step, stamp(o.Changed), o.By, o.Reason)
 }
 
-// movePlan is what the moving verbs say before they act.
-const movePlan = `%s moves to %s:
-  1. FENCE    new logins of the user wait (at most %s)
-  2. DRAIN    his IMAP sessions end between two commands; no APPEND is cut
-  3. COMMIT   the route is %s from here on
-  4. RELEASE  waiting logins go on, to %s
-Past %s in all it is called off, and nothing is different.
-Bring both mailboxes together first (mailgate sync run): what is only in the mailbox on %s is not on %s.
-`
-
 // confirm prints the plan and asks on a terminal. --yes agrees, --dry-run ends here.
-func (p *program) confirm(c *cobra.Command, user string, to config.Side) (goOn bool, err error) {
-	conf, _ := p.loadAnyway()
-	fmt.Fprintf(p.err, movePlan, user, to, conf.Flip.Hold, to, to, conf.Flip.Deadline, to.Other(), to)
-	if dry, _ := c.Flags().GetBool("dry-run"); dry {
-		return false, nil
+func (p *program) confirm(c *cobra.Command, plan *movePlan) (goOn bool, err error) {
+	if dry, _ := c.Flags().GetBool("dry-run"); dry && p.output == "json" {
+		return false, p.print(plan, nil)
+	} else if err := plan.write(p.err); err != nil || dry {
+		return false, err
 	}
 	if yes, _ := c.Flags().GetBool("yes"); yes {
 		return true, nil
@@ -305,20 +328,56 @@ func moving(c *cobra.Command) *cobra.Command {
 	return c
 }
 
+func chooses(c *cobra.Command) *cobra.Command {
+	c.Flags().Bool("all", false, "everybody in the routes file")
+	c.Flags().String("file", "", "file with an address on each line (a routes file will do)")
+	return c
+}
+
 func (p *program) flipCommand() *cobra.Command {
-	return moving(&cobra.Command{Use: "flip USER old|new", Short: "Move a user: edits his line of the routes file and asks for the flip",
-		Args: exactly(2), RunE: func(c *cobra.Command, args []string) error {
-			side, ok := config.ParseSide(args[1])
+	return chooses(moving(&cobra.Command{Use: "flip USER|WAVE|--all|--file FILE old|new", Short: "Move a user, a wave or a list: edits the lines of the routes file and asks for the flips",
+		Long: "flip moves one user (an address), a wave (a name without @), everybody or the users of a file. The plan is shown once for all, with the\n" +
+			"count, before it asks. A wave is one operation: it waits for its window (waves in mailgate.yaml), its gates are asked, all lines of the\n" +
+			"routes file are edited in one write, and its members are moved several at once (flip.parallel). Exit status: 0 all are there, 3 refused\n" +
+			"(a hold, a gate, the order of waves) and nothing was changed, 4 some are there and some are not, 5 it goes on.",
+		Example: "  mailgate flip sales new --dry-run\n  mailgate flip sales new\n  mailgate flip alice@example.com new --yes",
+		Args:    cobra.RangeArgs(1, 2), RunE: func(c *cobra.Command, args []string) error {
+			word := args[len(args)-1]
+			side, ok := config.ParseSide(word)
 			if !ok {
-				return exitError{exitUsage, fmt.Errorf("unknown side %q; old or new", args[1])}
+				return exitError{exitUsage, fmt.Errorf("unknown side %q; old or new", word)}
+			}
+			form, many, err := p.several(c, args[:len(args)-1])
+			switch {
+			case err != nil:
+				return err
+			case many:
+				return p.moveMany(c, form, side, false)
 			}
 			return p.move(c, "/flip", args[0], side)
-		}})
+		}}))
 }
 
 func (p *program) rollbackCommand() *cobra.Command {
-	return moving(&cobra.Command{Use: "rollback USER", Short: "Move a user back to old, whatever the routes file says (leaves a pin)",
-		Args: exactly(1), RunE: func(c *cobra.Command, args []string) error { return p.move(c, "/rollback", args[0], config.Old) }})
+	c := chooses(moving(&cobra.Command{Use: "rollback USER|WAVE|--all|--file FILE", Short: "Move a user, a wave or a list back to old, whatever the routes file says (leaves pins)",
+		Long: "rollback moves back to OLD: one user (an address), a wave (a name without @), everybody or the users of a file. It waits for no gate, no\n" +
+			"window and no analysis; only holds stop it, and it says who holds and how to let it on. A move of the same users to NEW that is under\n" +
+			"way is called off. The routes file stays as it is: pins are left, and nothing moves again by itself.",
+		Example: "  mailgate rollback sales\n  mailgate rollback alice@example.com --yes",
+		Args:    upTo(1), RunE: func(c *cobra.Command, args []string) error { return p.rollBack(c, args) }}))
+	c.Flags().Bool("now", false, "NEW cannot be reached: nothing is carried or compared; what is left behind is listed and brought over when NEW is back")
+	return c
+}
+
+func (p *program) rollBack(c *cobra.Command, args []string) error {
+	form, many, err := p.several(c, args)
+	switch {
+	case err != nil:
+		return err
+	case many:
+		return p.moveMany(c, form, config.Old, true)
+	}
+	return p.move(c, "/rollback", args[0], config.Old)
 }
 
 func (p *program) move(c *cobra.Command, path, user string, side config.Side) error {
@@ -326,12 +385,21 @@ func (p *program) move(c *cobra.Command, path, user string, side config.Side) er
 	if err := p.call(c, http.MethodGet, "/user", url.Values{"user": {user}}, &u); err == nil && !u.Listed && !u.Known {
 		fmt.Fprintf(p.err, "%s stands in no line of the routes file and has never logged in: is it spelt right?\n", u.User)
 	}
-	goOn, err := p.confirm(c, user, side)
+	dry, _ := c.Flags().GetBool("dry-run")
+	yes, _ := c.Flags().GetBool("yes")
+	now, _ := c.Flags().GetBool("now")
+	look := dry || !yes && path != "/rollback" // who goes back waits for no look at anything, and a script for none either
+	plan := p.planFor(c.Context(), &u, user, side, now, look)
+	goOn, err := p.confirm(c, plan)
 	if err != nil || !goOn {
 		return err
 	}
+	form := url.Values{"user": {user}, "side": {side.String()}, "plan": {plan.text()}}
+	if now {
+		form.Set("now", "1")
+	}
 	var o op.Operation
-	if err := p.call(c, http.MethodPost, path, url.Values{"user": {user}, "side": {side.String()}}, &o); err != nil {
+	if err := p.call(c, http.MethodPost, path, form, &o); err != nil {
 		return err
 	}
 	return p.follow(c, o)
@@ -406,11 +474,17 @@ func (p *program) opCommand() *cobra.Command {
 			if err := p.call(c, method, path, url.Values{"id": {args[0]}}, &o); err != nil {
 				return err
 			}
-			return p.print(o, func(w io.Writer) { printOp(w, o) })
+			return p.showOp(c, o, true)
 		}}
 	}
 	wait := &cobra.Command{Use: "wait ID", Short: "Wait for an operation to end", Args: exactly(1),
-		RunE: func(c *cobra.Command, args []string) error { return p.follow(c, op.Operation{ID: args[0]}) }}
+		RunE: func(c *cobra.Command, args []string) error {
+			var o op.Operation
+			if err := p.call(c, http.MethodGet, "/op", url.Values{"id": {args[0]}}, &o); err == nil && o.Kind == op.Wave {
+				return p.followMany(c, o)
+			}
+			return p.follow(c, op.Operation{ID: args[0]})
+		}}
 	wait.Flags().Duration("timeout", time.Minute, "how long to wait")
 	approve := &cobra.Command{Use: "approve ID", Short: "Take over a routes file that waits for approval", Args: exactly(1),
 		RunE: func(c *cobra.Command, args []string) error {

@@ -1,4 +1,4 @@
-package model
+package protocol
 
 // leads is what a process does as leader, or to become it.
 func (x *stepper) leads(i uint8) {

@@ -1,4 +1,4 @@
-package model
+package protocol
 
 // stepper makes the successors of a state.
 type stepper struct {

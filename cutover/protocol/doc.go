@@ -1,4 +1,4 @@
-// Package model is the flip protocol as a small machine of states, and an explorer that visits every one of them: two nodes, one
+// Package protocol is the flip protocol as a small machine of states, and an explorer that visits every one of them: two nodes, one
 // user, a store, messages between them, and whatever can go wrong. It is what model checkers call a model; nothing of it runs in
 // the gateway.
 //
@@ -26,4 +26,4 @@
 //	    and that without the return of nodes that are stopped or dead, as far as the running ones are concerned; only where the
 //	    leader itself is stopped, and not dead, must it go on or be removed.
 //	    While a hold stands nothing is committed.
-package model
+package protocol

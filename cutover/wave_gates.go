@@ -1,0 +1,272 @@
+package cutover
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"mailgate/config"
+	"mailgate/cutover/gate"
+	"mailgate/op"
+)
+
+// judgement is what the gates of a wave last said.
+type judgement struct {
+	at    time.Time
+	phase gate.Phase
+	list  []gate.Result
+}
+
+// told is what a gate says, and since when.
+type told struct {
+	verdict gate.Verdict
+	at      time.Time
+}
+
+// judgedFresh is how long what gates have said is good for flips that follow each other: a wave's members begin moments apart.
+const judgedFresh = 10 * time.Second
+
+// Judged asks the gates of a wave, or gives what they said moments ago.
+func (w *Waves) Judged(ctx context.Context, name string, phase gate.Phase) ([]gate.Result, error) {
+	if w.o.Judge == nil {
+		return nil, nil
+	}
+	w.mu.Lock()
+	j, ok := w.judged[name]
+	w.mu.Unlock()
+	if ok && j.phase == phase && time.Since(j.at) < judgedFresh {
+		return j.list, nil
+	}
+	return w.judge(ctx, name, phase)
+}
+
+// judge asks them.
+func (w *Waves) judge(ctx context.Context, name string, phase gate.Phase) ([]gate.Result, error) {
+	list, err := w.o.Judge(ctx, name, phase)
+	if err != nil {
+		return nil, fmt.Errorf("ask the gates of wave %s: %w", name, err)
+	}
+	now := time.Now()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.judged[name] = judgement{now, phase, list}
+	for _, r := range list {
+		key := name + " " + string(r.Gate)
+		if t, ok := w.since[key]; !ok || t.verdict != r.Verdict {
+			w.since[key] = told{r.Verdict, now}
+		}
+	}
+	return list, nil
+}
+
+// SaysSince is since when a gate has said what it says, as far as this process has asked it.
+func (w *Waves) SaysSince(name string, g config.Gate) time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.since[name+" "+string(g)].at
+}
+
+// gatesPass is the *Refusal of the gates of a wave, nil when none holds.
+func (w *Waves) gatesPass(ctx context.Context, name string, phase gate.Phase) error {
+	list, err := w.Judged(ctx, name, phase)
+	if err != nil {
+		return &Refusal{Why: oneLine(err), Do: "ask again", Err: err}
+	}
+	return gateRefusal(name, list)
+}
+
+// gateRefusal names the gates that hold.
+func gateRefusal(name string, list []gate.Result) error {
+	why, do := "", ""
+	for _, r := range list {
+		if !r.Holds {
+			continue
+		}
+		if why != "" {
+			why += "; "
+		}
+		why += fmt.Sprintf("gate %s of wave %s: %s, %s", r.Gate, name, r.Verdict, r.Why)
+		if do == "" {
+			do = fmt.Sprintf("mend that, or let it pass by name: mailgate wave waive %s %s --reason TEXT --until 24h", name, r.Gate)
+		}
+	}
+	if why == "" {
+		return nil
+	}
+	return &Refusal{Why: why, Do: do}
+}
+
+// Begin implements Gates: what stands in the way of one flip, beside holds of the store. The way back waits for nothing but holds.
+func (w *Waves) Begin(ctx context.Context, m Move, _ bool) error {
+	if err := w.Commit(m); err != nil {
+		return err
+	}
+	if m.To == config.Old || m.Wave == "" {
+		return nil
+	}
+	if open, until := w.window(m.Wave, time.Now()); !open {
+		return &Refusal{Why: fmt.Sprintf("wave %s moves in its windows only; the next one opens %s", m.Wave, clock(until)),
+			Do: "ask again then; mailgate flip " + m.Wave + " new waits for it by itself"}
+	}
+	if err := w.ordered(m.Wave); err != nil {
+		return err
+	}
+	return w.gatesPass(ctx, m.Wave, gate.Start)
+}
+
+// Commit implements Gates: the flag file may have come meanwhile.
+func (w *Waves) Commit(Move) error {
+	if h, ok := FlagFile(w.o.Config().Flip.HoldFile); ok {
+		return HeldBy(h)
+	}
+	return nil
+}
+
+// window tells whether a wave may move now, and until when that is so.
+func (w *Waves) window(name string, now time.Time) (open bool, until time.Time) {
+	return w.o.Config().Wave(name).Windows.Open(now)
+}
+
+// clock words a time that somebody waits for.
+func clock(t time.Time) string {
+	if t.IsZero() {
+		return "at no time that is known"
+	}
+	return t.Local().Format("Mon 2006-01-02 15:04")
+}
+
+// ordered is the *Refusal of a wave that is not its turn yet.
+func (w *Waves) ordered(name string) error {
+	after := w.o.Config().Wave(name).After
+	if after == "" {
+		return nil
+	}
+	row := w.Row(after)
+	why, do := "", "mailgate wave show "+after
+	switch {
+	case !row.Completed.IsZero():
+		return nil
+	case w.soaks(row) && row.Gate == "":
+		return nil
+	case w.soaks(row):
+		why = fmt.Sprintf("wave %s is held: gate %s fails there since %s (%s)", after, row.Gate, row.GateAt.Local().Format(time.DateTime), row.GateWhy)
+	case !row.Flipped.IsZero() || !row.Rolled.IsZero():
+		why, do = "wave "+after+" was rolled back", "mailgate flip "+after+" new moves it again"
+	default:
+		why, do = "wave "+after+" has not moved", "mailgate flip "+after+" new"
+	}
+	return &Refusal{Why: fmt.Sprintf("wave %s moves after wave %s, and %s", name, after, why), Do: do}
+}
+
+// Allowed is the *Refusal of a move of a wave to NEW as things are, nil when it would begin or wait for its window.
+func (w *Waves) Allowed(ctx context.Context, name string) error {
+	return w.allowed(ctx, name, config.New)
+}
+
+// allowed is what stands in the way of moving a wave to NEW, nil when nothing does: holds, its order, its gates; windows are waited for.
+func (w *Waves) allowed(ctx context.Context, name string, target config.Side) error {
+	if err := w.m.HeldWave(ctx, name); err != nil {
+		return err
+	}
+	if target == config.Old || name == "" {
+		return nil
+	}
+	if err := w.ordered(name); err != nil {
+		return err
+	}
+	return w.gatesPass(ctx, name, gate.Start)
+}
+
+// soak looks at waves that have moved, again and again.
+func (w *Waves) soak() {
+	for {
+		t := time.NewTimer(w.o.Every)
+		select {
+		case <-w.ctx.Done():
+			t.Stop()
+			return
+		case <-t.C:
+		}
+		for _, name := range w.Names() {
+			if w.ctx.Err() != nil {
+				return
+			}
+			w.look(w.ctx, name)
+		}
+	}
+}
+
+// look notes a wave that was moved without the verb, and asks the gates of one that soaks.
+func (w *Waves) look(ctx context.Context, name string) {
+	if _, moving := w.open(name); moving {
+		return
+	}
+	row := w.Row(name)
+	if !w.soaks(row) {
+		w.notice(ctx, name)
+		return
+	}
+	list, err := w.judge(ctx, name, gate.Soak)
+	if err != nil {
+		if ctx.Err() == nil {
+			w.o.Log.Warn("the gates of a wave cannot be asked", "wave", name, "err", err)
+		}
+		return
+	}
+	failed, why := "", ""
+	for _, r := range list {
+		if r.Holds && r.Verdict == gate.Fail {
+			failed, why = string(r.Gate), r.Why
+			break
+		}
+	}
+	switch {
+	case failed == row.Gate:
+	case failed == "":
+		w.save(ctx, name, func(r *op.WaveRow) { r.Gate, r.GateWhy, r.GateAt = "", "", time.Time{} },
+			op.Event{User: op.HoldWave(name), What: "wave goes on", Before: row.Gate, By: "gate " + row.Gate})
+	default:
+		w.o.Log.Warn("a gate holds a wave", "wave", name, "gate", failed, "why", why)
+		row = w.save(ctx, name, func(r *op.WaveRow) { r.Gate, r.GateWhy, r.GateAt = failed, why, time.Now() },
+			op.Event{User: op.HoldWave(name), What: "wave held by a gate", After: failed, By: "gate " + failed, Detail: why})
+	}
+	if row.Gate == "" || !w.o.Config().Wave(name).Rollback {
+		return
+	}
+	by := "gate " + row.Gate
+	o, err := w.Move(ctx, MoveRequest{Wave: name, Target: config.Old, Rollback: true, By: by, Why: "rolled back by " + by + ": " + row.GateWhy})
+	switch {
+	case err != nil && ctx.Err() == nil: // such as a hold: it is asked again at the next look
+		w.o.Log.Error("a wave that a gate fails cannot be rolled back", "wave", name, "gate", row.Gate, "err", err)
+	case err == nil:
+		w.o.Log.Warn("a gate rolls a wave back", "wave", name, "gate", row.Gate, "op", o.ID)
+	}
+}
+
+// save is update for those who cannot do anything about an error; it gives what is remembered then.
+func (w *Waves) save(ctx context.Context, name string, change func(*op.WaveRow), events ...op.Event) op.WaveRow {
+	row, err := w.update(ctx, name, func(r *op.WaveRow) (bool, error) { change(r); return true, nil }, events...)
+	if err != nil {
+		w.o.Log.Warn("a wave cannot be recorded", "wave", name, "err", err)
+		return w.Row(name)
+	}
+	return row
+}
+
+// notice begins the soak of a wave whose members were moved one by one, or by an edit of the routes file.
+func (w *Waves) notice(ctx context.Context, name string) {
+	row := w.Row(name)
+	users := w.o.Routes().Members(name)
+	if len(users) == 0 || !row.Completed.IsZero() {
+		return
+	}
+	for _, u := range users {
+		if _, moving := w.m.headed(u); moving || w.m.sideNow(u) != config.New {
+			return
+		}
+	}
+	now := time.Now()
+	w.save(ctx, name, func(r *op.WaveRow) {
+		r.Flipped, r.FlippedBy, r.SoakUntil = now, "its members, one by one", now.Add(w.o.Config().Wave(name).Soak)
+	}, op.Event{At: now, User: op.HoldWave(name), What: "wave soaks", By: "serve", Detail: "all its members are on new"})
+}

@@ -1,0 +1,443 @@
+package cutover
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"mailgate/config"
+	"mailgate/op"
+)
+
+// StepMoving is the step of a move of several whose members' flips are asked for. Before it nothing is different.
+const StepMoving = "MOVING"
+
+// MoveRequest asks for a move of several users: of a wave, or of a list.
+type MoveRequest struct {
+	Wave     string
+	Users    []string // of a list; of a wave they stand in the routes file
+	Target   config.Side
+	Rollback bool // back to OLD whatever the routes file says: leaves pins, waits for nothing but holds
+	Now      bool // see op.Operation
+	By       string
+	From     string
+	Plan     string // what who asked was shown
+	Why      string // for the history
+}
+
+// payload is what a move of several remembers beside its operation.
+type payload struct {
+	Users    []string `json:"users"`
+	Rollback bool     `json:"rollback,omitempty"`
+	Cancel   string   `json:"cancel,omitempty"` // who called it off
+	Why      string   `json:"why,omitempty"`
+}
+
+// moving is a move that is under way.
+type moving struct {
+	op      op.Operation // Waves.mu guards it
+	what    payload      // and this
+	cancel  context.CancelCauseFunc
+	ctx     context.Context
+	writing sync.Mutex // one record at a time; before Waves.mu
+
+	sealed chan struct{} // closed when no flip will be asked for any more
+	ended  chan struct{}
+	seal   func()
+}
+
+func newMoving(o op.Operation) *moving {
+	mv := &moving{op: o, sealed: make(chan struct{}), ended: make(chan struct{})}
+	mv.seal = sync.OnceFunc(func() { close(mv.sealed) })
+	_ = json.Unmarshal([]byte(o.Payload), &mv.what)
+	return mv
+}
+
+// MovePlan is what a move of several would do now.
+type MovePlan struct {
+	Wave   string      `json:"wave,omitempty"`
+	Target config.Side `json:"target"`
+	Users  []string    `json:"users"`            // who would be moved
+	There  []string    `json:"there,omitempty"`  // who is there already
+	Pinned []op.Pin    `json:"pinned,omitempty"` // who stays, since that was decided for him alone
+	Held   []op.Hold   `json:"held,omitempty"`   // holds of single users among them
+	Waits  string      `json:"waits,omitempty"`  // for which window
+	Opens  time.Time   `json:"opens,omitzero"`   // when that is
+	Why    string      `json:"refused,omitempty"`
+	Do     string      `json:"do,omitempty"`
+}
+
+// Plan tells what a move would do. That it would be refused is no error.
+func (w *Waves) Plan(ctx context.Context, r MoveRequest) (MovePlan, error) {
+	p := MovePlan{Wave: r.Wave, Target: r.Target, Users: []string{}}
+	users := slices.Clone(r.Users)
+	if r.Wave != "" {
+		var err error
+		if users, err = w.members(r.Wave); err != nil {
+			return p, err
+		}
+	}
+	pinned, err := w.pinned(ctx, r)
+	if err != nil {
+		return p, err
+	}
+	slices.Sort(users)
+	for _, u := range slices.Compact(users) {
+		going, moving := w.m.headed(u)
+		pin, stays := pinned[u]
+		switch side := w.m.sideNow(u); {
+		case side == r.Target && (!moving || going == r.Target):
+			p.There = append(p.There, u)
+		case stays:
+			p.Pinned = append(p.Pinned, pin)
+		default:
+			p.Users = append(p.Users, u)
+		}
+	}
+	holds, err := w.m.Holds(ctx)
+	if err != nil {
+		return p, err
+	}
+	for _, h := range holds {
+		if slices.ContainsFunc(p.Users, func(u string) bool { return h.Scope == op.HoldUser(u) }) {
+			p.Held = append(p.Held, h)
+		}
+	}
+	if r.Wave != "" && r.Target == config.New && len(p.Users) > 0 {
+		if open, until := w.window(r.Wave, time.Now()); !open {
+			p.Waits, p.Opens = "it waits for its window, which opens "+clock(until), until
+		}
+	}
+	return p, p.refuse(w.refusal(ctx, r))
+}
+
+// refuse notes a refusal in the plan; any other error comes back.
+func (p *MovePlan) refuse(err error) error {
+	var no *Refusal
+	if errors.As(err, &no) {
+		p.Why, p.Do = no.Why, no.Do
+		return nil
+	}
+	return err
+}
+
+// refusal is what stands in the way of a request as a whole.
+func (w *Waves) refusal(ctx context.Context, r MoveRequest) error {
+	if row := w.Row(r.Wave); r.Target == config.Old && r.Wave != "" && !row.Completed.IsZero() {
+		return completeRefusal(row)
+	}
+	if r.Rollback {
+		for _, u := range r.Users {
+			if err := w.Reversible(u); err != nil {
+				return err
+			}
+		}
+	}
+	if o, ok := w.open(r.Wave); ok && !r.Rollback {
+		return &Refusal{Why: "wave " + r.Wave + " is being moved by " + o.ID, Do: "mailgate op show " + o.ID + ", or mailgate op cancel " + o.ID}
+	}
+	return w.allowed(ctx, r.Wave, r.Target)
+}
+
+// completeRefusal says why a wave that is complete does not go back.
+func completeRefusal(row op.WaveRow) error {
+	return &Refusal{Why: fmt.Sprintf("wave %s is complete since %s: its mailboxes on old are not kept in sync any more, so what came since would be missing there",
+		row.Name, row.Completed.Local().Format(time.DateTime)),
+		Do: "mailgate wave start " + row.Name + " brings them together again; when it is soaking with little lag, ask again"}
+}
+
+// Reversible is the *Refusal of a rollback of one user whose wave is complete, nil where nothing stands in the way.
+func (w *Waves) Reversible(user string) error {
+	if row := w.Row(w.Wave(user)); row.Name != "" && !row.Completed.IsZero() {
+		return completeRefusal(row)
+	}
+	return nil
+}
+
+// pinned are the users of a request who stay where a person put them alone. What a whole wave's rollback left is no such pin: the wave
+// may move again.
+func (w *Waves) pinned(ctx context.Context, r MoveRequest) (map[string]op.Pin, error) {
+	if r.Target == config.Old || r.Wave == "" {
+		return nil, nil
+	}
+	pins, err := w.m.store.Pins(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read pins: %w", err)
+	}
+	out := map[string]op.Pin{}
+	for _, pin := range pins {
+		if pin.Side == r.Target || w.Wave(pin.User) != r.Wave {
+			continue
+		}
+		if o, err := w.m.store.Operation(ctx, pin.Reason); err == nil && o.Parent != "" {
+			continue
+		}
+		out[pin.User] = pin
+	}
+	return out, nil
+}
+
+// Move asks for a move of several users. It is one operation, whose parts are the flips. A *Refusal changes nothing.
+func (w *Waves) Move(ctx context.Context, r MoveRequest) (op.Operation, error) {
+	if err := w.m.isWorking(); err != nil {
+		return op.Operation{}, err
+	}
+	if r.Rollback && r.Wave != "" {
+		if o, ok := w.open(r.Wave); ok && o.Target == r.Target {
+			return o, nil // asked for twice
+		}
+	}
+	if err := w.refusal(ctx, r); err != nil {
+		return op.Operation{}, err
+	}
+	if r.Rollback {
+		if err := w.callOff(ctx, r); err != nil {
+			return op.Operation{}, err
+		}
+	}
+	p, err := w.Plan(ctx, r)
+	if err != nil {
+		return op.Operation{}, err
+	}
+	o := op.Operation{Kind: op.Wave, Wave: r.Wave, Target: r.Target, Status: op.Accepted, By: r.By, From: r.From, Plan: r.Plan, Pin: r.Rollback, Now: r.Now,
+		Created: time.Now()}
+	o.Changed = o.Created
+	what := payload{Users: p.Users, Rollback: r.Rollback, Why: r.Why}
+	if r.Rollback || r.Wave == "" || r.Target == config.Old {
+		o.Step = StepMoving // it waits for nothing
+	}
+	text, err := json.Marshal(what)
+	if err != nil {
+		return o, err
+	}
+	o.Payload = string(text)
+	e := op.Event{At: o.Created, User: subject(r.Wave), What: "move requested", After: r.Target.String(), By: r.By, From: r.From, Plan: r.Plan,
+		Detail: fmt.Sprintf("%d users", len(p.Users))}
+	if r.Rollback {
+		e.What = "rollback requested"
+		if r.Why != "" {
+			e.Detail += "; " + r.Why
+		}
+	}
+	if r.Rollback && r.Wave != "" { // first: gates must not be asked about it any more
+		if _, err := w.update(ctx, r.Wave, func(row *op.WaveRow) (bool, error) {
+			row.Rolled, row.RolledBy, row.RolledWhy, row.Gate, row.GateWhy, row.GateAt = o.Created, r.By, r.Why, "", "", time.Time{}
+			return true, nil
+		}); err != nil {
+			return o, err
+		}
+	}
+	if o, err = w.record(ctx, o, e); err != nil {
+		return o, err
+	}
+	mv := newMoving(o)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.moves[o.ID] = mv
+	if w.working {
+		w.begin(mv)
+	}
+	return o, nil
+}
+
+// record writes a new operation. One that was written although the store answered an error must not be carried out by a later start:
+// who asked is told that it failed.
+func (w *Waves) record(ctx context.Context, o op.Operation, e op.Event) (op.Operation, error) {
+	try, cancel := context.WithTimeout(ctx, tryTime)
+	defer cancel()
+	made, err := w.m.store.NewOperation(try, o, e)
+	if err == nil {
+		return made, nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ctx.Err() == nil {
+		w.wg.Go(func() {
+			_ = retry(w.ctx, func(ctx context.Context) error { return w.sweep(ctx, o.Created) })
+		})
+	}
+	return o, fmt.Errorf("record request: %w", err)
+}
+
+// sweep ends a move that was asked for at a time and that nobody has.
+func (w *Waves) sweep(ctx context.Context, created time.Time) error {
+	open, err := w.m.store.Operations(ctx, op.Filter{Open: true, Kind: op.Wave})
+	if err != nil {
+		return err
+	}
+	for _, o := range open {
+		w.mu.Lock()
+		ours := w.moves[o.ID] != nil
+		w.mu.Unlock()
+		if ours || !o.Created.Equal(created) {
+			continue
+		}
+		o.Status, o.Reason, o.Changed = op.Failed, strayReason, time.Now()
+		if err := w.m.store.SaveOperation(ctx, o); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// subject is whom a move's events are about.
+func subject(wave string) string {
+	if wave == "" {
+		return ""
+	}
+	return op.HoldWave(wave)
+}
+
+// callOff ends what moves the same users to the other side, and returns when it asks for no more flips: those that it has asked for are
+// called off by themselves, or go back behind their commit.
+func (w *Waves) callOff(ctx context.Context, r MoveRequest) error {
+	w.mu.Lock()
+	var others []*moving
+	for _, mv := range w.moves {
+		if mv.op.Target != r.Target && (r.Wave != "" && mv.op.Wave == r.Wave || slices.ContainsFunc(mv.what.Users, func(u string) bool { return slices.Contains(r.Users, u) })) {
+			others = append(others, mv)
+		}
+	}
+	working := w.working
+	w.mu.Unlock()
+	for _, mv := range others {
+		if err := w.cancelMove(ctx, mv, r.By); err != nil && !errors.Is(err, ErrFinal) {
+			return err
+		}
+		if !working {
+			continue
+		}
+		select {
+		case <-mv.sealed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-w.ctx.Done():
+			return ErrStopping
+		}
+	}
+	return nil
+}
+
+// Cancel ends a move: flips that are not committed are called off, the others stay. known is false when it is no move that is under way.
+func (w *Waves) Cancel(ctx context.Context, id, by string) (known bool, err error) {
+	w.mu.Lock()
+	mv := w.moves[id]
+	w.mu.Unlock()
+	if mv == nil {
+		return false, nil
+	}
+	return true, w.cancelMove(ctx, mv, by)
+}
+
+func (w *Waves) cancelMove(ctx context.Context, mv *moving, by string) error {
+	err := w.keep(ctx, mv, func(o *op.Operation, what *payload) error { // recorded first: a crash must not make it go on
+		if o.Status.Final() {
+			return fmt.Errorf("%s is %s: %w", o.ID, o.Status, ErrFinal)
+		}
+		if what.Cancel == "" {
+			what.Cancel = by
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if mv.cancel != nil {
+		mv.cancel(fmt.Errorf("%w by %s", ErrCancelled, mv.what.Cancel))
+	}
+	return nil
+}
+
+// keep changes how a move stands, and records it. change must not block.
+func (w *Waves) keep(ctx context.Context, mv *moving, change func(*op.Operation, *payload) error, events ...op.Event) error {
+	mv.writing.Lock()
+	defer mv.writing.Unlock()
+	o, what := w.of(mv)
+	if err := change(&o, &what); err != nil {
+		return err
+	}
+	text, err := json.Marshal(what)
+	if err != nil {
+		return err
+	}
+	o.Payload, o.Changed = string(text), time.Now()
+	ctx, cancel := context.WithTimeout(ctx, tryTime)
+	defer cancel()
+	if err := w.m.store.SaveOperation(ctx, o, events...); err != nil {
+		return fmt.Errorf("record %s: %w", o.ID, err)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	mv.op, mv.what = o, what
+	return nil
+}
+
+// of is how a move stands.
+func (w *Waves) of(mv *moving) (op.Operation, payload) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return mv.op, mv.what
+}
+
+// Counts are the open moves, by status.
+func (w *Waves) Counts() map[op.Status]int {
+	out := map[op.Status]int{op.Accepted: 0, op.Waiting: 0, op.Running: 0}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, mv := range w.moves {
+		out[mv.op.Status]++
+	}
+	return out
+}
+
+// Idle waits until no move is under way; one that waits for its window, and what is not worked on at all, counts as none.
+func (w *Waves) Idle(ctx context.Context) error {
+	for {
+		w.mu.Lock()
+		var ended chan struct{}
+		for _, mv := range w.moves {
+			if w.working && mv.op.Status != op.Waiting { // that may be for days
+				ended = mv.ended
+			}
+		}
+		w.mu.Unlock()
+		if ended == nil {
+			return nil
+		}
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-w.ctx.Done():
+			return ErrStopping
+		}
+	}
+}
+
+// Live adds to a move from the store how far it is, also to one that has ended.
+func (w *Waves) Live(ctx context.Context, o op.Operation) op.Operation {
+	var what payload
+	if json.Unmarshal([]byte(o.Payload), &what) != nil {
+		return o
+	}
+	o.Unit, o.Total = "users", int64(len(what.Users))
+	children, err := w.m.store.Operations(ctx, op.Filter{Parent: o.ID})
+	if err != nil {
+		return o
+	}
+	s := tally(what.Users, children, nil)
+	o.Done = int64(len(s.moved))
+	if !o.Status.Final() && o.Step == StepMoving && o.Reason == "" {
+		o.Reason = fmt.Sprintf("%d of %d users moved", o.Done, o.Total)
+		if len(s.left) > 0 {
+			o.Reason += fmt.Sprintf(", %d did not", len(s.left))
+		}
+	}
+	return o
+}

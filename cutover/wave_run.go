@@ -1,0 +1,375 @@
+package cutover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"mailgate/config"
+	"mailgate/op"
+)
+
+// begin starts the goroutine of a move; mu is held.
+func (w *Waves) begin(mv *moving) {
+	if mv.cancel != nil || w.ctx.Err() != nil {
+		return
+	}
+	mv.ctx, mv.cancel = context.WithCancelCause(w.ctx)
+	if mv.what.Cancel != "" {
+		mv.cancel(fmt.Errorf("%w by %s", ErrCancelled, mv.what.Cancel))
+	}
+	w.wg.Go(func() { w.run(mv) })
+}
+
+// run carries a move to its end, from wherever it was. What a crash cuts off is found again by the flips that the store has of it.
+func (w *Waves) run(mv *moving) {
+	defer mv.seal()
+	o, _ := w.of(mv)
+	err := w.carry(mv)
+	w.m.parts.giveBack(o.ID)
+	called := errors.Is(err, ErrCancelled)
+	if w.ctx.Err() != nil && !called {
+		return // the next start goes on with it
+	}
+	mv.seal()
+	if called {
+		w.cancelParts(mv)
+	}
+	if err := retry(w.ctx, func(ctx context.Context) error { return w.conclude(ctx, mv, err) }); err != nil {
+		w.o.Log.Warn("the end of a move is not recorded; the next start does that", "op", o.ID, "err", err)
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.moves, o.ID)
+	close(mv.ended)
+}
+
+// carry brings the move to where all its flips have ended. The error is why it did not come so far.
+func (w *Waves) carry(mv *moving) error {
+	ctx := mv.ctx
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	o, what := w.of(mv)
+	if o.Step != StepMoving {
+		if err := w.waitForWindow(mv, o.Wave); err != nil {
+			return err
+		}
+		if err := w.allowed(ctx, o.Wave, o.Target); err != nil {
+			return err
+		}
+		users := w.stillMembers(o.Wave, what.Users)
+		if err := w.patient(mv, func(ctx context.Context) error {
+			return w.keep(ctx, mv, func(o *op.Operation, what *payload) error {
+				what.Users = users
+				o.Status, o.Step, o.Reason, o.Deadline = op.Running, StepMoving, "", time.Time{}
+				return nil
+			})
+		}); err != nil {
+			return err
+		}
+		o, what = w.of(mv)
+	}
+	if o.Wave != "" && o.Target == config.New && w.o.Record != nil {
+		if err := w.o.Record(ctx, o.Wave); err != nil && ctx.Err() == nil {
+			w.o.Log.Warn("what a wave's gates compare with later could not be recorded", "wave", o.Wave, "err", err)
+		}
+	}
+	if err := w.ask(mv, o, what); err != nil {
+		return err
+	}
+	mv.seal()
+	return w.await(mv, o.ID)
+}
+
+// stillMembers leaves out who has left the wave while it waited.
+func (w *Waves) stillMembers(wave string, users []string) []string {
+	if wave == "" {
+		return users
+	}
+	members := w.o.Routes().Members(wave)
+	return slices.DeleteFunc(slices.Clone(users), func(u string) bool {
+		_, in := slices.BinarySearch(members, u)
+		return !in
+	})
+}
+
+// waitForWindow returns when the wave may move.
+func (w *Waves) waitForWindow(mv *moving, wave string) error {
+	const look = time.Minute // clocks are set, and machines sleep
+	said := ""
+	for {
+		w.mu.Lock()
+		again := w.again
+		w.mu.Unlock()
+		open, until := w.window(wave, time.Now())
+		if open {
+			return nil
+		}
+		if why := "waits for the window of wave " + wave + ", which opens " + clock(until); why != said {
+			said = why
+			if err := w.patient(mv, func(ctx context.Context) error {
+				return w.keep(ctx, mv, func(o *op.Operation, _ *payload) error {
+					o.Status, o.Reason, o.Deadline = op.Waiting, why, until
+					return nil
+				})
+			}); err != nil {
+				return err
+			}
+		}
+		wait := look
+		if d := time.Until(until); !until.IsZero() && d < wait {
+			wait = d
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-mv.ctx.Done():
+		case <-again:
+		case <-t.C:
+		}
+		t.Stop()
+		if mv.ctx.Err() != nil {
+			return context.Cause(mv.ctx)
+		}
+	}
+}
+
+// patient calls f until the store takes it, or the move ends.
+func (w *Waves) patient(mv *moving, f func(ctx context.Context) error) error {
+	wait := retryMin
+	for {
+		err := f(mv.ctx)
+		if mv.ctx.Err() != nil {
+			return context.Cause(mv.ctx)
+		}
+		if err == nil || !errors.Is(err, op.ErrUnavailable) {
+			return err
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-mv.ctx.Done():
+		case <-t.C:
+		}
+		t.Stop()
+		wait = min(2*wait, retryMax)
+	}
+}
+
+// ask asks for the flip of each user who is not on the target and has none of this move. The lines of the routes file come first: what
+// their edit asks for belongs to the move (see parts), so that file and requests agree also where a crash comes between.
+func (w *Waves) ask(mv *moving, o op.Operation, what payload) error {
+	users := what.Users
+	if !what.Rollback {
+		lines := w.lines(o, users)
+		w.m.parts.claim(o, lines)
+		if len(lines) > 0 {
+			err := w.patient(mv, func(ctx context.Context) error { return w.o.Edit(ctx, lines, o.Target, o.By) })
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return w.patient(mv, func(ctx context.Context) error {
+		children, err := w.m.store.Operations(ctx, op.Filter{Parent: o.ID})
+		if err != nil {
+			return fmt.Errorf("read the flips of %s: %w", o.ID, err)
+		}
+		has := map[string]bool{}
+		for _, c := range children {
+			if w.m.lost(c) {
+				return fmt.Errorf("%w: %s is being ended, since the store answered an error for it", op.ErrUnavailable, c.ID)
+			}
+			has[c.User] = has[c.User] || c.Reason != strayReason
+		}
+		var list []op.Operation
+		for _, u := range users {
+			if !has[u] && (what.Rollback || w.m.sideNow(u) != o.Target) {
+				list = append(list, part(o, u, w.Wave(u)))
+			}
+		}
+		if len(list) == 0 {
+			return nil
+		}
+		return w.m.requestParts(ctx, list)
+	})
+}
+
+// lines are the users whose lines of the routes file must be edited: those that are moved, and those of the wave that are there already
+// while their lines say otherwise.
+func (w *Waves) lines(o op.Operation, users []string) (out []string) {
+	routes := w.o.Routes()
+	for _, u := range users {
+		if r := routes.Users[u]; o.Wave == "" || r != nil {
+			if r == nil || r.Side != o.Target {
+				out = append(out, u)
+			}
+		}
+	}
+	if o.Wave != "" {
+		for _, u := range routes.Members(o.Wave) {
+			if routes.Users[u].Side != o.Target && w.m.sideNow(u) == o.Target && !slices.Contains(out, u) {
+				out = append(out, u)
+			}
+		}
+	}
+	return out
+}
+
+// await returns when all flips of the move have ended.
+func (w *Waves) await(mv *moving, id string) error {
+	children, err := w.children(mv, id)
+	if err != nil {
+		return err
+	}
+	for _, c := range children {
+		for !c.Status.Final() {
+			c, err = w.m.Wait(mv.ctx, c.ID)
+			switch {
+			case mv.ctx.Err() != nil:
+				return context.Cause(mv.ctx)
+			case errors.Is(err, op.ErrNotFound), err == nil:
+			default:
+				t := time.NewTimer(retryMax)
+				select {
+				case <-mv.ctx.Done():
+				case <-t.C:
+				}
+				t.Stop()
+			}
+		}
+	}
+	return nil
+}
+
+func (w *Waves) children(mv *moving, id string) (list []op.Operation, err error) {
+	err = w.patient(mv, func(ctx context.Context) error {
+		list, err = w.m.store.Operations(ctx, op.Filter{Parent: id})
+		return err
+	})
+	slices.Reverse(list) // oldest first
+	return list, err
+}
+
+// cancelParts calls off what is not committed, and waits for the ends.
+func (w *Waves) cancelParts(mv *moving) {
+	o, what := w.of(mv)
+	_ = retry(w.ctx, func(ctx context.Context) error {
+		list, err := w.m.store.Operations(ctx, op.Filter{Parent: o.ID, Open: true})
+		if err != nil {
+			return err
+		}
+		for _, c := range list { // the newest first: those that have not begun
+			if err := w.m.Cancel(ctx, c.ID, what.Cancel); err != nil && !errors.Is(err, ErrFinal) && !errors.Is(err, op.ErrNotFound) {
+				return err
+			}
+		}
+		for _, c := range list {
+			if _, err := w.m.Wait(w.ctx, c.ID); err != nil && !errors.Is(err, op.ErrNotFound) {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// tallied is what became of the users of a move.
+type tallied struct {
+	moved []string
+	left  []op.Operation // flips that ended otherwise, the last of each user
+	open  int
+}
+
+// tally counts; side tells where a user is, and nil looks at the flips only.
+func tally(users []string, children []op.Operation, at func(user string) bool) (s tallied) {
+	last := map[string]op.Operation{}
+	for _, c := range children { // the newest first
+		if _, seen := last[c.User]; !seen && c.Reason != strayReason {
+			last[c.User] = c
+		}
+	}
+	for _, u := range users {
+		c, ok := last[u]
+		switch {
+		case ok && c.Status == op.Done, !ok && at != nil && at(u):
+			s.moved = append(s.moved, u)
+		case ok && c.Status.Final():
+			s.left = append(s.left, c)
+		default:
+			s.open++
+		}
+	}
+	return s
+}
+
+// conclude records how a move ended. It may be called again.
+func (w *Waves) conclude(ctx context.Context, mv *moving, cause error) error {
+	o, what := w.of(mv)
+	children, err := w.m.store.Operations(ctx, op.Filter{Parent: o.ID})
+	if err != nil {
+		return err
+	}
+	if i := slices.IndexFunc(children, func(c op.Operation) bool { return !c.Status.Final() }); i >= 0 {
+		return fmt.Errorf("%w: %s has not ended", errPart, children[i].ID)
+	}
+	s := tally(what.Users, children, func(u string) bool { return w.m.sideNow(u) == o.Target })
+	now := time.Now()
+	took := now.Sub(o.Created)
+	status, reason := outcome(what.Users, s, cause)
+	e := op.Event{At: now, Op: o.ID, User: subject(o.Wave), What: "move ended", After: o.Target.String(), By: o.By, From: o.From,
+		Detail: fmt.Sprintf("%s: %d of %d users moved in %s", status, len(s.moved), len(what.Users), took.Round(time.Millisecond))}
+	if reason != "" && status != op.Done {
+		e.Detail += "; " + reason
+	}
+	// A rollback that was asked for meanwhile is later: the wave does not soak.
+	if row := w.Row(o.Wave); o.Wave != "" && o.Target == config.New && len(s.moved) > 0 && row.Flipped.Before(o.Created) && !row.Rolled.After(o.Created) {
+		if _, err := w.update(ctx, o.Wave, func(r *op.WaveRow) (bool, error) {
+			r.Flipped, r.FlippedBy, r.SoakUntil = now, o.By, now.Add(w.o.Config().Wave(o.Wave).Soak)
+			r.Completed, r.CompletedBy, r.Gate, r.GateWhy, r.GateAt = time.Time{}, "", "", "", time.Time{}
+			return true, nil
+		}); err != nil {
+			return err
+		}
+	}
+	w.o.Log.Info("a move of several has ended", "op", o.ID, "wave", o.Wave, "side", o.Target.String(), "status", string(status), "moved", len(s.moved),
+		"users", len(what.Users), "reason", reason)
+	return w.keep(ctx, mv, func(o *op.Operation, _ *payload) error {
+		o.Status, o.Reason, o.Took, o.Deadline = status, reason, took, time.Time{}
+		return nil
+	}, e)
+}
+
+// errPart means that a flip of a move has not ended.
+var errPart = errors.New("a part has not ended")
+
+// outcome is how a move ended: done, partly done (with a reason), or as before.
+func outcome(users []string, s tallied, cause error) (op.Status, string) {
+	left := fmt.Sprintf("%d of %d users moved", len(s.moved), len(users))
+	if len(s.left) > 0 {
+		why := ""
+		if r := s.left[0].Reason; r != "" {
+			why = ": " + s.left[0].User + ": " + r
+		}
+		left += fmt.Sprintf("; %d did not%s", len(s.left), why)
+	}
+	switch {
+	case errors.Is(cause, ErrCancelled):
+		if len(s.moved) > 0 {
+			return op.Cancelled, oneLine(cause) + "; " + left + ", those that moved stay there"
+		}
+		return op.Cancelled, oneLine(cause)
+	case cause != nil && len(s.moved) == 0:
+		return op.Failed, oneLine(cause)
+	case cause != nil:
+		return op.Done, oneLine(cause) + "; " + left
+	case len(users) == 0:
+		return op.Done, ""
+	case len(s.moved) == 0:
+		return op.Failed, left
+	case len(s.moved) < len(users):
+		return op.Done, left
+	}
+	return op.Done, ""
+}
