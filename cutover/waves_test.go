@@ -455,8 +455,8 @@ func TestWaveRollbackMeanwhile(t *testing.T) {
 			t.Errorf("%+v\n%+v", there, back)
 		}
 		f.want("ao bo co xo yo")
-		if state, _ := f.w.State("sales", true, 3); state != WaveRolledBack {
-			t.Error(state)
+		if state, _ := f.w.State("sales", true, 3); state != WaveRolledBack || f.w.Row("sales").Soaking() {
+			t.Errorf("%s, %+v", state, f.w.Row("sales"))
 		}
 	})
 }
