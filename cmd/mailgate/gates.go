@@ -13,11 +13,16 @@ import (
 	wavegate "mailgate/cutover/gate"
 	"mailgate/op"
 	"mailgate/proxy"
+	"mailgate/router"
 )
 
 // newGates makes the Book of what gates are judged by.
 func (g *gateway) newGates(conf *config.Config) *wavegate.Book {
 	return wavegate.New(wavegate.Options{Store: g.store, Log: g.log, Node: nodeName(conf), Waves: g.movedWaves, Lag: g.lag, Verified: g.verified, Regressed: g.regressed,
+		Side: func(user string) config.Side {
+			place, _ := g.router.Lookup(user)
+			return place.Side
+		},
 		Listed: func(user string) bool { return g.routes.Load().Users[user] != nil }})
 }
 
@@ -49,12 +54,12 @@ type flips struct {
 	gates *wavegate.Book
 }
 
-// Flip implements cutover.Recorder.
-func (f flips) Flip(user string, target config.Side, took time.Duration, committed bool) {
-	if committed {
-		f.gates.Moved(user, target, time.Now())
+// Transition implements cutover.Recorder. At RELEASE the flip is committed, and no login has gone on yet.
+func (f flips) Transition(user string, from, to router.State, by string) {
+	if to == router.Release {
+		f.gates.Leaves(user)
 	}
-	f.Metrics.Flip(user, target, took, committed)
+	f.Metrics.Transition(user, from, to, by)
 }
 
 // arrivals are since when users of some waves are on NEW. Where the store cannot be read nobody's is known: gates then say so.

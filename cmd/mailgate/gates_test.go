@@ -67,6 +67,7 @@ gates: {login_failures: {mode: enforce}, backend_errors: {mode: enforce, min_sam
 	counted(alice, config.Old, wavegate.Counts{LoginsOK: 4, LoginsRefused: 1, Sessions: 4})
 	counted(bob, config.Old, wavegate.Counts{LoginsOK: 1, Sessions: 1, MailOK: 1, MailRefused: 1})
 
+	g.gates.Count(alice, config.New, wavegate.LoginRefused) // of an earlier stay there
 	for _, user := range []string{alice, bob} {
 		o, err := g.manager.Request(t.Context(), user, config.New, "test", true)
 		if err != nil {

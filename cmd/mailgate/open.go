@@ -94,10 +94,10 @@ func openStore(ctx context.Context, conf *config.Config, wait time.Duration) (st
 
 // start brings the state in order and takes over the routes file.
 func (g *gateway) start(ctx context.Context) error {
-	if err := g.manager.Start(ctx); err != nil {
+	if err := g.moves.Load(ctx); err != nil {
 		return err
 	}
-	if err := g.moves.Load(ctx); err != nil { // before the file: what it asks for may be a part of a move
+	if err := g.manager.Start(ctx); err != nil {
 		return err
 	}
 	if err := g.hooks.Start(ctx); err != nil {
@@ -187,6 +187,9 @@ func (g *gateway) work(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := g.moves.Load(ctx); err != nil {
+		return err
+	}
 	if err := g.manager.Start(ctx); err != nil {
 		return err
 	}
@@ -194,9 +197,6 @@ func (g *gateway) work(ctx context.Context) error {
 		return err
 	}
 	if err := g.gates.Load(ctx); err != nil {
-		return err
-	}
-	if err := g.moves.Load(ctx); err != nil {
 		return err
 	}
 	if !g.manager.Imported() {

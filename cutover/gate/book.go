@@ -55,6 +55,8 @@ type Options struct {
 	// Lag is the age of the oldest change of a user that is not carried to the other side yet; an error says why it is not known. nil
 	// means that nothing is known.
 	Lag func(user string) (time.Duration, error)
+	// Side is where the fronts send a user now; needed for Leaves only, and must not block.
+	Side func(user string) config.Side
 	// Verified is how both sides of a user were last compared; ok is false when they never were. nil means that this is not known.
 	Verified func(ctx context.Context, user string) (c Compared, ok bool, err error)
 	// Regressed are the users whom NEW refuses with a password that worked on OLD; nil means that nothing is known.
@@ -144,6 +146,10 @@ func (b *Book) Moved(user string, to config.Side, at time.Time) {
 	}
 	b.Forget(user, to)
 }
+
+// Leaves is Moved to the other side. Call it when the commit is recorded and the user still fenced: none of his sessions runs, and those that
+// wait go on behind it.
+func (b *Book) Leaves(user string) { b.Moved(user, b.o.Side(user).Other(), b.now()) }
 
 func (b *Book) record(x Baseline) {
 	b.mu.Lock()

@@ -159,6 +159,32 @@ func TestCrash(t *testing.T) {
 	if len(list) != 1 || list[0].User != alice || !list[0].At.Equal(r.now) || list[0].Week.LoginsOK != 30 {
 		t.Errorf("%+v", list)
 	}
+	// He goes back and comes again: the baseline of his first stay is not that of the second.
+	r.Moved(alice, config.Old, r.now)
+	r.count(alice, config.Old, gate.LoginRefused, 7)
+	must(t, r.Save(ctx))
+	r.now = r.now.Add(time.Hour)
+	r.Moved(alice, config.New, r.now) // and here it dies again
+	r.open("gw1")
+	if e := r.Evidence(ctx, wave(), []gate.Member{{User: alice, Side: config.New, Since: r.now}}); e.Before != (gate.Counts{LoginsRefused: 7}) {
+		t.Errorf("%+v", e.Before)
+	}
+}
+
+// TestNodes: what one node has written another one does not take for its own: nothing is counted twice.
+func TestNodes(t *testing.T) {
+	r := newRig(t)
+	r.count(alice, config.Old, gate.LoginOK, 20)
+	must(t, r.Save(t.Context()))
+	for _, node := range []string{"gw2", "gw1", "gw2"} {
+		r.open(node)
+		r.count(alice, config.Old, gate.LoginOK, 1)
+		must(t, r.Save(t.Context()))
+	}
+	r.open("gw3")
+	if got := r.Since(alice, config.Old, r.now.Add(-24*time.Hour)).LoginsOK; got != 23 {
+		t.Errorf("%d logins", got)
+	}
 }
 
 // TestBeforeAfter: the trap: behind the flip nobody is on OLD. What is compared is the same users before.
@@ -347,6 +373,7 @@ type memory struct {
 	tries      atomic.Int64
 	rows       chan []gate.Row
 	bases      chan []gate.Baseline
+	during     func() // called once, while baselines are not taken; may be nil
 }
 
 func (m *memory) trouble() error {
@@ -367,6 +394,10 @@ func (m *memory) SaveSignals(_ context.Context, rows []gate.Row) error {
 
 func (m *memory) SaveBaselines(_ context.Context, list []gate.Baseline) error {
 	if err := m.trouble(); err != nil {
+		if m.during != nil {
+			m.during()
+			m.during = nil
+		}
 		return err
 	}
 	m.bases <- list
@@ -395,23 +426,29 @@ func TestRun(t *testing.T) {
 			t.Errorf("%+v in %d writes", rows, m.tries.Load())
 		}
 		m.fails.Store(true)
+		var again time.Time
+		m.during = func() { // he went back and came again meanwhile
+			again = time.Now()
+			b.Moved(alice, config.New, again)
+		}
 		b.Moved(alice, config.New, time.Now())
 		b.Moved(bob, config.New, time.Now())
 		b.Count(bob, config.New, gate.LoginOK)
+		b.Count(alice, config.New, gate.LoginOK)
 		time.Sleep(20 * time.Minute)
 		if n := m.tries.Load(); n < 50 || n > 200 || strings.Count(log.String(), "\n") > 4 {
 			t.Errorf("%d tries, log %s", n, log.String())
 		}
 		m.fails.Store(false)
-		b.Moved(alice, config.New, time.Now()) // newer than what waits
+		b.Moved("carol@example.com", config.New, time.Now())
 		time.Sleep(15 * time.Second)
-		if list := <-m.bases; len(list) != 2 || list[0].User != alice || list[0].Week.LoginsOK != 1000 || list[1].User != bob {
+		if list := <-m.bases; len(list) != 3 || list[0].User != alice || !list[0].At.Equal(again) || list[0].Week.LoginsOK != 1000 || list[1].User != bob {
 			t.Errorf("%+v", list)
 		}
 		b.Count(bob, config.New, gate.LoginOK)
 		cancel()
 		<-done
-		if rows := <-m.rows; len(rows) != 1 || rows[0].User != bob || rows[0].Counts.LoginsOK != 2 {
+		if rows := <-m.rows; len(rows) != 2 || rows[0].User != alice || rows[1].User != bob || rows[1].Counts.LoginsOK != 2 {
 			t.Errorf("at the end %+v", rows)
 		}
 	})
