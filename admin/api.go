@@ -53,6 +53,8 @@ type API struct {
 	Compared func(ctx context.Context, user string) (c gate.Compared, ok bool, err error)
 	// Ready tells whether a user is ready for the other side; nil: nothing is told of that.
 	Ready func(ctx context.Context, u *UserStatus) *Readiness
+	// Behind tells what a user has left on the other side, "" for nothing; nil: nothing is told of that.
+	Behind func(ctx context.Context, user string) string
 }
 
 // Exit codes of design.md, section 9.
@@ -402,6 +404,9 @@ func (a *API) user(ctx context.Context, login string) (UserStatus, error) {
 	}
 	if a.Syncing != nil {
 		u.Sync = a.Syncing.Status(user)
+	}
+	if a.Behind != nil {
+		u.Behind = a.Behind(ctx, user)
 	}
 	if a.Ready != nil {
 		u.Ready = a.Ready(ctx, &u)

@@ -33,7 +33,7 @@ type Hindrance struct {
 
 // ReadyFacts are what readiness is told from, beside the status of the user.
 type ReadyFacts struct {
-	Carries bool          // flips carry mail: there is a login for syncing
+	NoMail  string        // why flips carry no mail; "" where they do
 	Holds   []op.Hold     // that stop the user
 	Down    [2]string     // by side, why none of its IMAP hosts can be reached; "" where one can, or nobody has tried
 	Pace    time.Duration // of a pass that finds little to do; 0 where none was measured
@@ -65,7 +65,7 @@ func ReadinessOf(u *UserStatus, f ReadyFacts) *Readiness {
 	if why := f.Down[r.To]; why != "" {
 		hinder("host down", "see to the host", "%s cannot be reached: %s", strings.ToUpper(r.To.String()), why)
 	}
-	if why := f.Down[u.Side]; why != "" && f.Carries {
+	if why := f.Down[u.Side]; why != "" && f.NoMail == "" {
 		do := "see to the host"
 		if r.To == config.Old {
 			do += ", or mailgate rollback --now " + u.User + ", which names what it leaves behind"
@@ -73,8 +73,8 @@ func ReadinessOf(u *UserStatus, f ReadyFacts) *Readiness {
 		hinder("host down", do, "%s cannot be reached, so that what is left there cannot be carried: %s", strings.ToUpper(u.Side.String()), why)
 	}
 	switch {
-	case !f.Carries:
-		r.Note = fmt.Sprintf("no mail is carried, for nothing says how to log in for syncing: what is only on %s is not on %s", u.Side, r.To)
+	case f.NoMail != "":
+		r.Note = fmt.Sprintf("%s: what is only on %s is not on %s", f.NoMail, u.Side, r.To)
 	case u.Sync == nil:
 		where := "his wave is not in sync.waves"
 		if u.Wave == "" {
@@ -106,6 +106,7 @@ func (r *Readiness) passes(u *UserStatus, f ReadyFacts, hinder func(class, do, f
 	case s.Error != "":
 		hinder(s.Phase, s.Do, "%s (%d times)", s.Error, s.Tries)
 	}
+	r.Note = s.Behind // it comes over with passes, or in PREP
 	if s.Quarantine > 0 {
 		hinder("quarantine", "mailgate quarantine list "+u.User+", and retry or waive them", "%s in quarantine", things(s.Quarantine, "message"))
 	}

@@ -38,9 +38,9 @@ func TestReadiness(t *testing.T) {
 		{"NEW is down", config.New, kept(nil), nil, ReadyFacts{Down: [2]string{"", "refused"}}, false, []string{"NEW cannot be reached, so that what is left there", "mailgate rollback --now alice@example.com"}},
 		{"OLD is down", config.New, kept(nil), nil, ReadyFacts{Down: [2]string{"refused", ""}}, false, []string{"OLD cannot be reached: refused (see to the host)"}},
 		{"OLD is down, on OLD", config.Old, kept(nil), nil, ReadyFacts{Down: [2]string{"refused", ""}}, false, []string{"OLD cannot be reached, so that what is left there cannot be carried: refused (see to the host)"}},
-		{"no logins", config.New, nil, nil, ReadyFacts{}, true, []string{"ready (no mail is carried, for nothing says how to log in"}},
-		{"no logins, NEW down", config.New, nil, nil, ReadyFacts{Down: [2]string{"", "refused"}}, true, []string{"ready (no mail is carried"}},
-		{"not kept", config.New, nil, nil, ReadyFacts{Carries: true}, false, []string{"not ready: his mailboxes are not kept equal (he is in no wave of sync.waves), so that a whole pass comes first (mailgate sync run alice@example.com"}},
+		{"no logins", config.New, nil, nil, ReadyFacts{NoMail: "no mail is carried"}, true, []string{"ready (no mail is carried: what is only on new is not on old)"}},
+		{"no logins, NEW down", config.New, nil, nil, ReadyFacts{NoMail: "no mail is carried", Down: [2]string{"", "refused"}}, true, []string{"ready (no mail is carried"}},
+		{"not kept", config.New, nil, nil, ReadyFacts{}, false, []string{"not ready: his mailboxes are not kept equal (he is in no wave of sync.waves), so that a whole pass comes first (mailgate sync run alice@example.com"}},
 		{"paused", config.New, kept(func(s *SyncStatus) { s.Phase = "paused"; s.Paused = &SyncPause{By: "kim", At: now} }), nil, ReadyFacts{}, false, []string{"sync is paused by kim", "(mailgate sync resume alice@example.com)"}},
 		{"first copy", config.Old, kept(func(s *SyncStatus) { s.Phase = "first copy"; s.Progress = "1/3" }), nil, ReadyFacts{Left: 3 * time.Minute}, false, []string{"his first copy is not through: 1/3, for about 3 min more"}},
 		{"failing", config.New, kept(func(s *SyncStatus) { s.Phase, s.Error, s.Do, s.Tries = "failing", "it is down", "wait", 3 }), nil, ReadyFacts{}, false, []string{"it is down (3 times) (wait)"}},
@@ -49,9 +49,6 @@ func TestReadiness(t *testing.T) {
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			u := &UserStatus{User: "alice@example.com", Side: x.side, Sync: x.sync, Open: x.open}
-			if x.sync != nil {
-				x.facts.Carries = true
-			}
 			r := ReadinessOf(u, x.facts)
 			if r.Ready != x.ready || r.To != x.side.Other() {
 				t.Errorf("%+v", r)

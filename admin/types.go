@@ -26,6 +26,8 @@ type Overview struct {
 	Reload   string                  `json:"last_reload"` // "ok", or why the files are not in force
 	Sync     *SyncOverview           `json:"sync,omitempty"`
 	Ready    map[string]*ReadyCounts `json:"ready,omitempty"`          // of users who are kept: "rollback", "flip"
+	Behind   []string                `json:"left_behind,omitempty"`    // users of whom something may be left on the other side by rollback --now; the first of them
+	BehindOf int                     `json:"left_behind_users"`        // all of them
 	Refused  []RefusedLogin          `json:"refused_logins,omitempty"` // of passwords that worked on the other side, as far as they fit
 	Refusals int                     `json:"refused_users"`            // users of whom there are some
 
@@ -127,8 +129,9 @@ type UserStatus struct {
 	Host     [2]string      `json:"host"`           // own host on OLD and NEW, "" for any
 	Wave     string         `json:"wave,omitempty"`
 	Pin      *op.Pin        `json:"pin,omitempty"`
-	Rollback string         `json:"rollback"` // whether he can go back, in a line
-	Ready    *Readiness     `json:"ready"`    // for the other side; null where nobody can tell
+	Rollback string         `json:"rollback"`              // whether he can go back, in a line
+	Ready    *Readiness     `json:"ready"`                 // for the other side; null where nobody can tell
+	Behind   string         `json:"left_behind,omitempty"` // what rollback --now left on the other side, until that is read again
 	Logins   int            `json:"logins_under_way"`
 	Held     int            `json:"logins_held"`
 	Sessions []SessionInfo  `json:"sessions"`

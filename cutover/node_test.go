@@ -196,7 +196,9 @@ func TestHungNode(t *testing.T) {
 		f, r := settingsOf()
 		f.Parallel = 1
 		g.m.Configure(f, r)
-		o, other := g.request(alice, config.New), g.request("bob@example.com", config.New)
+		o := g.request(alice, config.New)
+		synctest.Wait() // she has the slot
+		other := g.request("bob@example.com", config.New)
 		synctest.Wait()
 		g.admits(g.r, "bob@example.com", config.Old)
 		start := time.Now()

@@ -49,10 +49,21 @@ type memoryUser struct {
 
 // StartMemory starts a host with users, by name to password.
 func StartMemory(name string, users map[string]string) (*Memory, error) {
+	return StartMemoryAfter(name, users, 0)
+}
+
+// StartMemoryAfter starts one on which each user had so many folders before, which are gone: UIDVALIDITY of those that he has now is higher
+// by that.
+func StartMemoryAfter(name string, users map[string]string, gone int) (*Memory, error) {
 	m := &Memory{Name: name, users: map[string]*memoryUser{}}
 	store := imapmemserver.New()
 	for user, password := range users {
 		u := &memoryUser{imapmemserver.NewUser(user, password), password}
+		for range gone {
+			if err := errors.Join(u.Create("gone", nil), u.Delete("gone")); err != nil {
+				return nil, err
+			}
+		}
 		for _, box := range []string{"INBOX", "Sent", "Drafts", "Trash"} {
 			if err := u.Create(box, nil); err != nil {
 				return nil, err

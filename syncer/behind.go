@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -107,6 +108,84 @@ func (b *LeftBehind) WriteText(out io.Writer, now time.Time) error {
 	}
 	if b.Known > 0 {
 		line("not left", "%s, which are on both sides", messagesText64(b.Known))
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	_, err := out.Write(buf.Bytes())
+	return err
+}
+
+// LeftBehindSum is what several users leave.
+type LeftBehindSum struct {
+	Side    config.Side   `json:"side"`
+	Users   int           `json:"users"`
+	Never   int           `json:"never"`   // of whom no whole pass was made
+	Hinted  int           `json:"hinted"`  // of whom a change is known that no pass has carried
+	Waiting int           `json:"waiting"` // messages there that wait in quarantine
+	Known   int64         `json:"known"`   // messages that are on both sides
+	Failed  []NotTold     `json:"failed,omitempty"`
+	Longest []*LeftBehind `json:"longest"` // whose side was not read for the longest time, the first the longest
+}
+
+// Add takes one user's.
+func (s *LeftBehindSum) Add(b *LeftBehind) {
+	s.Users++
+	s.Side = b.Side
+	s.Waiting += b.Waiting
+	s.Known += b.Known
+	if b.Never {
+		s.Never++
+	}
+	if !b.Hinted.IsZero() {
+		s.Hinted++
+	}
+	s.Longest = append(s.Longest, b)
+	slices.SortStableFunc(s.Longest, func(a, b *LeftBehind) int { return a.Read.Compare(b.Read) })
+	s.Longest = s.Longest[:min(len(s.Longest), mostLargest)]
+}
+
+// Missing notes of whom nothing could be told.
+func (s *LeftBehindSum) Missing(user string, err error) {
+	s.Failed = append(s.Failed, NotTold{user, whyNot(err)})
+}
+
+// WriteText writes it for people.
+func (s *LeftBehindSum) WriteText(out io.Writer, now time.Time) error {
+	var buf bytes.Buffer
+	fmt.Fprintf(&buf, "%s to go from %s without another look at it. What may stay there, until it returns and passes bring it over:\n", count64(int64(s.Users), "user"), sideName(s.Side))
+	t := tabwriter.NewWriter(&buf, 0, 4, 2, ' ', 0)
+	line := func(what, format string, args ...any) {
+		fmt.Fprintf(t, "  %s\t%s\n", what, fmt.Sprintf(format, args...))
+	}
+	if s.Never > 0 {
+		line("mail", "all that came for %s: no whole pass has read it yet", count64(int64(s.Never), "user"))
+	}
+	if s.Hinted > 0 {
+		line("mail", "changes of %s that are known of and not carried yet", count64(int64(s.Hinted), "user"))
+	}
+	if s.Waiting > 0 {
+		line("mail", "%s there in quarantine", messagesText64(int64(s.Waiting)))
+	}
+	for i, b := range s.Longest {
+		what := "read last"
+		if i > 0 {
+			what = ""
+		}
+		if b.Read.IsZero() {
+			line(what, "%s: never, as far as is known", b.User)
+		} else {
+			line(what, "%s: %s ago", b.User, Seconds(now.Sub(b.Read)))
+		}
+	}
+	if s.Known > 0 {
+		line("not left", "%s, which are on both sides", messagesText64(s.Known))
+	}
+	for _, x := range s.Failed[:min(len(s.Failed), mostNotes)] {
+		line("unknown", "%s: %s", x.What, x.Why)
+	}
+	if n := len(s.Failed) - mostNotes; n > 0 {
+		line("unknown", "and of %s more", Thousands(int64(n)))
 	}
 	if err := t.Flush(); err != nil {
 		return err

@@ -2,6 +2,7 @@ package syncer_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"testing"
@@ -164,4 +165,36 @@ func TestForecastKept(t *testing.T) {
 		t.Errorf("%+v", f)
 	}
 	wants(t, text, "clients keep what they have: 5 messages in 1 folder", "keep what they have: 5 messages")
+
+	for _, x := range []struct {
+		name     string
+		ids      [2]string
+		err      error
+		known    bool
+		messages int64
+		mixed    int64
+		text     string
+	}{
+		{"others", [2]string{"a b c d e", "v w x y z"}, nil, true, 5, 0, "download again 5 of 5 messages"},
+		{"some others", [2]string{"a b c d e", "a b c y z"}, nil, true, 2, 0, "download again 2 of 5 messages"},
+		{"moved up", [2]string{"1 2 3 4 5", "2 3 4 5 6"}, nil, true, 5, 4, "careful: 4 messages have the UIDL that another message had"},
+		{"not all of it", [2]string{"a b c d e", "a b c d"}, nil, false, 0, 0, "there are 4 messages by POP3 and 5 by IMAP"},
+		{"no POP3", [2]string{"a b c d e", ""}, backend.ErrNoHost, true, 0, 0, "NEW has no POP3, so that who uses it on OLD cannot go on"},
+		{"refused", [2]string{"a b c d e", ""}, errors.New("locked"), false, 0, 0, "download again: NEW: locked"},
+	} {
+		f, err := r.Forecast(t.Context(), lab.User(4), config.New, syncer.ForecastOptions{UIDLs: func(_ context.Context, side config.Side, _ string) ([]string, error) {
+			if side == config.New && x.err != nil {
+				return nil, x.err
+			}
+			return strings.Fields(x.ids[side]), nil
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var b strings.Builder
+		_ = f.WriteText(&b)
+		if g := f.POP3; g.Known != x.known || g.Messages != x.messages || g.Mixed != x.mixed || !strings.Contains(b.String(), x.text) {
+			t.Errorf("%s: %+v\n%s", x.name, g, b.String())
+		}
+	}
 }

@@ -20,6 +20,9 @@ import (
 // forecastTime bounds a forecast: who asks waits for it.
 const forecastTime = time.Minute
 
+// popWait is how long a forecast waits for a POP3 connection to a crowded host.
+const popWait = 3 * time.Second
+
 // forecast answers what a flip of a user would be like: form has user, side and, to ask no host, quick. Nothing is written to the mailboxes,
 // so a pass of the user may be under way.
 func (s *syncing) forecast(ctx context.Context, y *syncer.Syncer, form url.Values) (any, error) {
@@ -120,7 +123,9 @@ func (a *accounts) uidls(ctx context.Context, side config.Side, user string) ([]
 	if err != nil {
 		return nil, err
 	}
-	release, err := a.budget.Hold(ctx, side, user)
+	wait, cancel := context.WithTimeoutCause(ctx, popWait, syncer.ErrCrowded)
+	release, err := a.budget.Hold(wait, side, user) // beside the look's own connection: where there is room for one only, nobody waits long
+	cancel()
 	if err != nil {
 		return nil, err
 	}

@@ -161,9 +161,6 @@ func printSyncStatus(w io.Writer, s *admin.SyncStatus) {
 	if s.Error != "" {
 		fmt.Fprintf(w, "sync failed\t%s (%d times)\nwhat to do\t%s\n", s.Error, s.Tries, s.Do)
 	}
-	if s.Behind != "" {
-		fmt.Fprintf(w, "left behind\t%s\n", s.Behind)
-	}
 	if s.Sieve != "" {
 		fmt.Fprintf(w, "scripts\t%s\n", s.Sieve)
 	}

@@ -51,7 +51,7 @@ func (p *program) open(ctx context.Context, newLog func(config.Log) *slog.Logger
 	g.moves = g.newWaves()
 	node := &cutover.LocalNode{ID: nodeName(conf), Router: g.router}
 	g.manager = cutover.New(cutover.Options{Store: g.store, Router: g.router, Mail: newFlipMail(g), Nodes: []cutover.Node{node}, Flip: conf.Flip,
-		Routes: conf.Routes, Log: g.log, Recorder: flips{g.metrics, g.gates}, Gates: g.moves, Members: g.moves, Hooks: g.hooks, Quiesce: func(ctx context.Context, user string) (func(), error) {
+		Routes: conf.Routes, Log: g.log, Recorder: p.recorder(flips{g.metrics, g.gates}), Gates: g.moves, Members: g.moves, Hooks: g.hooks, Quiesce: func(ctx context.Context, user string) (func(), error) {
 			if g.syncing == nil { // a verb that moves, while nothing runs: the store is ours alone
 				return func() {}, nil
 			}
@@ -126,7 +126,7 @@ func (g *gateway) close() error {
 
 // api is what verbs ask.
 func (g *gateway) api() *admin.API {
-	a := &admin.API{Gateway: g, Waves: g.moves, Waivers: g.gates, Shares: g.shares, Kept: g.keptWaves, Compared: g.verified, Router: g.router, Manager: g.manager, Store: g.store, Logins: g.store, Ready: g.readiness}
+	a := &admin.API{Gateway: g, Waves: g.moves, Waivers: g.gates, Shares: g.shares, Kept: g.keptWaves, Compared: g.verified, Router: g.router, Manager: g.manager, Store: g.store, Logins: g.store, Ready: g.readiness, Behind: g.leftBehind}
 	if g.syncing != nil {
 		a.Syncing = g.syncing
 	}

@@ -45,6 +45,10 @@ func (g *gateway) Overview(ctx context.Context) admin.Overview {
 	if err := g.refusedLogins(ctx, &o); err != nil {
 		o.Store = err.Error()
 	}
+	var err error
+	if o.Behind, o.BehindOf, err = g.behindAll(ctx); err != nil {
+		o.Store = err.Error()
+	}
 	open, err := g.store.Operations(ctx, op.Filter{Open: true, Limit: 100})
 	if err != nil {
 		o.Store = err.Error()

@@ -25,19 +25,20 @@ type planStep struct {
 
 // movePlan is what is said before users are moved. What is not known is null.
 type movePlan struct {
-	User     string              `json:"user,omitempty"` // or how many
-	Users    int                 `json:"users"`
-	To       config.Side         `json:"to"`
-	Now      bool                `json:"now,omitempty"` // rollback --now
-	Steps    []planStep          `json:"steps"`
-	Carries  bool                `json:"carries_mail"`
-	Deadline float64             `json:"deadline_seconds"` // FENCE to RELEASE
-	Hold     float64             `json:"hold_seconds"`     // how long a login waits
-	Forecast *syncer.Forecast    `json:"forecast"`
-	Sum      *syncer.ForecastSum `json:"sum,omitempty"` // of several users
-	Ready    *admin.Readiness    `json:"ready"`
-	Behind   *syncer.LeftBehind  `json:"leaves_behind,omitempty"` // by --now
-	NoneYet  string              `json:"no_forecast,omitempty"`   // why there is no forecast
+	User     string                `json:"user,omitempty"` // or how many
+	Users    int                   `json:"users"`
+	To       config.Side           `json:"to"`
+	Now      bool                  `json:"now,omitempty"` // rollback --now
+	Steps    []planStep            `json:"steps"`
+	Carries  bool                  `json:"carries_mail"`
+	Deadline float64               `json:"deadline_seconds"` // FENCE to RELEASE
+	Hold     float64               `json:"hold_seconds"`     // how long a login waits
+	Forecast *syncer.Forecast      `json:"forecast"`
+	Sum      *syncer.ForecastSum   `json:"sum,omitempty"` // of several users
+	Ready    *admin.Readiness      `json:"ready"`
+	Behind   *syncer.LeftBehind    `json:"leaves_behind,omitempty"` // by --now
+	Behinds  *syncer.LeftBehindSum `json:"leave_behind,omitempty"`  // the same of several users
+	NoneYet  string                `json:"no_forecast,omitempty"`   // why there is no forecast
 }
 
 // planSteps are the states of a flip in their order, from the table of moves. none says why no mail is carried, "" where it is.
@@ -77,15 +78,10 @@ func callable() string {
 
 // newPlan is that part of a plan which needs no look at anything.
 func newPlan(conf *config.Config, to config.Side, now bool) *movePlan {
-	p := &movePlan{Users: 1, To: to, Now: now, Carries: carries(conf) && !now, Deadline: conf.Flip.Deadline.Seconds(), Hold: conf.Flip.Hold.Seconds()}
-	none := ""
-	switch {
-	case now:
+	none := noMail(conf)
+	p := &movePlan{Users: 1, To: to, Now: now, Carries: none == "" && !now, Deadline: conf.Flip.Deadline.Seconds(), Hold: conf.Flip.Hold.Seconds()}
+	if now {
 		none = "--now asks nothing of " + to.Other().String()
-	case conf.Flip.Delta == "off":
-		none = "no mail is carried (flip.delta is off)"
-	case !p.Carries:
-		none = "no mail is carried, as nothing says how to log in for syncing"
 	}
 	p.Steps = planSteps(to, conf.Flip, none)
 	return p
@@ -119,6 +115,8 @@ func (p *movePlan) write(w io.Writer) error {
 	case p.Now:
 		if p.Behind != nil {
 			err = p.Behind.WriteText(w, time.Now())
+		} else if p.Behinds != nil && p.Behinds.Users > 0 {
+			err = p.Behinds.WriteText(w, time.Now())
 		}
 	case p.Sum != nil:
 		err = p.Sum.WriteText(w)
@@ -187,6 +185,20 @@ func (p *program) forecasts(ctx context.Context, users []string, to config.Side,
 			continue
 		}
 		sum.Add(f)
+	}
+	return sum
+}
+
+// behinds tells what several users would leave behind by rollback --now. No host is asked.
+func (p *program) behinds(ctx context.Context, users []string) *syncer.LeftBehindSum {
+	sum := &syncer.LeftBehindSum{}
+	for _, user := range users {
+		var b syncer.LeftBehind
+		if err := p.ask(ctx, "behind", url.Values{"user": {user}}, &b); err != nil {
+			sum.Missing(user, err)
+			continue
+		}
+		sum.Add(&b)
 	}
 	return sum
 }

@@ -56,9 +56,15 @@ func syncs(b config.Backend) bool {
 	return b.Sync.MasterUser != "" || b.Sync.Secrets != "" || len(b.Sync.TokenCommand) > 0 || b.Sync.Learned
 }
 
-// carries tells whether flips bring mailboxes together (flip.delta).
-func carries(conf *config.Config) bool {
-	return conf.Flip.Delta != "off" && (conf.Flip.Delta == "require" || slices.ContainsFunc(conf.Backends[:], syncs))
+// noMail tells why flips do not bring mailboxes together, "" where they do.
+func noMail(conf *config.Config) string {
+	switch {
+	case conf.Flip.Delta == "off":
+		return "no mail is carried (flip.delta is off)"
+	case conf.Flip.Delta != "require" && !slices.ContainsFunc(conf.Backends[:], syncs):
+		return "no mail is carried, as nothing says how to log in for syncing"
+	}
+	return ""
 }
 
 // facts are what is known of everybody at a moment: the rest is a user's own.
@@ -95,7 +101,7 @@ func (g *gateway) readyFacts(ctx context.Context) (*facts, error) {
 
 // of are a user's.
 func (f *facts) of(user, wave string, side config.Side) admin.ReadyFacts {
-	out := admin.ReadyFacts{Carries: carries(f.g.conf.Load()), Down: f.down}
+	out := admin.ReadyFacts{NoMail: noMail(f.g.conf.Load()), Down: f.down}
 	scopes := op.HoldScopes(user, wave)
 	for _, h := range f.holds {
 		if slices.Contains(scopes, h.Scope) {

@@ -19,6 +19,7 @@ import (
 
 	"mailgate/admin"
 	"mailgate/config"
+	"mailgate/cutover"
 	"mailgate/op"
 )
 
@@ -57,10 +58,19 @@ type program struct {
 	set      map[string]string
 	output   string
 	opening  sync.Mutex
-	local    *gateway // opened by a verb because nothing runs
-	follows  bool     // an operation of the gateway that runs: when that ends, so does the verb
-	works    bool     // and also to work off what is asked for
-	pace     func()   // ends what a verb that syncs has asked of the collector
+	record   func(cutover.Recorder) cutover.Recorder // what is told of flips besides the metrics; nil: nothing is. The demo's
+	local    *gateway                                // opened by a verb because nothing runs
+	follows  bool                                    // an operation of the gateway that runs: when that ends, so does the verb
+	works    bool                                    // and also to work off what is asked for
+	pace     func()                                  // ends what a verb that syncs has asked of the collector
+}
+
+// recorder is what is told of flips.
+func (p *program) recorder(r cutover.Recorder) cutover.Recorder {
+	if p.record == nil {
+		return r
+	}
+	return p.record(r)
 }
 
 // run runs one command line and returns its exit code.

@@ -217,6 +217,7 @@ func printOverview(w io.Writer, o admin.Overview) {
 	printManaged(w, o.Certificates)
 	printSyncOverview(w, o.Sync)
 	printReadyCounts(w, o.Ready)
+	printBehind(w, o.Behind, o.BehindOf)
 	printRefused(w, o)
 	for _, h := range o.Holds {
 		printHold(w, h)
@@ -240,6 +241,9 @@ func printUser(w io.Writer, u admin.UserStatus) {
 		fmt.Fprintf(w, "%s\t%s\n", u.Ready.Title(), u.Ready.Text(time.Now()))
 	} else {
 		fmt.Fprintf(w, "rollback\t%s\n", u.Rollback)
+	}
+	if u.Behind != "" {
+		fmt.Fprintf(w, "left behind\t%s\n", u.Behind)
 	}
 	fmt.Fprintf(w, "login names\told: %s\tnew: %s\n", u.Login[0], u.Login[1])
 	if u.Verified != string(config.ByRoute) {

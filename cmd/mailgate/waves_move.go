@@ -119,6 +119,9 @@ func (p *program) planMany(c *cobra.Command, form url.Values, to config.Side, ro
 	}
 	yes, _ := c.Flags().GetBool("yes")
 	dry, _ := c.Flags().GetBool("dry-run")
+	if plan.Plan.Now {
+		plan.Plan.Behinds = p.behinds(c.Context(), plan.Users)
+	}
 	if plan.Plan.Carries && (dry || !yes) && !rollback {
 		plan.Plan.Sum = p.forecasts(c.Context(), plan.Users, to, true, nil)
 	}
