@@ -37,6 +37,7 @@ type Call struct {
 type Reply struct {
 	Status int             `json:"status"` // of HTTP
 	Body   json.RawMessage `json:"body,omitempty"`
+	Text   string          `json:"text,omitempty"` // in place of Body, where that is not one value
 }
 
 // request is what goes over a Wire. Times are left to go, since the clocks of two machines differ.

@@ -124,6 +124,18 @@ func (g *gateway) live(ctx context.Context, lost *error, stop context.CancelFunc
 	}
 }
 
+// workLocal goes on with a gateway that a verb has opened to look: it works from now on.
+func (p *program) workLocal(ctx context.Context) error {
+	if p.local.shared == nil {
+		return p.local.work(ctx)
+	}
+	err := p.local.close() // a node is another one
+	if err == nil {
+		p.local, err = p.openLocal(ctx, asVerbNode)
+	}
+	return err
+}
+
 // startVerb joins and leads for a verb that moves users, while no serve runs here and no other node leads.
 func (g *gateway) startVerb(ctx context.Context) error {
 	if err := g.member.Join(ctx); err != nil {
@@ -142,5 +154,5 @@ func (g *gateway) startVerb(ctx context.Context) error {
 		stop()
 		wg.Wait()
 	}
-	return g.work(ctx)
+	return nil
 }

@@ -21,6 +21,7 @@ const (
 	lookTime    = 3 * time.Second
 	forwardTime = 30 * time.Second
 	waitMargin  = 5 * time.Second
+	syncTime    = 10 * time.Minute
 )
 
 // handler answers the control socket. Verbs work on every node: what the one that leads has to answer is passed on to it.
@@ -35,9 +36,8 @@ func (g *gateway) handler() http.Handler {
 			return
 		}
 		leader := g.whoLeads(r.Context())
-		if strings.HasPrefix(r.URL.Path, "/sync/") {
-			_ = json.NewEncoder(w).Encode(map[string]admin.Failure{"failure": { // as admin.Client.Stream reads it
-				Error: "sync verbs run on the node that leads: run it on " + leader.Name, Exit: admin.ExitRefused}})
+		if r.URL.Path == "/sync/run" || r.URL.Path == "/sync/verify" { // who ends the verb ends them, and they tell how far they are
+			sayNoSync(w, fmt.Errorf("this runs on the node that leads: run it on %s", leader.Name), admin.ExitRefused)
 			return
 		}
 		c := cutover.Call{Method: r.Method, Path: r.URL.Path, Form: r.Form}
@@ -46,12 +46,16 @@ func (g *gateway) handler() http.Handler {
 			reply, err = g.forward(r.Context(), g.whoLeads(r.Context()), c)
 		}
 		switch {
+		case err == nil && reply.Text != "":
+			_, _ = w.Write([]byte(reply.Text))
 		case err == nil:
 			w.Header().Set("Content-Type", "application/json")
 			w.WriteHeader(reply.Status)
 			_, _ = w.Write(reply.Body)
-		case r.Method == http.MethodGet: // what this node and the store know is better than nothing
+		case looks(c): // what this node and the store know is better than nothing
 			g.api().Handler().ServeHTTP(w, r)
+		case strings.HasPrefix(c.Path, "/sync/"):
+			sayNoSync(w, err, admin.ExitUnknown)
 		default:
 			sayNo(w, admin.ExitUnknown, err)
 		}
@@ -104,8 +108,10 @@ func (g *gateway) whoLeads(ctx context.Context) op.Leader {
 func (g *gateway) forward(ctx context.Context, leader op.Leader, c cutover.Call) (cutover.Reply, error) {
 	limit := forwardTime
 	switch d, err := time.ParseDuration(c.Form.Get("timeout")); {
-	case c.Method == http.MethodGet:
+	case looks(c):
 		limit = lookTime
+	case strings.HasPrefix(c.Path, "/sync/"):
+		limit = syncTime
 	case err == nil:
 		limit = d + waitMargin
 	}
@@ -155,6 +161,16 @@ var errAnotherLeads = errors.New("another node leads by now")
 
 var errSilentNode = errors.New("nothing was heard of it in time")
 
+// looks tells whether this node and the store have an answer too.
+func looks(c cutover.Call) bool {
+	return c.Method == http.MethodGet && slices.Contains([]string{"/status", "/user", "/ops", "/op", "/history", "/holds", "/waves"}, c.Path)
+}
+
+// sayNoSync is sayNo as admin.Client.Stream reads it.
+func sayNoSync(w http.ResponseWriter, err error, exit int) {
+	_ = json.NewEncoder(w).Encode(map[string]admin.Failure{"failure": {Error: err.Error(), Exit: exit}})
+}
+
 func sayNo(w http.ResponseWriter, exit int, err error) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusUnprocessableEntity)
@@ -169,6 +185,9 @@ func (g *gateway) answer(ctx context.Context, c cutover.Call) cutover.Reply {
 		return cutover.Reply{Status: http.StatusUnprocessableEntity, Body: b}
 	}
 	status, body := admin.Serve(ctx, g.api().Handler(), c.Method, c.Path, c.Form)
+	if strings.HasPrefix(c.Path, "/sync/") {
+		return cutover.Reply{Status: status, Text: string(body)}
+	}
 	if !json.Valid(body) {
 		body, _ = json.Marshal(admin.Failure{Error: strings.TrimSpace(string(body)), Exit: admin.ExitFailed})
 	}

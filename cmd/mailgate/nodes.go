@@ -60,12 +60,12 @@ func (g *gateway) newMember(conf *config.Config, shared *store.Postgres, tag str
 // ruling is what moves users: with the right to write it works, without it only knows.
 type ruling struct {
 	manager *cutover.Manager
-	moves   *cutover.Waves
 	hooks   *cutover.HookRunner
+	moves   *cutover.Waves
 }
 
 func (r *ruling) end() {
-	r.moves.Stop() // what they wait for is told
+	r.moves.Stop()
 	r.manager.Stop()
 	closeHooks(r.hooks)
 }
@@ -81,13 +81,13 @@ func (g *gateway) newRuling(st op.Store, c cutover.Cluster, nodes ...cutover.Nod
 			return g.syncing.Quiesce(ctx, user)
 		}})
 	moves.Manage(m)
-	return &ruling{m, moves, hooks}
+	return &ruling{m, hooks, moves}
 }
 
-// manager, moves and hooks are the present ones: others begin with each term, and some that only know lie between.
+// manager, hooks and moves are the present ones: others begin with each term, and some that only know lie between.
 func (g *gateway) manager() *cutover.Manager  { return g.managing.Load().manager }
-func (g *gateway) moves() *cutover.Waves      { return g.managing.Load().moves }
 func (g *gateway) hooks() *cutover.HookRunner { return g.managing.Load().hooks }
+func (g *gateway) moves() *cutover.Waves      { return g.managing.Load().moves }
 
 // term is a time for which this process leads: it alone takes over the routes file, runs operations and makes passes.
 type term struct {
@@ -133,6 +133,11 @@ func (g *gateway) endTerm() {
 	old.end() // before anybody is told that this node does not lead
 	g.managing.Store(g.onlooker())
 	g.term.Store(nil)
+	try, cancel := context.WithTimeout(context.Background(), localWait)
+	defer cancel()
+	if err := g.look(try); err != nil { // the one that leads is asked, and knows
+		g.log.Debug("what the store knows is not read", "err", err)
+	}
 	_ = t.right.Close()
 	close(t.ended)
 	g.log.Warn("this node leads no more", "node", g.member.Node().Name, "term", t.right.Term())
@@ -144,6 +149,7 @@ func (g *gateway) onlooker() *ruling { return g.newRuling(g.store, g.member.Clus
 // lead tries to lead, and runs what one process alone runs while it does, until ctx ends.
 func (g *gateway) lead(ctx context.Context) {
 	if g.member == nil {
+		g.moves().Start()
 		g.syncing.keeping.run(ctx)
 		return
 	}
@@ -176,18 +182,8 @@ func (g *gateway) take(ctx context.Context) error {
 	err := g.begin(ctx)
 	if err != nil {
 		g.endTerm()
-		return err
 	}
-	g.startMoves()
-	g.otherWaves()
-	return nil
-}
-
-// startMoves goes on with the moves of waves, on the node that leads.
-func (g *gateway) startMoves() {
-	if g.leads() {
-		g.moves().Start()
-	}
+	return err
 }
 
 // serveTerm runs until the term or ctx ends. A term that ends with ctx goes on for what is still to be recorded: close ends it.
@@ -195,6 +191,7 @@ func (g *gateway) serveTerm(ctx context.Context, t *term) {
 	work, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(t.over, cancel)()
+	g.moves().Start()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

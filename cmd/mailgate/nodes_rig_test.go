@@ -111,11 +111,11 @@ type fleet struct {
 	users []string
 
 	mu    sync.Mutex
-	truth map[string]*standsNow
+	truth map[string]*whereabouts
 }
 
-// standsNow is where a user is known to be. While he is moved it may be either side.
-type standsNow struct {
+// whereabouts is where a user is known to be. While he is moved it may be either side.
+type whereabouts struct {
 	side   string
 	turn   int
 	moving bool
@@ -123,7 +123,7 @@ type standsNow struct {
 
 func newFleet(t *testing.T, many, users int) *fleet {
 	t.Helper()
-	f := &fleet{t: t, truth: map[string]*standsNow{}}
+	f := &fleet{t: t, truth: map[string]*whereabouts{}}
 	passwords := map[string]string{}
 	var routes strings.Builder
 	routes.WriteString("default old\n")
@@ -131,7 +131,7 @@ func newFleet(t *testing.T, many, users int) *fleet {
 		u := fmt.Sprintf("user%d@example.com", i)
 		f.users = append(f.users, u)
 		passwords[u] = "secret"
-		f.truth[u] = &standsNow{side: "old"}
+		f.truth[u] = &whereabouts{side: "old"}
 		fmt.Fprintf(&routes, "%s old\n", u)
 	}
 	for i := range 20 {
@@ -293,7 +293,7 @@ func (f *fleet) clients() (stop func() int) {
 }
 
 // look is where a user stands, and whether that is certain.
-func (f *fleet) look(user string) standsNow {
+func (f *fleet) look(user string) whereabouts {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return *f.truth[user]

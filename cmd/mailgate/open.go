@@ -28,8 +28,8 @@ const localWait = 2 * time.Second
 type as int
 
 const (
-	asLook     as = iota // to look; where the database lets them, others may write
-	asOnly               // nobody else is to write meanwhile
+	asOnly     as = iota // nobody else is to write meanwhile
+	asLook               // to look; where the database lets them, others may write
 	asNode               // to serve, beside others where the database lets them
 	asVerbNode           // the same for a verb that moves users while nothing runs here
 )
@@ -126,7 +126,7 @@ func (g *gateway) start(ctx context.Context) error {
 		switch err := g.electSoon(ctx); {
 		case errors.Is(err, op.ErrInUse):
 			g.log.Info("another node leads", "node", g.member.Node().Name, "leader", g.member.Leader().Name)
-			return g.manager().Load(ctx)
+			return g.look(ctx)
 		case err != nil:
 			return err
 		}
@@ -147,6 +147,14 @@ func (g *gateway) begin(ctx context.Context) error {
 		return err
 	}
 	return g.takeRoutes(ctx)
+}
+
+// look reads what the store knows, and nothing else.
+func (g *gateway) look(ctx context.Context) error {
+	if err := g.manager().Load(ctx); err != nil {
+		return err
+	}
+	return g.moves().Load(ctx)
 }
 
 // electSoon is elect that waits while a verb has the right: it needs it for moments. Another node has it for long.
@@ -202,8 +210,7 @@ func (g *gateway) leave() error {
 
 // api is what verbs ask.
 func (g *gateway) api() *admin.API {
-	a := &admin.API{Gateway: g, Waves: g.moves(), Waivers: g.gates, Shares: g.shares, Kept: g.keptWaves, Compared: g.verified, Router: g.router, Manager: g.manager(),
-		Store: g.store, Logins: g.store, Ready: g.readiness, Behind: g.leftBehind}
+	a := &admin.API{Gateway: g, Waves: g.moves(), Waivers: g.gates, Shares: g.shares, Kept: g.keptWaves, Compared: g.verified, Router: g.router, Manager: g.manager(), Store: g.store, Logins: g.store, Ready: g.readiness, Behind: g.leftBehind}
 	if g.syncing != nil {
 		a.Syncing = g.syncing
 	}
@@ -236,11 +243,7 @@ func (p *program) openLocal(ctx context.Context, what as) (*gateway, error) {
 	case err != nil:
 		return nil, err
 	case what != asVerbNode:
-		if err = g.manager().Load(ctx); err == nil {
-			err = g.moves().Load(ctx)
-		}
-	case g.member != nil:
-		err = g.startVerb(ctx)
+		err = g.look(ctx)
 	default:
 		err = g.work(ctx)
 	}
@@ -264,6 +267,11 @@ func (g *gateway) openSyncing(conf *config.Config) error {
 func (g *gateway) work(ctx context.Context) error {
 	if g.syncing == nil { // flips bring mailboxes together
 		if err := g.openSyncing(g.conf.Load()); err != nil {
+			return err
+		}
+	}
+	if g.member != nil {
+		if err := g.startVerb(ctx); err != nil {
 			return err
 		}
 	}

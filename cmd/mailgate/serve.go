@@ -143,7 +143,7 @@ func (g *gateway) run(ctx context.Context, hangups <-chan os.Signal, started fun
 	if err != nil {
 		return err
 	}
-	g.startMoves()
+	defer func() { g.moves().Stop() }() // what they wait for is told
 	stopControl := serveHTTP(control, g.handler(), g.log)
 	defer stopControl()
 	var late *time.Timer // when passes that were told to end are cut short

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -34,11 +33,12 @@ func (p *program) call(c *cobra.Command, method, path string, form url.Values, o
 	}
 	what := asVerbNode
 	switch {
-	case method == http.MethodGet, path == "/kick", path == "/nodes/remove":
+	case method == http.MethodGet, path == "/kick", path == "/hold", path == "/unhold", path == "/nodes/remove":
 		what = asLook
-	case path == "/op/cancel", path == "/hold", path == "/unhold": // nothing that waits is to begin with it
+	case path == "/op/cancel": // nothing that waits is to begin with it
 		what = asOnly
 	}
+	looks := what != asVerbNode
 	if p.local == nil {
 		conf, bad := p.loadAnyway()
 		err := admin.Client{Socket: conf.Control.Socket}.Call(c.Context(), method, path, form, out)
@@ -53,30 +53,15 @@ func (p *program) call(c *cobra.Command, method, path string, form url.Values, o
 		if p.local, err = p.openLocal(c.Context(), what); err != nil {
 			return err
 		}
-		p.opened = what
+		p.works = !looks
 	}
-	if what > p.opened { // it was opened to look first
-		if err := p.takeUp(c.Context(), what); err != nil {
+	if !looks && !p.works { // it was opened to look first
+		if err := p.workLocal(c.Context()); err != nil {
 			return err
 		}
-		p.opened = what
+		p.works = true
 	}
 	return admin.Client{Local: p.local.api().Handler()}.Call(c.Context(), method, path, form, out)
-}
-
-// takeUp makes more of what was opened for less.
-func (p *program) takeUp(ctx context.Context, what as) (err error) {
-	switch {
-	case p.local.conf.Load().Store.URL != "":
-		if err := p.local.close(); err != nil {
-			return err
-		}
-		p.local, err = p.openLocal(ctx, what)
-		return err
-	case what == asVerbNode:
-		return p.local.work(ctx)
-	}
-	return nil
 }
 
 // noServe is what verbs about sessions say when nothing runs.
