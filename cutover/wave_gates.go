@@ -101,6 +101,9 @@ func (w *Waves) Begin(ctx context.Context, m Move, _ bool) error {
 	if err := w.Commit(m); err != nil {
 		return err
 	}
+	if err := w.calledOff(ctx, m.Op); err != nil {
+		return err
+	}
 	if m.To == config.Old || m.Wave == "" {
 		return nil
 	}
@@ -112,6 +115,29 @@ func (w *Waves) Begin(ctx context.Context, m Move, _ bool) error {
 		return err
 	}
 	return w.gatesPass(ctx, m.Wave, gate.Start)
+}
+
+// calledOff tells of a flip whose move was called off before a crash: it must not begin anew.
+func (w *Waves) calledOff(ctx context.Context, id string) error {
+	by := map[string]string{}
+	w.mu.Lock()
+	for _, mv := range w.moves {
+		if mv.what.Cancel != "" {
+			by[mv.op.ID] = mv.what.Cancel
+		}
+	}
+	w.mu.Unlock()
+	if len(by) == 0 {
+		return nil
+	}
+	o, err := w.m.store.Operation(ctx, id)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", id, err)
+	}
+	if who := by[o.Parent]; who != "" {
+		return fmt.Errorf("%w by %s", ErrCancelled, who)
+	}
+	return nil
 }
 
 // Commit implements Gates: the flag file may have come meanwhile.

@@ -73,8 +73,8 @@ func NewWaves(o WavesOptions) *Waves {
 // Manage gives it the Manager that flips its users. It comes before anything else.
 func (w *Waves) Manage(m *Manager) { w.m = m }
 
-// Load reads what is remembered of waves, and which of them were being moved. It comes before the first import of a routes file:
-// what that asks for may be a part of such a move.
+// Load reads what is remembered of waves, and which of them were being moved. It comes before the Manager's Start, and so before the first
+// import of a routes file: flips that go on may be parts of a move that was called off, and what the file asks for parts of one that was not.
 func (w *Waves) Load(ctx context.Context) error {
 	rows, err := w.m.store.Waves(ctx)
 	if err != nil {

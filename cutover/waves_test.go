@@ -35,6 +35,7 @@ type fleet struct {
 	kept   int
 	slow   func(user string) time.Duration // how long the bringing together of a user takes
 	moves  map[string]int                  // commits, by user
+	delta  func()                          // what happens under the fence
 }
 
 // newFleet makes one on a store, and starts it.
@@ -53,8 +54,8 @@ func newFleet(t *testing.T, s op.Store, text string) *fleet {
 	f.gateway = g
 	f.w.Manage(g.m)
 	f.parse(text)
-	must(t, g.m.Start(t.Context()))
 	must(t, f.w.Load(t.Context()))
+	must(t, g.m.Start(t.Context()))
 	_, err := g.m.Import(t.Context(), f.file(), "start")
 	must(t, err)
 	f.w.Start()
@@ -135,7 +136,12 @@ func (f *fleet) Prepare(ctx context.Context, m Move, _ func(Progress)) error {
 		return nil
 	}
 }
-func (f *fleet) Delta(context.Context, Move, func(Progress)) error     { return nil }
+func (f *fleet) Delta(context.Context, Move, func(Progress)) error {
+	if f.delta != nil {
+		f.delta()
+	}
+	return nil
+}
 func (f *fleet) Verify(context.Context, Move) (string, error)          { return "", nil }
 func (f *fleet) Moved(Move)                                            {}
 func (f *fleet) Transition(string, router.State, router.State, string) {}
@@ -449,8 +455,8 @@ func TestWaveRollbackMeanwhile(t *testing.T) {
 			t.Errorf("%+v\n%+v", there, back)
 		}
 		f.want("ao bo co xo yo")
-		if state, _ := f.w.State("sales", true, 3); state != WaveRolledBack {
-			t.Error(state)
+		if state, _ := f.w.State("sales", true, 3); state != WaveRolledBack || f.w.Row("sales").Soaking() {
+			t.Errorf("%s, %+v", state, f.w.Row("sales"))
 		}
 	})
 }
@@ -538,5 +544,57 @@ func TestMovedOneByOne(t *testing.T) {
 		if state, _ := f.w.State("sales", true, 3); state != WaveSoaking {
 			t.Error(state)
 		}
+	})
+}
+
+// TestHeldUnderTheFence: a hold that is set while the user is fenced stops his flip in the commit, and so does the flag file.
+func TestHeldUnderTheFence(t *testing.T) {
+	for name, hold := range map[string]func(t *testing.T, f *fleet, file string){
+		"store": func(t *testing.T, f *fleet, _ string) {
+			_, _, err := f.m.Hold(t.Context(), op.Hold{Scope: op.HoldWave("sales"), By: "lee"}, "")
+			must(t, err)
+		},
+		"file": func(t *testing.T, _ *fleet, file string) { must(t, os.WriteFile(file, nil, 0o600)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inFleet(t, sales, func(t *testing.T, f *fleet) {
+				file := tempDir(t) + "/hold"
+				f.conf.Flip.HoldFile = file
+				f.m.Configure(f.conf.Flip, f.conf.Routes)
+				f.delta = func() { hold(t, f, file) }
+				o := f.ended(f.move(MoveRequest{Wave: "sales", Target: config.New}))
+				if o.Status != op.Failed || !strings.Contains(o.Reason, "held by") {
+					t.Errorf("%+v", o)
+				}
+				f.want("ao bo co xo yo")
+				if len(f.moves) > 0 {
+					t.Errorf("%v", f.moves)
+				}
+			})
+		})
+	}
+}
+
+// TestCalledOffAndKilled: that a move was called off is known to the next process too.
+func TestCalledOffAndKilled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := openStore(t, tempDir(t))
+		defer func() { must(t, s.Close()) }()
+		d := &dying{Store: s, left: 1 << 30, dead: make(chan struct{})}
+		f := newFleet(t, d, sales)
+		f.slow = func(string) time.Duration { return time.Hour }
+		o := f.move(MoveRequest{Wave: "sales", Target: config.New})
+		time.Sleep(time.Minute)
+		d.mu.Lock()
+		d.left, d.last = 1, true // that it is called off is the last that is written
+		d.mu.Unlock()
+		_, _ = f.w.Cancel(t.Context(), o.ID, "lee")
+		f.stop()
+		g := newFleet(t, s, f.text)
+		defer g.stop()
+		if o = g.ended(o); o.Status != op.Cancelled || o.Done != 0 {
+			t.Errorf("%+v", o)
+		}
+		g.want("ao bo co xo yo")
 	})
 }

@@ -137,10 +137,10 @@ func (g *gateway) start(ctx context.Context) error {
 
 // begin is the start of what one process alone runs: the state is brought in order, and the routes file is taken over.
 func (g *gateway) begin(ctx context.Context) error {
-	if err := g.manager().Start(ctx); err != nil {
+	if err := g.moves().Load(ctx); err != nil { // before flips go on, and before the file: they may be parts of a move
 		return err
 	}
-	if err := g.moves().Load(ctx); err != nil { // before the file: what it asks for may be a part of a move
+	if err := g.manager().Start(ctx); err != nil {
 		return err
 	}
 	if err := g.hooks().Start(ctx); err != nil {
@@ -275,6 +275,9 @@ func (g *gateway) work(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := g.moves().Load(ctx); err != nil {
+		return err
+	}
 	if err := g.manager().Start(ctx); err != nil {
 		return err
 	}
@@ -282,9 +285,6 @@ func (g *gateway) work(ctx context.Context) error {
 		return err
 	}
 	if err := g.gates.Load(ctx); err != nil {
-		return err
-	}
-	if err := g.moves().Load(ctx); err != nil {
 		return err
 	}
 	if !g.manager().Imported() {

@@ -63,7 +63,7 @@ func scriptOf(ts *testscript.TestScript) *script { return ts.Value(scriptKey{}).
 func scriptSetup(e *testscript.Env) error {
 	s := &script{dir: e.WorkDir, children: map[string]*child{}}
 	e.Values[scriptKey{}] = s
-	users := map[string]string{"alice@example.com": "a", "bob@example.com": "b", "dave@example.com": "d", "erin@example.com": "e"}
+	users := map[string]string{"alice@example.com": "a", "bob@example.com": "b", "ivan@example.com": "i", "judy@example.com": "j"}
 	for i, name := range []string{"old", "new"} {
 		var err error
 		if s.hosts[i], err = mailtest.StartMemory(name, users); err != nil {
@@ -104,7 +104,7 @@ flip: {deadline: 8s, hold: 10s}
 shutdown: 1s
 sync: {settle: 50ms}
 `, s.imap, s.relay.addr(), s.hosts[1].IMAP)
-	if err := os.WriteFile(filepath.Join(s.dir, "secrets"), []byte("alice@example.com a\nbob@example.com b\ndave@example.com d\nerin@example.com e\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(s.dir, "secrets"), []byte("alice@example.com a\nbob@example.com b\nivan@example.com i\njudy@example.com j\n"), 0o600); err != nil {
 		return err
 	}
 	if err := os.WriteFile(filepath.Join(s.dir, "routes"), []byte("alice@example.com old wave=pilot\nbob@example.com new\n"), 0o600); err != nil {

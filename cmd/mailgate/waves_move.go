@@ -123,7 +123,11 @@ func (p *program) planMany(c *cobra.Command, form url.Values, to config.Side, ro
 		plan.Plan.Behinds = p.behinds(c.Context(), plan.Users)
 	}
 	if plan.Plan.Carries && (dry || !yes) && !rollback {
-		plan.Plan.Sum = p.forecasts(c.Context(), plan.Users, to, true, nil)
+		look := lookBefore
+		if dry {
+			look = lookDry
+		}
+		plan.Plan.Sum = p.forecasts(c.Context(), plan.Users, to, look)
 	}
 	if wave := form.Get("wave"); wave != "" && !rollback {
 		var w admin.WaveStatus
@@ -185,13 +189,13 @@ func (p *program) followMany(c *cobra.Command, o op.Operation) error {
 			look = d
 		}
 		if look > 0 {
-			err := p.call(c, http.MethodPost, "/op/wait", url.Values{"id": {o.ID}, "timeout": {look.String()}}, &o)
+			err := p.call(c, http.MethodPost, "/op/wait", url.Values{"id": {o.ID}, "timeout": {look.String()}}, nil)
 			var no admin.CallError
 			if err != nil && !(errors.As(err, &no) && no.Exit == exitTimeout) {
 				return err
 			}
 		}
-		if err := p.call(c, http.MethodGet, "/op", url.Values{"id": {o.ID}}, &o); err != nil {
+		if err := p.lookAt(c, &o); err != nil {
 			return err
 		}
 		if text := fmt.Sprintf("%s %s: %s", o.ID, o.Status, o.Reason); text != said && !o.Status.Final() {
@@ -202,13 +206,23 @@ func (p *program) followMany(c *cobra.Command, o op.Operation) error {
 			return exitError{exitTimeout, fmt.Errorf("%s has not ended, it goes on (%s: %s)", o.ID, o.Status, o.Reason)}
 		}
 	}
-	if err := p.call(c, http.MethodGet, "/op", url.Values{"id": {o.ID}}, &o); err != nil {
+	if err := p.lookAt(c, &o); err != nil {
 		return err
 	}
 	if err := p.showOp(c, o, o.Reason != ""); err != nil {
 		return err
 	}
 	return manyExit(o)
+}
+
+// lookAt reads how an operation stands now; what is empty now must not be as it was.
+func (p *program) lookAt(c *cobra.Command, o *op.Operation) error {
+	var now op.Operation
+	err := p.call(c, http.MethodGet, "/op", url.Values{"id": {o.ID}}, &now)
+	if err == nil {
+		*o = now
+	}
+	return err
 }
 
 // manyExit is how a verb ends that moved several.
