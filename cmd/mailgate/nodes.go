@@ -149,7 +149,6 @@ func (g *gateway) onlooker() *ruling { return g.newRuling(g.store, g.member.Clus
 // lead tries to lead, and runs what one process alone runs while it does, until ctx ends.
 func (g *gateway) lead(ctx context.Context) {
 	if g.member == nil {
-		g.moves().Start()
 		g.syncing.keeping.run(ctx)
 		return
 	}

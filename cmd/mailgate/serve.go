@@ -143,6 +143,9 @@ func (g *gateway) run(ctx context.Context, hangups <-chan os.Signal, started fun
 	if err != nil {
 		return err
 	}
+	if g.member == nil { // else with the term: lead
+		g.moves().Start()
+	}
 	defer func() { g.moves().Stop() }() // what they wait for is told
 	stopControl := serveHTTP(control, g.handler(), g.log)
 	defer stopControl()
