@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"mailgate/config"
@@ -41,6 +42,7 @@ type API struct {
 	Router  *router.Router
 	Manager *cutover.Manager
 	Store   op.Store
+	Fellows Fellows        // nil: there is one process
 	Syncing Syncing        // nil in a verb that has no use for it
 	Logins  logins.Store   // nil: nothing is told of logins
 	Waves   *cutover.Waves // nil: there are none
@@ -55,6 +57,18 @@ type API struct {
 	Ready func(ctx context.Context, u *UserStatus) *Readiness
 	// Behind tells what a user has left on the other side, "" for nothing; nil: nothing is told of that.
 	Behind func(ctx context.Context, user string) string
+}
+
+// Fellows are the nodes on one store; cmd/mailgate implements it.
+type Fellows interface {
+	Nodes(ctx context.Context) ([]NodeInfo, error)
+	// RemoveNode takes one out that is down.
+	RemoveNode(ctx context.Context, name, by string) error
+	// Sessions are those of other nodes, of one user unless it is "", and Kick ends a user's there. silent are nodes that have not answered.
+	Sessions(ctx context.Context, user string) (list []SessionInfo, silent []string, err error)
+	Kick(ctx context.Context, user, by string) (Kicked, error)
+	// Node is the name of this one, "" where there is one process.
+	Node() string
 }
 
 // Exit codes of design.md, section 9.
@@ -92,7 +106,14 @@ func (a *API) Handler() http.Handler {
 	}
 	handle("GET /status", func(r *http.Request) (any, error) { return a.Gateway.Overview(r.Context()), nil })
 	handle("GET /user", func(r *http.Request) (any, error) { return a.user(r.Context(), r.FormValue("user")) })
-	handle("GET /sessions", func(r *http.Request) (any, error) { return a.sessions(r.FormValue("user")) })
+	handle("GET /sessions", a.sessions)
+	handle("GET /nodes", func(r *http.Request) (any, error) { return a.nodes(r.Context()) })
+	handle("POST /nodes/remove", func(r *http.Request) (any, error) {
+		if a.Fellows == nil {
+			return nil, fault{ExitRefused, errors.New("there is one process")}
+		}
+		return struct{}{}, a.Fellows.RemoveNode(r.Context(), r.FormValue("name"), r.FormValue("by"))
+	})
 	handle("POST /kick", a.kick)
 	handle("POST /reload", moving(func(r *http.Request) (any, error) {
 		return a.Gateway.Reload(r.Context(), r.FormValue("by"))
@@ -161,7 +182,11 @@ func (a *API) Live(ctx context.Context, o op.Operation) op.Operation {
 		return a.Waves.Live(ctx, o)
 	}
 	if o.Kind != op.Sync || o.Status.Final() {
-		return a.Manager.Live(o)
+		o = a.Manager.Live(o)
+		if o.Kind == op.Flip && o.Reason == "" && op.State(o.Step).Fenced() {
+			o.Reason = a.waitsFor(ctx)
+		}
+		return o
 	}
 	if a.Syncing != nil {
 		if x, ok := a.Syncing.Live(o); ok {
@@ -173,6 +198,24 @@ func (a *API) Live(ctx context.Context, o op.Operation) op.Operation {
 	}
 	o.Status, o.Reason = op.Interrupted, op.GoesOn
 	return o
+}
+
+// waitsFor names the nodes of which nothing is heard while a flip needs every one's word.
+func (a *API) waitsFor(ctx context.Context) string {
+	list, err := a.nodes(ctx)
+	if err != nil {
+		return ""
+	}
+	var away []string
+	for _, n := range list {
+		if n.SilentSeconds > 0 {
+			away = append(away, fmt.Sprintf("node %s, not heard of for %d s", n.Name, int(n.SilentSeconds)))
+		}
+	}
+	if len(away) == 0 {
+		return ""
+	}
+	return "waits for " + strings.Join(away, " and ") + ": past the deadline it is called off; nodes that are down are taken out by mailgate nodes remove"
 }
 
 // cancelTime is how long cancel waits to see what became of the operation.
@@ -243,7 +286,7 @@ func exitOf(err error) int {
 		return ExitNotFound
 	case errors.Is(err, config.ErrAddress):
 		return ExitUsage
-	case errors.Is(err, cutover.ErrFinal), errors.Is(err, cutover.ErrFileChanged),
+	case errors.Is(err, cutover.ErrAway), errors.Is(err, cutover.ErrFinal), errors.Is(err, cutover.ErrFileChanged),
 		errors.Is(err, cutover.ErrAddressRules), config.IsErrors(err):
 		return ExitRefused
 	}
@@ -255,8 +298,16 @@ func info(s *router.Session) SessionInfo {
 		Client: s.Client.String(), Started: s.Started}
 }
 
-func (a *API) sessions(login string) ([]SessionInfo, error) {
-	user := ""
+func (a *API) nodes(ctx context.Context) ([]NodeInfo, error) {
+	if a.Fellows == nil {
+		return []NodeInfo{}, nil
+	}
+	return a.Fellows.Nodes(ctx)
+}
+
+// sessions are those of all nodes, or of this one alone where it is asked as one of several.
+func (a *API) sessions(r *http.Request) (any, error) {
+	user, login := "", r.FormValue("user")
 	if login != "" {
 		var err error
 		if user, _, _, err = a.Gateway.Resolve(login); err != nil {
@@ -267,7 +318,17 @@ func (a *API) sessions(login string) ([]SessionInfo, error) {
 	for _, s := range a.Router.Sessions(user) {
 		out = append(out, info(s))
 	}
-	return out, nil
+	if a.Fellows == nil || r.FormValue("here") != "" {
+		return out, nil
+	}
+	for i := range out {
+		out[i].Node = a.Fellows.Node()
+	}
+	more, _, err := a.Fellows.Sessions(r.Context(), user)
+	if err != nil && !errors.Is(err, op.ErrUnavailable) {
+		return nil, err
+	}
+	return append(out, more...), nil
 }
 
 // kickTime is how long kick waits for sessions to reach a boundary.
@@ -280,16 +341,24 @@ func (a *API) kick(r *http.Request) (any, error) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), kickTime)
 	defer cancel()
+	var other Kicked
+	var wg sync.WaitGroup
+	if a.Fellows != nil && r.FormValue("here") == "" {
+		wg.Go(func() { other, err = a.Fellows.Kick(ctx, user, r.FormValue("by")) })
+	}
 	asked, left := a.Router.Kick(ctx, user, "Your session was ended by the administrator, please reconnect", false)
+	if wg.Wait(); err != nil && !errors.Is(err, op.ErrUnavailable) {
+		return nil, err
+	}
 	if asked == 0 {
-		return Kicked{}, nil
+		return other, nil
 	}
 	e := op.Event{At: time.Now(), User: user, What: "sessions kicked", By: r.FormValue("by"),
 		Detail: strconv.Itoa(asked-left) + " of " + strconv.Itoa(asked)}
 	if err := a.Store.AddEvents(r.Context(), e); err != nil && !errors.Is(err, op.ErrUnavailable) {
 		return nil, err
 	}
-	return Kicked{Asked: asked, Left: left}, nil
+	return Kicked{Asked: asked + other.Asked, Left: left + other.Left, Silent: other.Silent}, nil
 }
 
 // flip edits the file, so that file and request agree, and asks for the flip if the edit did not.
@@ -393,6 +462,10 @@ func (a *API) user(ctx context.Context, login string) (UserStatus, error) {
 	u.Logins, u.Held = a.Router.Pending(user)
 	for _, s := range a.Router.Sessions(user) {
 		u.Sessions = append(u.Sessions, info(s))
+	}
+	if a.Fellows != nil {
+		more, _, _ := a.Fellows.Sessions(ctx, user) // what others have is no reason not to answer
+		u.Sessions = append(u.Sessions, more...)
 	}
 	if err := a.stored(ctx, &u); err != nil { // where he is, is known without it
 		u.Store = err.Error()

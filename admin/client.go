@@ -104,3 +104,18 @@ type answer struct {
 func (a *answer) Header() http.Header         { return a.header }
 func (a *answer) WriteHeader(status int)      { a.status = status }
 func (a *answer) Write(p []byte) (int, error) { return a.body.Write(p) }
+
+// Serve answers one call within the process.
+func Serve(ctx context.Context, h http.Handler, method, path string, form url.Values) (status int, body []byte) {
+	r, err := http.NewRequestWithContext(ctx, method, "http://mailgate"+path, bytes.NewReader([]byte(form.Encode())))
+	if err != nil {
+		return http.StatusBadRequest, []byte(err.Error())
+	}
+	if method == http.MethodGet {
+		r.URL.RawQuery = form.Encode()
+	}
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	w := &answer{header: http.Header{}, status: http.StatusOK}
+	h.ServeHTTP(w, r)
+	return w.status, w.body.Bytes()
+}

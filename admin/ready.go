@@ -33,11 +33,11 @@ type Hindrance struct {
 
 // ReadyFacts are what readiness is told from, beside the status of the user.
 type ReadyFacts struct {
-	NoMail  string        // why flips carry no mail; "" where they do
-	Holds   []op.Hold     // that stop the user
-	Down    [2]string     // by side, why none of its IMAP hosts can be reached; "" where one can, or nobody has tried
-	Pace    time.Duration // of a pass that finds little to do; 0 where none was measured
-	Left    time.Duration // of the first copy; 0 where that is not known
+	NoMail string        // why flips carry no mail; "" where they do
+	Holds  []op.Hold     // that stop the user
+	Down   [2]string     // by side, why none of its IMAP hosts can be reached; "" where one can, or nobody has tried
+	Pace   time.Duration // of a pass that finds little to do; 0 where none was measured
+	Left   time.Duration // of the first copy; 0 where that is not known
 }
 
 // ReadinessOf tells whether a user is ready for the other side: from what is known already, so it takes no time.

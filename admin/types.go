@@ -31,6 +31,8 @@ type Overview struct {
 	Refused  []RefusedLogin          `json:"refused_logins,omitempty"` // of passwords that worked on the other side, as far as they fit
 	Refusals int                     `json:"refused_users"`            // users of whom there are some
 
+	Nodes []NodeInfo `json:"nodes,omitempty"` // where there are several processes
+
 	Authorities  *Authorities `json:"authorities,omitempty"`  // null where the side of each user verifies him
 	Certificates []Managed    `json:"certificates,omitempty"` // those that are had from an authority
 }
@@ -153,18 +155,37 @@ type SessionInfo struct {
 	Host     string          `json:"host"`
 	Client   string          `json:"client"`
 	Started  time.Time       `json:"started"`
+	Node     string          `json:"node,omitempty"` // the gateway that has it, where there are several
+}
+
+// NodeInfo is a gateway among those on one store.
+type NodeInfo struct {
+	Name          string    `json:"name"`
+	Here          bool      `json:"here"`  // the one that was asked
+	Leads         bool      `json:"leads"` // it runs operations and passes
+	Since         time.Time `json:"since,omitzero"`
+	Seen          time.Time `json:"seen,omitzero"`
+	SilentSeconds float64   `json:"silent_seconds"` // it has not been heard of for so long; 0 when it has
+	Sessions      int       `json:"sessions"`
+	Version       string    `json:"version"`
+	Serial        string    `json:"routes_serial"` // of its routes file
+	Differs       bool      `json:"differs"`       // which is not the one that was last taken over
+	Waiting       int       `json:"waiting"`       // what it was asked and has not answered
 }
 
 // Reloaded answers reload.
 type Reloaded struct {
 	Restart []string         `json:"needs_restart"` // keys that changed and take effect at the next start only
 	Import  cutover.Imported `json:"routes"`
+	Follows bool             `json:"follows,omitempty"` // another node leads, and takes the routes file over
 }
 
 // Kicked answers kick.
 type Kicked struct {
 	Asked int `json:"asked"`
 	Left  int `json:"left"`
+
+	Silent []string `json:"silent,omitempty"` // nodes that have not answered
 }
 
 // Unpinned answers unpin.

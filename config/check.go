@@ -47,6 +47,9 @@ func (l *loader) check() {
 			l.bad("admin.listen", "%q must be an address on loopback with a port, such as 127.0.0.1:9090", c.Admin.Listen)
 		}
 	}
+	if len(c.Node) > 100 || strings.ContainsFunc(c.Node, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+		l.bad("node", "%q is no name; at most 100 bytes, without spaces", c.Node)
+	}
 	if strings.ContainsFunc(c.Hostname, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
 		l.bad("hostname", "%q is no host name; greetings and EHLO carry it", c.Hostname)
 	}

@@ -134,6 +134,7 @@ func settings() []setting { return append(baseSettings(), gateSettings()...) }
 func baseSettings() []setting {
 	s := []setting{
 		str("hostname", func(c *Config) *string { return &c.Hostname }),
+		str("node", func(c *Config) *string { return &c.Node }),
 		str("tls.min_version", func(c *Config) *string { return &c.TLS.MinVersion }, "1.2", "1.3"),
 		str("tls.client_ca", func(c *Config) *string { return &c.TLS.ClientCA }),
 		str("tls.ticket_keys", func(c *Config) *string { return &c.TLS.TicketKeys }),

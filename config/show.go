@@ -151,6 +151,7 @@ func NeedsRestart(before, after *Config) []string {
 	var out []string
 	for key, same := range map[string]bool{
 		"listen":         reflect.DeepEqual(urls(before.Listen), urls(after.Listen)),
+		"node":           before.Node == after.Node,
 		"store.path":     before.Store.Path == after.Store.Path,
 		"store.url":      before.Store.URL == after.Store.URL,
 		"control.socket": before.Control == after.Control,

@@ -74,6 +74,7 @@ func (e Endpoint) Address() string { return joinHostPort(e.Host, e.Port) }
 type Config struct {
 	File     string // where it was read
 	Hostname string // in greetings and EHLO
+	Node     string // names this process among several gateways; "" is the machine's name
 	Listen   []Endpoint
 	// ProxyNetworks are the balancers that may say who a client is, on listeners with "+proxy".
 	ProxyNetworks []netip.Prefix

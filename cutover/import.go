@@ -71,10 +71,16 @@ func (m *Manager) doImport(ctx context.Context, rf *config.RouteFile, by, approv
 			return Imported{}, err
 		}
 	}
+	stood, resume, err := m.pauseFor(ctx, rf)
+	if err != nil {
+		return Imported{}, err
+	}
+	defer resume()
 	tx, err := m.plan(rf, by)
 	if err != nil {
 		return Imported{}, err
 	}
+	tx.Nodes = stood
 	im := Imported{Serial: rf.Serial, Changed: len(tx.Set) + len(tx.Delete), Placed: len(tx.Place)}
 	if why := m.guard(rf, unasked(tx.Operations)); why != "" && approved == "" && m.serial != "" {
 		o, err := m.hold(ctx, rf, by, why)
@@ -92,6 +98,10 @@ func (m *Manager) doImport(ctx context.Context, rf *config.RouteFile, by, approv
 	if im.Operations, err = m.store.Import(ctx, tx); err == nil {
 		m.adopt(tx, im.Operations)
 		return im, nil
+	}
+	if errors.Is(err, op.ErrNodes) {
+		m.unsure = false
+		return im, fmt.Errorf("%w, a node has come or gone meanwhile; ask again: %w", ErrAway, err)
 	}
 	// It may have been written all the same. What it asked for must not sleep in the store until the next start.
 	ops, rerr := m.reread(context.WithoutCancel(ctx))
@@ -121,12 +131,9 @@ func (m *Manager) taken(tx op.ImportTx) bool {
 // says if this is the very first import: nobody was anywhere before. Later he is where users without a row are, and
 // the line asks for a flip.
 func (m *Manager) plan(rf *config.RouteFile, by string) (op.ImportTx, error) {
-	tx := op.ImportTx{Serial: rf.Serial, Rules: op.Rules{Default: rf.Default, Addresses: addressRules(m.set.Load().routes)}}
-	for _, p := range rf.Patterns {
-		tx.Rules.Patterns = append(tx.Rules.Patterns, op.Pattern{Domain: p.Domain, Side: p.Side})
-	}
+	tx := op.ImportTx{Serial: rf.Serial, Rules: m.rulesOf(rf)}
 	first := m.serial == ""
-	if !first && m.rules.Load().Addresses != tx.Rules.Addresses {
+	if !first && m.newcomers.rules.Load().Addresses != tx.Rules.Addresses {
 		return tx, ErrAddressRules
 	}
 	now := time.Now()
@@ -198,7 +205,7 @@ func (m *Manager) complete(ctx context.Context, rf *config.RouteFile, by, approv
 		}
 		tx.Ended = append(tx.Ended, o)
 	}
-	rules := m.rules.Load()
+	rules := m.newcomers.rules.Load()
 	if rf.Default != rules.Default {
 		tx.Operations = append(tx.Operations, op.Operation{Kind: op.Default, Target: rf.Default, Status: op.Done, By: by,
 			Created: now, Changed: now})
@@ -282,7 +289,7 @@ func (m *Manager) adopt(tx op.ImportTx, ops []op.Operation) {
 			m.cross(r.User, r.Side)
 		}
 	}
-	m.rules.Store(&tx.Rules)
+	m.newcomers.rules.Store(&tx.Rules)
 	m.rec.StoreOK(time.Now())
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -310,7 +310,7 @@ func importRun(t *testing.T, decide func(string, int) fault) int {
 	if len(open) > 0 {
 		t.Errorf("sleeping in the store: %+v", open)
 	}
-	if p := g.m.rules.Load(); p.Default != config.New {
+	if p := g.m.newcomers.rules.Load(); p.Default != config.New {
 		t.Errorf("%+v", p)
 	}
 	return n

@@ -44,6 +44,8 @@ type Options struct {
 	Gates   Gates   // nil: none
 	Hooks   Hooks   // nil: none
 	Members Members // nil: there are no waves
+	// Newcomers outlive the manager, where several follow each other in a process; nil: its own.
+	Newcomers *Newcomers
 }
 
 // Cluster knows the nodes of several processes.
@@ -66,7 +68,8 @@ type Manager struct {
 	rec     Recorder
 	still   func(ctx context.Context, user string) (resume func(), err error)
 	set     atomic.Pointer[settings]
-	rules   atomic.Pointer[op.Rules] // for names without a row
+
+	newcomers *Newcomers
 
 	ctx  context.Context
 	stop context.CancelCauseFunc
@@ -93,13 +96,13 @@ type Manager struct {
 	fenced  int                // taken slots of FENCE to RELEASE
 	doors   []*task            // who waits for one of those, in order
 	working bool               // Start has brought the store in order: tasks may run
+	notYet  error              // why not; may be nil
 	waiting string             // the import that waits for approval
-	owed    []op.Row           // rows of users seen at login, not written yet
 	crossed []string           // users who logged in elsewhere while an import placed them
+	pauses  int64              // how often people without a row were kept waiting
 
-	flushing chan struct{} // held while owed rows are written
-	wake     chan struct{} // rows are owed, or users crossed
-	stray    chan struct{} // a request may have been recorded although the store answered an error
+	wake  chan struct{} // users crossed
+	stray chan struct{} // a request may have been recorded although the store answered an error
 }
 
 type settings struct {
@@ -132,15 +135,17 @@ func New(o Options) *Manager {
 	m := &Manager{store: o.Store, router: o.Router, nodes: o.Nodes, log: o.Log, rec: o.Recorder, still: o.Quiesce,
 		cluster: o.Cluster, mail: o.Mail, gates: o.Gates, hooks: o.Hooks, members: o.Members,
 		lines: map[string]config.Side{}, tasks: map[string]*task{}, queue: map[string][]*task{},
-		flushing: make(chan struct{}, 1), wake: make(chan struct{}, 1), stray: make(chan struct{}, 1)}
+		newcomers: o.Newcomers, wake: make(chan struct{}, 1), stray: make(chan struct{}, 1)}
 	if m.rec == nil {
 		m.rec = noRecorder{}
 	}
 	if m.members == nil {
 		m.members = noMembers{}
 	}
+	if m.newcomers == nil {
+		m.newcomers = NewNewcomers()
+	}
 	m.Configure(o.Flip, o.Routes)
-	m.rules.Store(&op.Rules{})
 	m.ctx, m.stop = context.WithCancelCause(context.Background())
 	return m
 }
@@ -154,13 +159,20 @@ func (m *Manager) Configure(f config.Flip, r config.Routes) {
 }
 
 // Side answers the side of a user without a row. It is the router's source.
-func (m *Manager) Side(user string) config.Side { return m.rules.Load().Side(user) }
+func (m *Manager) Side(user string) config.Side { return m.newcomers.Side(user) }
 
 // Imported tells whether a routes file was ever taken over: before that nobody's side is known.
 func (m *Manager) Imported() bool {
 	m.importMu.Lock()
 	defer m.importMu.Unlock()
 	return m.serial != ""
+}
+
+// Serial is that of the routes file which was last taken over; "" before the first.
+func (m *Manager) Serial() string {
+	m.importMu.Lock()
+	defer m.importMu.Unlock()
+	return m.serial
 }
 
 // Load reads the actual state into the router, and nothing else: enough to look. Start includes it.
@@ -180,7 +192,11 @@ func (m *Manager) load(ctx context.Context) (half []op.Row, err error) {
 		if r.State != op.Settled {
 			half = append(half, r)
 		}
-		m.router.Load(r.User, place(r))
+		if m.cluster != nil { // clients are served already
+			loadRow(m.router, r)
+		} else {
+			m.router.Load(r.User, place(r))
+		}
 		return nil
 	})
 	if err != nil {
@@ -215,7 +231,7 @@ func (m *Manager) readImport(ctx context.Context) error {
 		return fmt.Errorf("read imported routes: %w", err)
 	}
 	m.serial = serial
-	m.rules.Store(&rules)
+	m.newcomers.rules.Store(&rules)
 	m.linesMu.Lock()
 	m.lines = lines
 	m.linesMu.Unlock()
@@ -252,10 +268,14 @@ func (m *Manager) setInOrder(ctx context.Context, half []op.Row) error {
 			return err
 		}
 	}
-	for _, r := range half {
-		if err := m.repair(ctx, r); err != nil {
-			return fmt.Errorf("repair %s: %w", r.User, err)
-		}
+	if m.cluster != nil { // who led before may have left them waiting
+		m.resume(ctx, 0)
+	}
+	if err := m.repairAll(ctx, half); err != nil {
+		m.mu.Lock()
+		m.notYet = err
+		m.mu.Unlock()
+		return err
 	}
 	ops, err := m.store.Operations(ctx, op.Filter{Open: true, Kind: op.Flip})
 	if err != nil {
@@ -270,6 +290,24 @@ func (m *Manager) setInOrder(ctx context.Context, half []op.Row) error {
 	m.working = true
 	m.dispatch()
 	return nil
+}
+
+// repairAll repairs rows at once: a node that does not hear of one must not keep the others' users waiting.
+func (m *Manager) repairAll(ctx context.Context, half []op.Row) error {
+	var wg sync.WaitGroup
+	errs := make([]error, len(half))
+	turns := make(chan struct{}, 16)
+	for i, r := range half {
+		turns <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-turns }()
+			if err := m.repair(ctx, r); err != nil {
+				errs[i] = fmt.Errorf("repair %s: %w", r.User, err)
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 // registerNodes makes the store's list of nodes ours. The store has one writer, so a name that is not ours is that of

@@ -2,6 +2,9 @@ package cutover
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	"mailgate/config"
@@ -28,6 +31,7 @@ type Message struct {
 	Half       time.Time // AskDrain: from then on sessions that only read are cut between two responses
 	Cut        bool      // AskDrain: from Half on sessions are cut, whatever they do: their side is given up
 	Text       string    // for the clients
+	Term       int64     // of who leads, see LocalNode; 0 where there is one process
 }
 
 // Ack is a node's answer.
@@ -46,11 +50,56 @@ type Node interface {
 	Send(ctx context.Context, m Message) (Ack, error)
 }
 
-// LocalNode is the node of this process.
+// LocalNode is the node of this process. It obeys the one who leads last: messages of an older term are ErrTerm, since who was
+// followed by another may have stood still for any time, and not know it.
 type LocalNode struct {
 	ID     string
 	Once   string // the incarnation
 	Router *router.Router
+	Flush  func(ctx context.Context) error // writes the rows owed to people who were let in without one; nil: there is one process
+	Reload func(ctx context.Context) error // reads rules and rows; nil: there is one process
+
+	mu   sync.RWMutex // held for reading while a message is carried out, so that none of an older term ends behind Heed
+	term int64
+
+	pausing sync.Mutex
+	paused  [2]int64 // term and number of the last pause that was heard of
+}
+
+// Heed makes term the oldest that counts.
+func (n *LocalNode) Heed(term int64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.term = max(n.term, term)
+}
+
+// obey runs f unless term is over.
+func (n *LocalNode) obey(term int64, f func() error) error {
+	n.mu.RLock()
+	for term > n.term {
+		n.mu.RUnlock()
+		n.Heed(term)
+		n.mu.RLock()
+	}
+	defer n.mu.RUnlock()
+	if term < n.term {
+		return ErrTerm
+	}
+	return f()
+}
+
+// Under is this node as who leads in a term asks it.
+func (n *LocalNode) Under(term int64) Node { return &underTerm{n, term} }
+
+type underTerm struct {
+	*LocalNode
+	term int64
+}
+
+// Send implements Node.
+func (n *underTerm) Send(ctx context.Context, m Message) (Ack, error) {
+	m.Term = n.term
+	return n.LocalNode.Send(ctx, m)
 }
 
 // Name implements Node.
@@ -63,23 +112,33 @@ func (n *LocalNode) Incarnation() string { return n.Once }
 func (n *LocalNode) Send(ctx context.Context, m Message) (Ack, error) {
 	ack := Ack{Node: n.ID, User: m.User, Generation: m.Generation}
 	switch m.Kind {
-	case AskFence:
-		_, err := n.Router.Fence(m.User, m.Generation, m.Text)
-		return ack, err
-	case AskDrain:
-		return n.drain(ctx, m, ack)
+	case AskPause:
+		return ack, n.pause(ctx, m)
+	case AskRules:
+		return ack, n.resume(ctx, m)
 	}
-	return ack, n.Router.Release(m.User, router.Place{Side: m.Side, Epoch: m.Epoch, Generation: m.Generation})
+	var empty <-chan struct{}
+	err := n.obey(m.Term, func() (err error) {
+		switch m.Kind {
+		case AskFence, AskDrain:
+			empty, err = n.Router.Fence(m.User, m.Generation, m.Text)
+		case AskRelease:
+			err = n.Router.Release(m.User, router.Place{Side: m.Side, Epoch: m.Epoch, Generation: m.Generation})
+		default: // to guess would be to let go of a fence
+			err = fmt.Errorf("does not know what %q asks for: it is of an older version", m.Kind)
+		}
+		return err
+	})
+	if err == nil && m.Kind == AskDrain {
+		return n.drain(ctx, m, ack, empty)
+	}
+	return ack, err
 }
 
 // againTime is the shortest rest of a deadline in which reads are judged once more.
 const againTime = time.Second
 
-func (n *LocalNode) drain(ctx context.Context, m Message, ack Ack) (Ack, error) {
-	empty, err := n.Router.Fence(m.User, m.Generation, m.Text)
-	if err != nil {
-		return ack, err
-	}
+func (n *LocalNode) drain(ctx context.Context, m Message, ack Ack, empty <-chan struct{}) (Ack, error) {
 	half := time.NewTimer(time.Until(m.Half))
 	defer half.Stop()
 	for {
@@ -105,4 +164,37 @@ func (n *LocalNode) drain(ctx context.Context, m Message, ack Ack) (Ack, error) 
 			return ack, context.Cause(ctx)
 		}
 	}
+}
+
+// noted tells whether a pause, or its end, is no older than what was heard of last, and notes it. then runs while that is so.
+func (n *LocalNode) noted(m Message, then func()) error {
+	return n.obey(m.Term, func() error {
+		n.pausing.Lock()
+		defer n.pausing.Unlock()
+		this := [2]int64{m.Term, m.Generation}
+		if slices.Compare(this[:], n.paused[:]) < 0 {
+			return router.ErrStale
+		}
+		n.paused = this
+		then()
+		return nil
+	})
+}
+
+func (n *LocalNode) pause(ctx context.Context, m Message) error {
+	err := n.noted(m, func() { n.Router.HoldAll(router.Newcomers, true) })
+	if err != nil || n.Flush == nil {
+		return err
+	}
+	return n.Flush(ctx)
+}
+
+func (n *LocalNode) resume(ctx context.Context, m Message) error {
+	if err := n.noted(m, func() {}); err != nil || n.Reload == nil {
+		return err
+	}
+	if err := n.Reload(ctx); err != nil {
+		return err
+	}
+	return n.noted(m, func() { n.Router.HoldAll(router.Newcomers, false) })
 }

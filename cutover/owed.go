@@ -3,7 +3,6 @@ package cutover
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"mailgate/config"
@@ -11,28 +10,22 @@ import (
 	"mailgate/router"
 )
 
-// Seen owes a row to a user who has logged in for the first time. It does not block: see router.New. Only admitted
-// logins count, so there is one for each user that a backend knows, never one for a stranger's guess.
-func (m *Manager) Seen(user string, p router.Place) {
-	m.mu.Lock()
-	m.owed = append(m.owed, op.Row{User: user, Side: p.Side, Epoch: p.Epoch, Generation: p.Generation, State: op.Settled,
-		Since: time.Now()})
-	m.mu.Unlock()
-	signal(m.wake)
-}
+// Seen is Newcomers.Seen.
+func (m *Manager) Seen(user string, p router.Place) { m.newcomers.Seen(user, p) }
 
 // Owed is the number of rows that wait to be written.
-func (m *Manager) Owed() int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return len(m.owed)
-}
+func (m *Manager) Owed() int { return m.newcomers.Owed() }
 
 // writeOwed writes owed rows, behind the logins.
 func (m *Manager) writeOwed() {
+	owed := m.newcomers.wake
+	if m.cluster != nil {
+		owed = nil // the node writes its own, whoever leads: Member
+	}
 	for {
 		select {
 		case <-m.ctx.Done():
+		case <-owed:
 		case <-m.wake:
 		}
 		err := m.retry(func(ctx context.Context) error {
@@ -50,34 +43,21 @@ func (m *Manager) writeOwed() {
 	}
 }
 
-// flushOwed writes what is owed now. One at a time: two would each take the other's rows off the list.
+// flushOwed writes what is owed now.
 func (m *Manager) flushOwed(ctx context.Context) error {
-	select {
-	case m.flushing <- struct{}{}:
-		defer func() { <-m.flushing }()
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	m.mu.Lock()
-	rows := slices.Clone(m.owed)
-	m.mu.Unlock()
-	if len(rows) == 0 {
-		return nil
-	}
-	if err := m.store.AddRows(ctx, rows); err != nil {
-		m.log.Warn("rows of new users are not written yet", "rows", len(rows), "err", err)
-		return err
-	}
-	for _, r := range rows {
-		if err := m.agree(ctx, r); err != nil {
-			return fmt.Errorf("correct the row of %s: %w", r.User, err)
+	return m.newcomers.flush(ctx, func(ctx context.Context, rows []op.Row) error {
+		if err := m.store.AddRows(ctx, rows); err != nil {
+			m.log.Warn("rows of new users are not written yet", "rows", len(rows), "err", err)
+			return err
 		}
-	}
-	m.rec.StoreOK(time.Now())
-	m.mu.Lock()
-	m.owed = slices.Delete(m.owed, 0, len(rows))
-	m.mu.Unlock()
-	return nil
+		for _, r := range rows {
+			if err := m.agree(ctx, r); err != nil {
+				return fmt.Errorf("correct the row of %s: %w", r.User, err)
+			}
+		}
+		m.rec.StoreOK(time.Now())
+		return nil
+	})
 }
 
 // cross notes users whom a line that was just taken over, and asked for nothing, does not find on its side: they were

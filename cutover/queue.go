@@ -105,7 +105,11 @@ func (m *Manager) isWorking() error {
 		return ErrStopping
 	}
 	if !m.working {
-		return fmt.Errorf("%w: it could not be brought in order since the start", op.ErrUnavailable)
+		err := fmt.Errorf("%w: it could not be brought in order since the start", op.ErrUnavailable)
+		if m.notYet != nil {
+			err = fmt.Errorf("%w: %w", err, m.notYet)
+		}
+		return err
 	}
 	return nil
 }

@@ -56,10 +56,28 @@ type Node struct {
 	Name        string    `json:"name"`
 	Incarnation string    `json:"incarnation"` // of the process: whoever comes again under the same name is another one
 	Since       time.Time `json:"since,omitzero"`
+	Seen        time.Time `json:"seen,omitzero"` // when it was last heard of, by the store's clock; zero where nobody asks
+	About       About     `json:"about,omitzero"`
+}
+
+// About is what a node tells of itself each time it is heard of.
+type About struct {
+	Version  string `json:"version,omitempty"`
+	Place    string `json:"place,omitempty"`  // machine and control socket: another process there is its successor
+	Serial   string `json:"serial,omitempty"` // of its routes file
+	Sessions int    `json:"sessions"`
 }
 
 // Condition is what must still hold when a flip is committed. It is looked at within the transaction.
 type Condition struct {
 	Nodes  []Node   // exactly those are registered: each has acknowledged
 	Scopes []string // none of them is held
+}
+
+// Leader is the node that runs operations.
+type Leader struct {
+	Name        string    `json:"name"`
+	Incarnation string    `json:"incarnation"`
+	Term        int64     `json:"term"` // rises with each leader
+	Since       time.Time `json:"since,omitzero"`
 }

@@ -18,6 +18,10 @@ var (
 	ErrHeld = errors.New("a hold stands in the way")
 	// ErrNodes means that other nodes are registered than those that have acknowledged: nothing was written.
 	ErrNodes = errors.New("other nodes are registered than have acknowledged")
+	// ErrGone means that a node that was asked is registered no more: it was removed, or another process has its name.
+	ErrGone = errors.New("is no registered node any more")
+	// ErrNodeName means that another process has the node's name.
+	ErrNodeName = errors.New("another process is registered under this node's name")
 	// ErrInUse means that another process has the store open for writing.
 	ErrInUse = errors.New("store is in use by another process")
 )
@@ -121,4 +125,5 @@ type ImportTx struct {
 	Ended      []Operation // imports that waited, and end with this one: saved
 	Rules      Rules
 	Events     []Event
+	Nodes      []Node // unless nil, exactly those are registered, else ErrNodes and nothing is written
 }

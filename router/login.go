@@ -16,6 +16,7 @@ type Login struct {
 	u      *user
 	held   bool
 	waited time.Duration           // behind fences, in all
+	void   bool                    // what Route has answered does not count any more, see HoldAll; guarded by u.mu
 	cancel context.CancelCauseFunc // of the context that Route gave out; guarded by u.mu
 }
 
@@ -48,10 +49,12 @@ func (l *Login) Route(ctx context.Context, tick func() error) (Place, context.Co
 	var limit <-chan time.Time
 	for {
 		u := l.u
+		l.r.holdMu.RLock()
 		u.mu.Lock()
-		l.held = u.fenced
-		wait := u.released
-		if !u.fenced {
+		wait := l.r.waits(u)
+		l.r.holdMu.RUnlock()
+		l.held = wait != nil
+		if wait == nil {
 			if !u.known {
 				u.place.Side = (*l.r.unknown.Load())(u.name)
 			}
@@ -59,7 +62,7 @@ func (l *Login) Route(ctx context.Context, tick func() error) (Place, context.Co
 			if l.cancel != nil {
 				l.cancel(nil)
 			}
-			l.cancel = cancel
+			l.cancel, l.void = cancel, false
 			p := u.place
 			u.mu.Unlock()
 			return p, c, nil
@@ -106,9 +109,11 @@ func waitTick(ctx context.Context, wait <-chan struct{}, limit <-chan time.Time,
 // Moved tells whether p is no longer the user's place, or a fence stands: whatever the backend of p said does not
 // count, not even that the password was wrong.
 func (l *Login) Moved(p Place) bool {
+	l.r.holdMu.RLock()
+	defer l.r.holdMu.RUnlock()
 	l.u.mu.Lock()
 	defer l.u.mu.Unlock()
-	return l.u.fenced || l.u.place.Generation != p.Generation || l.u.place.Side != p.Side
+	return l.void || l.r.waits(l.u) != nil || l.u.place.Generation != p.Generation || l.u.place.Side != p.Side
 }
 
 // Admit makes the login a session, after comparing the generation again: ErrMoved means that the backend connection
@@ -117,8 +122,10 @@ func (l *Login) Moved(p Place) bool {
 func (l *Login) Admit(p Place, d Details, e Ender) (*Session, error) {
 	o := l.r.opts.Load()
 	u := l.u
+	l.r.holdMu.RLock()
+	defer l.r.holdMu.RUnlock()
 	u.mu.Lock()
-	if u.fenced || u.place.Generation != p.Generation || u.place.Side != p.Side {
+	if l.void || l.r.waits(u) != nil || u.place.Generation != p.Generation || u.place.Side != p.Side {
 		u.mu.Unlock()
 		return nil, ErrMoved
 	}

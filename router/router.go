@@ -37,6 +37,10 @@ type Router struct {
 
 	ipMu sync.Mutex
 	ips  map[netip.Addr]int
+
+	holdMu sync.RWMutex // held for reading while a login is admitted, until seen has returned. Order: holdMu, then user.mu
+	scope  [scopes]bool
+	eased  chan struct{} // closed and made anew when fewer wait
 }
 
 // user is one user in memory. Those who have a row stay; others live while somebody tries to log in.
@@ -58,7 +62,7 @@ type user struct {
 // New makes an empty Router. unknown answers the side of users who have no row; seen (may be nil) is called after the
 // first admitted login of such a user, without locks held, and must not block.
 func New(o Options, unknown func(user string) config.Side, seen func(user string, p Place)) *Router {
-	r := &Router{seen: seen, users: map[string]*user{}, ips: map[netip.Addr]int{}}
+	r := &Router{seen: seen, users: map[string]*user{}, ips: map[netip.Addr]int{}, eased: make(chan struct{})}
 	r.opts.Store(&o)
 	r.unknown.Store(&unknown)
 	return r
@@ -151,13 +155,7 @@ func (r *Router) forget(u *user) {
 
 // Users calls f for each user with a row, in no order; f must not call the router.
 func (r *Router) Users(f func(name string, p Place, fenced bool)) {
-	r.mu.RLock()
-	all := make([]*user, 0, len(r.users))
-	for _, u := range r.users {
-		all = append(all, u)
-	}
-	r.mu.RUnlock()
-	for _, u := range all {
+	for _, u := range r.all() {
 		u.mu.Lock()
 		known, p, fenced := u.known, u.place, u.fenced
 		u.mu.Unlock()

@@ -74,10 +74,7 @@ func (r *Router) Fence(name string, generation int64, text string) (<-chan struc
 	if !u.known {
 		u.place.Side = (*r.unknown.Load())(name)
 	}
-	if !u.fenced {
-		u.fenced, u.isEmpty = true, false
-		u.released, u.empty = make(chan struct{}), make(chan struct{})
-	}
+	u.fence()
 	u.known = true
 	u.place.Generation = generation
 	for _, l := range u.logins {

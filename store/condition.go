@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 
@@ -14,7 +15,7 @@ func (t *transaction) meet(ctx context.Context, c op.Condition) error {
 		return err
 	}
 	t.heard()
-	rows, err := t.tx.QueryContext(t.ctx, t.d.bind("SELECT name, incarnation, since FROM nodes ORDER BY name"))
+	rows, err := t.tx.QueryContext(t.ctx, t.d.bind("SELECT "+nodeColumns+" FROM nodes ORDER BY name"))
 	if err != nil {
 		return err
 	}
@@ -76,10 +77,16 @@ func scanAll[T any](rows rowsOf, scan func(scanner) (T, error)) (out []T, err er
 	return out, rows.Err()
 }
 
+const nodeColumns = "name, incarnation, since, seen, about"
+
 func scanNode(s scanner) (n op.Node, err error) {
-	var since int64
-	err = s.Scan(&n.Name, &n.Incarnation, &since)
-	n.Since = when(since)
+	var since, seen int64
+	var about string
+	err = s.Scan(&n.Name, &n.Incarnation, &since, &seen, &about)
+	n.Since, n.Seen = when(since), when(seen)
+	if err == nil && about != "" {
+		err = json.Unmarshal([]byte(about), &n.About)
+	}
 	return n, err
 }
 
@@ -92,7 +99,7 @@ func scanHold(s scanner) (h op.Hold, err error) {
 
 // Nodes implements op.Store.
 func (d *database) Nodes(ctx context.Context) (nodes []op.Node, err error) {
-	err = d.list(ctx, "SELECT name, incarnation, since FROM nodes ORDER BY name", nil, func(s scanner) error {
+	err = d.list(ctx, "SELECT "+nodeColumns+" FROM nodes ORDER BY name", nil, func(s scanner) error {
 		n, err := scanNode(s)
 		nodes = append(nodes, n)
 		return err
@@ -106,11 +113,23 @@ func (d *database) AddNode(ctx context.Context, n op.Node) error {
 		if err := t.freeze(ctx, false); err != nil {
 			return err
 		}
-		_, err := t.exec(ctx, `INSERT INTO nodes (name, incarnation, since) VALUES (?,?,?) ON CONFLICT (name)
-			DO UPDATE SET incarnation = excluded.incarnation, since = excluded.since WHERE nodes.incarnation <> excluded.incarnation`,
-			n.Name, n.Incarnation, stamp(n.Since))
+		about, err := aboutText(n.About)
+		if err != nil {
+			return err
+		}
+		_, err = t.exec(ctx, `INSERT INTO nodes (`+nodeColumns+`) VALUES (?,?,?,?,?) ON CONFLICT (name)
+			DO UPDATE SET incarnation = excluded.incarnation, since = excluded.since, seen = excluded.seen, about = excluded.about
+			WHERE nodes.incarnation <> excluded.incarnation`, n.Name, n.Incarnation, stamp(n.Since), stamp(n.Seen), about)
 		return err
 	})
+}
+
+func aboutText(a op.About) (string, error) {
+	if a == (op.About{}) {
+		return "", nil
+	}
+	text, err := json.Marshal(a)
+	return string(text), err
 }
 
 // RemoveNode implements op.Store.

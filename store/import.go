@@ -12,6 +12,11 @@ import (
 func (d *database) Import(ctx context.Context, im op.ImportTx) ([]op.Operation, error) {
 	ops := append([]op.Operation(nil), im.Operations...)
 	err := d.tx(ctx, func(t *transaction) error {
+		if im.Nodes != nil {
+			if err := t.meet(ctx, op.Condition{Nodes: im.Nodes}); err != nil {
+				return err
+			}
+		}
 		if err := setDesired(ctx, t, im); err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -34,6 +35,10 @@ func (d *database) KnownAddresses(ctx context.Context, since time.Time, most int
 
 // KeepAddresses implements auth.Memory.
 func (d *database) KeepAddresses(ctx context.Context, seen, gone []auth.Known, before time.Time) error {
+	seen = slices.Clone(seen) // in one order: several nodes do this at once
+	slices.SortFunc(seen, func(a, b auth.Known) int {
+		return cmp.Or(cmp.Compare(a.User, b.User), cmp.Compare(a.Network.String(), b.Network.String()))
+	})
 	return d.tx(ctx, func(t *transaction) error {
 		for _, k := range seen {
 			if _, err := t.exec(ctx, `INSERT INTO known (user, network, seen) VALUES (?,?,?) ON CONFLICT (user, network) DO UPDATE SET seen = excluded.seen`,

@@ -1,7 +1,9 @@
 package store
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"time"
 
 	"mailgate/logins"
@@ -32,6 +34,10 @@ func (d *database) Logins(ctx context.Context, user string) (out []logins.Login,
 
 // SaveLogins implements logins.Store.
 func (d *database) SaveLogins(ctx context.Context, list []logins.Login) error {
+	list = slices.Clone(list) // in one order: several nodes do this at once
+	slices.SortFunc(list, func(a, b logins.Login) int {
+		return cmp.Or(cmp.Compare(a.User, b.User), cmp.Compare(a.Side, b.Side), cmp.Compare(a.Protocol, b.Protocol))
+	})
 	return d.tx(ctx, func(t *transaction) error {
 		st, err := t.prepare(ctx, `INSERT INTO logins (user, side, protocol, first, last) VALUES (?,?,?,?,?) ON CONFLICT (user, side, protocol)
 			DO UPDATE SET last = excluded.last WHERE excluded.last > logins.last`)

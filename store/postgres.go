@@ -42,24 +42,36 @@ const silence = 30 * time.Second
 type Postgres struct {
 	database
 	writer *writer // nil when opened by OpenPostgres
+	conf   *pgx.ConnConfig
+	shared bool // by Lead: the connections are another's
 }
 
 // OpenPostgres opens the store at url (postgres://user@host/database, or keywords as in libpq), and brings its schema up
 // to date. Others may have it open and write.
 func OpenPostgres(ctx context.Context, url string) (*Postgres, error) {
-	return openPostgres(ctx, url, false)
+	return openPostgres(ctx, url, false, "")
+}
+
+// OpenPostgresNode is OpenPostgres for a process among several; tag is what its incarnations begin with, up to a dot: RemoveNode tells
+// its connections from others by it.
+func OpenPostgresNode(ctx context.Context, url, tag string) (*Postgres, error) {
+	return openPostgres(ctx, url, false, tag)
 }
 
 // OpenPostgresWriter is OpenPostgres for the one process that may write the state of users: op.ErrInUse when there is
 // another. When the connection is lost and another process took its place meanwhile, all writes give op.ErrInUse.
 func OpenPostgresWriter(ctx context.Context, url string) (*Postgres, error) {
-	return openPostgres(ctx, url, true)
+	return openPostgres(ctx, url, true, "")
 }
 
-func openPostgres(ctx context.Context, url string, alone bool) (*Postgres, error) {
+func openPostgres(ctx context.Context, url string, alone bool, tag string) (*Postgres, error) {
 	conf, where, err := postgresConfig(url)
 	if err != nil {
 		return nil, err
+	}
+	if tag != "" { // PostgreSQL keeps 63 bytes of a name
+		name := conf.RuntimeParams["application_name"]
+		conf.RuntimeParams["application_name"] = name[:min(len(name), 63-len(nameTag(tag)))] + nameTag(tag)
 	}
 	db := stdlib.OpenDB(*conf, stdlib.OptionShouldPing(func(_ context.Context, p stdlib.ShouldPingParams) bool {
 		return p.IdleDuration > 100*time.Millisecond
@@ -67,19 +79,53 @@ func openPostgres(ctx context.Context, url string, alone bool) (*Postgres, error
 	db.SetMaxOpenConns(8)
 	db.SetMaxIdleConns(4)
 	db.SetConnMaxIdleTime(5 * time.Minute)
-	s := &Postgres{database: database{write: db, read: db, doubts: &doubts{db: db, pids: map[uint32]bool{}}, dialect: postgresDialect()}}
+	s := &Postgres{database: database{write: db, read: db, doubts: &doubts{db: db, pids: map[uint32]bool{}}, dialect: postgresDialect()}, conf: conf}
 	if err = s.migrate(ctx); err == nil && alone {
-		s.writer = &writer{db: db}
-		if err = s.writer.take(ctx); err == nil {
-			s.begin = s.writer.check
-			s.writer.watch()
-		}
+		err = s.lead(ctx, op.Node{})
 	}
 	if err != nil {
 		s.Close()
 		return nil, fmt.Errorf("store %s: %w", where, err)
 	}
 	return s, nil
+}
+
+// Lead makes a node the one process that may write the state of users: op.ErrInUse when there is another. What comes back writes with
+// that right, over the same connections; Close gives the right up, and must come before that of s.
+func (s *Postgres) Lead(ctx context.Context, n op.Node) (*Postgres, error) {
+	l := &Postgres{database: s.database, conf: s.conf, shared: true}
+	if err := l.lead(ctx, n); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+func (s *Postgres) lead(ctx context.Context, n op.Node) error {
+	s.writer = &writer{db: s.write, node: n, lost: make(chan struct{})}
+	if err := s.writer.take(ctx); err != nil {
+		return err
+	}
+	s.begin = s.writer.check
+	s.writer.watch()
+	return nil
+}
+
+// Term is the number of the right to write; 0 without it. Lost is closed when another process has it by now.
+func (s *Postgres) Term() int64 {
+	if s.writer == nil {
+		return 0
+	}
+	n, _ := strconv.ParseInt(s.writer.number, 10, 64)
+	return n
+}
+
+// Lost implements what Term says; nil without the right.
+func (s *Postgres) Lost() <-chan struct{} {
+	if s.writer == nil {
+		return nil
+	}
+	return s.writer.lost
 }
 
 // postgresConfig reads a URL; where names the database for messages.
@@ -104,6 +150,9 @@ func postgresConfig(url string) (conf *pgx.ConnConfig, where string, err error) 
 func (s *Postgres) Close() error {
 	if s.writer != nil {
 		s.writer.close()
+	}
+	if s.shared {
+		return nil
 	}
 	return s.write.Close()
 }

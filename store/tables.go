@@ -52,14 +52,14 @@ func tables() []table {
 	}
 	return []table{
 		// What a process writes about itself does not travel.
-		{"meta", t("key", "value"), "key", "key NOT IN ('checked', 'writer')", false},
+		{"meta", t("key", "value"), "key", "key NOT IN ('checked', 'writer', 'leader')", false},
 		{"users", cols(t("user", "state", "op"), n("side", "epoch", "generation", "target", "since")), "user", "", false},
 		{"operations", cols(n("id", "target", "pin", "created", "changed", "deadline", "took", "now"), t("kind", "user", "status", "step", "reason", "by",
 			"payload", "wave", "parent", "origin", "plan")), "id", "", true},
 		{"pins", cols(t("user", "by", "reason"), n("side", "at")), "user", "", false},
 		{"history", cols(n("id", "at"), t("op", "user", "what", "before", "after", "by", "detail", "origin", "plan")), "id", "", true},
 		{"desired", cols(t("user"), n("side")), "user", "", false},
-		{"nodes", cols(t("name", "incarnation"), n("since")), "name", "", false},
+		{"nodes", cols(t("name", "incarnation", "about"), n("since", "seen")), "name", "", false},
 		{"holds", cols(t("scope", "by", "reason"), n("at")), "scope", "", false},
 		{"waves", cols(t("name", "started_by", "flipped_by", "rolled_by", "rolled_why", "completed_by", "gate", "gate_why"),
 			n("generation", "started", "flipped", "soak_until", "rolled", "completed", "gate_at")), "name", "", false},

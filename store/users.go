@@ -1,9 +1,11 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
+	"slices"
 
 	"mailgate/op"
 )
@@ -57,6 +59,8 @@ func addRows(ctx context.Context, t *transaction, rows []op.Row) error {
 		return err
 	}
 	defer st.close()
+	rows = slices.Clone(rows) // in one order: several nodes do this at once
+	slices.SortFunc(rows, func(a, b op.Row) int { return cmp.Compare(a.User, b.User) })
 	for _, r := range rows {
 		if _, err := st.exec(ctx, r.User, r.Side, r.Epoch, r.Generation, r.State, r.Target, r.Op, stamp(r.Since)); err != nil {
 			return err

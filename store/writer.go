@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
+	"encoding/json"
 	"errors"
 	"strconv"
 	"sync"
@@ -20,10 +21,14 @@ const writerEvery = 2 * time.Second
 // writer whose connection was lost and whose place was taken writes nothing.
 type writer struct {
 	db     *sql.DB
-	number string // constant after take
+	node   op.Node // who it is; may be nobody
+	number string  // constant after take
 
 	mu   sync.Mutex
 	conn *sql.Conn // holds the lock; nil while it is lost
+
+	lost     chan struct{} // closed when another took the place
+	lostOnce sync.Once
 
 	stop context.CancelFunc
 	done chan struct{}
@@ -34,11 +39,27 @@ func (w *writer) take(ctx context.Context) error {
 	if err := w.lock(ctx); err != nil {
 		return err
 	}
+	tx, err := w.db.BeginTx(ctx, nil)
+	if err != nil {
+		return wrapPostgres(err)
+	}
+	defer func() { _ = tx.Rollback() }()
 	var n int64
-	err := w.db.QueryRowContext(ctx, `INSERT INTO meta (key, value) VALUES ('writer', '1') ON CONFLICT (key)
+	err = tx.QueryRowContext(ctx, `INSERT INTO meta (key, value) VALUES ('writer', '1') ON CONFLICT (key)
 		DO UPDATE SET value = (meta.value::bigint + 1)::text RETURNING value`).Scan(&n)
+	if err != nil {
+		return wrapPostgres(err)
+	}
+	who, err := json.Marshal(op.Leader{Name: w.node.Name, Incarnation: w.node.Incarnation, Term: n, Since: time.Now()})
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO meta (key, value) VALUES ('leader', $1) ON CONFLICT (key) DO UPDATE SET value = excluded.value`, string(who))
+	if err != nil {
+		return wrapPostgres(err)
+	}
 	w.number = strconv.FormatInt(n, 10)
-	return wrapPostgres(err)
+	return wrapPostgres(tx.Commit())
 }
 
 // lock takes the lock on a new connection.
@@ -94,6 +115,13 @@ func (w *writer) watch() {
 func (w *writer) keep(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, busyTime)
 	defer cancel()
+	var mine bool
+	err := w.db.QueryRowContext(ctx, "SELECT value = $1 FROM meta WHERE key='writer'", w.number).Scan(&mine)
+	if err == nil && !mine {
+		w.lostOnce.Do(func() { close(w.lost) })
+		w.drop()
+		return
+	}
 	w.mu.Lock()
 	conn := w.conn
 	w.mu.Unlock()

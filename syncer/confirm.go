@@ -36,7 +36,7 @@ type Confirmation struct {
 	Disorder    int               `json:"disorder"`  // folders whose messages stand in another order on NEW than on OLD
 	Different   int64             `json:"different"` // differences in all; no more than 100 are listed
 	Differences []FolderDeviation `json:"differences,omitempty"`
-	Quota       [2]Quota          `json:"quota"`
+	Quota       [2]Quota          `json:"quota"` // of the side that does not decide; the other one is not asked
 }
 
 // FolderDeviation is a difference that Confirm found.
@@ -126,12 +126,9 @@ func (p *pass) confirm(ctx context.Context, o ConfirmOptions, c *Confirmation) e
 		f.unload()
 		f.snap = [2]*snapshot{}
 	}
-	for _, side := range config.Sides {
-		if c.Quota[side], err = p.quota(ctx, side); err != nil {
-			return err
-		}
-	}
-	return nil
+	to := p.authority.Other()
+	c.Quota[to], err = p.quota(ctx, to)
+	return err
 }
 
 // lookAgain decides how a side of a folder is looked at behind a pass.

@@ -133,6 +133,8 @@ func (s *Syncer) Forecast(ctx context.Context, user string, to config.Side, o Fo
 			return nil, err
 		}
 	} else {
+		f.POP3.Why = "the hosts were not asked"
+		w.noPOP3()
 		w.unknown("what has changed since the last pass", errors.New("the hosts were not asked"))
 	}
 	w.downloads()

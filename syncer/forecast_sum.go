@@ -13,13 +13,14 @@ import (
 // ForecastSum is the forecast of a wave, or of any users that are moved to the same side. It is not safe for concurrent use.
 type ForecastSum struct {
 	To      config.Side `json:"to"`
-	Users   int         `json:"users"`   // that were looked at
-	There   int         `json:"there"`   // of those: on that side already
-	Failed  []NotTold   `json:"failed"`  // who could not be looked at, and why
-	Partly  int         `json:"partly"`  // looked at, and not all is known
-	Never   int         `json:"never"`   // of whom no whole pass was made
-	Blocked int         `json:"blocked"` // with something in the way
-	Carry   Amount      `json:"carry"`   // in all
+	Users   int         `json:"users"`     // that were looked at
+	There   int         `json:"there"`     // of those: on that side already
+	Failed  []NotTold   `json:"failed"`    // who could not be looked at, and why
+	Partly  int         `json:"partly"`    // looked at, and not all is known
+	Quick   int         `json:"not_asked"` // of whom the hosts were not asked: what is to be carried is not known
+	Never   int         `json:"never"`     // of whom no whole pass was made
+	Blocked int         `json:"blocked"`   // with something in the way
+	Carry   Amount      `json:"carry"`     // in all
 	Prep    float64     `json:"prep_seconds"`
 	IMAP    Amount      `json:"imap"` // what clients download again
 	Kept    Amount      `json:"kept"`
@@ -41,6 +42,9 @@ func (s *ForecastSum) Add(f *Forecast) {
 	if f.There {
 		s.There++
 		return
+	}
+	if !f.Asked {
+		s.Quick++
 	}
 	s.Carry.add(f.total())
 	s.IMAP.add(f.IMAP.Amount)
@@ -92,8 +96,17 @@ func (s *ForecastSum) WriteText(out io.Writer) error {
 	if s.Carry.Messages > 0 {
 		carry = s.Carry.Text()
 	}
+	moving := s.Users - s.There
+	switch {
+	case s.Quick == moving && moving > 0:
+		carry = "unknown, as the hosts were not asked"
+	case s.Quick > 0:
+		carry += fmt.Sprintf("; of %s it is not known, as the hosts were not asked", count64(int64(s.Quick), "user"))
+	case s.Never > 0 && s.Carry.Messages > 0:
+		carry = "at most " + carry
+	}
 	if s.Never > 0 {
-		carry = "at most " + carry + fmt.Sprintf("; of %s no whole pass has been made yet", count64(int64(s.Never), "user"))
+		carry += fmt.Sprintf("; of %s no whole pass has been made yet", count64(int64(s.Never), "user"))
 	}
 	if s.Prep > 0 {
 		carry += "; that takes about " + secondsOf(s.Prep) + " for one after the other, and they work meanwhile"
@@ -115,11 +128,16 @@ func (s *ForecastSum) WriteText(out io.Writer) error {
 		imap += "; they keep " + s.Kept.Counts()
 	}
 	line("IMAP", "%s", imap)
-	pop := fmt.Sprintf("clients that leave mail on the server download again %s of %s", Thousands(s.POP3), messagesText64(s.Of))
-	if s.NoPOP3 > 0 {
+	pop := "unknown, what clients that leave mail on the server download again"
+	if s.NoPOP3 < moving {
+		pop = fmt.Sprintf("clients that leave mail on the server download again %s of %s", Thousands(s.POP3), messagesText64(s.Of))
+	}
+	if s.NoPOP3 > 0 && s.NoPOP3 < moving {
 		pop += fmt.Sprintf("; of %s it is not known", count64(int64(s.NoPOP3), "user"))
 	}
-	line("POP3", "%s", pop)
+	if s.Of > 0 || s.NoPOP3 > 0 {
+		line("POP3", "%s", pop)
+	}
 	if s.Open > 0 {
 		line("sessions", "%s now", count64(int64(s.Open), "session"))
 	}

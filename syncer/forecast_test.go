@@ -92,7 +92,7 @@ func TestForecastSum(t *testing.T) {
 	s := &ForecastSum{To: config.New}
 	prep := 10.0
 	for i, name := range []string{"a", "b", "c", "d", "e", "f", "g"} {
-		f := &Forecast{User: name, From: config.Old, To: config.New, Gap: GapTime{Seconds: float64(i), Known: i != 2}, POP3: AgainPOP3{Known: i > 0, Messages: 5, Of: 10},
+		f := &Forecast{User: name, From: config.Old, To: config.New, Asked: i != 4, Gap: GapTime{Seconds: float64(i), Known: i != 2}, POP3: AgainPOP3{Known: i > 0, Messages: 5, Of: 10},
 			Prep: &prep, Open: map[string]int{"imap": 2}}
 		f.IMAP.Amount = Amount{Folders: 1, Messages: 1000, Bytes: int64(i) << 20}
 		f.Carry = [2]Amount{{Folders: 1, Messages: 1, Bytes: 10}, {Folders: 2, Messages: 10, Bytes: 100}}
@@ -117,7 +117,7 @@ func TestForecastSum(t *testing.T) {
 	if err := s.WriteText(&b); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"7 users to NEW", "there already  1 user", "77 messages", "about 70 s for one after the other", "at most about 6.0 s each; of 1 user it is not known",
+	for _, want := range []string{"7 users to NEW", "there already  1 user", "77 messages (770 B) in 21 folders; of 1 user it is not known, as the hosts were not asked", "about 70 s for one after the other", "at most about 6.0 s each; of 1 user it is not known",
 		"7,000 messages (21.0 MiB) in 7 folders", "30 of 60 messages; of 1 user", "14 sessions now", "in the way of 1 user", "1 user could not be looked at", "i: refused", "the largest    g: 1,000 messages (6.0 MiB)"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("no %q in\n%s", want, b.String())

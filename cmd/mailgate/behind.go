@@ -21,7 +21,7 @@ func (s *syncing) leavesBehind(ctx context.Context, y *syncer.Syncer, form url.V
 
 // leaves tells what a user would leave on the side that he is on.
 func (s *syncing) leaves(ctx context.Context, y *syncer.Syncer, user string) (*syncer.LeftBehind, error) {
-	side := s.g.manager.Side(user)
+	side := s.g.manager().Side(user)
 	if p, ok := s.g.router.Lookup(user); ok {
 		side = p.Side
 	}

@@ -187,6 +187,9 @@ func (t *tourist) held(ctx context.Context) error {
 	if _, err := t.verb(ctx, exitOK, "flip", "alice@example.com", "new", "--dry-run"); err != nil {
 		return err
 	}
+	if _, err := t.verb(ctx, exitOK, "flip", "pilot", "new", "--dry-run"); err != nil {
+		return err
+	}
 	t.say("Somebody holds the wave. No move passes that, and who asks is told why.")
 	if _, err := t.verb(ctx, exitOK, "hold", "pilot", "--reason", "the network is being mended"); err != nil {
 		return err

@@ -69,7 +69,7 @@ gates: {login_failures: {mode: enforce}, backend_errors: {mode: enforce, min_sam
 
 	g.gates.Count(alice, config.New, wavegate.LoginRefused) // of an earlier stay there
 	for _, user := range []string{alice, bob} {
-		o, err := g.manager.Request(t.Context(), user, config.New, "test", true)
+		o, err := g.manager().Request(t.Context(), user, config.New, "test", true)
 		if err != nil {
 			t.Fatal(err)
 		}

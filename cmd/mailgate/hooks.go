@@ -12,14 +12,15 @@ import (
 
 	"mailgate/config"
 	"mailgate/cutover"
+	"mailgate/op"
 )
 
 // hookGrace is how long the end of mailgate waits for hooks that run.
 const hookGrace = 5 * time.Second
 
-// newHooks makes what tells the hooks of flips. g.store, g.log and g.conf must be there; Start, Configure and closeHooks are the gateway's.
-func newHooks(g *gateway, recorder cutover.HookRecorder) *cutover.HookRunner {
-	return cutover.NewHookRunner(cutover.HookOptions{Store: g.store, Log: g.log, Recorder: recorder, Hooks: g.conf.Load().Hooks, Places: g.hookPlaces})
+// newHooks makes what tells the hooks of flips. g.log and g.conf must be there; Start, Configure and closeHooks are the gateway's.
+func newHooks(g *gateway, st op.Store, recorder cutover.HookRecorder) *cutover.HookRunner {
+	return cutover.NewHookRunner(cutover.HookOptions{Store: st, Log: g.log, Recorder: recorder, Hooks: g.conf.Load().Hooks, Places: g.hookPlaces})
 }
 
 // closeHooks ends it: what runs has a moment to end by itself.

@@ -136,7 +136,7 @@ func (kp *keeping) adopt() {
 // keep does that, and tells who was kept until now. changing is held.
 func (kp *keeping) keep() (left []string) {
 	conf, routes := kp.s.g.conf.Load(), kp.s.g.routes.Load()
-	started, ended := map[string]int{}, kp.s.g.moves.Completed()
+	started, ended := map[string]int{}, kp.s.g.moves().Completed()
 	for _, w := range kp.s.g.keptWaves() {
 		started[w] = 0
 	}

@@ -59,9 +59,9 @@ func TestKeptThroughFlips(t *testing.T) {
 	flip := func(user string, times int) {
 		side := config.New
 		for range times {
-			o, err := g.manager.Request(t.Context(), user, side, "test", true)
+			o, err := g.manager().Request(t.Context(), user, side, "test", true)
 			if err == nil {
-				o, err = g.manager.Wait(t.Context(), o.ID)
+				o, err = g.manager().Wait(t.Context(), o.ID)
 			}
 			if err != nil || o.Status != op.Done {
 				t.Errorf("flip: %+v, %v", o, err)

@@ -95,9 +95,9 @@ func TestKeptSilence(t *testing.T) {
 		}
 	})
 	quick("a flip, which needs both hosts", 20*time.Second, func() {
-		o, err := g.manager.Request(t.Context(), users[1], config.New, "test", true)
+		o, err := g.manager().Request(t.Context(), users[1], config.New, "test", true)
 		if err == nil {
-			o, err = g.manager.Wait(t.Context(), o.ID)
+			o, err = g.manager().Wait(t.Context(), o.ID)
 		}
 		if err != nil || o.Status != op.Failed {
 			t.Errorf("%+v, %v", o, err)

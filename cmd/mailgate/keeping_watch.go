@@ -75,7 +75,7 @@ func (kp *keeping) watch(ctx context.Context) {
 		kp.w.Prefer(online)
 		wanted := make(map[string]config.Side, len(users))
 		for _, u := range users {
-			wanted[u] = kp.s.g.manager.Side(u)
+			wanted[u] = kp.s.g.manager().Side(u)
 			if p, known := kp.s.g.router.Lookup(u); known {
 				wanted[u] = p.Side
 			}

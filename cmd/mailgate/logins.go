@@ -126,7 +126,7 @@ func (s *syncing) notReady(ctx context.Context, form url.Values) (any, error) {
 			}
 		}
 		side := r.Side // before the first import lines are places
-		if s.g.manager.Imported() {
+		if s.g.manager().Imported() {
 			place, _ := s.g.router.Lookup(user)
 			side = place.Side
 		}

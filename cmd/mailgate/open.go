@@ -24,14 +24,24 @@ const lockWait = 10 * time.Second
 // localWait is the same for a verb: another verb may be at work.
 const localWait = 2 * time.Second
 
+// as is what a process opens the store for.
+type as int
+
+const (
+	asOnly     as = iota // nobody else is to write meanwhile
+	asLook               // to look; where the database lets them, others may write
+	asNode               // to serve, beside others where the database lets them
+	asVerbNode           // the same for a verb that moves users while nothing runs here
+)
+
 // open reads configuration and routes, opens the store and makes what moves users: all that verbs need, and the first
 // part of serve. Nothing is started.
-func (p *program) open(ctx context.Context, newLog func(config.Log) *slog.Logger, wait time.Duration) (*gateway, error) {
+func (p *program) open(ctx context.Context, newLog func(config.Log) *slog.Logger, wait time.Duration, what as) (*gateway, error) {
 	conf, err := p.load()
 	if err != nil {
 		return nil, err
 	}
-	g := &gateway{p: p, log: newLog(conf.Log)}
+	g := &gateway{p: p, log: newLog(conf.Log), newcomers: cutover.NewNewcomers()}
 	g.conf.Store(conf)
 	g.noteFiles()
 	routes, err := config.LoadRoutes(conf)
@@ -39,25 +49,38 @@ func (p *program) open(ctx context.Context, newLog func(config.Log) *slog.Logger
 		return nil, err
 	}
 	g.routes.Store(routes)
-	if g.store, err = openStore(ctx, conf, wait); err != nil {
-		return nil, err
+	tag := newTag()
+	switch {
+	case what == asLook && conf.Store.URL != "":
+		if g.shared, err = store.OpenPostgres(ctx, conf.Store.URL.Reveal()); err != nil {
+			return nil, err
+		}
+		g.store = g.shared
+	case what != asOnly && conf.Store.URL != "":
+		if err := g.alone(ctx, wait); err != nil {
+			return nil, err
+		}
+		if g.shared, err = store.OpenPostgresNode(ctx, conf.Store.URL.Reveal(), tag); err != nil {
+			return nil, err
+		}
+		g.store = g.shared
+	default:
+		if g.store, err = openStore(ctx, conf, wait); err != nil {
+			return nil, err
+		}
 	}
-	g.endInterrupted(ctx)
-	g.router = router.New(routerOptions(conf), func(user string) config.Side { return g.manager.Side(user) },
-		func(user string, place router.Place) { g.manager.Seen(user, place) })
+	g.router = router.New(routerOptions(conf), g.newcomers.Side, g.newcomers.Seen)
 	g.gates = g.newGates(conf)
 	g.metrics = admin.NewMetrics(version, revision(), g.sources())
-	g.hooks = newHooks(g, g.metrics)
-	g.moves = g.newWaves()
-	node := &cutover.LocalNode{ID: nodeName(conf), Router: g.router}
-	g.manager = cutover.New(cutover.Options{Store: g.store, Router: g.router, Mail: newFlipMail(g), Nodes: []cutover.Node{node}, Flip: conf.Flip,
-		Routes: conf.Routes, Log: g.log, Recorder: p.recorder(flips{g.metrics, g.gates}), Gates: g.moves, Members: g.moves, Hooks: g.hooks, Quiesce: func(ctx context.Context, user string) (func(), error) {
-			if g.syncing == nil { // a verb that moves, while nothing runs: the store is ours alone
-				return func() {}, nil
-			}
-			return g.syncing.Quiesce(ctx, user)
-		}})
-	g.moves.Manage(g.manager)
+	if g.shared != nil && what != asLook {
+		g.member = g.newMember(conf, g.shared, tag, what == asVerbNode)
+		g.managing.Store(g.onlooker())
+		return g, nil
+	}
+	if what != asLook || conf.Store.URL == "" {
+		g.endInterrupted(ctx)
+	}
+	g.managing.Store(g.newRuling(g.store, nil, &cutover.LocalNode{ID: nodeName(conf), Router: g.router}))
 	return g, nil
 }
 
@@ -92,44 +115,106 @@ func openStore(ctx context.Context, conf *config.Config, wait time.Duration) (st
 	}
 }
 
-// start brings the state in order and takes over the routes file.
+// start brings the state in order and takes over the routes file, or joins those of whom another does.
 func (g *gateway) start(ctx context.Context) error {
-	if err := g.moves.Load(ctx); err != nil {
+	g.terms.Lock() // who asks over the wire waits
+	defer g.terms.Unlock()
+	if g.member != nil {
+		if err := g.member.Join(ctx); err != nil {
+			return err
+		}
+		switch err := g.electSoon(ctx); {
+		case errors.Is(err, op.ErrInUse):
+			g.log.Info("another node leads", "node", g.member.Node().Name, "leader", g.member.Leader().Name)
+			return g.look(ctx)
+		case err != nil:
+			return err
+		}
+		g.endInterrupted(ctx)
+	}
+	return g.begin(ctx)
+}
+
+// begin is the start of what one process alone runs: the state is brought in order, and the routes file is taken over.
+func (g *gateway) begin(ctx context.Context) error {
+	if err := g.moves().Load(ctx); err != nil { // before flips go on, and before the file: they may be parts of a move
 		return err
 	}
-	if err := g.manager.Start(ctx); err != nil {
+	if err := g.manager().Start(ctx); err != nil {
 		return err
 	}
-	if err := g.hooks.Start(ctx); err != nil {
+	if err := g.hooks().Start(ctx); err != nil {
 		return err
 	}
-	_, err := g.importRoutes(ctx, g.routes.Load(), "start")
-	if errors.Is(err, op.ErrUnavailable) && g.manager.Imported() {
-		why := err.Error()
-		g.lastReload.Store(&why)
-		g.again.Store(true)
-		g.log.Error("the routes file is not taken over yet; users stay where they are", "err", err)
-		return nil
+	return g.takeRoutes(ctx)
+}
+
+// look reads what the store knows, and nothing else.
+func (g *gateway) look(ctx context.Context) error {
+	if err := g.manager().Load(ctx); err != nil {
+		return err
+	}
+	return g.moves().Load(ctx)
+}
+
+// electSoon is elect that waits while a verb has the right: it needs it for moments. Another node has it for long.
+func (g *gateway) electSoon(ctx context.Context) error {
+	for end := time.Now().Add(lockWait); ; {
+		err := g.elect(ctx)
+		if !errors.Is(err, op.ErrInUse) || time.Now().After(end) {
+			return err
+		}
+		if others, oerr := g.others(ctx); oerr != nil || len(others) > 0 {
+			return errors.Join(err, oerr)
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// leaveTime bounds the end of a node's registration.
+const leaveTime = 5 * time.Second
+
+// close ends what open and start began.
+func (g *gateway) close() error {
+	g.stepDown()
+	if g.stopVerb != nil {
+		g.stopVerb()
+	}
+	g.managing.Load().end()
+	if g.lock != nil {
+		defer g.lock.Close()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), localWait)
+	defer cancel()
+	err := g.gates.Save(ctx)
+	if g.member != nil {
+		err = errors.Join(err, g.leave())
+	}
+	return errors.Join(err, g.store.Close())
+}
+
+// leave is the end of this process as a node.
+func (g *gateway) leave() error {
+	ctx, cancel := context.WithTimeout(context.Background(), leaveTime)
+	defer cancel()
+	err := g.member.Leave(ctx)
+	if err != nil {
+		g.log.Warn("this node stays registered: flips wait until it comes again or is removed (mailgate nodes remove)", "err", err)
 	}
 	return err
 }
 
-// close ends what open and start began.
-func (g *gateway) close() error {
-	g.moves.Stop()
-	g.manager.Stop()
-	closeHooks(g.hooks)
-	ctx, cancel := context.WithTimeout(context.Background(), localWait)
-	defer cancel()
-	return errors.Join(g.gates.Save(ctx), g.store.Close())
-}
-
 // api is what verbs ask.
 func (g *gateway) api() *admin.API {
-	a := &admin.API{Gateway: g, Waves: g.moves, Waivers: g.gates, Shares: g.shares, Kept: g.keptWaves, Compared: g.verified, Router: g.router, Manager: g.manager, Store: g.store, Logins: g.store, Ready: g.readiness, Behind: g.leftBehind}
+	a := &admin.API{Gateway: g, Waves: g.moves(), Waivers: g.gates, Shares: g.shares, Kept: g.keptWaves, Compared: g.verified, Router: g.router, Manager: g.manager(), Store: g.store, Logins: g.store, Ready: g.readiness, Behind: g.leftBehind}
 	if g.syncing != nil {
 		a.Syncing = g.syncing
 	}
+	a.Fellows = g
 	return a
 }
 
@@ -139,28 +224,26 @@ func (p *program) inUse(conf *config.Config, err error) error {
 		"or another verb is at work; try again: %w", conf.Control.Socket, err)
 }
 
-// openLocal opens the store for a verb, because nothing runs: to look only, or also to work off what is asked for.
-func (p *program) openLocal(ctx context.Context, work bool) (*gateway, error) {
+// openLocal opens the store for a verb, because nothing runs: to look only, or also (asVerbNode) to work off what is asked for.
+func (p *program) openLocal(ctx context.Context, what as) (*gateway, error) {
 	conf, err := p.load()
 	if err != nil {
 		return nil, err
 	}
-	if _, err := os.Stat(conf.Store.Path); err != nil && !work && conf.Store.URL == "" {
+	if _, err := os.Stat(conf.Store.Path); err != nil && what != asVerbNode && conf.Store.URL == "" {
 		return nil, exitError{exitUnknown, fmt.Errorf("mailgate serve does not run, and there is no store to look at: %w", err)}
 	}
 	onlyErrors := func(config.Log) *slog.Logger {
 		return slog.New(slog.NewTextHandler(p.err, &slog.HandlerOptions{Level: slog.LevelError}))
 	}
-	g, err := p.open(ctx, onlyErrors, localWait)
+	g, err := p.open(ctx, onlyErrors, localWait, what)
 	switch {
 	case errors.Is(err, op.ErrInUse):
 		return nil, exitError{exitUnknown, p.inUse(conf, err)}
 	case err != nil:
 		return nil, err
-	case !work:
-		if err = g.manager.Load(ctx); err == nil {
-			err = g.moves.Load(ctx)
-		}
+	case what != asVerbNode:
+		err = g.look(ctx)
 	default:
 		err = g.work(ctx)
 	}
@@ -187,24 +270,29 @@ func (g *gateway) work(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := g.moves.Load(ctx); err != nil {
+	if g.member != nil {
+		if err := g.startVerb(ctx); err != nil {
+			return err
+		}
+	}
+	if err := g.moves().Load(ctx); err != nil {
 		return err
 	}
-	if err := g.manager.Start(ctx); err != nil {
+	if err := g.manager().Start(ctx); err != nil {
 		return err
 	}
-	if err := g.hooks.Start(ctx); err != nil {
+	if err := g.hooks().Start(ctx); err != nil {
 		return err
 	}
 	if err := g.gates.Load(ctx); err != nil {
 		return err
 	}
-	if !g.manager.Imported() {
+	if !g.manager().Imported() {
 		if _, err := g.importRoutes(ctx, g.routes.Load(), by()); err != nil {
 			return err
 		}
 	}
-	g.moves.Start()
+	g.moves().Start()
 	return nil
 }
 
@@ -215,11 +303,11 @@ func (p *program) closeLocal(ctx context.Context, wait bool) error {
 	}
 	var idle error
 	if wait {
-		if idle = p.local.moves.Idle(ctx); idle == nil {
-			idle = p.local.manager.Idle(ctx)
+		if idle = p.local.moves().Idle(ctx); idle == nil {
+			idle = p.local.manager().Idle(ctx)
 		}
 		if idle == nil {
-			idle = p.local.hooks.Idle(ctx)
+			idle = p.local.hooks().Idle(ctx)
 		}
 	}
 	err := p.local.close()
@@ -236,10 +324,10 @@ func (p *program) closeLocal(ctx context.Context, wait bool) error {
 // sources are what metrics are read from.
 func (g *gateway) sources() admin.Sources {
 	return admin.Sources{Router: g.router, Wave: g.wave, Waves: g.waves,
-		Steps: func() map[string]op.State { return g.manager.Steps() },
+		Steps: func() map[string]op.State { return g.manager().Steps() },
 		Operations: func() map[op.Kind]map[op.Status]int {
-			n := g.manager.Counts()
-			n[op.Wave] = g.moves.Counts()
+			n := g.manager().Counts()
+			n[op.Wave] = g.moves().Counts()
 			if g.syncing != nil {
 				n[op.Sync] = map[op.Status]int{op.Running: g.syncing.running()}
 			}

@@ -14,7 +14,7 @@ import (
 func (g *gateway) Overview(ctx context.Context) admin.Overview {
 	conf := g.conf.Load()
 	o := admin.Overview{Hostname: conf.Hostname, Version: version, Serving: g.serving, Since: g.since, Users: map[string]int{"old": 0, "new": 0},
-		Sessions: map[string]int{}, Owed: g.manager.Owed(), Store: "ok", Reload: "ok"}
+		Sessions: map[string]int{}, Owed: g.manager().Owed(), Store: "ok", Reload: "ok"}
 	g.router.Users(func(_ string, p router.Place, fenced bool) {
 		o.Users[p.Side.String()]++
 		if fenced {
@@ -59,17 +59,22 @@ func (g *gateway) Overview(ctx context.Context) admin.Overview {
 			o.Store = err.Error()
 		}
 	}
+	if g.member != nil {
+		if o.Nodes, err = g.Nodes(ctx); err != nil {
+			o.Store = err.Error()
+		}
+	}
 	o.Authorities = g.authorities()
 	api := g.api()
 	o.Open = []op.Operation{}
 	for _, x := range open {
 		o.Open = append(o.Open, api.Live(ctx, x))
 	}
-	if o.Holds, err = g.manager.Holds(ctx); err != nil {
+	if o.Holds, err = g.manager().Holds(ctx); err != nil {
 		o.Store = err.Error()
 	}
 	o.Certificates = g.managed()
-	if o.Drift, err = g.manager.Drift(ctx); err != nil {
+	if o.Drift, err = g.manager().Drift(ctx); err != nil {
 		o.Store = err.Error()
 	}
 	return o

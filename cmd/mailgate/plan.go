@@ -172,14 +172,19 @@ func (p *program) forecast(ctx context.Context, user string, to config.Side, qui
 	return &f, nil
 }
 
-// forecasts sums up those of several users, one after the other; step, which may be nil, is told before each.
-func (p *program) forecasts(ctx context.Context, users []string, to config.Side, quick bool, step func(i int, user string)) *syncer.ForecastSum {
+// How long the hosts are asked about several users before somebody answers, and for a plan that is all that is wanted.
+const (
+	lookBefore = 10 * time.Second
+	lookDry    = 2 * time.Minute
+)
+
+// forecasts sums up those of several users, one after the other. The hosts are asked for as long as look says; of the rest it is told what the
+// store knows.
+func (p *program) forecasts(ctx context.Context, users []string, to config.Side, look time.Duration) *syncer.ForecastSum {
 	sum := &syncer.ForecastSum{To: to}
-	for i, user := range users {
-		if step != nil {
-			step(i, user)
-		}
-		f, err := p.forecast(ctx, user, to, quick)
+	end := time.Now().Add(look)
+	for _, user := range users {
+		f, err := p.forecast(ctx, user, to, !time.Now().Before(end))
 		if err != nil {
 			sum.Missing(user, err)
 			continue

@@ -136,7 +136,7 @@ func (g *gateway) readyCounts(ctx context.Context) (map[string]*admin.ReadyCount
 	out := map[string]*admin.ReadyCounts{}
 	routes := g.routes.Load()
 	for _, user := range users {
-		side := g.manager.Side(user)
+		side := g.manager().Side(user)
 		if p, ok := g.router.Lookup(user); ok {
 			side = p.Side
 		}

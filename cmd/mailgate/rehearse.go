@@ -105,10 +105,10 @@ func (s *syncing) rehearse(ctx context.Context, form url.Values, progress func(a
 
 // rehearseWave asks what concerns the wave as a whole.
 func (s *syncing) rehearseWave(ctx context.Context, out *rehearsal) (err error) {
-	if out.Gates, err = s.g.moves.Judged(ctx, out.Wave, wavegate.Start); err != nil {
+	if out.Gates, err = s.g.moves().Judged(ctx, out.Wave, wavegate.Start); err != nil {
 		return err
 	}
-	if err := s.g.moves.Allowed(ctx, out.Wave); err != nil {
+	if err := s.g.moves().Allowed(ctx, out.Wave); err != nil {
 		why, do := refusalOf(err)
 		out.Refused, out.Do = why, do
 	}

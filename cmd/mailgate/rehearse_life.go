@@ -118,11 +118,11 @@ func (s *syncing) live(ctx context.Context, user, by string, tell func(what stri
 
 // flipFor moves a test user, and waits for the end.
 func (s *syncing) flipFor(ctx context.Context, user string, to config.Side, by string) error {
-	o, err := s.g.manager.Ask(ctx, op.Operation{User: user, Target: to, By: by, From: "a rehearsal", Pin: to == config.New})
+	o, err := s.g.manager().Ask(ctx, op.Operation{User: user, Target: to, By: by, From: "a rehearsal", Pin: to == config.New})
 	if err != nil {
 		return err
 	}
-	if o, err = s.g.manager.Wait(ctx, o.ID); err != nil {
+	if o, err = s.g.manager().Wait(ctx, o.ID); err != nil {
 		return err
 	}
 	if o.Status != op.Done {

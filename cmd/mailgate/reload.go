@@ -31,7 +31,8 @@ func (g *gateway) reload(ctx context.Context, by string) (r admin.Reloaded, err 
 			why = r.Import.Waiting.ID + " waits for approval: " + r.Import.Waiting.Reason
 		}
 		g.lastReload.Store(&why)
-		g.again.Store(errors.Is(err, op.ErrUnavailable))
+		g.again.Store(errors.Is(err, op.ErrUnavailable) || errors.Is(err, cutover.ErrAway))
+		r.Follows = !g.leads()
 	}()
 	g.noteFiles()
 	conf, err := g.p.load()
@@ -60,9 +61,9 @@ func (g *gateway) reload(ctx context.Context, by string) (r admin.Reloaded, err 
 			return r, err
 		}
 	}
-	g.manager.Configure(conf.Flip, conf.Routes)
+	g.manager().Configure(conf.Flip, conf.Routes)
 	if r.Import, err = g.importRoutes(ctx, routes, by); err != nil {
-		g.manager.Configure(before.Flip, before.Routes)
+		g.manager().Configure(before.Flip, before.Routes)
 		if g.serving {
 			err = errors.Join(err, g.certs.Apply(before.TLS))
 		}
@@ -98,8 +99,8 @@ func (g *gateway) adopt(conf *config.Config, routes *config.RouteFile) {
 	g.conf.Store(conf)
 	g.routes.Store(routes)
 	g.router.Configure(routerOptions(conf))
-	g.moves.Configure()
-	g.hooks.Configure(conf.Hooks)
+	g.moves().Configure()
+	g.hooks().Configure(conf.Hooks)
 	if g.syncing != nil {
 		g.syncing.throttle(conf)
 	}
@@ -115,12 +116,17 @@ func (g *gateway) adopt(conf *config.Config, routes *config.RouteFile) {
 }
 
 func (g *gateway) importRoutes(ctx context.Context, routes *config.RouteFile, by string) (cutover.Imported, error) {
+	if !g.leads() { // each node has a copy for hosts and login names; one says who is to be where
+		return cutover.Imported{Serial: routes.Serial}, nil
+	}
 	serial := routes.Serial[:12]
-	im, err := g.manager.Import(ctx, routes, "routes file "+serial+" ("+by+")")
+	im, err := g.manager().Import(ctx, routes, "routes file "+serial+" ("+by+")")
 	if err != nil {
 		return im, err
 	}
-	if im.Waiting != nil {
+	if im.Waiting == nil {
+		g.behind.Store(false)
+	} else {
 		g.log.Warn("the routes file waits for approval", "op", im.Waiting.ID, "reason", im.Waiting.Reason)
 		if by == "start" && g.routes.Load() == routes {
 			// At start there is no older file to serve with: login names come from the new one, sides from the store.
@@ -134,7 +140,7 @@ func (g *gateway) importRoutes(ctx context.Context, routes *config.RouteFile, by
 func (g *gateway) reloadLogged(ctx context.Context, by string) {
 	again := g.again.Load()
 	r, err := g.Reload(ctx, by)
-	if again && errors.Is(err, op.ErrUnavailable) {
+	if again && (errors.Is(err, op.ErrUnavailable) || errors.Is(err, cutover.ErrAway)) {
 		return // told already, and tried again until it works
 	}
 	if err != nil {
@@ -151,6 +157,10 @@ func (g *gateway) reloadLogged(ctx context.Context, by string) {
 func (g *gateway) SetSide(ctx context.Context, user string, side config.Side, by string) (admin.Reloaded, error) {
 	g.reloading.Lock()
 	defer g.reloading.Unlock()
+	if g.behind.Load() {
+		return admin.Reloaded{}, exitError{exitRefused, errors.New("the routes file of this node, which leads, is not the one that was last taken over: " +
+			"an edit would have all of it taken over. Bring it in line, or say that it is right (mailgate reload), and ask again")}
+	}
 	c := g.conf.Load()
 	before, err := os.ReadFile(c.Routes.File)
 	if err != nil {
@@ -190,7 +200,7 @@ func (g *gateway) Approve(ctx context.Context, id, by string) (cutover.Imported,
 	if err != nil {
 		return cutover.Imported{}, err
 	}
-	im, err := g.manager.Approve(ctx, id, routes, by)
+	im, err := g.manager().Approve(ctx, id, routes, by)
 	if err != nil {
 		return im, err
 	}

@@ -61,7 +61,7 @@ type program struct {
 	record   func(cutover.Recorder) cutover.Recorder // what is told of flips besides the metrics; nil: nothing is. The demo's
 	local    *gateway                                // opened by a verb because nothing runs
 	follows  bool                                    // an operation of the gateway that runs: when that ends, so does the verb
-	works    bool                                    // and also to work off what is asked for
+	opened   as                                      // what that was opened for
 	pace     func()                                  // ends what a verb that syncs has asked of the collector
 }
 
@@ -133,11 +133,14 @@ func (p *program) root() *cobra.Command {
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return exitError{exitUsage, err} })
 	root.AddCommand(p.serveCommand(), p.demoCommand(), p.initCommand(), p.configCommand(), p.doctorCommand(),
-		p.statusCommand(), p.sessionsCommand(), p.kickCommand(), p.reloadCommand(), p.flipCommand(), p.rollbackCommand(),
+		p.statusCommand(), p.sessionsCommand(), p.kickCommand(), p.nodesCommand(), p.reloadCommand(), p.flipCommand(), p.rollbackCommand(),
 		p.unpinCommand(), p.holdCommand(), p.unholdCommand(), p.waveCommand(), p.syncCommand(), p.verifyCommand(), p.quarantineCommand(), p.gapsCommand(), p.probeCommand(), p.secretsCommand(), p.opCommand(), p.historyCommand(), p.storeCommand(), p.versionCommand())
 	for _, c := range append(root.Commands(), root) {
 		if c.HasSubCommands() {
-			c.Args, c.RunE = noVerb, func(c *cobra.Command, _ []string) error { return c.Help() }
+			c.Args = noVerb
+			if c.RunE == nil {
+				c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+			}
 		}
 	}
 	return root

@@ -80,7 +80,7 @@ func (p *program) serve(ctx context.Context, started func(*gateway)) error {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP) // one that comes during the start waits; it must not end the process
 	defer signal.Stop(hangups)
-	g, err := p.open(ctx, func(c config.Log) *slog.Logger { return newLog(p.err, c) }, lockWait)
+	g, err := p.open(ctx, func(c config.Log) *slog.Logger { return newLog(p.err, c) }, lockWait, asNode)
 	if err != nil {
 		return err
 	}
@@ -143,9 +143,8 @@ func (g *gateway) run(ctx context.Context, hangups <-chan os.Signal, started fun
 	if err != nil {
 		return err
 	}
-	g.moves.Start()
-	defer g.moves.Stop() // what they wait for is told
-	stopControl := serveHTTP(control, g.api().Handler(), g.log)
+	defer func() { g.moves().Stop() }() // what they wait for is told
+	stopControl := serveHTTP(control, g.handler(), g.log)
 	defer stopControl()
 	var late *time.Timer // when passes that were told to end are cut short
 	defer func() {
@@ -163,6 +162,9 @@ func (g *gateway) run(ctx context.Context, hangups <-chan os.Signal, started fun
 	}
 	work, cancel := context.WithCancel(ctx)
 	defer cancel()
+	serving, cancelServing := context.WithCancel(ctx)
+	defer cancelServing()
+	var lost error // why this process cannot be a node; set before serving ends
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
@@ -175,7 +177,10 @@ func (g *gateway) run(ctx context.Context, hangups <-chan os.Signal, started fun
 		wg.Go(func() { g.acme.Run(work) })
 	}
 	wg.Go(func() { g.watch(work) })
-	wg.Go(func() { g.syncing.keeping.run(work) })
+	wg.Go(func() { g.lead(work) })
+	if g.member != nil {
+		wg.Go(func() { g.live(work, &lost, cancelServing) })
+	}
 	wg.Go(func() { g.syncing.book.Run(work) })
 	wg.Go(func() { g.limiter.Keep(work, g.store, g.log) })
 	wg.Go(func() { g.syncing.ledger.Run(work) })
@@ -188,7 +193,7 @@ func (g *gateway) run(ctx context.Context, hangups <-chan os.Signal, started fun
 	if started != nil {
 		wg.Go(func() { started(g) })
 	}
-	g.proxy.Serve(ctx)
+	g.proxy.Serve(serving)
 	g.ready.Store(false)
 	g.log.Info("stopping", "sessions", len(g.router.Sessions("")))
 	late = time.AfterFunc(g.conf.Load().Shutdown, g.syncing.cut)
@@ -196,7 +201,7 @@ func (g *gateway) run(ctx context.Context, hangups <-chan os.Signal, started fun
 	last, enough := context.WithTimeout(context.WithoutCancel(ctx), g.conf.Load().Shutdown)
 	defer enough()
 	g.proxy.Shutdown(last)
-	return nil
+	return lost
 }
 
 // newLog makes the log of serve.
@@ -206,14 +211,6 @@ func newLog(w io.Writer, c config.Log) *slog.Logger {
 		return slog.New(slog.NewJSONHandler(w, o))
 	}
 	return slog.New(slog.NewTextHandler(w, o))
-}
-
-// nodeName names this process among gateways: one to a machine.
-func nodeName(c *config.Config) string {
-	if name, err := os.Hostname(); err == nil {
-		return name
-	}
-	return c.Hostname
 }
 
 // maxPendingPerUser bounds the logins of one user that are under way.
@@ -332,11 +329,19 @@ type gateway struct {
 	log     *slog.Logger
 	store   store.Store
 	router  *router.Router
-	manager *cutover.Manager
-	moves   *cutover.Waves
-	hooks   *cutover.HookRunner
 	metrics *admin.Metrics
 	gates   *wavegate.Book
+
+	newcomers *cutover.Newcomers
+	managing  atomic.Pointer[ruling] // see manager
+
+	member   *cutover.Member // nil where there is one process: SQLite
+	shared   *store.Postgres // nil without member
+	term     atomic.Pointer[term]
+	lock     *os.File    // beside the control socket; nil without member
+	terms    sync.Mutex  // held while a term begins or ends
+	stopVerb func()      // ends what startVerb began; nil in serve
+	behind   atomic.Bool // this node leads, and its routes file is not the one that was last taken over
 
 	serving   bool // by serve; else what follows is not there
 	since     time.Time

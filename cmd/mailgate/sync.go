@@ -95,8 +95,8 @@ func (s *syncing) route(ctx context.Context, user string) (config.Side, int64, e
 	r, err := s.g.store.Row(ctx, user)
 	switch {
 	case errors.Is(err, op.ErrNotFound):
-		if s.g.manager.Imported() {
-			return s.g.manager.Side(user), 0, nil
+		if s.g.manager().Imported() {
+			return s.g.manager().Side(user), 0, nil
 		}
 		return s.g.routes.Load().For(user).Side, 0, nil // before the first import lines are places
 	case err != nil:

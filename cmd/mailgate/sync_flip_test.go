@@ -42,9 +42,9 @@ func TestFlipsAndPasses(t *testing.T) {
 		wg.Go(func() {
 			side := config.New
 			for ; going(); side = side.Other() {
-				o, err := g.manager.Request(t.Context(), user, side, "test", true)
+				o, err := g.manager().Request(t.Context(), user, side, "test", true)
 				if err == nil {
-					o, err = g.manager.Wait(t.Context(), o.ID)
+					o, err = g.manager().Wait(t.Context(), o.ID)
 				}
 				if err != nil || o.Status != op.Done {
 					t.Errorf("flip: %+v, %v", o, err)

@@ -232,6 +232,15 @@ func (s *syncing) stop() {
 	}
 }
 
+// endAll tells all passes to end, whoever asked for them.
+func (s *syncing) endAll(why error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, u := range s.passes {
+		u.cancel(why)
+	}
+}
+
 // Cancel implements admin.Syncing.
 func (s *syncing) Cancel(id, by string) bool {
 	s.mu.Lock()

@@ -146,14 +146,14 @@ func (p *program) localSyncing(ctx context.Context) (*gateway, error) {
 	}
 	g, err := p.open(ctx, func(config.Log) *slog.Logger {
 		return slog.New(slog.NewTextHandler(p.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	}, localWait)
+	}, localWait, asOnly)
 	switch {
 	case errors.Is(err, op.ErrInUse):
 		return nil, exitError{exitUnknown, p.inUse(conf, err)}
 	case err != nil:
 		return nil, err
 	}
-	if err := g.manager.Load(ctx); err != nil {
+	if err := g.manager().Load(ctx); err != nil {
 		return nil, errors.Join(err, g.close())
 	}
 	if err := g.openSyncing(conf); err != nil {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -30,7 +31,14 @@ func (p *program) call(c *cobra.Command, method, path string, form url.Values, o
 	if ssh := os.Getenv("SSH_CONNECTION"); ssh != "" {
 		form.Set("ssh", ssh)
 	}
-	looks := method == http.MethodGet || path == "/op/cancel" || path == "/kick" || path == "/hold" || path == "/unhold"
+	what := asVerbNode
+	switch {
+	case method == http.MethodGet, path == "/kick", path == "/hold", path == "/unhold", path == "/nodes/remove":
+		what = asLook
+	case path == "/op/cancel": // nothing that waits is to begin with it
+		what = asOnly
+	}
+	looks := what != asVerbNode
 	if p.local == nil {
 		conf, bad := p.loadAnyway()
 		err := admin.Client{Socket: conf.Control.Socket}.Call(c.Context(), method, path, form, out)
@@ -42,13 +50,13 @@ func (p *program) call(c *cobra.Command, method, path string, form url.Values, o
 		case bad != nil:
 			return bad
 		}
-		if p.local, err = p.openLocal(c.Context(), !looks); err != nil {
+		if p.local, err = p.openLocal(c.Context(), what); err != nil {
 			return err
 		}
 		p.works = !looks
 	}
 	if !looks && !p.works { // it was opened to look first
-		if err := p.local.work(c.Context()); err != nil {
+		if err := p.workLocal(c.Context()); err != nil {
 			return err
 		}
 		p.works = true
@@ -128,6 +136,9 @@ func (p *program) reloadCommand() *cobra.Command {
 				for _, o := range flips {
 					fmt.Fprintf(w, "%s\t%s to %s\n", o.ID, o.User, o.Target)
 				}
+				if r.Follows {
+					fmt.Fprintln(w, "this node does not lead: who is where is taken over by the one that does, from its own copy of the routes file")
+				}
 				for _, key := range r.Restart {
 					fmt.Fprintf(w, "%s takes effect at the next start\n", key)
 				}
@@ -165,9 +176,10 @@ func userForm(args []string) url.Values {
 }
 
 func printSessions(w io.Writer, list []admin.SessionInfo) {
-	fmt.Fprintln(w, "ID\tUSER\tPROTOCOL\tSIDE\tHOST\tCLIENT\tSINCE")
+	several := slices.ContainsFunc(list, func(s admin.SessionInfo) bool { return s.Node != "" })
+	fmt.Fprintln(w, "ID\tUSER\tPROTOCOL\tSIDE\tHOST\tCLIENT\tSINCE"+mark(several, "\tNODE"))
 	for _, s := range list {
-		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\n", s.ID, s.User, s.Protocol, s.Side, s.Host, s.Client, stamp(s.Started))
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s%s\n", s.ID, s.User, s.Protocol, s.Side, s.Host, s.Client, stamp(s.Started), mark(several, "\t"+s.Node))
 	}
 }
 
@@ -184,7 +196,13 @@ func (p *program) kickCommand() *cobra.Command {
 					return
 				}
 				fmt.Fprintf(w, "%d sessions asked to end, %d left\n", k.Asked, k.Left)
+				for _, n := range k.Silent {
+					fmt.Fprintf(w, "node %s does not answer: what he has there lives on\n", n)
+				}
 			})
+			if err == nil && len(k.Silent) > 0 {
+				return exitError{exitPartly, errors.New("not every node has answered")}
+			}
 			if err == nil && k.Left > 0 {
 				return exitError{exitTimeout, errors.New("some sessions are in the middle of a command and end behind it")}
 			}
@@ -212,6 +230,7 @@ func printOverview(w io.Writer, o admin.Overview) {
 		}
 		fmt.Fprintf(w, "%s %s %s\t%s\n", b.Side, b.Protocol, b.Host, state)
 	}
+	printNodes(w, o.Nodes)
 	fmt.Fprintf(w, "store\t%s\nlast reload\t%s\n", o.Store, strings.ReplaceAll(o.Reload, "\n", "\n\t"))
 	printAuthorities(w, o.Authorities)
 	printManaged(w, o.Certificates)

@@ -58,9 +58,9 @@ func (g *gateway) setSides(ctx context.Context, users []string, side config.Side
 // keptWaves are the waves whose mailboxes are kept in sync: those of the configuration and those that were started, without those that are
 // complete. "*" stands for all others too.
 func (g *gateway) keptWaves() []string {
-	done := g.moves.Completed()
+	done := g.moves().Completed()
 	var out []string
-	for _, w := range append(slices.Clone(g.conf.Load().Sync.Waves), g.moves.Kept()...) {
+	for _, w := range append(slices.Clone(g.conf.Load().Sync.Waves), g.moves().Kept()...) {
 		if !slices.Contains(out, w) && !slices.Contains(done, w) {
 			out = append(out, w)
 		}

@@ -123,7 +123,11 @@ func (p *program) planMany(c *cobra.Command, form url.Values, to config.Side, ro
 		plan.Plan.Behinds = p.behinds(c.Context(), plan.Users)
 	}
 	if plan.Plan.Carries && (dry || !yes) && !rollback {
-		plan.Plan.Sum = p.forecasts(c.Context(), plan.Users, to, true, nil)
+		look := lookBefore
+		if dry {
+			look = lookDry
+		}
+		plan.Plan.Sum = p.forecasts(c.Context(), plan.Users, to, look)
 	}
 	if wave := form.Get("wave"); wave != "" && !rollback {
 		var w admin.WaveStatus

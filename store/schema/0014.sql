@@ -1,0 +1,3 @@
+-- What nodes tell of themselves.
+ALTER TABLE nodes ADD COLUMN seen INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE nodes ADD COLUMN about TEXT NOT NULL DEFAULT '';
