@@ -61,7 +61,7 @@ type program struct {
 	record   func(cutover.Recorder) cutover.Recorder // what is told of flips besides the metrics; nil: nothing is. The demo's
 	local    *gateway                                // opened by a verb because nothing runs
 	follows  bool                                    // an operation of the gateway that runs: when that ends, so does the verb
-	opened   as                                      // what that was opened for
+	works    bool                                    // and also to work off what is asked for
 	pace     func()                                  // ends what a verb that syncs has asked of the collector
 }
 
