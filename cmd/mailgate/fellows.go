@@ -126,7 +126,7 @@ func (g *gateway) live(ctx context.Context, lost *error, stop context.CancelFunc
 
 // workLocal goes on with a gateway that a verb has opened to look: it works from now on.
 func (p *program) workLocal(ctx context.Context) error {
-	if p.local.shared == nil {
+	if p.local.conf.Load().Store.URL == "" {
 		return p.local.work(ctx)
 	}
 	err := p.local.close() // a node is another one

@@ -201,6 +201,22 @@ func TestNodesNewcomers(t *testing.T) {
 	if s := where(gw2, "stranger3@example.com"); s != "old" {
 		t.Errorf("on %s", s)
 	}
+
+	// A verb that works while nothing runs here is a node for that time: the other one's word is needed too.
+	gw1.stop()
+	f.leader(gw2, "gw1")
+	f.signal(1, syscall.SIGSTOP)
+	if out := gw1.run(exitRefused, "flip", f.users[0], "new", "--yes"); !strings.Contains(out, "gw2 leads") {
+		t.Error(out)
+	}
+	gw1.run(0, "nodes", "remove", "gw2", "--yes")
+	gw1.run(0, "flip", f.users[0], "new", "--yes")
+	f.signal(1, syscall.SIGCONT)
+	f.until("it has joined again", func() bool { return strings.Contains(gw2.run(0, "nodes"), "gw2 (here)") })
+	if s := where(gw2, f.users[0]); s != "new" {
+		t.Errorf("on %s", s)
+	}
+	gw1.start()
 }
 
 func whats(h []op.Event) (out []string) {
