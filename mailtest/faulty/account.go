@@ -37,6 +37,7 @@ type mailbox struct {
 	list     []*Message // ascending by UID
 	gone     []gone
 	special  string
+	missed   []Message // not there until it is opened once more
 }
 
 func (b *mailbox) find(uid uint32) (int, bool) {
@@ -172,6 +173,26 @@ func (a *Account) Expunge(name string, n int) (m Message, ok bool) {
 	m = *b.list[n]
 	b.remove(n)
 	return m, true
+}
+
+// Renumber gives the n-th message of a mailbox another UID, and the mailbox no other UIDVALIDITY. With missed it is not there meanwhile, until the
+// mailbox has been opened once more.
+func (a *Account) Renumber(name string, n int, missed bool) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	b := a.boxes[name]
+	if b == nil || n >= len(b.list) {
+		return false
+	}
+	defer a.notify()
+	m := *b.list[n]
+	b.remove(n)
+	if missed {
+		b.missed = append(b.missed, m)
+		return true
+	}
+	a.add(b, m.Flags, m.Date, m.Body)
+	return true
 }
 
 // Move moves the n-th message of a mailbox.
