@@ -19,6 +19,8 @@ type Message struct {
 	ModSeq uint64
 
 	Validity uint32 // of its mailbox, in what Contents gives
+
+	hidden int // how often its text is not given yet: see Hide
 }
 
 func (m *Message) flags() string { return strings.Join(m.Flags, " ") }
@@ -173,6 +175,21 @@ func (a *Account) Expunge(name string, n int) (m Message, ok bool) {
 	m = *b.list[n]
 	b.remove(n)
 	return m, true
+}
+
+// Unavailable is what a Courier gives in place of a message whose file it cannot open.
+const Unavailable = "From: System Administrator <root@localhost>\r\nSubject: message unavailable\r\n\r\nThis message is no longer available on the server.\r\n"
+
+// Hide gives Unavailable in place of the n-th message of a mailbox the next times that its text is asked for.
+func (a *Account) Hide(name string, n, times int) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	b := a.boxes[name]
+	if b == nil || n >= len(b.list) {
+		return false
+	}
+	b.list[n].hidden = times
+	return true
 }
 
 // Renumber gives the n-th message of a mailbox another UID, and the mailbox no other UIDVALIDITY. With missed it is not there meanwhile, until the
