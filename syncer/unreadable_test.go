@@ -6,7 +6,6 @@ import (
 
 	"mailgate/config"
 	"mailgate/mailtest/faulty"
-	"mailgate/syncer"
 )
 
 // TestStandIn: what Courier gives in place of a message that it cannot open is never copied. A message that can be read the next time is carried in the
@@ -37,27 +36,5 @@ func TestStandIn(t *testing.T) {
 			}
 		}
 		w.verified(true, 0, 0)
-	}
-}
-
-// TestStandInIsNoCopy: a copy that cannot be opened while a lost append is looked for is not taken for missing.
-func TestStandInIsNoCopy(t *testing.T) {
-	t.Parallel()
-	d := &dyingAmid{}
-	w := &asideWorld{newFaultyWorld(t, faulty.Dovecot(), faulty.Courier(), 1, func(o *syncer.Options) {
-		d.Store = o.Store
-		o.Store = d
-	}), t}
-	w.put(config.Old, "INBOX", "a", 10)
-	d.atEnd.Store(true)
-	new := w.hosts[config.New].Account
-	if _, err := w.Run(t.Context(), "user", syncer.RunOptions{}); err == nil || new.Count("INBOX") != 1 {
-		t.Fatalf("%v, NEW has %d messages", err, new.Count("INBOX"))
-	}
-	new.Hide("INBOX", 0, 2)
-	w.pass(t)
-	w.run()
-	if n := new.Count("INBOX"); n != 1 {
-		t.Errorf("NEW has %d messages", n)
 	}
 }
