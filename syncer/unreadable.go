@@ -22,6 +22,21 @@ const (
 // another name. The message may live.
 const unavailable = "From: System Administrator <root@localhost>\nSubject: message unavailable\n\nThis message is no longer available on the server.\n"
 
+// Passing tells that a pass has left something undone that may be over the next time: a folder was renamed or deleted while it was looked at, a file got
+// another name, a message was deleted before it could be read.
+func (r *Report) Passing() bool {
+	soon := slices.ContainsFunc(r.Quarantine, func(q Quarantined) bool {
+		return q.Reason == reasonUnreadable && q.Decision == Undecided && q.Tries < soonTries
+	})
+	return soon || slices.ContainsFunc(r.Errors, func(e FolderError) bool {
+		switch e.Class {
+		case ClassRefused, ClassProtocol, ClassUnreachable, ClassOther:
+			return true
+		}
+		return false
+	})
+}
+
 // standInHeader is what a digest has of it.
 var standInHeader, _, _ = headerDigest([]byte(unavailable)) //nolint:gochecknoglobals // a constant
 

@@ -3,6 +3,7 @@ package syncer_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"mailgate/config"
 	"mailgate/mailtest/faulty"
@@ -36,5 +37,38 @@ func TestStandIn(t *testing.T) {
 			}
 		}
 		w.verified(true, 0, 0)
+	}
+}
+
+// TestPassing: a report says what may be over the next time, and not of what stays.
+func TestPassing(t *testing.T) {
+	t.Parallel()
+	w := newAsideWorld(t, faulty.Dovecot(), faulty.Dovecot())
+	w.put(config.Old, "INBOX", "a", 10)
+	w.hosts[config.Old].Fail(&faulty.Faults{Rate: 1, Kinds: []faulty.Kind{faulty.Refuse}, Text: "Mailbox doesn't exist", Only: "EXAMINE INBOX", Times: 1})
+	if r, err := w.pass(t); err != nil || len(r.Errors) != 1 || !r.Passing() {
+		t.Errorf("%v, %+v", err, r)
+	}
+	if r := w.run(); r.Passing() {
+		t.Errorf("%+v", r)
+	}
+	w.hosts[config.New].Account.Limit(1000)
+	w.put(config.Old, "INBOX", "large", 2000)
+	if r := w.run(); len(r.Quarantine) != 1 || r.Passing() {
+		t.Errorf("%+v", r)
+	}
+	w.hosts[config.Old].Account.Hide("INBOX", 1, 0)
+	w.put(config.Old, "INBOX", "hidden", 10)
+	w.hosts[config.Old].Account.Hide("INBOX", 2, 1000)
+	for range 4 {
+		w.later(time.Second)
+		r := w.run()
+		if len(r.Quarantine) != 2 {
+			t.Errorf("%+v", r)
+		}
+		t.Log(r.Passing())
+	}
+	if r := w.run(); r.Passing() {
+		t.Errorf("it is unreadable for good: %+v", r)
 	}
 }
