@@ -68,7 +68,8 @@ const (
 
 // Box is what a user's mailbox must be, from what was acknowledged.
 type Box struct {
-	n int
+	n      int
+	taking sync.Mutex // see Crowd.apart; it comes before mu
 
 	mu      sync.Mutex
 	letters map[string]*letter

@@ -73,7 +73,9 @@ func (f *fetcher) step() {
 		_ = f.c.turnedAway(f.b, "fetcher", greeting)
 		return
 	}
+	defer f.c.apart(f.b)()
 	began := time.Now()
+	v := f.b.look(inbox)
 	var no *Refusal
 	_, err = p.do(false, "USER %s", lab.User(f.b.n))
 	if err == nil {
@@ -89,7 +91,7 @@ func (f *fetcher) step() {
 	}
 	p.span = f.b.begun("fetcher", began)
 	f.c.count("logins")
-	err = f.fetch(p)
+	err = f.fetch(p, v)
 	if errors.As(err, &no) {
 		f.c.refused(f.b, no)
 	} else if err != nil {
@@ -97,8 +99,7 @@ func (f *fetcher) step() {
 	}
 }
 
-func (f *fetcher) fetch(p *pop) error {
-	v := f.b.look(inbox)
+func (f *fetcher) fetch(p *pop, v view) error {
 	capa, err := p.do(true, "CAPA")
 	if err != nil {
 		return err
@@ -115,6 +116,10 @@ func (f *fetcher) fetch(p *pop) error {
 	for _, line := range uidl {
 		n, _, _ := strings.Cut(line, " ")
 		head, err := p.do(true, "TOP %s 0", n)
+		if no := (*Refusal)(nil); errors.As(err, &no) {
+			f.c.count("POP3: deleted meanwhile by another program")
+			continue
+		}
 		if err != nil {
 			return err
 		}

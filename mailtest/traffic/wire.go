@@ -99,8 +99,6 @@ type imap struct {
 	tag  int
 	side int
 	caps string
-	// at is the folder that is open.
-	at string
 }
 
 // login opens a session at the gateway and finds out on which side it is.
@@ -248,21 +246,23 @@ func (s *imap) put(box, flags string, text []byte) (sent bool, err error) {
 	return true, err
 }
 
+// standIn is the subject of what Courier gives for a message whose file another session has renamed or removed.
+const standIn = "message unavailable"
+
 var (
 	uidOf     = regexp.MustCompile(`\bUID (\d+)`)
 	flagsOf   = regexp.MustCompile(`\bFLAGS \(([^)]*)\)`)
-	subjectOf = regexp.MustCompile(`(?im)^Subject: *(\S*)`)
+	subjectOf = regexp.MustCompile(`(?im)^Subject: *([^\r\n]*)`)
 	existsOf  = regexp.MustCompile(`^\* (\d+) EXISTS`)
 )
 
-// list opens a folder and reads what is in it.
-func (s *imap) list(raw string) (items []item, err error) {
-	s.at = ""
+// list opens a folder and reads what is in it. whole is false when some of it could not be read at this moment.
+func (s *imap) list(raw string) (items []item, whole bool, err error) {
 	lines, err := s.do("SELECT %q", raw)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	s.at = raw
+	whole = true
 	n := 0
 	for _, line := range lines {
 		if m := existsOf.FindStringSubmatch(line); m != nil {
@@ -270,16 +270,20 @@ func (s *imap) list(raw string) (items []item, err error) {
 		}
 	}
 	if n == 0 {
-		return nil, nil
+		return nil, true, nil
 	}
 	if lines, err = s.do("UID FETCH 1:* (UID FLAGS BODY.PEEK[HEADER.FIELDS (SUBJECT)])"); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	for _, line := range lines {
 		uid, flags, subject := uidOf.FindStringSubmatch(line), flagsOf.FindStringSubmatch(line), subjectOf.FindStringSubmatch(line)
-		if uid != nil && flags != nil && subject != nil {
+		switch {
+		case uid == nil || flags == nil || subject == nil:
+		case subject[1] == standIn:
+			whole = false
+		default:
 			items = append(items, item{subject[1], plain(strings.Fields(flags[1])), uid[1]})
 		}
 	}
-	return items, nil
+	return items, whole, nil
 }

@@ -70,33 +70,38 @@ func (d *desk) step() {
 	}
 }
 
-// open lists a folder and compares it with what must be there. What it is not sure of it looks at twice.
+// open lists a folder and compares it with what must be there. What is not so is looked at once more: some hosts show a moment's past.
 func (c *Crowd) open(s *imap, at string) (items []item, err error) {
 	var odd []string
-	for range 2 {
+	for tries := 0; ; tries++ {
 		v, was := s.box.look(at), s.box.state(at)
-		items, err = s.list(c.raw(s.side, at))
+		var whole bool
+		items, whole, err = s.list(c.raw(s.side, at))
 		var no *Refusal
-		if errors.As(err, &no) && was == there && s.box.state(at) == there && !passing(no.Text) {
-			odd = append(odd, fmt.Sprintf("%s is not there: %v", at, no))
-		}
-		if err != nil && len(odd) == 0 {
+		switch {
+		case errors.As(err, &no) && was == there && s.box.state(at) == there && !passing(no.Text):
+			c.odd("user%d on %s: %s is not there: %v", s.box.n, sideName(s.side), at, no)
 			return nil, err
-		}
-		now := odd
-		if err == nil {
-			now = s.box.seen(v, items, true)
-		}
-		if len(now) == 0 {
-			if len(odd) > 0 {
-				c.odd("user%d on %s saw for a moment: %s", s.box.n, sideName(s.side), strings.Join(odd, "\n  "))
-			}
+		case err != nil:
+			return nil, err
+		case !whole && tries < 5:
+			c.count("listings that a host could not give whole")
+			continue
+		case !whole:
 			return items, nil
 		}
-		odd = now
+		now := s.box.seen(v, items, true)
+		switch {
+		case len(now) > 0 && len(odd) == 0:
+			odd = now
+			continue
+		case len(now) > 0:
+			c.odd("user%d on %s: %s", s.box.n, sideName(s.side), strings.Join(now, "\n  "))
+		case len(odd) > 0:
+			c.odd("user%d on %s saw for a moment: %s", s.box.n, sideName(s.side), strings.Join(odd, "\n  "))
+		}
+		return items, nil
 	}
-	c.odd("user%d on %s: %s", s.box.n, sideName(s.side), strings.Join(odd, "\n  "))
-	return items, err
 }
 
 func (d *desk) act() error {
@@ -152,6 +157,9 @@ func (d *desk) put(at string) error {
 
 // change flags, moves, copies or deletes some letters of a folder.
 func (d *desk) change(at string, what int) error {
+	if at == inbox {
+		defer d.c.apart(d.b)()
+	}
 	items, err := d.c.open(d.s, at)
 	if err != nil {
 		return err
