@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -61,6 +62,8 @@ type rush struct {
 	users int
 	rnd   *rand.Rand // the main goroutine's
 	began time.Time
+
+	admin sync.WaitGroup // what an admin has been asked to do
 
 	down sync.RWMutex // held for reading while somebody asks serve, for writing while it is down
 
@@ -173,6 +176,7 @@ func (r *rush) start(crash string) {
 func (r *rush) rushes(n int, crash string) {
 	r.down.Lock()
 	r.gate.kill() // any instant will do, too
+	r.crowd.Note(0, "serve was killed")
 	r.sane()
 	r.start(fmt.Sprintf("%s:%d", crash, 1+r.rnd.IntN(3)))
 	r.down.Unlock()
@@ -202,6 +206,7 @@ func (r *rush) rushes(n int, crash string) {
 			s := r.gate.log.String()
 			r.t.Errorf("serve ended by itself: %s", s[max(0, len(s)-4000):])
 		}
+		r.crowd.Note(0, "serve has killed itself at %s", crash)
 		r.sane()
 		r.start("")
 		r.down.Unlock()
@@ -261,6 +266,7 @@ func (r *rush) flip(rnd *rand.Rand) {
 	}
 	r.mu.Unlock()
 	began := time.Now()
+	r.crowd.Note(n, "to %v?", to)
 	r.ask(rnd, n, to)
 	for end := began.Add(2 * time.Minute); ; time.Sleep(15 * time.Millisecond) {
 		u = r.status(n)
@@ -272,6 +278,7 @@ func (r *rush) flip(rnd *rand.Rand) {
 			return
 		}
 	}
+	r.crowd.Note(n, "on %v, epoch %d", u.Side, u.Epoch)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.settled[n] = append(r.settled[n], traffic.Settled{Side: u.Side, From: time.Now(), To: time.Now().Add(time.Hour)})
@@ -280,17 +287,32 @@ func (r *rush) flip(rnd *rand.Rand) {
 		r.took = append(r.took, time.Since(began))
 		return
 	}
+	why := r.why(n)
+	r.count["not moved, "+reason(why)]++
+	if strings.Contains(why, "--deletes") { // an admin looks, and says that they are meant
+		r.admin.Go(func() {
+			r.gate.verb("sync", "run", lab.User(n), "--deletes", "--yes", "--progress", "none")
+		})
+	}
+}
+
+// why tells how the last flip of a user ended.
+func (r *rush) why(n int) string {
 	var ops []op.Operation
-	why := "never begun"
 	if err := r.call(http.MethodGet, "/ops", url.Values{"all": {"1"}, "limit": {"200"}}, &ops); err == nil {
 		for _, o := range ops {
 			if o.User == lab.User(n) && o.Kind == op.Flip {
-				why = string(o.Status) + " at " + o.Step + ": " + o.Reason
-				break
+				return string(o.Status) + " at " + o.Step + ": " + o.Reason
 			}
 		}
 	}
-	r.count["not moved, "+why]++
+	return "never begun"
+}
+
+// reason is what several refusals have in common.
+func reason(text string) string {
+	text = regexp.MustCompile(`INBOX[./][^ :;(]*|Box \d+|user\d+@\S*|op-\d+|\d+ of \d+ messages|\d+ messages|since [-0-9: UTC]*|^\d+ `).ReplaceAllString(text, "~")
+	return text[:min(len(text), 220)]
 }
 
 // ask asks for a flip: by the verb's call, by the routes file and a reload, or, on the way back, as a rollback. What serve died over is
@@ -370,6 +392,7 @@ func (r *rush) give(n int) {
 
 // quiesce has everybody rest, and looks that what decides is as it must be at once, and the other side soon.
 func (r *rush) quiesce() {
+	r.admin.Wait()
 	r.crowd.Pause()
 	defer r.crowd.Resume()
 	time.Sleep(300 * time.Millisecond) // what a host was in the middle of
@@ -403,6 +426,7 @@ func (r *rush) quiesce() {
 // equal waits until both sides hold what they must.
 func (r *rush) equal(n int, side config.Side) {
 	var odd []string
+	released := false
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(300 * time.Millisecond) {
 		odd = nil
 		for _, s := range []config.Side{side, side.Other()} {
@@ -411,6 +435,11 @@ func (r *rush) equal(n int, side config.Side) {
 				list = []string{err.Error()}
 			}
 			odd = append(odd, list...)
+		}
+		if u := r.status(n); u.Sync != nil && u.Sync.Held > 0 && !u.Sync.Running && !released {
+			released = true
+			r.happened("deletes that an admin has released")
+			r.gate.verb("sync", "run", lab.User(n), "--deletes", "--yes", "--progress", "none")
 		}
 		if len(odd) == 0 {
 			if _, err := r.crowd.Check(n, side, true, true); err != nil {

@@ -14,7 +14,7 @@ import (
 
 // New makes a crowd of n users; addresses and what else is exported can be set until Fill.
 func New(hosts [2]lab.Host, n int, seed uint64) *Crowd {
-	c := &Crowd{Hosts: hosts, Users: n, Seed: seed, Pace: 100 * time.Millisecond, counts: map[string]int{}, boxes: []*Box{nil}, validity: make([][2]uint32, n+1)}
+	c := &Crowd{Hosts: hosts, Users: n, Seed: seed, Pace: 250 * time.Millisecond, counts: map[string]int{}, boxes: []*Box{nil}, validity: make([][2]uint32, n+1)}
 	for i := 1; i <= n; i++ {
 		c.boxes = append(c.boxes, newBox(i))
 	}
@@ -149,6 +149,9 @@ func (c *Crowd) Check(n int, side config.Side, equal, learn bool) (odd []string,
 		}
 	}
 	slices.Sort(odd)
+	if len(odd) > 0 && !equal {
+		odd = append(odd, "meanwhile: "+strings.Join(b.events, "; "))
+	}
 	return odd, nil
 }
 

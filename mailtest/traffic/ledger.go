@@ -76,7 +76,7 @@ type Box struct {
 	folders map[string]int
 	next    int
 	spans   []*Span
-	events  []string // the last things that happened
+	events  []string // what befell the user
 }
 
 func newBox(n int) *Box {
@@ -89,6 +89,18 @@ const inbox = "INBOX"
 func (b *Box) note(l *letter, text string) {
 	if l.last = l.last + "; " + now() + " " + text; len(l.last) > 1500 {
 		l.last = l.last[len(l.last)-1200:]
+	}
+}
+
+// Note remembers what befell user n, or everybody where n is 0, for who has to find out why something is not as it should be.
+func (c *Crowd) Note(n int, format string, args ...any) {
+	text := now() + " " + fmt.Sprintf(format, args...)
+	for _, b := range c.boxes[1:] {
+		if n == 0 || b.n == n {
+			b.mu.Lock()
+			b.events = append(b.events[max(0, len(b.events)-40):], text)
+			b.mu.Unlock()
+		}
 	}
 }
 
@@ -214,6 +226,7 @@ func (b *Box) seen(v view, list []item, flags bool) (odd []string) {
 			odd = append(odd, fmt.Sprintf("%s in %s has (%s), not (%s)%s", l.mark, v.at, have[0].flags, want, l.last))
 		case is && l.pending:
 			l.pending, l.worlds = false, l.worlds[1:]
+			l.touched += 2 // who looked before that may have seen it as not there
 			b.note(l, "seen")
 		}
 	}

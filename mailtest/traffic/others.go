@@ -134,7 +134,7 @@ func (f *fetcher) fetch(p *pop, v view) error {
 	}
 	list, ids := f.b.mine(popper, inbox, items)
 	f.rnd.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
-	list = list[:min(len(list), f.rnd.IntN(5))]
+	list = list[:min(len(list), f.rnd.IntN(8))]
 	var dele []*letter
 	for _, l := range list {
 		if f.rnd.IntN(3) == 0 {
@@ -236,6 +236,9 @@ func (w *wire) ask(want, format string, args ...any) error {
 
 func (s *sender) step() {
 	defer s.c.rest(s.rnd)
+	if s.b.living() > many+many/2 {
+		time.Sleep(2 * s.c.Pace)
+	}
 	if s.w == nil {
 		if err := s.login(); err != nil {
 			return
@@ -352,6 +355,9 @@ type post struct {
 }
 
 func (p *post) step() {
+	if p.b.living() > many+many/2 {
+		return
+	}
 	side := p.rnd.IntN(2)
 	l := p.b.arriving(owner(p.rnd.IntN(2)))
 	if err := Deliver(p.c.Hosts[side], p.b.n, l.text(p.rnd)); err != nil {
@@ -360,7 +366,7 @@ func (p *post) step() {
 	}
 	p.b.arrived(l, "delivered on "+sideName(side))
 	p.c.count("delivered on " + sideName(side))
-	time.Sleep(time.Duration(2+p.rnd.IntN(6)) * p.c.Pace)
+	time.Sleep(time.Duration(4+p.rnd.IntN(12)) * p.c.Pace)
 }
 
 // Deliver has a host deliver a message to user n's INBOX: by LMTP, or, on Courier, as a delivery agent puts it into a Maildir.
