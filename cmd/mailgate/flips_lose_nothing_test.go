@@ -121,20 +121,26 @@ func (r *rush) live(flips int) {
 	r.crowd.Start()
 	stopped := sync.OnceFunc(r.crowd.Stop)
 	defer stopped()
-	steps := crashSteps()
-	r.rnd.Shuffle(len(steps), func(i, j int) { steps[i], steps[j] = steps[j], steps[i] })
-	for done, round := 0, 0; done < flips && !r.t.Failed(); round++ {
-		for _, step := range steps {
-			if done >= flips {
-				break
-			}
-			n := min(flips-done, max(flips/3/len(steps), 4))
-			r.rushes(n, step)
-			done += n
+	left := crashSteps() // where serve has not died yet
+	r.rnd.Shuffle(len(left), func(i, j int) { left[i], left[j] = left[j], left[i] })
+	each := max(flips/(3*len(left)), 4)
+	for done, round := 0, 1; (done < flips || len(left) > 0 && round < 40) && !r.t.Failed(); round++ {
+		step := crashSteps()[r.rnd.IntN(len(crashSteps()))]
+		if len(left) > 0 {
+			step = left[0]
+			left = left[1:]
 		}
-		began := time.Now()
-		r.quiesce()
-		r.t.Logf("%d flips after %v, quiet for %v", done, time.Since(r.began).Round(time.Second), time.Since(began).Round(time.Millisecond))
+		if !r.rushes(each, step) && round < 40 {
+			left = append(left, step)
+		}
+		if done += each; round%6 == 0 || done >= flips && len(left) == 0 {
+			began := time.Now()
+			r.quiesce()
+			r.t.Logf("%d flips after %v, quiet for %v", done, time.Since(r.began).Round(time.Second), time.Since(began).Round(time.Millisecond))
+		}
+	}
+	if len(left) > 0 {
+		r.t.Errorf("serve could not be killed at %v", left)
 	}
 	stopped()
 	odd, gaps := r.crowd.Sides(r.settled)
@@ -172,8 +178,8 @@ func (r *rush) start(crash string) {
 	})
 }
 
-// rushes has n flips. Some of them meet a serve that dies at a step, and another one that goes on.
-func (r *rush) rushes(n int, crash string) {
+// rushes has n flips. Some of them meet a serve that dies at a step, and another one that goes on. It tells whether serve died.
+func (r *rush) rushes(n int, crash string) bool {
 	r.down.Lock()
 	r.gate.kill() // any instant will do, too
 	r.crowd.Note(0, "serve was killed")
@@ -212,8 +218,9 @@ func (r *rush) rushes(n int, crash string) {
 		r.down.Unlock()
 		r.happened("kill -9 at " + crash)
 		<-over
+		return true
 	case <-over:
-		r.happened("no " + crash + " was seen to be killed at")
+		return false
 	}
 }
 
@@ -418,8 +425,12 @@ func (r *rush) quiesce() {
 		})
 	}
 	wg.Wait()
-	for _, text := range r.crowd.Odd() {
+	list := r.crowd.Odd()
+	for _, text := range list[:min(len(list), 30)] {
 		r.t.Error(text)
+	}
+	if len(list) > 30 {
+		r.t.Errorf("and %d more", len(list)-30)
 	}
 }
 
