@@ -108,6 +108,9 @@ func (d *desk) act() error {
 	folders := d.b.list()
 	at := folders[d.rnd.IntN(len(folders))]
 	what := d.rnd.IntN(20)
+	if what >= 18 && d.rnd.IntN(3) > 0 { // folders are made and renamed now and then
+		what = d.rnd.IntN(18)
+	}
 	if d.b.living() > many && what < 8 {
 		what = 17
 	}
