@@ -63,7 +63,8 @@ type rush struct {
 	rnd   *rand.Rand // the main goroutine's
 	began time.Time
 
-	admin sync.WaitGroup // what an admin has been asked to do
+	logs  strings.Builder // of serves that have ended
+	admin sync.WaitGroup  // what an admin has been asked to do
 
 	down sync.RWMutex // held for reading while somebody asks serve, for writing while it is down
 
@@ -149,9 +150,20 @@ func (r *rush) live(flips int) {
 	}
 	r.gate.stop()
 	r.sane()
+	if r.t.Failed() {
+		r.keepLog()
+	}
 	r.t.Logf("%d people, %d sessions, %v: %s; %s", r.users, r.crowd.Sessions(), time.Since(r.began).Round(time.Second), r.tally(), r.crowd.Tally())
 	r.t.Logf("what clients saw of flips: %s", traffic.Histogram(gaps))
 	r.t.Logf("what a flip took from the request to its end: %s", traffic.Histogram(r.took))
+}
+
+// keepLog keeps what all serves have said, for who has to find out why: it is long.
+func (r *rush) keepLog() {
+	file := filepath.Join(os.TempDir(), fmt.Sprintf("mailgate-flips-%d.log", os.Getpid()))
+	if err := os.WriteFile(file, []byte(r.logs.String()+r.gate.log.String()), 0o600); err == nil {
+		r.t.Logf("what serve said, from first to last: %s", file)
+	}
 }
 
 func (r *rush) tally() string {
@@ -170,6 +182,9 @@ func (r *rush) happened(what string) {
 
 // start runs serve; it dies at a step, unless that is "".
 func (r *rush) start(crash string) {
+	if r.gate.log != nil {
+		r.logs.WriteString(r.gate.log.String())
+	}
 	r.gate.crash = crash
 	r.gate.start()
 	until(r.t, "serve answers", func() bool {
