@@ -479,4 +479,6 @@ func (r *rush) equal(n int, side config.Side) {
 	}
 	u := r.status(n)
 	r.t.Errorf("user%d: not equal within a minute; sync %+v\n%s", n, u.Sync, strings.Join(odd[:min(len(odd), 20)], "\n"))
+	_, out, _ := r.gate.verb("quarantine", "list", lab.User(n))
+	r.t.Logf("user%d: quarantine: %s\n%s", n, out, r.crowd.Files(n, odd))
 }

@@ -3,7 +3,9 @@ package traffic
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"mailgate/mailtest/lab"
@@ -27,4 +29,21 @@ func maildir(h lab.Host, n int, text []byte) error {
 		return err
 	}
 	return os.Rename(f.Name(), filepath.Join(dir, "new", filepath.Base(f.Name())))
+}
+
+// Files names the files of a Maildir that hold the letters of which something is said, for who has to find out why.
+func (c *Crowd) Files(n int, odd []string) string {
+	var b strings.Builder
+	for _, h := range c.Hosts {
+		if !strings.HasPrefix(h.Format, "maildir:") {
+			continue
+		}
+		for _, text := range odd[:min(len(odd), 10)] {
+			if f := strings.Fields(text); len(f) > 3 && strings.HasPrefix(f[3], "t-") {
+				out, _ := exec.Command("grep", "-rl", "Subject: "+f[3], h.Home(n)).Output()
+				fmt.Fprintf(&b, "%s: %s\n", f[3], out)
+			}
+		}
+	}
+	return b.String()
 }
