@@ -293,13 +293,13 @@ func (r *rush) flip(rnd *rand.Rand) {
 	began := time.Now()
 	r.crowd.Note(n, "to %v?", to)
 	r.ask(rnd, n, to)
-	for end := began.Add(2 * time.Minute); ; time.Sleep(15 * time.Millisecond) {
+	for end := began.Add(5 * time.Minute); ; time.Sleep(15 * time.Millisecond) {
 		u = r.status(n)
 		if u.State == op.Settled && len(u.Open) == 0 {
 			break
 		}
 		if time.Now().After(end) {
-			r.t.Errorf("the flip of user%d has not ended in two minutes: %+v", n, u)
+			r.t.Errorf("the flip of user%d has not ended in five minutes: %+v", n, u)
 			return
 		}
 	}

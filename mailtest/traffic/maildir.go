@@ -41,7 +41,12 @@ func (c *Crowd) Files(n int, odd []string) string {
 		for _, text := range odd[:min(len(odd), 10)] {
 			if f := strings.Fields(text); len(f) > 3 && strings.HasPrefix(f[3], "t-") {
 				out, _ := exec.Command("grep", "-rl", "Subject: "+f[3], h.Home(n)).Output()
-				fmt.Fprintf(&b, "%s: %s\n", f[3], out)
+				fmt.Fprintf(&b, "%s: %s", f[3], out)
+				for file := range strings.Lines(string(out)) { // Courier's UIDs
+					name, _, _ := strings.Cut(filepath.Base(strings.TrimSpace(file)), ":")
+					uid, _ := exec.Command("grep", "-F", name, filepath.Join(filepath.Dir(filepath.Dir(file)), "courierimapuiddb")).Output()
+					fmt.Fprintf(&b, "  uid %s", uid)
+				}
 			}
 		}
 	}
