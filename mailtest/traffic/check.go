@@ -130,7 +130,7 @@ func (c *Crowd) Check(n int, side config.Side, equal, learn bool) (odd []string,
 		if !learn {
 			continue
 		}
-		l.frozen = false
+		l.frozen, l.crossed = false, false
 		switch {
 		case l.vague && len(is) == 0: // it may come yet
 		case l.pending && len(is) == 0:

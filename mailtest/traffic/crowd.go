@@ -21,6 +21,10 @@ type Crowd struct {
 	Seed             uint64
 	Pace             time.Duration // between two things that a program does, about
 
+	// Spare has nobody touch, until all is quiet, what had been delivered past the gateway and seen by nobody when the gateway died: a pass may
+	// have been carrying it, and the next one cannot tell that its owner has deleted it from that it never arrived.
+	Spare bool
+
 	boxes    []*Box // from 1 on
 	validity [][2]uint32
 	quiet    sync.RWMutex // held for reading while somebody does a thing

@@ -53,6 +53,7 @@ type letter struct {
 	pending bool    // it came past the gateway, and nobody has seen it on the side that decides yet
 	frozen  bool    // a command that concerned it was cut: until all is quiet nobody touches it
 	vague   bool    // a submission of it was cut: it may come, once, or not
+	crossed bool    // a process of the gateway died before anybody had seen it: see Crowd.Spare
 	touched int     // rises with each beginning and each end of a command; odd while one is under way
 	sum     [32]byte
 	whole   bool // sum is that of its text: no host has added header fields
@@ -101,6 +102,21 @@ func (c *Crowd) Note(n int, format string, args ...any) {
 			b.events = append(b.events[max(0, len(b.events)-40):], text)
 			b.mu.Unlock()
 		}
+	}
+}
+
+// Died notes that a process of the gateway has died.
+func (c *Crowd) Died(format string, args ...any) {
+	c.Note(0, format, args...)
+	if !c.Spare {
+		return
+	}
+	for _, b := range c.boxes[1:] {
+		b.mu.Lock()
+		for _, l := range b.letters {
+			l.crossed = l.crossed || l.pending
+		}
+		b.mu.Unlock()
 	}
 }
 
@@ -249,7 +265,7 @@ func (b *Box) mine(o owner, at string, list []item) (mine []*letter, ids map[*le
 	ids = map[*letter]string{}
 	for _, i := range list {
 		l := b.letters[i.mark]
-		if l == nil || l.owner != o || l.frozen || l.vague || l.pending || l.touched%2 != 0 || len(l.worlds) != 1 {
+		if l == nil || l.owner != o || l.frozen || l.crossed || l.vague || l.pending || l.touched%2 != 0 || len(l.worlds) != 1 {
 			continue
 		}
 		if _, is := l.worlds[0][at]; is && ids[l] == "" {
@@ -307,7 +323,7 @@ func (b *Box) inside(at string) (list []*letter, free bool) {
 	for _, l := range b.letters {
 		if slices.ContainsFunc(l.worlds, func(w world) bool { _, is := w[at]; return is }) {
 			list = append(list, l)
-			free = free && !l.frozen && !l.pending && l.owner == worker
+			free = free && !l.frozen && !l.crossed && !l.pending && l.owner == worker
 		}
 	}
 	slices.SortFunc(list, func(x, y *letter) int { return strings.Compare(x.mark, y.mark) })
