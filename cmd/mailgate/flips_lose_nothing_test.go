@@ -79,7 +79,7 @@ type rush struct {
 
 func newRush(t *testing.T, hosts pairOfHosts, seed uint64) *rush {
 	t.Helper()
-	r := &rush{t: t, users: 6, rnd: rand.New(rand.NewPCG(seed, 0)), began: time.Now(), busy: map[int]bool{}, settled: map[int][]traffic.Settled{}, count: map[string]int{}}
+	r := &rush{t: t, users: 4, rnd: rand.New(rand.NewPCG(seed, 0)), began: time.Now(), busy: map[int]bool{}, settled: map[int][]traffic.Settled{}, count: map[string]int{}}
 	if os.Getenv("MAILGATE_SOAK") != "" {
 		r.users = lab.Users
 	}
@@ -131,7 +131,7 @@ func (r *rush) live(flips int, limit time.Duration) {
 	defer stopped()
 	left := crashSteps() // where serve has not died yet
 	r.rnd.Shuffle(len(left), func(i, j int) { left[i], left[j] = left[j], left[i] })
-	each := min(max(flips/(3*len(left)), 4), 50)
+	each := min(max(flips/(6*len(left)), 3), 50)
 	end := time.Now().Add(limit)
 	done, quiet := 0, 0
 	for round := 1; (done < flips && time.Now().Before(end) || len(left) > 0 && round < 40) && !r.t.Failed(); round++ {
@@ -212,7 +212,7 @@ func (r *rush) rushes(n int, crash string) bool {
 	r.gate.kill() // any instant will do, too
 	r.crowd.Died("serve was killed")
 	r.sane()
-	r.start(fmt.Sprintf("%s:%d", crash, 1+r.rnd.IntN(3)))
+	r.start(fmt.Sprintf("%s:%d", crash, 1+r.rnd.IntN(2)))
 	r.down.Unlock()
 	r.happened("kill -9 at any time")
 	work := make(chan uint64, n)
