@@ -105,7 +105,7 @@ limits: {disconnect_spread: 500ms}
 	g.write(filepath.Join(g.dir, "secrets"), secrets.String())
 	r.crowd = traffic.New(hosts.hosts, r.users, seed)
 	r.crowd.Spare = os.Getenv("MAILGATE_SOAK") == ""
-	r.crowd.IMAP, r.crowd.POP3, r.crowd.SMTP = g.imapPlain, g.listener("pop3"), g.smtp
+	r.crowd.IMAP, r.crowd.POP3, r.crowd.SMTP = []string{g.imapPlain}, []string{g.listener("pop3")}, []string{g.smtp}
 	text := strings.Replace(mustRead(t, g.file), "watch: 100ms}", "watch: 0s, approve_share: 1}", 1)
 	if os.Getenv("MAILGATE_DEBUG") == "" {
 		text = strings.Replace(text, "level: debug", "level: info", 1)

@@ -16,7 +16,7 @@ import (
 // Crowd is users 1 to Users of the lab, with their programs.
 type Crowd struct {
 	Hosts            [2]lab.Host
-	IMAP, POP3, SMTP string // where the gateway listens, in clear
+	IMAP, POP3, SMTP []string // where gateways listen, in clear
 	Users            int
 	Seed             uint64
 	Pace             time.Duration // between two things that a program does, about

@@ -58,7 +58,7 @@ func (p *pop) do(many bool, format string, args ...any) (lines []string, err err
 
 func (f *fetcher) step() {
 	defer f.c.rest(f.rnd)
-	w, err := dial(f.c.POP3)
+	w, err := dial(oneOf(f.c.POP3, f.rnd))
 	if err != nil {
 		return
 	}
@@ -251,7 +251,7 @@ func (s *sender) step() {
 }
 
 func (s *sender) login() error {
-	w, err := dial(s.c.SMTP)
+	w, err := dial(oneOf(s.c.SMTP, s.rnd))
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"regexp"
 	"strconv"
@@ -30,6 +31,9 @@ func dial(addr string) (*wire, error) {
 	}
 	return &wire{c, bufio.NewReader(c)}, nil
 }
+
+// oneOf chooses a gateway.
+func oneOf(addrs []string, rnd *rand.Rand) string { return addrs[rnd.IntN(len(addrs))] }
 
 func (w *wire) send(format string, args ...any) error {
 	_ = w.SetDeadline(time.Now().Add(answerTime))
@@ -102,8 +106,8 @@ type imap struct {
 }
 
 // login opens a session at the gateway and finds out on which side it is.
-func (c *Crowd) login(b *Box, client string) (*imap, error) {
-	w, err := dial(c.IMAP)
+func (c *Crowd) login(b *Box, client string, rnd *rand.Rand) (*imap, error) {
+	w, err := dial(oneOf(c.IMAP, rnd))
 	if err != nil {
 		return nil, errLater
 	}

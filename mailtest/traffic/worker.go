@@ -47,7 +47,7 @@ func (c *Crowd) raw(side int, at string) string {
 // step is one thing that he does.
 func (d *desk) step() {
 	if d.s == nil {
-		s, err := d.c.login(d.b, "desk")
+		s, err := d.c.login(d.b, "desk", d.rnd)
 		if err != nil {
 			d.c.rest(d.rnd)
 			return
@@ -330,7 +330,7 @@ type phone struct {
 
 func (p *phone) step() {
 	if p.s == nil {
-		s, err := p.c.login(p.b, "phone")
+		s, err := p.c.login(p.b, "phone", p.rnd)
 		if err != nil {
 			p.c.rest(p.rnd)
 			return
