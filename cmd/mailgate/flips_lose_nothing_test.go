@@ -478,7 +478,7 @@ func (r *rush) doubted(n int, odd []string) []string {
 func (r *rush) equal(n int, side config.Side) {
 	var odd []string
 	released := false
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(300 * time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(300 * time.Millisecond) {
 		odd = nil
 		for _, s := range []config.Side{side, side.Other()} {
 			list, err := r.crowd.Check(n, s, true, false)
@@ -503,7 +503,7 @@ func (r *rush) equal(n int, side config.Side) {
 		}
 	}
 	u := r.status(n)
-	r.t.Errorf("user%d: not equal within a minute; sync %+v\n%s", n, u.Sync, strings.Join(odd[:min(len(odd), 20)], "\n"))
+	r.t.Errorf("user%d: not equal within %v; sync %+v\n%s", n, patience, u.Sync, strings.Join(odd[:min(len(odd), 20)], "\n"))
 	_, out, _ := r.gate.verb("quarantine", "list", lab.User(n))
 	r.t.Logf("user%d: quarantine: %s\n%s", n, out, r.crowd.Files(n, odd))
 }
