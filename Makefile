@@ -53,7 +53,7 @@ soak: setup ## random faults and random work, a week of fifty people and a thous
 	MAILGATE_REQUIRE_LAB=1 MAILGATE_SEEDS=$$(( $(SEEDS) / 10 )) $(GO) test -timeout 10h -run 'TestSeedsOnHosts' ./syncer
 	MAILGATE_REQUIRE_LAB=1 $(GO) test -timeout 10h -count=$$(( $(SEEDS) / 100 )) -run 'TestKeptUnderWork' ./cmd/mailgate
 	MAILGATE_REQUIRE_LAB=1 MAILGATE_SOAK=1 $(GO) test -timeout 10h -v -run 'TestWeek$$' ./cmd/mailgate
-	MAILGATE_REQUIRE_LAB=1 MAILGATE_SOAK=1 MAILGATE_FLIPS=$(FLIPS) $(GO) test -timeout 48h -v -run 'TestFlipsLoseNothing$$' ./cmd/mailgate
+	MAILGATE_REQUIRE_LAB=1 MAILGATE_SOAK=1 MAILGATE_FLIPS=$(FLIPS) $(GO) test -timeout 48h -v -run 'TestFlipsLoseNothing$$|TestFlipsOverNodesLoseNothing$$' ./cmd/mailgate
 	$(GO) test ./syncer/merge -timeout 10h -run TestConverges -rapid.checks=$$(( $(SEEDS) * 10 ))
 
 fuzz: ## a minute for each parser, FUZZTIME=10m for more

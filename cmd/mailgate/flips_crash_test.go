@@ -33,7 +33,7 @@ func crashingServe(at string) int {
 	err := p.serve(ctx, func(g *gateway) {
 		seen := map[string]string{}
 		for ctx.Err() == nil {
-			steps := g.manager.Steps()
+			steps := g.manager().Steps()
 			for user, s := range steps {
 				if string(s) != step || seen[user] == step {
 					continue
