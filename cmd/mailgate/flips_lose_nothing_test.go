@@ -153,6 +153,9 @@ func (r *rush) live(flips int, limit time.Duration) {
 	if quiet < done {
 		r.quiesce()
 	}
+	if moved := r.count["flips to old"] + r.count["flips to new"]; moved < done/4 {
+		r.t.Errorf("of %d flips only %d were done: %s", done, moved, r.tally())
+	}
 	if len(left) > 0 {
 		r.t.Errorf("serve could not be killed at %v", left)
 	}
