@@ -47,11 +47,13 @@ check-model: ## every state of the flip protocol with two nodes and two faults, 
 	MAILGATE_MODEL=whole $(GO) test ./cutover/protocol -count 1 -timeout 1h -v
 
 SEEDS ?= 3000
-soak: setup ## random faults and random work, and a week of fifty people on four pairs of hosts: an hour and a half, SEEDS=10000 for longer
+FLIPS ?= 1000
+soak: setup ## random faults and random work, a week of fifty people and a thousand flips of people at work on four pairs of hosts: some hours, SEEDS=10000 and FLIPS=10000 for longer
 	MAILGATE_REQUIRE_LAB=1 MAILGATE_SEEDS=$(SEEDS) $(GO) test -timeout 10h -parallel 24 -run 'TestFaults$$|TestFaultsBothSides' ./syncer
 	MAILGATE_REQUIRE_LAB=1 MAILGATE_SEEDS=$$(( $(SEEDS) / 10 )) $(GO) test -timeout 10h -run 'TestSeedsOnHosts' ./syncer
 	MAILGATE_REQUIRE_LAB=1 $(GO) test -timeout 10h -count=$$(( $(SEEDS) / 100 )) -run 'TestKeptUnderWork' ./cmd/mailgate
 	MAILGATE_REQUIRE_LAB=1 MAILGATE_SOAK=1 $(GO) test -timeout 10h -v -run 'TestWeek$$' ./cmd/mailgate
+	MAILGATE_REQUIRE_LAB=1 MAILGATE_SOAK=1 MAILGATE_FLIPS=$(FLIPS) $(GO) test -timeout 48h -v -run 'TestFlipsLoseNothing$$|TestFlipsOverNodesLoseNothing$$' ./cmd/mailgate
 	$(GO) test ./syncer/merge -timeout 10h -run TestConverges -rapid.checks=$$(( $(SEEDS) * 10 ))
 
 fuzz: ## a minute for each parser, FUZZTIME=10m for more

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -120,7 +121,7 @@ func TestMutants(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds the tests a dozen times")
 	}
-	for _, m := range append(mutants(), sieveMutants()...) {
+	for _, m := range slices.Concat(mutants(), sieveMutants(), flipMutants()) {
 		t.Run(m.guard, func(t *testing.T) {
 			t.Parallel()
 			test := m.build(t)

@@ -225,7 +225,11 @@ func (w *Waves) Move(ctx context.Context, r MoveRequest) (op.Operation, error) {
 	}
 	if r.Rollback && r.Wave != "" { // first: gates must not be asked about it any more
 		if _, err := w.update(ctx, r.Wave, func(row *op.WaveRow) (bool, error) {
-			row.Rolled, row.RolledBy, row.RolledWhy, row.Gate, row.GateWhy, row.GateAt = o.Created, r.By, r.Why, "", "", time.Time{}
+			at := o.Created
+			if !at.After(row.Flipped) { // a move that was called off has ended in this moment
+				at = row.Flipped.Add(1)
+			}
+			row.Rolled, row.RolledBy, row.RolledWhy, row.Gate, row.GateWhy, row.GateAt = at, r.By, r.Why, "", "", time.Time{}
 			return true, nil
 		}); err != nil {
 			return o, err

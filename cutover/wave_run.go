@@ -323,9 +323,11 @@ func (w *Waves) conclude(ctx context.Context, mv *moving, cause error) error {
 	if reason != "" && status != op.Done {
 		e.Detail += "; " + reason
 	}
-	// A rollback that was asked for meanwhile is later: the wave does not soak.
-	if row := w.Row(o.Wave); o.Wave != "" && o.Target == config.New && len(s.moved) > 0 && row.Flipped.Before(o.Created) && !row.Rolled.After(o.Created) {
+	if o.Wave != "" && o.Target == config.New && len(s.moved) > 0 {
 		if _, err := w.update(ctx, o.Wave, func(r *op.WaveRow) (bool, error) {
+			if !r.Flipped.Before(o.Created) || r.Rolled.After(o.Created) { // noted already, or a rollback was asked for meanwhile
+				return false, nil
+			}
 			r.Flipped, r.FlippedBy, r.SoakUntil = now, o.By, now.Add(w.o.Config().Wave(o.Wave).Soak)
 			r.Completed, r.CompletedBy, r.Gate, r.GateWhy, r.GateAt = time.Time{}, "", "", "", time.Time{}
 			return true, nil

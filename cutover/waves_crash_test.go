@@ -189,7 +189,7 @@ func holdsAndWaves(t *testing.T, rnd *rand.Rand) {
 	for _, u := range []string{"a@example.com", "b@example.com", "c@example.com", "x@example.com"} {
 		times[u] = time.Duration(rnd.IntN(3000)) * time.Millisecond
 	}
-	f.slow = func(u string) time.Duration { return times[u] }
+	f.slower(func(u string) time.Duration { return times[u] })
 	scopes := []string{op.HoldAll, op.HoldWave("sales"), op.HoldWave("ops"), op.HoldUser("b@example.com")}
 	for range 60 {
 		time.Sleep(time.Duration(rnd.IntN(1500)) * time.Millisecond)

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,7 +25,7 @@ import (
 type fleet struct {
 	*gateway
 	w    *Waves
-	conf *config.Config
+	conf atomic.Pointer[config.Config]
 
 	mu     sync.Mutex
 	text   string
@@ -41,15 +42,17 @@ type fleet struct {
 // newFleet makes one on a store, and starts it.
 func newFleet(t *testing.T, s op.Store, text string) *fleet {
 	t.Helper()
-	f := &fleet{text: text, says: map[string]gate.Result{}, moves: map[string]int{}, conf: &config.Config{}}
-	f.conf.Flip, f.conf.Routes = settingsOf()
-	f.conf.Flip.Prepare = 4
-	f.w = NewWaves(WavesOptions{Config: func() *config.Config { return f.conf }, Routes: f.file, Edit: f.edit, Judge: f.judge,
+	f := &fleet{text: text, says: map[string]gate.Result{}, moves: map[string]int{}}
+	conf := &config.Config{}
+	conf.Flip, conf.Routes = settingsOf()
+	conf.Flip.Prepare = 4
+	f.conf.Store(conf)
+	f.w = NewWaves(WavesOptions{Config: f.conf.Load, Routes: f.file, Edit: f.edit, Judge: f.judge,
 		Changed: func() { f.kept++ }, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	g := &gateway{t: t, st: &faulty{Store: s}}
-	g.r = router.New(router.Options{Hold: f.conf.Flip.Hold}, func(user string) config.Side { return g.m.Side(user) },
+	g.r = router.New(router.Options{Hold: conf.Flip.Hold}, func(user string) config.Side { return g.m.Side(user) },
 		func(user string, p router.Place) { g.m.Seen(user, p) })
-	g.m = New(Options{Store: g.st, Router: g.r, Nodes: []Node{&LocalNode{ID: "gw1", Router: g.r}}, Flip: f.conf.Flip, Routes: f.conf.Routes,
+	g.m = New(Options{Store: g.st, Router: g.r, Nodes: []Node{&LocalNode{ID: "gw1", Router: g.r}}, Flip: conf.Flip, Routes: conf.Routes,
 		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Gates: f.w, Members: f.w, Mail: f, Recorder: f})
 	f.gateway = g
 	f.w.Manage(g.m)
@@ -68,7 +71,7 @@ func (f *fleet) stop() {
 }
 
 func (f *fleet) parse(text string) {
-	rf, err := config.ParseRoutes("routes", []byte(text), &config.Config{Routes: f.conf.Routes})
+	rf, err := config.ParseRoutes("routes", []byte(text), &config.Config{Routes: f.conf.Load().Routes})
 	must(f.t, err)
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -124,15 +127,33 @@ func (f *fleet) say(wave string, v gate.Verdict) {
 	f.w.Configure()
 }
 
+// with changes the configuration.
+func (f *fleet) with(change func(*config.Config)) {
+	c := *f.conf.Load()
+	change(&c)
+	f.conf.Store(&c)
+	f.m.Configure(c.Flip, c.Routes)
+}
+
+// slower sets how long the bringing together of a user takes.
+func (f *fleet) slower(slow func(user string) time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.slow = slow
+}
+
 // fleet is Mail too.
 func (f *fleet) Prepare(ctx context.Context, m Move, _ func(Progress)) error {
-	if f.slow == nil {
+	f.mu.Lock()
+	slow := f.slow
+	f.mu.Unlock()
+	if slow == nil {
 		return nil
 	}
 	select {
 	case <-ctx.Done():
 		return context.Cause(ctx)
-	case <-time.After(f.slow(m.User)):
+	case <-time.After(slow(m.User)):
 		return nil
 	}
 }
@@ -301,19 +322,21 @@ func TestWaveRefused(t *testing.T) {
 				t.Fatal(changed, err)
 			}
 		}
-		f.conf.Flip.HoldFile = tempDir(t) + "/hold"
-		f.m.Configure(f.conf.Flip, f.conf.Routes)
-		must(t, os.WriteFile(f.conf.Flip.HoldFile, []byte("backup runs\nmore\n"), 0o600))
+		file := tempDir(t) + "/hold"
+		f.with(func(c *config.Config) { c.Flip.HoldFile = file })
+		must(t, os.WriteFile(file, []byte("backup runs\nmore\n"), 0o600))
 		f.refused(move, "backup runs", "remove the file")
 		f.refused(MoveRequest{Wave: "sales", Target: config.Old, Rollback: true}, "backup runs")
-		must(t, os.Remove(f.conf.Flip.HoldFile))
+		must(t, os.Remove(file))
 
 		for _, v := range []gate.Verdict{gate.Fail, gate.Unknown} {
 			f.say("sales", v)
 			f.refused(move, "gate lag", string(v), "14 s behind", "mailgate wave waive sales lag")
 		}
 		f.say("sales", gate.Pass)
-		f.conf.Waves = []config.Wave{{Name: "ops", Listed: true, Soak: time.Hour}, {Name: "sales", After: "ops", Listed: true}}
+		f.with(func(c *config.Config) {
+			c.Waves = []config.Wave{{Name: "ops", Listed: true, Soak: time.Hour}, {Name: "sales", After: "ops", Listed: true}}
+		})
 		f.refused(move, "wave sales moves after wave ops, and wave ops has not moved")
 		f.ended(f.move(MoveRequest{Wave: "ops", Target: config.New}))
 		f.say("ops", gate.Fail)
@@ -321,7 +344,7 @@ func TestWaveRefused(t *testing.T) {
 		f.refused(move, "wave ops is held: gate lag")
 		f.say("ops", gate.Pass)
 		time.Sleep(2 * soakLook)
-		f.slow = func(string) time.Duration { return time.Minute }
+		f.slower(func(string) time.Duration { return time.Minute })
 		o := f.move(move)
 		synctest.Wait()
 		f.refused(move, o.ID)
@@ -336,7 +359,9 @@ func TestWaveWindow(t *testing.T) {
 	inFleet(t, sales, func(t *testing.T, f *fleet) {
 		night, err := config.ParseWindow("22:00-23:00")
 		must(t, err)
-		f.conf.Waves = []config.Wave{{Name: "sales", Windows: config.Windows{night}, Soak: time.Hour}}
+		f.with(func(c *config.Config) {
+			c.Waves = []config.Wave{{Name: "sales", Windows: config.Windows{night}, Soak: time.Hour}}
+		})
 		if open, _ := f.w.window("sales", time.Now()); open {
 			t.Fatal("the clock stands in the window")
 		}
@@ -404,12 +429,12 @@ func TestWavePartly(t *testing.T) {
 		}
 		f.want("an bn cn xo yo")
 
-		f.slow = func(user string) time.Duration {
+		f.slower(func(user string) time.Duration {
 			if user == "a@example.com" {
 				return 0
 			}
 			return time.Hour
-		}
+		})
 		o = f.move(MoveRequest{Wave: "sales", Target: config.Old, Rollback: true})
 		time.Sleep(time.Minute)
 		if o := f.w.Live(t.Context(), must2(f.st.Operation(t.Context(), o.ID))); o.Done != 1 || o.Total != 3 || !strings.Contains(o.Reason, "1 of 3") {
@@ -435,16 +460,16 @@ func must2[T any](v T, err error) T {
 // TestWaveRollbackMeanwhile: a rollback calls off the move that is under way, and who was moved already goes back.
 func TestWaveRollbackMeanwhile(t *testing.T) {
 	inFleet(t, sales, func(t *testing.T, f *fleet) {
-		f.slow = func(user string) time.Duration {
+		f.slower(func(user string) time.Duration {
 			if user == "a@example.com" {
 				return 0
 			}
 			return time.Hour
-		}
+		})
 		there := f.move(MoveRequest{Wave: "sales", Target: config.New})
 		time.Sleep(time.Minute)
 		f.want("an bo co xo yo")
-		f.slow = nil
+		f.slower(nil)
 		back := f.move(MoveRequest{Wave: "sales", Target: config.Old, Rollback: true})
 		again := f.move(MoveRequest{Wave: "sales", Target: config.Old, Rollback: true})
 		if back.ID != again.ID {
@@ -464,7 +489,7 @@ func TestWaveRollbackMeanwhile(t *testing.T) {
 // TestSoak: an enforced gate that fails holds the wave; with rollback it takes it back by itself, once, with pins that name it.
 func TestSoak(t *testing.T) {
 	inFleet(t, sales, func(t *testing.T, f *fleet) {
-		f.conf.Waves = []config.Wave{{Name: "sales", Soak: time.Hour}}
+		f.with(func(c *config.Config) { c.Waves = []config.Wave{{Name: "sales", Soak: time.Hour}} })
 		f.ended(f.move(MoveRequest{Wave: "sales", Target: config.New}))
 		f.say("sales", gate.Unknown)
 		time.Sleep(2 * soakLook)
@@ -480,7 +505,7 @@ func TestSoak(t *testing.T) {
 		if _, err := f.w.Complete(t.Context(), "sales", "kim", ""); err == nil || !strings.Contains(err.Error(), "gate lag") {
 			t.Error(err)
 		}
-		f.conf.Waves[0].Rollback = true
+		f.with(func(c *config.Config) { c.Waves = []config.Wave{{Name: "sales", Soak: time.Hour, Rollback: true}} })
 		time.Sleep(2 * soakLook)
 		f.want("ao bo co xo yo")
 		pins, err := f.st.Pins(t.Context())
@@ -559,8 +584,7 @@ func TestHeldUnderTheFence(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inFleet(t, sales, func(t *testing.T, f *fleet) {
 				file := tempDir(t) + "/hold"
-				f.conf.Flip.HoldFile = file
-				f.m.Configure(f.conf.Flip, f.conf.Routes)
+				f.with(func(c *config.Config) { c.Flip.HoldFile = file })
 				f.delta = func() { hold(t, f, file) }
 				o := f.ended(f.move(MoveRequest{Wave: "sales", Target: config.New}))
 				if o.Status != op.Failed || !strings.Contains(o.Reason, "held by") {
@@ -582,7 +606,7 @@ func TestCalledOffAndKilled(t *testing.T) {
 		defer func() { must(t, s.Close()) }()
 		d := &dying{Store: s, left: 1 << 30, dead: make(chan struct{})}
 		f := newFleet(t, d, sales)
-		f.slow = func(string) time.Duration { return time.Hour }
+		f.slower(func(string) time.Duration { return time.Hour })
 		o := f.move(MoveRequest{Wave: "sales", Target: config.New})
 		time.Sleep(time.Minute)
 		d.mu.Lock()

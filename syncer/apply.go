@@ -255,6 +255,17 @@ func (p *pass) expungesOf(ctx context.Context, f *folder) error {
 			if sel.Validity != f.validity(side) {
 				return fmt.Errorf("the mailbox was reset on %s", side)
 			}
+			there, err := p.there(ctx, c, f, side, uids)
+			if err != nil {
+				return err
+			}
+			if len(there) < len(uids) {
+				f.work.again = true
+				pairs = slices.DeleteFunc(slices.Clone(pairs), func(q merge.Pair) bool { return !slices.Contains(there, q.UID[side]) })
+			}
+			if uids = there; len(uids) == 0 {
+				return nil
+			}
 			ids, err := p.remove(ctx, c, f, side, uids)
 			intents = append(intents, ids...)
 			return err

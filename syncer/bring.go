@@ -79,7 +79,10 @@ func (p *pass) again(ctx context.Context, j *job, items []item, o lineOptions) (
 
 // insist offers what was refused one by one, and then with less and less: without keywords, with another date, as binary.
 func (p *pass) insist(ctx context.Context, j *job) error {
-	rest := j.rest
+	rest, err := p.readAgain(ctx, j, j.rest)
+	if err != nil || j.f.err != nil {
+		return err
+	}
 	j.rest = nil
 	attempts := []struct {
 		how  attempt
@@ -170,7 +173,7 @@ func class(err error) string {
 	switch {
 	case errors.As(err, &s):
 	case errors.Is(err, errUnreadable):
-		return "unreadable"
+		return reasonUnreadable
 	case errors.Is(err, errVanished):
 		return reasonVanished
 	default:

@@ -53,6 +53,14 @@ func (r *run) body(ctx context.Context, uid uint32, size int64, b io.Reader) err
 	if r.dropped || ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	b, away, err := standIn(size, b)
+	if err != nil {
+		return err
+	}
+	if away { // it stays in index: it was not sent
+		r.seen[uid] = true
+		return nil
+	}
 	delete(r.index, uid) // once
 	l, it := r.l, r.items[i]
 	if r.append == nil {

@@ -37,8 +37,24 @@ const maxHeader = 64 << 10
 // lineLength bounds a command line: servers take 8 kB at least.
 const lineLength = 7000
 
-// digests reads those of messages in the mailbox that is selected, in the order of uids. Messages that are gone are left out.
+// digests reads those of messages in the mailbox that is selected, in the order of uids. Messages that are gone are left out. What a server gives in place of
+// a message that it cannot open is read once more, when the server has looked at its mailbox again.
 func digests(ctx context.Context, c *backend.Client, uids []uint32) ([]digest, error) {
+	out, away, err := digestsOnce(ctx, c, uids)
+	if err != nil || len(away) == 0 {
+		return out, err
+	}
+	if err := c.Noop().Wait(ctx); err != nil {
+		return nil, err
+	}
+	again, _, err := digestsOnce(ctx, c, away)
+	out = slices.DeleteFunc(out, func(d digest) bool { return slices.Contains(away, d.uid) })
+	out = append(out, again...)
+	slices.SortFunc(out, func(a, b digest) int { return slices.Index(uids, a.uid) - slices.Index(uids, b.uid) })
+	return out, err
+}
+
+func digestsOnce(ctx context.Context, c *backend.Client, uids []uint32) (out []digest, away []uint32, err error) {
 	found := make(map[uint32]digest, len(uids))
 	var commands []*backend.Command
 	var h, id [12]byte
@@ -70,15 +86,18 @@ func digests(ctx context.Context, c *backend.Client, uids []uint32) ([]digest, e
 			}}))
 	}
 	if err := waitAll(ctx, commands); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	out := make([]digest, 0, len(found))
+	out = make([]digest, 0, len(found))
 	for _, u := range uids {
 		if d, ok := found[u]; ok {
 			out = append(out, d)
+			if d.weak && d.header == standInHeader {
+				away = append(away, u)
+			}
 		}
 	}
-	return out, nil
+	return out, away, nil
 }
 
 func waitAll(ctx context.Context, commands []*backend.Command) error {

@@ -84,11 +84,25 @@ func (p *pass) mergeFolder(ctx context.Context, f *folder) error {
 		return err
 	}
 	res := p.merge(f, snap)
+	again, err := p.lookTwice(ctx, f, &snap, res)
+	if err != nil {
+		return err
+	}
+	if again {
+		res = p.merge(f, snap)
+	}
+	numbered, err := p.newNumbers(ctx, f, res)
+	if err != nil {
+		return err
+	}
+	if numbered {
+		res = p.merge(f, snap)
+	}
 	matched, err := p.matchNew(ctx, f, snap, res)
 	if err != nil {
 		return err
 	}
-	if matched {
+	if matched = matched || numbered; matched {
 		res = p.merge(f, snap)
 		if !p.opts.DryRun && f.box.ID != 0 {
 			f.adopt()
@@ -96,6 +110,9 @@ func (p *pass) mergeFolder(ctx context.Context, f *folder) error {
 				return err
 			}
 		}
+	}
+	if err := p.deletedAndNumbered(ctx, f, res); err != nil {
+		return err
 	}
 	p.workOf(f, snap, res)
 	f.adopt()

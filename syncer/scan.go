@@ -99,6 +99,8 @@ func (p *pass) retry(q Quarantined) bool {
 		return true
 	case q.Decision == Waived, asks(q.Reason):
 		return false
+	case q.Reason == reasonUnreadable && q.Tries < soonTries: // it may have been in the way of a moment
+		return true
 	}
 	return !p.s.o.Now().Before(nextTry(q))
 }

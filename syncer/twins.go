@@ -81,7 +81,7 @@ func (p *pass) twinsOf(ctx context.Context, f *folder, snap *[2][]merge.Entry, i
 			if !known {
 				if !has(snap[side.Other()], it.uid) { // deleted since: which of these is its copy nobody can tell
 					for _, x := range list {
-						p.doubt(f, side, x.uid)
+						p.doubt(f, side, x.uid, "perhaps a late copy of a message that was deleted meanwhile")
 					}
 				}
 				left = append(left, it)
@@ -227,7 +227,7 @@ func sameAs(ctx context.Context, c *backend.Client, uid uint32, list []digest) (
 }
 
 // doubt puts a message into quarantine for a person to decide.
-func (p *pass) doubt(f *folder, side config.Side, uid uint32) {
+func (p *pass) doubt(f *folder, side config.Side, uid uint32, detail string) {
 	for _, q := range f.quar {
 		if q.Side == side && q.UID == uid {
 			return
@@ -235,6 +235,6 @@ func (p *pass) doubt(f *folder, side config.Side, uid uint32) {
 	}
 	now := p.s.o.Now()
 	f.quar = append(f.quar, Quarantined{User: p.user, Mailbox: f.box.ID, Side: side, Validity: f.validity(side), UID: uid, Reason: reasonSuspect,
-		Detail: "perhaps a late copy of a message that was deleted meanwhile", First: now, Last: now})
+		Detail: detail, First: now, Last: now})
 	p.newQuarantine = append(p.newQuarantine, f.quar[len(f.quar)-1])
 }

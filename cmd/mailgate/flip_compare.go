@@ -93,7 +93,7 @@ func (w *flipWork) compared() error {
 	if err != nil || ok && equal && time.Since(at) < verifiedFor {
 		return err
 	}
-	before := map[string]string{}
+	times := map[string]int{}
 	for try := range compareTries {
 		v, err := w.s.compare(w.u.ctx, w.y, w.m.User, syncer.VerifyOptions{Sample: 1, Progress: func(p syncer.Progress) {
 			w.tell(cutover.Progress{Why: "compares both sides" + far(p, time.Now()), Done: int64(p.Folders[0]), Total: int64(p.Folders[1]), Unit: "folders"})
@@ -104,7 +104,7 @@ func (w *flipWork) compared() error {
 		now := losses(v)
 		var same []string
 		for key, what := range now {
-			if before[key] != "" {
+			if times[key]++; times[key] == compareTries {
 				same = append(same, what)
 			}
 		}
@@ -115,14 +115,13 @@ func (w *flipWork) compared() error {
 		if len(now) == 0 && v.Took < prepShort || try == compareTries-1 {
 			return nil
 		}
-		r, err := w.pass("brings his mailboxes together", syncer.RunOptions{NoSieve: true, Recount: true})
+		r, err := w.together()
 		if err == nil {
 			err = obstacles(w.m, r)
 		}
 		if err != nil || len(now) == 0 {
 			return err
 		}
-		before = now
 	}
 	return nil
 }

@@ -181,9 +181,17 @@ func (fm *flipMail) Prepare(ctx context.Context, m cutover.Move, tell func(cutov
 // together makes passes until little is left. A user who works on all the time comes to the fence nevertheless.
 func (w *flipWork) together() (r *syncer.Report, err error) {
 	last := time.Duration(0)
-	for round := range prepRounds {
+	for round, once := 0, 0; round < prepRounds; round++ {
 		if r, err = w.pass("brings his mailboxes together", syncer.RunOptions{NoSieve: round > 0, Recount: true}); err != nil {
 			return r, err
+		}
+		if once < passingRounds && r.Passing() {
+			if err := w.pause(once); err != nil {
+				return r, err
+			}
+			once++
+			round = min(round, prepRounds-2)
+			continue
 		}
 		if r.Took < prepShort || carried(r) < prepLittle || round > 1 && r.Took > last*3/4 {
 			break
@@ -231,12 +239,33 @@ func (w *flipWork) delta(n *flipNotes) error {
 			scripts = kp.scripts(w.m.User) > 0
 		}
 	}
-	r, err := w.pass("carries what is left", syncer.RunOptions{Decides: w.decides, Fenced: true, Recount: true, NoSieve: !scripts})
-	if err != nil {
-		return err
+	for once := 0; ; once++ {
+		r, err := w.pass("carries what is left", syncer.RunOptions{Decides: w.decides, Fenced: true, Recount: true, NoSieve: !scripts})
+		if err != nil {
+			return err
+		}
+		if n.wrote = append(n.wrote, r.Touched()...); once == passingRounds || !r.Passing() {
+			return obstacles(w.m, r)
+		}
+		if err := w.pause(once); err != nil { // the deadline of the flip
+			return err
+		}
 	}
-	n.wrote = append(n.wrote, r.Touched()...)
-	return obstacles(w.m, r)
+}
+
+// passingRounds is how often a pass is made again because of what may be over the next time.
+const passingRounds = 3
+
+// pause lets pass what passes by itself, a little longer each time.
+func (w *flipWork) pause(round int) error {
+	t := time.NewTimer(time.Duration(round+1) * 100 * time.Millisecond)
+	defer t.Stop()
+	select {
+	case <-w.u.ctx.Done():
+		return context.Cause(w.u.ctx)
+	case <-t.C:
+		return nil
+	}
 }
 
 func (fm *flipMail) forget(m cutover.Move) {

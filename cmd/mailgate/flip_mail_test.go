@@ -454,3 +454,29 @@ func TestFlipMailInterrupted(t *testing.T) {
 		r.same("in the end", want)
 	})
 }
+
+// TestFlipMailPasses: what passes by itself calls no flip off. Its owner renames a folder between the list and the look into it.
+func TestFlipMailPasses(t *testing.T) {
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
+	r := newMailRig(t, l.Old, l.New, 1)
+	x := lab.Dial(t, l.Old, 1)
+	defer x.Close()
+	x.Do("CREATE INBOX.Before")
+	r.must("PREP", r.prepare())
+	r.abort()
+	r.m.Op, r.told = "op-passes", nil
+	r.state(op.Prep)
+	renamed := false
+	x.Do("SUBSCRIBE INBOX.Before") // so that it is looked into
+	x.Do("APPEND INBOX.Before {2}\r\nx\n")
+	r.must("PREP", r.fm.Prepare(t.Context(), r.m, func(p cutover.Progress) {
+		if !renamed && strings.HasPrefix(p.Why, "brings his mailboxes together") {
+			renamed = true
+			x.Do("RENAME INBOX.Before INBOX.Behind")
+		}
+	}))
+	if !renamed {
+		t.Error("nothing was renamed")
+	}
+}

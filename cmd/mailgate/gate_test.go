@@ -29,6 +29,9 @@ import (
 
 // TestMain makes the test binary the program itself when a test starts it as a child. More tests run at once than there are cores.
 func TestMain(m *testing.M) {
+	if step := os.Getenv("MAILGATE_TEST_CRASH"); step != "" {
+		os.Exit(crashingServe(step))
+	}
 	if os.Getenv("MAILGATE_TEST_CHILD") != "" {
 		os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 	}
@@ -45,7 +48,8 @@ type gate struct {
 	cmd                      *exec.Cmd
 	log                      *syncBuffer
 	done                     chan struct{}
-	descriptors              int // that serve may have; 0 means as many as here
+	descriptors              int    // that serve may have; 0 means as many as here
+	crash                    string // the step of a flip at which serve dies, see crashingServe; "" means never
 }
 
 type syncBuffer struct {
@@ -139,6 +143,9 @@ func (g *gate) start() {
 	g.t.Helper()
 	g.log = &syncBuffer{}
 	g.cmd = g.command("serve")
+	if g.crash != "" {
+		g.cmd.Env = append(g.cmd.Env, "MAILGATE_TEST_CRASH="+g.crash)
+	}
 	if g.descriptors > 0 {
 		sh := exec.Command("sh", append([]string{"-c", fmt.Sprintf("ulimit -n %d; exec \"$0\" \"$@\"", g.descriptors)}, g.cmd.Args...)...)
 		sh.Env = g.cmd.Env

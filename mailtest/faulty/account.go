@@ -19,6 +19,8 @@ type Message struct {
 	ModSeq uint64
 
 	Validity uint32 // of its mailbox, in what Contents gives
+
+	hidden int // how often its text is not given yet: see Hide
 }
 
 func (m *Message) flags() string { return strings.Join(m.Flags, " ") }
@@ -37,6 +39,7 @@ type mailbox struct {
 	list     []*Message // ascending by UID
 	gone     []gone
 	special  string
+	missed   []Message // not there until it is opened once more
 }
 
 func (b *mailbox) find(uid uint32) (int, bool) {
@@ -172,6 +175,41 @@ func (a *Account) Expunge(name string, n int) (m Message, ok bool) {
 	m = *b.list[n]
 	b.remove(n)
 	return m, true
+}
+
+// Unavailable is what a Courier gives in place of a message whose file it cannot open.
+const Unavailable = "From: System Administrator <root@localhost>\r\nSubject: message unavailable\r\n\r\nThis message is no longer available on the server.\r\n"
+
+// Hide gives Unavailable in place of the n-th message of a mailbox the next times that its text is asked for.
+func (a *Account) Hide(name string, n, times int) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	b := a.boxes[name]
+	if b == nil || n >= len(b.list) {
+		return false
+	}
+	b.list[n].hidden = times
+	return true
+}
+
+// Renumber gives the n-th message of a mailbox another UID, and the mailbox no other UIDVALIDITY. With missed it is not there meanwhile, until the
+// mailbox has been opened once more.
+func (a *Account) Renumber(name string, n int, missed bool) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	b := a.boxes[name]
+	if b == nil || n >= len(b.list) {
+		return false
+	}
+	defer a.notify()
+	m := *b.list[n]
+	b.remove(n)
+	if missed {
+		b.missed = append(b.missed, m)
+		return true
+	}
+	a.add(b, m.Flags, m.Date, m.Body)
+	return true
 }
 
 // Move moves the n-th message of a mailbox.

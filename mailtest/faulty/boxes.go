@@ -123,6 +123,10 @@ func (s *session) open(c *command) answer {
 			}
 		}
 	}
+	for _, m := range b.missed {
+		s.a.add(b, m.Flags, m.Date, m.Body)
+	}
+	b.missed = nil
 	if s.readOnly {
 		return "OK [READ-ONLY] open"
 	}

@@ -150,7 +150,12 @@ func (s *session) fetchOne(m *Message, items []word, modseq bool) bool {
 		case item == "MODSEQ" && s.has("CONDSTORE"):
 			modseq = true
 		case strings.HasPrefix(item, "BODY.PEEK["):
-			name, part, ok := section(m.Body, w.s[len("BODY.PEEK"):])
+			body := m.Body
+			if m.hidden > 0 {
+				m.hidden--
+				body = []byte(Unavailable)
+			}
+			name, part, ok := section(body, w.s[len("BODY.PEEK"):])
 			if !ok {
 				return false
 			}
