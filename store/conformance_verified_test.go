@@ -26,6 +26,12 @@ func conformVerified(t *testing.T, s, two syncer.Store) {
 	must(t, err)
 	same(t, v, syncer.Verified{User: "bert", At: at, Equal: true, Text: []byte("\x00\xff")})
 
+	must(t, s.SaveProofs(ctx, map[string][]byte{anna: []byte("[1]"), "bert": []byte("[2]"), "carl": nil}))
+	must(t, two.SaveProofs(ctx, map[string][]byte{anna: []byte("[3]"), "bert": nil}))
+	proofs, err := s.Proofs(ctx)
+	must(t, err)
+	same(t, proofs, map[string][]byte{anna: []byte("[3]")})
+
 	must(t, s.SaveBehind(ctx, syncer.Behind{User: "bert", At: at, Text: []byte("{}")}))
 	must(t, s.SaveBehind(ctx, syncer.Behind{User: anna, At: at, Text: []byte("{}")}))
 	must(t, two.SaveBehind(ctx, syncer.Behind{User: anna, At: at.Add(time.Second), Text: []byte(`{"n":2}`)}, op.Event{User: anna, What: "left behind"}))

@@ -87,6 +87,7 @@ func tables() []table {
 		{"waivers", cols(t("scope", "gate", "by", "reason"), n("at", "until")), "scope, gate", "", false},
 		{"verified", cols(t("user"), n("at", "equal"), b("text")), "user", "", false},
 		{"behind", cols(t("user"), n("at"), b("text")), "user", "", false},
+		{"proofs", cols(t("user"), b("text")), "user", "", false},
 		{"profiles", cols(n("side"), t("host"), b("text")), "side, host", "", false},
 	}
 }

@@ -201,6 +201,20 @@ func (k *Keeper) Hint(user string) {
 	}
 }
 
+// First puts users before all others who wait: of them a pass that ended early has left something to be looked for, and the longer that takes, the
+// less can be told. It is for the start.
+func (k *Keeper) First(users []string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for i, user := range users {
+		if u := k.users[user]; u != nil && u.place >= 0 {
+			u.at = k.began.Add(time.Duration(i) - 5*longDue)
+			k.queue(u)
+		}
+	}
+	k.poke()
+}
+
 // Fresh are the users who never had a whole pass and wait for one.
 func (k *Keeper) Fresh() (users []string) {
 	k.mu.Lock()

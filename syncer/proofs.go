@@ -10,14 +10,16 @@ import (
 )
 
 // Proofs remembers what people asked to be deleted through the gateway, until a pass has carried it: such deletes do not count against the
-// guard. And it remembers since when the guard holds deletes back, so that no history need be read. It is in memory only: what is lost
-// with the process is held back as if nobody had seen it. It is safe for concurrent use, and
+// guard. And it remembers since when the guard holds deletes back, so that no history need be read. Run writes the proofs down, a moment
+// later: what is lost with the process is held back as if nobody had seen it. It is safe for concurrent use, and
 // bounded; what does not fit is no proof.
 type Proofs struct {
 	mu    sync.Mutex
 	users map[string]map[spot][]proof
 	spans int                               // of all
 	seen  map[string]map[string]observation // what was held back of a user when he was last looked at
+	taken map[string]map[spot][]proof       // by passes that are under way
+	dirty map[string]bool                   // of whom the store is to learn; see Run
 }
 
 // spot is a mailbox of a user on a side.
@@ -60,6 +62,7 @@ func (s *Proofs) Note(user string, side config.Side, session uint64, d imapwire.
 		at.validity = anyValidity
 	}
 	s.add(user, at, proof{session: session, uids: slices.Clone(d.UIDs), most: uint64(d.Most), marked: slices.Clone(d.Marked)})
+	s.touch(user)
 }
 
 // add puts a proof to those of a mailbox; mu is held. What one session says of several commands is one proof; what is sure is one
@@ -105,6 +108,8 @@ func (s *Proofs) Forget(user string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.seen, user)
+	delete(s.taken, user)
+	s.touch(user)
 }
 
 // take gives what is remembered of a user, and remembers it no more.
@@ -113,6 +118,7 @@ func (s *Proofs) take(user string) map[spot][]proof {
 	defer s.mu.Unlock()
 	u := s.users[user]
 	delete(s.users, user)
+	s.hand(user, u)
 	for _, list := range u {
 		for _, x := range list {
 			s.spans -= len(x.uids) + len(x.marked)
@@ -125,6 +131,8 @@ func (s *Proofs) take(user string) map[spot][]proof {
 func (s *Proofs) back(user string, u map[spot][]proof) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	delete(s.taken, user)
+	s.touch(user)
 	for at, list := range u {
 		for _, x := range list {
 			s.add(user, at, x)

@@ -40,6 +40,12 @@ type Store interface {
 	// all or nothing; those that are in quarantine no more are left out. It returns how many were there. A pass that has read
 	// the messages before does not undo it: Apply keeps a later decision than that of what it is given.
 	Decide(ctx context.Context, user string, list []Quarantined, events ...op.Event) (int, error)
+	// Unfinished lists the users of whom passes that ended early have left intents, other than suspects.
+	Unfinished(ctx context.Context) ([]string, error)
+	// Proofs lists by user what was kept of deletes that people asked for. SaveProofs replaces what is kept of some users, and drops that of whom
+	// it is given none, all or nothing. The text is JSON.
+	Proofs(ctx context.Context) (map[string][]byte, error)
+	SaveProofs(ctx context.Context, list map[string][]byte) error
 	// Scripts lists a user's Sieve scripts, by name.
 	Scripts(ctx context.Context, user string) ([]Script, error)
 	// Apply writes a change, all or nothing. ErrFenced when the token is not the present one; ErrStale by Chunk.Generation.

@@ -113,6 +113,13 @@ func (p *program) serve(ctx context.Context, started func(*gateway)) error {
 	}
 	g.syncing.clock = syncer.NewClock()
 	g.syncing.keeping = newKeeping(g.syncing) // before flips of the process before go on: they look at it
+	if g.member == nil {
+		proofs, err := g.store.Proofs(ctx)
+		if err != nil {
+			return err
+		}
+		g.syncing.proofs.Load(proofs) // before the first pass takes them
+	}
 	if err := g.start(ctx); err != nil {
 		return err
 	}
@@ -122,6 +129,11 @@ func (p *program) serve(ctx context.Context, started func(*gateway)) error {
 	if err := g.syncing.keeping.load(ctx); err != nil {
 		return err
 	}
+	unfinished, err := g.store.Unfinished(ctx)
+	if err != nil {
+		return err
+	}
+	g.syncing.keeping.k.First(unfinished)
 	if err := g.syncing.accounts.recall(ctx, conf); err != nil {
 		return err
 	}
@@ -183,6 +195,8 @@ func (g *gateway) run(ctx context.Context, hangups <-chan os.Signal, started fun
 	wg.Go(func() { g.lead(work) })
 	if g.member != nil {
 		wg.Go(func() { g.live(work, &lost, cancelServing) })
+	} else { // of several gateways each knows of its own sessions only, and which of them makes the passes changes
+		wg.Go(func() { g.syncing.proofs.Run(work, g.store.SaveProofs, g.log) })
 	}
 	wg.Go(func() { g.syncing.book.Run(work) })
 	wg.Go(func() { g.limiter.Keep(work, g.store, g.log) })
