@@ -58,6 +58,7 @@ func fillAll(t *testing.T, s Store) {
 	must(t, s.SaveGaps(ctx, anna, alice.Since, []byte(`{"user":"anna"}`)))
 	must(t, s.SaveVerified(ctx, syncer.Verified{User: anna, At: alice.Since, Equal: true, Text: []byte("{}")}))
 	must(t, s.SaveBehind(ctx, syncer.Behind{User: anna, At: alice.Since, Text: []byte("{}")}))
+	must(t, s.SaveProofs(ctx, map[string][]byte{anna: []byte("[]")}))
 	must(t, s.SaveLogins(ctx, []logins.Login{{User: anna, Side: config.New, Protocol: config.POP3, First: alice.Since, Last: alice.Since.Add(1)}}))
 	must(t, s.PutKept(ctx, keptRow(anna, 1)))
 	fillGates(t, s)
