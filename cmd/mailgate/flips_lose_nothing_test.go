@@ -480,7 +480,7 @@ func (r *rush) doubted(n int, odd []string) []string {
 // equal waits until both sides hold what they must.
 func (r *rush) equal(n int, side config.Side) {
 	var odd []string
-	released := false
+	var released time.Time
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(300 * time.Millisecond) {
 		odd = nil
 		for _, s := range []config.Side{side, side.Other()} {
@@ -493,8 +493,8 @@ func (r *rush) equal(n int, side config.Side) {
 			}
 			odd = append(odd, list...)
 		}
-		if u := r.status(n); u.Sync != nil && u.Sync.Held > 0 && !u.Sync.Running && !released {
-			released = true
+		if u := r.status(n); u.Sync != nil && u.Sync.Held > 0 && !u.Sync.Running && time.Since(released) > 20*time.Second {
+			released = time.Now()
 			r.happened("deletes that an admin has released")
 			r.gate.verb("sync", "run", lab.User(n), "--deletes", "--yes", "--progress", "none")
 		}

@@ -127,12 +127,37 @@ func (r *rushOfNodes) flip(rnd *rand.Rand) {
 	case err != nil:
 		r.count["not moved, "+reason(err.Error())]++
 	default:
-		r.count["not moved"]++
+		var ops []op.Operation
+		why := "never begun"
+		if err := r.of(rnd, http.MethodGet, "/ops", url.Values{"all": {"1"}, "limit": {"200"}}, &ops); err == nil {
+			for _, o := range ops {
+				if o.User == lab.User(n) && o.Kind == op.Flip {
+					why = string(o.Status) + ": " + o.Reason
+					break
+				}
+			}
+		}
+		r.count["not moved, "+reason(why)]++
+		if strings.Contains(why, "--deletes") {
+			r.admin.Go(func() { r.release(n) })
+		}
 	}
 	if (after.Side == config.New) != (after.Epoch%2 == 1) {
 		r.t.Errorf("user%d is on %v in epoch %d: every flip is one epoch", n, after.Side, after.Epoch)
 	}
 	r.settled[n] = append(r.settled[n], traffic.Settled{Side: after.Side, From: time.Now(), To: time.Now().Add(time.Hour)})
+}
+
+// release says, as an admin, that deletes are meant, to whichever gateway leads.
+func (r *rushOfNodes) release(n int) {
+	for i, g := range r.gates {
+		r.well[i].RLock()
+		code, _, _ := g.verb("sync", "run", lab.User(n), "--deletes", "--yes", "--progress", "none")
+		r.well[i].RUnlock()
+		if code != exitRefused {
+			return
+		}
+	}
 }
 
 // harm does something to one gateway for some seconds, and makes it well again.

@@ -158,7 +158,7 @@ func (c *Crowd) Check(n int, side config.Side, equal, learn bool) (odd []string,
 // Sides looks that nobody was served on two sides at once, or where he was not, as settled tells for each user; and gives the gaps.
 func (c *Crowd) Sides(settled map[int][]Settled) (odd []string, gaps []time.Duration) {
 	for n := 1; n <= c.Users; n++ {
-		o, g := c.boxes[n].sides(settled[n])
+		o, g := c.boxes[n].sides(settled[n], c.pauses)
 		odd, gaps = append(odd, o...), append(gaps, g...)
 	}
 	return odd, gaps

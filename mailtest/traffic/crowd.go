@@ -28,6 +28,7 @@ type Crowd struct {
 	boxes    []*Box // from 1 on
 	validity [][2]uint32
 	quiet    sync.RWMutex // held for reading while somebody does a thing
+	pauses   [][2]time.Time
 	end      chan struct{}
 	wg       sync.WaitGroup
 
@@ -141,10 +142,17 @@ func (c *Crowd) work(who stepper, rnd *rand.Rand) {
 }
 
 // Pause waits until nobody is in the middle of a thing, and lets nobody begin one until Resume. Sessions stay open.
-func (c *Crowd) Pause() { c.quiet.Lock() }
+func (c *Crowd) Pause() {
+	from := time.Now()
+	c.quiet.Lock()
+	c.pauses = append(c.pauses, [2]time.Time{from})
+}
 
 // Resume ends a Pause.
-func (c *Crowd) Resume() { c.quiet.Unlock() }
+func (c *Crowd) Resume() {
+	c.pauses[len(c.pauses)-1][1] = time.Now()
+	c.quiet.Unlock()
+}
 
 // Stop ends everybody, and waits.
 func (c *Crowd) Stop() {

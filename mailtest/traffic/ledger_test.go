@@ -84,7 +84,7 @@ func TestSides(t *testing.T) {
 	} {
 		b := newBox(1)
 		b.spans = test.spans
-		odd, gaps := b.sides(test.settled)
+		odd, gaps := b.sides(test.settled, nil)
 		text := strings.Join(odd, "; ")
 		if test.want == "" && text != "" || !strings.Contains(text, test.want) || test.want == "" && !slices.Equal(gaps, test.gaps) {
 			t.Errorf("%s: %q, gaps %v", name, text, gaps)

@@ -54,7 +54,7 @@ type Settled struct {
 
 // sides looks that nobody was served on two sides at once, or where the user was not, and gives the gaps: from the last answer on one
 // side to the first on the other.
-func (b *Box) sides(settled []Settled) (odd []string, gaps []time.Duration) {
+func (b *Box) sides(settled []Settled, pauses [][2]time.Time) (odd []string, gaps []time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	list := slices.DeleteFunc(slices.Clone(b.spans), func(s *Span) bool { return s.Side == unknown })
@@ -71,7 +71,8 @@ func (b *Box) sides(settled []Settled) (odd []string, gaps []time.Duration) {
 			if o := last[1-s.Side]; o != nil {
 				end = o.LastDone
 			}
-			if gap := s.In.Sub(end); gap > 0 {
+			over := func(p [2]time.Time) bool { return end.Before(p[1]) && s.In.After(p[0]) } // nobody asked then
+			if gap := s.In.Sub(end); gap > 0 && !slices.ContainsFunc(pauses, over) {
 				gaps = append(gaps, gap)
 			}
 		}
