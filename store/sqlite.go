@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -26,7 +27,11 @@ var schema embed.FS
 // SQLite is a store in one file, with one process that writes. It implements op.Store and syncer.Store.
 type SQLite struct {
 	database // write has one connection
-	lock     *os.File
+	path     string
+	door     door
+
+	mu   sync.Mutex // guards lock
+	lock *os.File   // nil while the store is lent
 }
 
 // ErrDamaged means that the file is no store any more.
@@ -48,7 +53,7 @@ func Open(ctx context.Context, path string) (*SQLite, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &SQLite{database: database{dialect: sqliteDialect()}, lock: lock}
+	s := &SQLite{database: database{dialect: sqliteDialect()}, path: path, lock: lock}
 	if err := s.open(ctx, path); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("store %s: %w", path, err)
@@ -82,14 +87,14 @@ func (s *SQLite) open(ctx context.Context, path string) error {
 	}
 	dsn := dsn(path) + "?_txlock=immediate&_pragma=busy_timeout(" + strconv.FormatInt(busyTime.Milliseconds(), 10) +
 		")&_pragma=journal_mode(WAL)&_pragma=wal_autocheckpoint(4000)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)"
-	var err error
-	if s.write, err = sql.Open("sqlite", dsn); err != nil {
+	plain, err := sql.Open("sqlite", dsn) // for its driver
+	if err != nil {
 		return err
 	}
+	defer plain.Close()
+	s.write = sql.OpenDB(connector{plain.Driver(), dsn, &s.door})
 	s.write.SetMaxOpenConns(1)
-	if s.read, err = sql.Open("sqlite", dsn); err != nil {
-		return err
-	}
+	s.read = sql.OpenDB(connector{plain.Driver(), dsn, &s.door})
 	s.read.SetMaxOpenConns(4)
 	if err := s.keepLog(ctx); err != nil {
 		return err
@@ -227,15 +232,18 @@ func wrap(err error) error {
 // with it.
 func (s *SQLite) Close() error {
 	var errs []error
-	if s.write != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), busyTime)
-		defer cancel()
-		_, _ = s.write.ExecContext(ctx, "PRAGMA busy_timeout = 1000; PRAGMA wal_checkpoint(TRUNCATE)") // what stays there is read by the next start
+	if s.write != nil && !s.door.shut.Load() {
+		s.emptyLog()
 	}
 	for _, db := range []*sql.DB{s.read, s.write} {
 		if db != nil {
 			errs = append(errs, db.Close())
 		}
 	}
-	return errors.Join(append(errs, s.lock.Close())...)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lock != nil {
+		errs = append(errs, s.lock.Close())
+	}
+	return errors.Join(errs...)
 }
