@@ -40,6 +40,8 @@ type Options struct {
 	Quiesce func(ctx context.Context, user string) (resume func(), err error)
 	// Cluster tells which nodes there are, where there may be several; nil means Nodes, and that others are gone.
 	Cluster Cluster
+	// Own tells that no Member beside the manager writes the rows owed in this process, though there is a Cluster.
+	Own     bool
 	Mail    Mail    // brings mailboxes together; nil: none are
 	Gates   Gates   // nil: none
 	Hooks   Hooks   // nil: none
@@ -60,6 +62,7 @@ type Manager struct {
 	router  *router.Router
 	nodes   []Node
 	cluster Cluster
+	own     bool // see Options.Own
 	mail    Mail
 	gates   Gates
 	hooks   Hooks
@@ -133,7 +136,7 @@ const (
 // New makes a Manager. Start begins its work.
 func New(o Options) *Manager {
 	m := &Manager{store: o.Store, router: o.Router, nodes: o.Nodes, log: o.Log, rec: o.Recorder, still: o.Quiesce,
-		cluster: o.Cluster, mail: o.Mail, gates: o.Gates, hooks: o.Hooks, members: o.Members,
+		cluster: o.Cluster, own: o.Own, mail: o.Mail, gates: o.Gates, hooks: o.Hooks, members: o.Members,
 		lines: map[string]config.Side{}, tasks: map[string]*task{}, queue: map[string][]*task{},
 		newcomers: o.Newcomers, wake: make(chan struct{}, 1), stray: make(chan struct{}, 1)}
 	if m.rec == nil {

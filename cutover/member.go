@@ -31,7 +31,7 @@ type Registry interface {
 	Rules(ctx context.Context) (op.Rules, error)
 }
 
-// MemberOptions are what a Member works with. All must be set.
+// MemberOptions are what a Member works with. All but Served must be set.
 type MemberOptions struct {
 	Registry  Registry
 	Router    *router.Router
@@ -45,6 +45,8 @@ type MemberOptions struct {
 	// is to be given up before it returns.
 	Removed func()
 	Log     *slog.Logger
+	// Served tells that this process serves people already, and knows where they are: nobody waits until it has joined.
+	Served bool
 }
 
 // Times of a member.
@@ -83,9 +85,11 @@ type incarnation struct {
 	done  chan struct{} // the wire is served no more
 }
 
-// NewMember makes one that has not joined. Everybody's logins wait from now on.
+// NewMember makes one that has not joined. Unless MemberOptions.Served is set everybody's logins wait from now on.
 func NewMember(o MemberOptions) *Member {
-	o.Router.HoldAll(router.Everybody, true)
+	if !o.Served {
+		o.Router.HoldAll(router.Everybody, true)
+	}
 	return &Member{o: o}
 }
 
@@ -220,6 +224,7 @@ func (m *Member) Run(ctx context.Context) error {
 	defer wg.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	signal(m.o.Newcomers.wake) // there may be some of before
 	wg.Go(func() { m.writeOwed(ctx) })
 	tick := time.NewTicker(beatEvery)
 	defer tick.Stop()

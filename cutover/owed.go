@@ -19,7 +19,7 @@ func (m *Manager) Owed() int { return m.newcomers.Owed() }
 // writeOwed writes owed rows, behind the logins.
 func (m *Manager) writeOwed() {
 	owed := m.newcomers.wake
-	if m.cluster != nil {
+	if m.cluster != nil && !m.own {
 		owed = nil // the node writes its own, whoever leads: Member
 	}
 	for {
@@ -42,6 +42,9 @@ func (m *Manager) writeOwed() {
 		}
 	}
 }
+
+// FlushOwed writes the rows that this process owes: see LocalNode.Flush.
+func (m *Manager) FlushOwed(ctx context.Context) error { return m.flushOwed(ctx) }
 
 // flushOwed writes what is owed now.
 func (m *Manager) flushOwed(ctx context.Context) error {

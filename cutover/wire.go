@@ -15,12 +15,17 @@ import (
 // Wire carries requests between nodes, and the answers back: over the database between machines, over a socket between processes of
 // one. What a node is asked may be lost, come twice, late, and in another order: generation and term make that harmless.
 type Wire interface {
-	// Ask sends a request to a node and returns its answer. On an error the node may have carried it out all the same. op.ErrGone when the
-	// wire knows that nobody will answer: that process is registered no more.
-	Ask(ctx context.Context, to op.Node, request []byte) (answer []byte, err error)
+	Asker
 	// Serve has handle carry out what this node is asked, each in a goroutine of its own, until ctx ends; then it waits for them. It
 	// lives through trouble of the medium. ready (may be nil) is called once, when a request sent from then on will be heard.
 	Serve(ctx context.Context, handle func(ctx context.Context, request []byte) (answer []byte), ready func()) error
+}
+
+// Asker is the half of a Wire that asks.
+type Asker interface {
+	// Ask sends a request to a node and returns its answer. On an error the node may have carried it out all the same. op.ErrGone when the
+	// wire knows that nobody will answer: that process is registered no more.
+	Ask(ctx context.Context, to op.Node, request []byte) (answer []byte, err error)
 }
 
 // ErrTerm means that a node was asked by who leads no more.
@@ -60,7 +65,7 @@ type response struct {
 // RemoteNode is a node that is another process.
 type RemoteNode struct {
 	Node op.Node
-	Wire Wire
+	Wire Asker
 	Term int64 // of who asks
 }
 
@@ -98,7 +103,7 @@ func (n *RemoteNode) Send(ctx context.Context, m Message) (Ack, error) {
 }
 
 // AskNode has a node answer a verb's question.
-func AskNode(ctx context.Context, w Wire, to op.Node, c Call) (Reply, error) {
+func AskNode(ctx context.Context, w Asker, to op.Node, c Call) (Reply, error) {
 	a, err := ask(ctx, w, to, request{Call: &c})
 	switch {
 	case err != nil:
@@ -109,7 +114,7 @@ func AskNode(ctx context.Context, w Wire, to op.Node, c Call) (Reply, error) {
 	return *a.Reply, nil
 }
 
-func ask(ctx context.Context, w Wire, to op.Node, r request) (a response, err error) {
+func ask(ctx context.Context, w Asker, to op.Node, r request) (a response, err error) {
 	if end, ok := ctx.Deadline(); ok {
 		rest := time.Until(end)
 		r.Rest = max(rest-min(answerTime, rest/4), time.Nanosecond)

@@ -1,0 +1,150 @@
+package cutover
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"mailgate/config"
+	"mailgate/op"
+	"mailgate/router"
+	"mailgate/store"
+)
+
+// twoProcesses are one that has the store, and one that had it, with a link between them.
+type twoProcesses struct {
+	t      *testing.T
+	host   *Host
+	tether *Tether
+	old    op.Node
+	alive  atomic.Bool
+	mine   *router.Router // of the old process
+	notes  chan Note
+	cut    func() // ends the link; the next one is made by Dial
+	stop   func()
+	refuse atomic.Bool // no link is made
+}
+
+func newTwoProcesses(t *testing.T) *twoProcesses {
+	t.Helper()
+	st, err := store.Open(t.Context(), filepath.Join(t.TempDir(), "s.db"))
+	must(t, err)
+	t.Cleanup(func() { must(t, st.Close()) })
+	p := &twoProcesses{t: t, old: op.Node{Name: "gw/1", Incarnation: "a.1"}, notes: make(chan Note, 1)}
+	p.alive.Store(true)
+	newRouter := func() *router.Router {
+		return router.New(router.Options{Hold: time.Second, SessionsPerUser: 10, SessionsPerIP: 10, PendingPerUser: 10},
+			func(string) config.Side { return config.Old }, func(string, router.Place) {})
+	}
+	p.mine = newRouter()
+	log := slog.New(slog.DiscardHandler)
+	p.host = NewHost(HostOptions{Store: st, Local: &LocalNode{ID: "gw", Router: newRouter()}, Log: log,
+		Alive: func(op.Node) bool { return p.alive.Load() }, Told: func(n Note) { p.notes <- n }})
+	must(t, p.host.Begin(t.Context(), []op.Node{p.old}))
+
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	dial := func(context.Context) (*Link, error) {
+		if p.refuse.Load() {
+			return nil, errors.New("nobody listens")
+		}
+		a, b := net.Pipe()
+		p.cut = func() { a.Close() }
+		wg.Go(func() { _ = p.host.Serve(ctx, NewLink(a)) })
+		return NewLink(b), nil
+	}
+	p.tether = NewTether(dial, func(op.Node) error { return nil })
+	first, err := dial(ctx)
+	must(t, err)
+	wg.Go(func() { p.tether.Run(ctx, first, func() bool { return true }) })
+	local := &LocalNode{ID: p.old.Name, Once: p.old.Incarnation, Router: p.mine}
+	wg.Go(func() { _ = p.tether.Wire().Serve(ctx, (&Station{Node: local}).Handle, nil) })
+	p.stop = sync.OnceFunc(func() {
+		cancel()
+		wg.Wait()
+	})
+	t.Cleanup(p.stop)
+	return p
+}
+
+// remote is the old process as flips ask it.
+func (p *twoProcesses) remote() Node {
+	p.t.Helper()
+	nodes, err := p.host.Nodes(p.t.Context())
+	must(p.t, err)
+	if len(nodes) != 2 {
+		p.t.Fatalf("%d nodes", len(nodes))
+	}
+	return nodes[1]
+}
+
+func TestHostAndTether(t *testing.T) {
+	p := newTwoProcesses(t)
+	ctx := t.Context()
+	if _, err := p.tether.Beat(ctx, op.Node{Name: "gw/2", Incarnation: "b.1"}); !errors.Is(err, op.ErrNodes) {
+		t.Errorf("the beat of a stranger: %v", err)
+	}
+	if err := p.tether.AddRowsOf(ctx, op.Node{Name: "gw/1", Incarnation: "a.0"}, nil); !errors.Is(err, op.ErrNodes) {
+		t.Errorf("rows of an incarnation that is over: %v", err)
+	}
+	if _, err := p.tether.Join(ctx, op.Node{Name: "gw", Incarnation: "c.1"}); !errors.Is(err, op.ErrNodeName) {
+		t.Errorf("under the name of who leads: %v", err)
+	}
+	_, err := p.tether.Join(ctx, p.old)
+	must(t, err)
+	must(t, p.tether.AddRowsOf(ctx, p.old, []op.Row{{User: alice, State: op.Settled, Generation: 3}}))
+	r, err := p.tether.Row(ctx, alice)
+	if must(t, err); r.Generation != 3 {
+		t.Errorf("%+v", r)
+	}
+	if _, err := p.tether.Row(ctx, "nobody@example.com"); !errors.Is(err, op.ErrNotFound) {
+		t.Error(err)
+	}
+	must(t, p.tether.Tell(ctx, Note{User: alice, Side: config.New}))
+	if n := <-p.notes; n.User != alice || n.Side != config.New {
+		t.Errorf("%+v", n)
+	}
+	ack, err := p.remote().Send(ctx, Message{Kind: AskFence, User: alice, Generation: 4})
+	if err != nil || ack.Generation != 4 {
+		t.Errorf("%+v %v", ack, err)
+	}
+	if f := p.mine.Fenced(); len(f) != 1 {
+		t.Errorf("fenced: %v", f)
+	}
+	// A link that breaks is made anew, and what is asked meanwhile waits for it.
+	p.cut()
+	if ack, err = p.remote().Send(ctx, Message{Kind: AskRelease, User: alice, Generation: 5}); err != nil || ack.Generation != 5 {
+		t.Errorf("%+v %v", ack, err)
+	}
+	must(t, p.tether.Leave(ctx, p.old))
+	if nodes, err := p.host.Nodes(ctx); err != nil || len(nodes) != 1 {
+		t.Errorf("%v %v", nodes, err)
+	}
+}
+
+// TestHostOfTheDead: a process that cannot be asked holds a flip up while it runs, and does not when it has ended, also in the middle.
+func TestHostOfTheDead(t *testing.T) {
+	p := newTwoProcesses(t)
+	_, err := p.tether.Join(t.Context(), p.old)
+	must(t, err)
+	node := p.remote()
+	p.refuse.Store(true)
+	p.stop()
+	if _, err := node.Send(t.Context(), Message{Kind: AskFence, User: alice, Generation: 4}); err == nil || errors.Is(err, op.ErrGone) {
+		t.Errorf("of one that runs: %v", err)
+	}
+	time.AfterFunc(50*time.Millisecond, func() { p.alive.Store(false) })
+	ack, err := node.Send(t.Context(), Message{Kind: AskDrain, User: alice, Generation: 4})
+	if err != nil || ack.Node != p.old.Name || ack.Generation != 4 || ack.Left != 0 {
+		t.Errorf("of one that has ended: %+v %v", ack, err)
+	}
+	if nodes, err := p.host.Nodes(t.Context()); err != nil || len(nodes) != 1 {
+		t.Errorf("%v %v", nodes, err)
+	}
+}
