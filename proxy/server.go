@@ -30,6 +30,8 @@ type Options struct {
 	Certificates *tlsconf.Certificates
 	Log          *slog.Logger
 	Recorder     Recorder // nil means none
+	// Open gives a listening socket for an address of the configuration; nil means OpenSocket. What it gives belongs to the Server.
+	Open func(network, address string) (net.Listener, error)
 
 	// Changed is told each time a user's mailboxes, or with ManageSieve his scripts, may have become other than before through the gateway, or so a server said
 	// to his client: a command that does more than read was answered (once the client has the answer, or is gone), a change
@@ -78,6 +80,7 @@ type Server struct {
 	crowded  func(side config.Side, user string, err error) bool
 	verifier func(ctx context.Context, by config.Authority, user string, c *auth.Credentials) error
 	master   func(side config.Side, p config.Protocol, login string) (backend.Account, error)
+	socket   func(network, address string) (net.Listener, error)
 	set      atomic.Pointer[settings]
 	pre      preAuth
 	buffers  bufferPool
@@ -153,6 +156,9 @@ func NewServer(o Options) *Server {
 			return backend.Account{}, errNoAuthority
 		}
 	}
+	if s.socket = o.Open; s.socket == nil {
+		s.socket = OpenSocket
+	}
 	s.ctx, s.stop = context.WithCancelCause(context.Background())
 	s.pre.init()
 	s.Configure(o.Config, o.Routes)
@@ -197,12 +203,48 @@ func (s *Server) open(e config.Endpoint) (*listener, error) {
 	default:
 		return nil, fmt.Errorf("listen %s: no such protocol", e.URL)
 	}
-	lc := net.ListenConfig{KeepAliveConfig: tlsconf.KeepAlive()}
-	l, err := lc.Listen(s.ctx, e.Network(), e.Address())
+	l, err := s.socket(e.Network(), e.Address())
 	if err != nil {
 		return nil, fmt.Errorf("listen %s: %w", e.URL, err)
 	}
 	return &listener{Listener: l, Endpoint: e, protocol: p}, nil
+}
+
+// OpenSocket opens a listening socket.
+func OpenSocket(network, address string) (net.Listener, error) {
+	lc := net.ListenConfig{KeepAliveConfig: tlsconf.KeepAlive()}
+	return lc.Listen(context.Background(), network, address)
+}
+
+// Socket is a listening socket, under the address of the configuration that it was opened for.
+type Socket struct {
+	Network, Address string
+	net.Listener
+}
+
+// Sockets are those of the Server, for another process that is to have them too. They belong to the Server.
+func (s *Server) Sockets() (all []Socket) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.listeners {
+		all = append(all, Socket{l.Network(), l.Address(), l.Listener})
+	}
+	return all
+}
+
+// Empty waits until no client is left, and tells whether that came before ctx ended. Call it after Serve has returned.
+func (s *Server) Empty(ctx context.Context) bool {
+	done := make(chan struct{})
+	go func() { // ends with the last client, at Shutdown
+		s.wg.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // Addrs gives the address of each listener, in the order of the configuration.
