@@ -22,8 +22,19 @@ const fellowTime = 2 * time.Second
 // Nodes implements admin.Fellows.
 func (g *gateway) Nodes(ctx context.Context) ([]admin.NodeInfo, error) {
 	if g.shared == nil {
-		return []admin.NodeInfo{{Name: nodeName(g.conf.Load()), Here: true, Leads: true, Since: g.since, Version: version,
-			Sessions: len(g.router.Sessions("")), Serial: g.routes.Load().Serial}}, nil
+		out := []admin.NodeInfo{{Name: nodeName(g.conf.Load()), Here: true, Leads: true, Since: g.since, Version: version,
+			Sessions: len(g.router.Sessions("")), Serial: g.routes.Load().Serial}}
+		host := g.host.Load()
+		if host == nil {
+			return out, nil
+		}
+		others, err := host.Others(ctx)
+		silent := silentHere(others)
+		for _, n := range others { // their routes file is of no account: they are told where people are
+			out = append(out, admin.NodeInfo{Name: n.Name, Since: n.Since, Seen: n.Seen, SilentSeconds: silent[n.Name].Seconds(),
+				Sessions: n.About.Sessions, Version: n.About.Version, Serial: n.About.Serial})
+		}
+		return out, err
 	}
 	nodes, err := g.shared.Nodes(ctx)
 	if err != nil {
@@ -57,6 +68,9 @@ func (g *gateway) Nodes(ctx context.Context) ([]admin.NodeInfo, error) {
 
 // RemoveNode implements admin.Fellows.
 func (g *gateway) RemoveNode(ctx context.Context, name, by string) error {
+	if host := g.host.Load(); host != nil {
+		return g.removeOld(ctx, host, name, by)
+	}
 	if g.shared == nil {
 		return exitError{exitRefused, errors.New("there is one process on this store (store.url names a database for several)")}
 	}
@@ -75,9 +89,21 @@ func (g *gateway) RemoveNode(ctx context.Context, name, by string) error {
 		Detail: "last heard of " + nodes[i].Seen.Format(time.RFC3339)})
 }
 
+// removeOld takes out a process that has handed over.
+func (g *gateway) removeOld(ctx context.Context, host *cutover.Host, name, by string) error {
+	others, err := host.Others(ctx)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(others, func(n op.Node) bool { return n.Name == name }) {
+		return exitError{exitDifference, fmt.Errorf("%s is no other node; mailgate nodes lists them", name)}
+	}
+	return g.store.RemoveNode(ctx, name, op.Event{At: time.Now(), What: "node removed", Before: name, By: by})
+}
+
 // Sessions implements admin.Fellows.
 func (g *gateway) Sessions(ctx context.Context, user string) (out []admin.SessionInfo, silent []string, err error) {
-	if g.member == nil {
+	if g.member == nil && g.host.Load() == nil {
 		return nil, nil, nil
 	}
 	silent, err = g.fellows(ctx, fellowTime, http.MethodGet, "/sessions", url.Values{"user": {user}}, func(name string, body []byte) error {
@@ -94,7 +120,7 @@ func (g *gateway) Sessions(ctx context.Context, user string) (out []admin.Sessio
 
 // Kick implements admin.Fellows.
 func (g *gateway) Kick(ctx context.Context, user, by string) (k admin.Kicked, err error) {
-	if g.member == nil {
+	if g.member == nil && g.host.Load() == nil {
 		return k, nil
 	}
 	k.Silent, err = g.fellows(ctx, 2*forwardTime, http.MethodPost, "/kick", url.Values{"user": {user}, "by": {by}}, func(_ string, body []byte) error {
@@ -110,6 +136,9 @@ func (g *gateway) Kick(ctx context.Context, user, by string) (k admin.Kicked, er
 // Node names this process for lists of several; "" where there is one.
 func (g *gateway) Node() string {
 	if g.member == nil {
+		if host := g.host.Load(); host != nil {
+			return nodeName(g.conf.Load())
+		}
 		return ""
 	}
 	return g.member.Node().Name

@@ -27,6 +27,17 @@ const (
 // handler answers the control socket. Verbs work on every node: what the one that leads has to answer is passed on to it.
 func (g *gateway) handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.Method == http.MethodPost && r.URL.Path == takeOverPath:
+			g.successor(w)
+			return
+		case r.Method == http.MethodPost && r.URL.Path == fellowPath:
+			g.fellow(w)
+			return
+		case g.leaving.lent.Load():
+			sayNo(w, admin.ExitUnknown, errHanded)
+			return
+		}
 		if here(r.URL.Path) || g.leadsSurely() {
 			g.api().Handler().ServeHTTP(w, r)
 			return
@@ -179,6 +190,10 @@ func sayNo(w http.ResponseWriter, exit int, err error) {
 
 // answer is what another node asks of this one: its own part of what all are asked, or, if it leads, anything.
 func (g *gateway) answer(ctx context.Context, c cutover.Call) cutover.Reply {
+	if c.Path == servesPath {
+		g.leaving.successorServes()
+		return cutover.Reply{Status: http.StatusOK, Body: []byte("{}")}
+	}
 	own := c.Form.Get("here") != ""
 	if !own && !g.leadsSurely() {
 		b, _ := json.Marshal(admin.Failure{Error: "that node leads no more; ask again", Exit: admin.ExitUnknown})
@@ -196,12 +211,10 @@ func (g *gateway) answer(ctx context.Context, c cutover.Call) cutover.Reply {
 
 // fellows asks all other nodes the same, and gives each answer; who does not answer in time is named.
 func (g *gateway) fellows(ctx context.Context, limit time.Duration, method, path string, form url.Values, each func(name string, body []byte) error) (silent []string, err error) {
-	all, err := g.shared.Nodes(ctx)
+	nodes, wire, away, err := g.asked(ctx)
 	if err != nil {
 		return nil, err
 	}
-	self := g.member.Node().Name
-	nodes := slices.DeleteFunc(slices.Clone(all), func(n op.Node) bool { return n.Name == self })
 	ask := url.Values{"here": {"1"}}
 	for k, v := range form {
 		ask[k] = v
@@ -214,7 +227,6 @@ func (g *gateway) fellows(ctx context.Context, limit time.Duration, method, path
 		err   error
 	}
 	answers := make(chan got, len(nodes))
-	wire, away := g.member.Wire(), cutover.Silent(all)
 	for _, n := range nodes {
 		if _, ok := away[n.Name]; ok {
 			answers <- got{name: n.Name, err: errSilentNode}
@@ -237,3 +249,33 @@ func (g *gateway) fellows(ctx context.Context, limit time.Duration, method, path
 	}
 	return silent, err
 }
+
+// asked are the other nodes, what reaches them, and which are silent.
+func (g *gateway) asked(ctx context.Context) (nodes []op.Node, by cutover.Asker, away map[string]time.Duration, err error) {
+	if host := g.host.Load(); host != nil {
+		nodes, err = host.Others(ctx)
+		return nodes, host, silentHere(nodes), err
+	}
+	all, err := g.shared.Nodes(ctx)
+	self := g.member.Node().Name
+	nodes = slices.DeleteFunc(slices.Clone(all), func(n op.Node) bool { return n.Name == self })
+	return nodes, g.member.Wire(), cutover.Silent(all), err
+}
+
+// silentHere are nodes of this machine that are not heard of: by its clock.
+func silentHere(nodes []op.Node) map[string]time.Duration {
+	out := map[string]time.Duration{}
+	for _, n := range nodes {
+		since := n.Seen
+		if since.IsZero() {
+			since = n.Since
+		}
+		if d := time.Since(since); d > silentTime {
+			out[n.Name] = d
+		}
+	}
+	return out
+}
+
+// silentTime is some heartbeats.
+const silentTime = 6 * time.Second

@@ -72,7 +72,7 @@ func (r *ruling) end() {
 
 func (g *gateway) newRuling(st op.Store, c cutover.Cluster, nodes ...cutover.Node) *ruling {
 	conf, hooks, moves := g.conf.Load(), newHooks(g, st, g.metrics), g.newWaves()
-	m := cutover.New(cutover.Options{Store: st, Router: g.router, Nodes: nodes, Cluster: c, Newcomers: g.newcomers, Flip: conf.Flip,
+	m := cutover.New(cutover.Options{Store: st, Router: g.router, Nodes: nodes, Cluster: c, Own: g.member == nil, Newcomers: g.newcomers, Flip: conf.Flip,
 		Routes: conf.Routes, Log: g.log, Recorder: g.p.recorder(flips{g.metrics, g.gates}), Mail: newFlipMail(g), Gates: moves, Members: moves, Hooks: hooks,
 		Quiesce: func(ctx context.Context, user string) (func(), error) {
 			if g.syncing == nil { // a verb that moves, while nothing runs: the store is ours alone
@@ -98,7 +98,9 @@ type term struct {
 }
 
 // leads tells whether this process does. Where there is one process, it does always.
-func (g *gateway) leads() bool { return g.member == nil || g.term.Load() != nil }
+func (g *gateway) leads() bool {
+	return g.member == nil && !g.leaving.lent.Load() || g.member != nil && g.term.Load() != nil
+}
 
 // elect begins a term if no other node leads; op.ErrInUse when one does.
 func (g *gateway) elect(ctx context.Context) error {

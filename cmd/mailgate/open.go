@@ -80,7 +80,15 @@ func (p *program) open(ctx context.Context, newLog func(config.Log) *slog.Logger
 	if what != asLook || conf.Store.URL == "" {
 		g.endInterrupted(ctx)
 	}
-	g.managing.Store(g.newRuling(g.store, nil, &cutover.LocalNode{ID: nodeName(conf), Router: g.router}))
+	var running []op.Node
+	if conf.Store.URL == "" {
+		if running, err = alive(aliveDir(conf)); err != nil {
+			return nil, errors.Join(err, g.store.Close())
+		}
+	}
+	if err := g.ruleAlone(ctx, running, false); err != nil {
+		return nil, errors.Join(err, g.store.Close())
+	}
 	return g, nil
 }
 
@@ -190,7 +198,12 @@ func (g *gateway) close() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), localWait)
 	defer cancel()
-	err := g.gates.Save(ctx)
+	var err error
+	if g.leaving.lent.Load() {
+		err = g.leaving.leave()
+	} else {
+		err = g.gates.Save(ctx)
+	}
 	if g.member != nil {
 		err = errors.Join(err, g.leave())
 	}

@@ -59,7 +59,7 @@ func (g *gateway) Overview(ctx context.Context) admin.Overview {
 			o.Store = err.Error()
 		}
 	}
-	if g.member != nil {
+	if g.member != nil || g.host.Load() != nil {
 		if o.Nodes, err = g.Nodes(ctx); err != nil {
 			o.Store = err.Error()
 		}

@@ -34,6 +34,9 @@ func (g *gateway) reload(ctx context.Context, by string) (r admin.Reloaded, err 
 		g.again.Store(errors.Is(err, op.ErrUnavailable) || errors.Is(err, cutover.ErrAway))
 		r.Follows = !g.leads()
 	}()
+	if g.leaving.lent.Load() {
+		return r, errHanded
+	}
 	g.noteFiles()
 	conf, err := g.p.load()
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -52,17 +53,19 @@ func (e exitError) Exit() int { return e.code }
 
 // program is one run of the command line.
 type program struct {
-	in       io.Reader
-	out, err io.Writer
-	file     string
-	set      map[string]string
-	output   string
-	opening  sync.Mutex
-	record   func(cutover.Recorder) cutover.Recorder // what is told of flips besides the metrics; nil: nothing is. The demo's
-	local    *gateway                                // opened by a verb because nothing runs
-	follows  bool                                    // an operation of the gateway that runs: when that ends, so does the verb
-	works    bool                                    // and also to work off what is asked for
-	pace     func()                                  // ends what a verb that syncs has asked of the collector
+	in        io.Reader
+	out, err  io.Writer
+	file      string
+	set       map[string]string
+	output    string
+	opening   sync.Mutex
+	record    func(cutover.Recorder) cutover.Recorder // what is told of flips besides the metrics; nil: nothing is. The demo's
+	local     *gateway                                // opened by a verb because nothing runs
+	follows   bool                                    // an operation of the gateway that runs: when that ends, so does the verb
+	works     bool                                    // and also to work off what is asked for
+	takesOver bool                                    // serve --take-over
+	outlast   time.Duration                           // serve --old-sessions
+	pace      func()                                  // ends what a verb that syncs has asked of the collector
 }
 
 // recorder is what is told of flips.

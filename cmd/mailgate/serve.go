@@ -35,8 +35,11 @@ import (
 )
 
 func (p *program) serveCommand() *cobra.Command {
-	return &cobra.Command{Use: "serve", Short: "Run the gateway", Args: none,
+	c := &cobra.Command{Use: "serve", Short: "Run the gateway", Args: none,
 		RunE: func(c *cobra.Command, _ []string) error { return p.serve(c.Context(), nil) }}
+	c.Flags().BoolVar(&p.takesOver, "take-over", false, "take the place of the process that serves, if there is one, without ending its sessions")
+	c.Flags().DurationVar(&p.outlast, "old-sessions", 24*time.Hour, "with --take-over, how long the sessions of that process may go on")
+	return c
 }
 
 // certificateLook is how often certificate files are looked at.
@@ -80,6 +83,19 @@ func (p *program) serve(ctx context.Context, started func(*gateway)) error {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP) // one that comes during the start waits; it must not end the process
 	defer signal.Stop(hangups)
+	var old *heir
+	if p.takesOver {
+		var err error
+		if old, err = p.inherit(ctx, p.outlast); err != nil {
+			return err
+		}
+		defer old.close()
+		if old != nil {
+			if err := old.take(ctx); err != nil {
+				return err
+			}
+		}
+	}
 	g, err := p.open(ctx, func(c config.Log) *slog.Logger { return newLog(p.err, c) }, lockWait, asNode)
 	if err != nil {
 		return err
@@ -120,6 +136,7 @@ func (p *program) serve(ctx context.Context, started func(*gateway)) error {
 		}
 		g.syncing.proofs.Load(proofs) // before the first pass takes them
 	}
+	defer g.meetOld(ctx, old)()
 	if err := g.start(ctx); err != nil {
 		return err
 	}
@@ -137,71 +154,67 @@ func (p *program) serve(ctx context.Context, started func(*gateway)) error {
 	if err := g.syncing.accounts.recall(ctx, conf); err != nil {
 		return err
 	}
+	g.leaving.notes = make(chan cutover.Note, maxNotes)
 	g.proxy = proxy.NewServer(proxy.Options{Config: conf, Routes: g.routes.Load(), Router: g.router, Dialer: g.dialer,
-		Limiter: g.limiter, Certificates: g.certs, Log: log, Recorder: g.metrics, Changed: g.syncing.keeping.changed,
-		Judged: g.syncing.judged, Seen: g.seen, Deleted: g.syncing.keeping.deleted, Crowded: g.syncing.budget.GiveWay,
-		Verify: g.verifiers.Verify, Master: g.syncing.accounts.asUser})
+		Limiter: g.limiter, Certificates: g.certs, Log: log, Recorder: g.metrics, Changed: g.changed,
+		Judged: g.judged, Seen: g.seen, Deleted: g.deleted, Crowded: g.syncing.budget.GiveWay,
+		Verify: g.verifiers.Verify, Master: g.syncing.accounts.asUser, Open: old.open})
 	if err := g.proxy.Listen(); err != nil {
 		return err
 	}
 	g.listeners, g.since, g.serving = conf.Listen, time.Now(), true
-	return g.run(ctx, hangups, started)
+	return g.run(ctx, hangups, old, started)
 }
 
 // run serves until ctx ends: then logins stop first, sessions end at their boundaries, and the rest follows.
-func (g *gateway) run(ctx context.Context, hangups <-chan os.Signal, started func(*gateway)) error {
+func (g *gateway) run(ctx context.Context, hangups <-chan os.Signal, old *heir, started func(*gateway)) error {
 	conf := g.conf.Load()
-	control, err := listenControl(conf.Control.Socket)
-	if err != nil {
-		return err
-	}
+	work, cancel := context.WithCancel(ctx)
+	defer cancel()
+	g.working.Store(&work)
 	if g.member == nil { // else with the term: lead
 		g.moves().Start()
 	}
+	if err := g.openControl(); err != nil {
+		return err
+	}
+	defer g.closeControl()
 	defer func() { g.moves().Stop() }() // what they wait for is told
-	stopControl := serveHTTP(control, g.handler(), g.log)
-	defer stopControl()
-	var late *time.Timer // when passes that were told to end are cut short
+	var late *time.Timer                // when passes that were told to end are cut short
 	defer func() {
 		if late != nil {
 			late.Stop()
 		}
 	}()
 	defer g.syncing.close() // before the control socket: whoever waits is told
+	g.closeAdmin = func() {}
 	if conf.Admin.Listen != "" {
-		l, err := net.Listen("tcp", conf.Admin.Listen)
+		l, err := old.open("tcp", conf.Admin.Listen)
 		if err != nil {
 			return fmt.Errorf("admin.listen: %w", err)
 		}
-		defer serveHTTP(l, admin.Health(g.metrics, g.notReady, g.store.Check, g.certificateTrouble), g.log)()
+		g.adminSocket = l
+		g.closeAdmin = sync.OnceFunc(serveHTTP(l, admin.Health(g.metrics, g.notReady, g.store.Check, g.certificateTrouble), g.log))
+		defer g.closeAdmin()
 	}
-	work, cancel := context.WithCancel(ctx)
-	defer cancel()
 	serving, cancelServing := context.WithCancel(ctx)
 	defer cancelServing()
+	g.stopServing = cancelServing
 	var lost error // why this process cannot be a node; set before serving ends
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	defer g.endLeading()
+	defer g.leaving.wg.Wait() // one of these may lead again
 	defer cancel()
 	look, done := context.WithTimeout(work, firstLook)
 	g.dialer.Refresh(look, conf.Hostname) // so that the first client is offered what both sides have
 	done()
 	wg.Go(func() { g.dialer.Run(work, conf.Hostname) })
 	wg.Go(func() { g.certs.Watch(work, certificateLook) })
-	if g.acme != nil {
-		wg.Go(func() { g.acme.Run(work) })
-	}
-	wg.Go(func() { g.watch(work) })
-	wg.Go(func() { g.lead(work) })
+	g.startLeading()
 	if g.member != nil {
 		wg.Go(func() { g.live(work, &lost, cancelServing) })
-	} else { // of several gateways each knows of its own sessions only, and which of them makes the passes changes
-		wg.Go(func() { g.syncing.proofs.Run(work, g.store.SaveProofs, g.log) })
 	}
-	wg.Go(func() { g.syncing.book.Run(work) })
-	wg.Go(func() { g.limiter.Keep(work, g.store, g.log) })
-	wg.Go(func() { g.syncing.ledger.Run(work) })
-	wg.Go(func() { g.gates.Run(work) })
 	wg.Go(func() { g.hangups(work, hangups) })
 	for i, a := range g.proxy.Addrs() {
 		g.log.Info("listening", "listener", conf.Listen[i].URL, "address", a.String())
@@ -210,8 +223,16 @@ func (g *gateway) run(ctx context.Context, hangups <-chan os.Signal, started fun
 	if started != nil {
 		wg.Go(func() { started(g) })
 	}
+	if old != nil {
+		wg.Go(func() { g.tellOld(work, old) })
+	}
 	g.proxy.Serve(serving)
 	g.ready.Store(false)
+	if g.leaving.served.Load() && ctx.Err() == nil {
+		g.closeControl() // the path is the successor's
+		g.closeAdmin()
+		g.outlast(ctx)
+	}
 	g.log.Info("stopping", "sessions", len(g.router.Sessions("")))
 	late = time.AfterFunc(g.conf.Load().Shutdown, g.syncing.cut)
 	g.syncing.stop() // at once, beside the sessions
@@ -258,6 +279,35 @@ func listenControl(path string) (net.Listener, error) {
 		return nil, fmt.Errorf("control.socket: %w", err)
 	}
 	return l, nil
+}
+
+// openControl opens the control socket, anew if it is open.
+func (g *gateway) openControl() error {
+	g.closeControl()
+	l, err := listenControl(g.conf.Load().Control.Socket)
+	if err != nil {
+		return err
+	}
+	stop := serveHTTP(l, g.handler(), g.log)
+	g.control.Lock()
+	defer g.control.Unlock()
+	g.control.stop = func() {
+		if u, ok := l.(*net.UnixListener); ok && g.leaving.lent.Load() {
+			u.SetUnlinkOnClose(false) // by now the path may be another process's
+		}
+		stop()
+	}
+	return nil
+}
+
+// closeControl closes it.
+func (g *gateway) closeControl() {
+	g.control.Lock()
+	defer g.control.Unlock()
+	if g.control.stop != nil {
+		g.control.stop()
+		g.control.stop = nil
+	}
 }
 
 // serveHTTP serves until the result is called, which waits.
@@ -370,6 +420,18 @@ type gateway struct {
 	verifiers *auth.Verifiers
 	proxy     *proxy.Server
 	syncing   *syncing
+
+	host        atomic.Pointer[cutover.Host] // what has handed over to this process and runs still; nil: nothing
+	leaving     leaving
+	leading     atomic.Pointer[leadingPart]     // nil while this process does not lead, and where it never began to serve
+	working     atomic.Pointer[context.Context] // while serve runs
+	stopServing func()                          // ends listening
+	adminSocket net.Listener                    // nil: none
+	closeAdmin  func()
+	control     struct {
+		sync.Mutex
+		stop func() // ends the control socket; nil: it is not open
+	}
 
 	ready      atomic.Bool
 	conf       atomic.Pointer[config.Config]

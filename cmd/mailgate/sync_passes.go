@@ -232,6 +232,13 @@ func (s *syncing) stop() {
 	}
 }
 
+// reopen lets passes begin again behind stop.
+func (s *syncing) reopen() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closing = false
+}
+
 // endAll tells all passes to end, whoever asked for them.
 func (s *syncing) endAll(why error) {
 	s.mu.Lock()

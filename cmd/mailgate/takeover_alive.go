@@ -1,0 +1,113 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"mailgate/config"
+	"mailgate/op"
+)
+
+// A process that has handed over proves that it runs by a file beside the store, which it keeps locked: the kernel lets go of the lock
+// when the process ends, however that ends. Whoever opens the store next needs that process's acknowledgement, also when the one in
+// between was killed.
+
+// aliveDir is where these files are.
+func aliveDir(c *config.Config) string { return c.Store.Path + ".nodes" }
+
+// sayAlive makes the file of a node, in place of that which this process had before (nil if none). It ends when the result is closed.
+func sayAlive(dir, tag string, n op.Node, before *os.File) (*os.File, error) {
+	text, err := json.Marshal(op.Node{Name: n.Name, Incarnation: n.Incarnation})
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("say that this process runs: %w", err)
+	}
+	tmp := filepath.Join(dir, "."+tag)
+	f, err := os.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err == nil {
+		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	}
+	if err == nil {
+		_, err = f.Write(text)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		err = os.Rename(tmp, filepath.Join(dir, tag)) // nobody looks at it before it is locked and whole
+	}
+	if err != nil {
+		if f != nil {
+			f.Close()
+		}
+		return nil, fmt.Errorf("say that this process runs: %w", err)
+	}
+	if before != nil {
+		before.Close()
+	}
+	return f, nil
+}
+
+// alive are the nodes that have handed over and still run. Files of those that do not are removed.
+func alive(dir string) (out []op.Node, err error) {
+	list, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look which gateways have handed over and still run: %w", err)
+	}
+	for _, e := range list {
+		if strings.HasPrefix(e.Name(), ".") {
+			continue
+		}
+		n, runs, err := isAlive(filepath.Join(dir, e.Name()))
+		if err != nil {
+			return nil, fmt.Errorf("look which gateways have handed over and still run: %w", err)
+		}
+		if runs {
+			out = append(out, n)
+		}
+	}
+	return out, nil
+}
+
+func isAlive(file string) (n op.Node, runs bool, err error) {
+	f, err := os.OpenFile(file, os.O_RDWR, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return n, false, nil
+	}
+	if err != nil {
+		return n, false, err
+	}
+	defer f.Close()
+	switch err := syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB); {
+	case err == nil:
+		return n, false, os.Remove(file)
+	case !errors.Is(err, syscall.EWOULDBLOCK):
+		return n, false, err
+	}
+	err = json.NewDecoder(f).Decode(&n)
+	return n, true, err
+}
+
+// runs tells whether the process of a node runs; true also when that cannot be told.
+func runs(dir string, n op.Node) bool {
+	list, err := alive(dir)
+	if err != nil {
+		return true
+	}
+	for _, x := range list {
+		if x.Name == n.Name && x.Incarnation == n.Incarnation {
+			return true
+		}
+	}
+	return false
+}
