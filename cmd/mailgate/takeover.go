@@ -255,9 +255,14 @@ const meetTime = 2 * time.Second
 
 // tellOld tells the process that was taken over that this one serves, until it knows or has ended: until then both listen.
 func (g *gateway) tellOld(ctx context.Context, h *heir) {
+	host := g.host.Load()
+	if host == nil { // it ended as soon as it had given the store
+		g.log.Warn("the process that was taken over has ended, and its sessions with it", "node", h.other.Node.Name)
+		return
+	}
 	for told := false; ; told = true {
 		try, cancel := context.WithTimeout(ctx, sayTime)
-		_, err := cutover.AskNode(try, g.host.Load(), h.other.Node, cutover.Call{Method: http.MethodPost, Path: servesPath})
+		_, err := cutover.AskNode(try, host, h.other.Node, cutover.Call{Method: http.MethodPost, Path: servesPath})
 		cancel()
 		switch {
 		case err == nil:

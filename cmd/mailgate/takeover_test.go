@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net"
@@ -413,7 +414,11 @@ func TestTakeOverEnds(t *testing.T) {
 					t.Errorf("%+v", o)
 				}
 				session.Close()
-				before.ended()
+				select { // its log has the errors of those that were killed
+				case <-before.end:
+				case <-time.After(20 * time.Second):
+					t.Error("the old process does not end")
+				}
 				return
 			}
 			g.asBefore("user1@example.com", session)
@@ -478,6 +483,27 @@ func TestTakeOverThenTrouble(t *testing.T) {
 			t.Fatalf("%+v", o)
 		}
 		g.until("it is no node any more", func() bool { return len(g.nodes()) == 1 })
+	})
+	t.Run("the old one is killed as soon as it has given the store", func(t *testing.T) {
+		h := g.half()
+		if err := h.take(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		g.kill()
+		p := &program{file: g.file, err: &syncBuffer{}}
+		ctx, stop := context.WithCancel(t.Context())
+		n, err := p.open(ctx, func(c config.Log) *slog.Logger { return newLog(p.err, c) }, lockWait, asNode)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.meetOld(ctx, h.heir)()
+		n.tellOld(ctx, h.heir) // returns: nobody is there
+		stop()
+		h.close()
+		if err := n.close(); err != nil {
+			t.Fatal(err)
+		}
+		g.start()
 	})
 	t.Run("the old one stands still", func(t *testing.T) {
 		g.mustDial("user0@example.com")
