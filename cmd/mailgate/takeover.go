@@ -39,7 +39,6 @@ type heir struct {
 	mu      sync.Mutex
 	sockets []proxy.Socket // handed over, and those that are opened beside; whoever takes one has it
 	link    *cutover.Link
-	node    string // the name that the old process goes on under
 	other   cutover.RemoteNode
 }
 
