@@ -60,6 +60,10 @@ func (p *person) settle() error {
 		if err == nil && len(list) == 0 && !p.Adopt() {
 			break
 		}
+		// What the follower has lost is made again ahead of a flip, or when somebody asks: passes by themselves leave it.
+		if len(list) > 0 && tries%10 == 9 && u.Sync.Phase == "converged" && !u.Sync.Running {
+			p.week.gate.verb("sync", "run", lab.User(p.N), "--progress", "none")
+		}
 		// A folder that is gone waits for its time of grace first. What waits longer waits for an admin; the guard has to have had a reason.
 		if u.Sync.Held > 0 && !u.Sync.Running && time.Since(began) > time.Duration(15+30*held)*time.Second {
 			if held++; p.Deleted+p.Renamed == 0 {
