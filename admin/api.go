@@ -379,6 +379,11 @@ func (a *API) flip(r *http.Request) (any, error) {
 	if err := a.Manager.Held(r.Context(), user, wave); err != nil { // before the file is edited
 		return nil, err
 	}
+	if p, _ := a.Router.Lookup(user); a.Waves != nil && p.Side != side { // the window, the order and the gates of his wave too
+		if err := a.Waves.Begin(r.Context(), cutover.Move{User: user, From: p.Side, To: side, Wave: wave, By: by}, false); err != nil {
+			return nil, err
+		}
+	}
 	defer a.Manager.Asked(user, side, from(r), r.FormValue("plan"))()
 	re, err := a.Gateway.SetSide(r.Context(), user, side, by)
 	if err != nil {
@@ -395,6 +400,24 @@ func (a *API) flip(r *http.Request) (any, error) {
 	return a.Manager.Ask(r.Context(), op.Operation{User: user, Target: side, By: by, From: from(r), Plan: r.FormValue("plan")})
 }
 
+// callOff ends the flips of a user to NEW that are not committed: a rollback does not wait behind them. One that goes back at once does not
+// wait either behind one that needs NEW.
+func (a *API) callOff(ctx context.Context, user, by string, now bool) error {
+	open, err := a.Store.Operations(ctx, op.Filter{Open: true, Kind: op.Flip, User: user})
+	if err != nil {
+		return err
+	}
+	for _, o := range open {
+		if o.Target == config.Old && (!now || o.Now) {
+			continue
+		}
+		if err := a.Manager.Cancel(ctx, o.ID, by); err != nil && !errors.Is(err, cutover.ErrFinal) {
+			return err
+		}
+	}
+	return nil
+}
+
 func (a *API) rollback(r *http.Request) (any, error) {
 	user, _, _, err := a.Gateway.Resolve(r.FormValue("user"))
 	if err != nil {
@@ -408,6 +431,9 @@ func (a *API) rollback(r *http.Request) (any, error) {
 		}
 	}
 	if err := a.Manager.Held(r.Context(), user, wave); err != nil { // the flag file too
+		return nil, err
+	}
+	if err := a.callOff(r.Context(), user, r.FormValue("by"), r.FormValue("now") != ""); err != nil {
 		return nil, err
 	}
 	return a.Manager.Ask(r.Context(), op.Operation{User: user, Target: config.Old, By: r.FormValue("by"), Pin: true, Now: r.FormValue("now") != "",

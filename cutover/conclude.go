@@ -276,5 +276,8 @@ func (m *Manager) repair(ctx context.Context, r op.Row) error {
 	m.rec.Transition(r.User, router.State(r.State), state, e.By)
 	m.rec.StoreOK(e.At)
 	m.log.Info(e.What, "user", r.User, "side", r.Side.String(), "op", r.Op)
+	if committed && m.mail != nil {
+		m.mail.Moved(Move{Op: r.Op, User: r.User, From: r.Side.Other(), To: r.Side, Epoch: r.Epoch - 1, By: o.By, Now: o.Now})
+	}
 	return nil
 }

@@ -128,10 +128,31 @@ func (f *flipping) allowed(ctx context.Context, before bool) error {
 	if err != nil {
 		return err
 	}
+	if before {
+		if err := f.begin(ctx, f.m.answering); err != nil {
+			return err
+		}
+	}
 	if f.m.gates == nil {
 		return nil
 	}
 	return f.m.gates.Begin(ctx, f.moving(), before)
+}
+
+// answering refuses a flip that would only wait for a node which has not been heard of for some time: the user would be fenced for nothing.
+func (m *Manager) answering(ctx context.Context) error {
+	if m.cluster == nil {
+		return nil
+	}
+	nodes, err := m.store.Nodes(ctx)
+	if err != nil {
+		return fmt.Errorf("read nodes: %w", err)
+	}
+	for name, d := range Silent(nodes) {
+		return &Refusal{Why: fmt.Sprintf("node %s has not been heard of for %s, and a flip needs its word", name, d.Round(time.Second)),
+			Do: "see to it (mailgate nodes); when it is down for good: mailgate nodes remove " + name}
+	}
+	return nil
 }
 
 // still lets nothing else work in the user's mailboxes until resume is called.

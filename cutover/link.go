@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"time"
 )
 
 // Link carries requests both ways between two processes of one machine, over one connection. A request that is under way when the
@@ -127,9 +128,20 @@ func (l *Link) write(kind byte, id uint64, body []byte) error {
 	binary.BigEndian.PutUint32(b[9:], uint32(len(body)))
 	l.writing.Lock()
 	defer l.writing.Unlock()
+	// The other process may be stopped: who waits for it must not wait in a full buffer.
+	_ = l.conn.SetWriteDeadline(time.Now().Add(frameTime + time.Duration(len(body))*frameByte))
 	_, err := l.conn.Write(append(b, body...))
+	if err != nil { // half a frame may have gone
+		l.conn.Close()
+	}
 	return err
 }
+
+// frameTime is how long the other process may take for a message, and frameByte what each byte adds.
+const (
+	frameTime = 5 * time.Second
+	frameByte = 100 * time.Nanosecond
+)
 
 func readFrame(r io.Reader) (kind byte, id uint64, body []byte, err error) {
 	var head [frameHead]byte

@@ -190,11 +190,16 @@ func (n *LocalNode) pause(ctx context.Context, m Message) error {
 }
 
 func (n *LocalNode) resume(ctx context.Context, m Message) error {
-	if err := n.noted(m, func() {}); err != nil || n.Reload == nil {
+	if err := n.noted(m, func() {}); err != nil {
 		return err
 	}
-	if err := n.Reload(ctx); err != nil {
-		return err
+	if n.Reload != nil {
+		// All rows may take longer than one answer may: who asks tries again, and finds it done.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), joinTime)
+		defer cancel()
+		if err := n.Reload(ctx); err != nil {
+			return err
+		}
 	}
 	return n.noted(m, func() { n.Router.HoldAll(router.Newcomers, false) })
 }

@@ -238,10 +238,16 @@ func TestJoinAmid(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				g, w := watchedGateway(t)
+				st := openStore(t, tempDir(t))
+				defer st.Close()
+				g := newGateway(t, st)
 				c := &cluster{st: g.st}
 				c.join(t, g.m.nodes[0])
-				g.m.cluster = c
+				w := &watched{g: g, do: map[string]func(context.Context, Move) error{}}
+				g.m.cluster, g.m.mail, g.m.gates, g.m.hooks, g.m.members = c, w, w, w, w
+				must(t, g.m.Start(t.Context()))
+				defer g.m.Stop()
+				g.imports(alice + " old\n")
 				other := &Router2{r: router.New(router.Options{Hold: time.Minute}, func(string) config.Side { return config.Old }, nil)}
 				w.on("verify", func(context.Context, Move) error { test.act(t, c, other); return nil })
 				o := g.wait(g.request(alice, config.New).ID)

@@ -224,11 +224,12 @@ func (w *Waves) soak() {
 
 // look notes a wave that was moved without the verb, and asks the gates of one that soaks.
 func (w *Waves) look(ctx context.Context, name string) {
-	if _, moving := w.open(name); moving {
-		return
-	}
 	row := w.Row(name)
-	if !w.soaks(row) {
+	o, moving := w.open(name)
+	switch {
+	case moving && (o.Target == config.Old || !w.soaks(row)): // who is on NEW is watched also while stragglers are moved, or wait for a window
+		return
+	case !w.soaks(row):
 		w.notice(ctx, name)
 		return
 	}
@@ -260,7 +261,7 @@ func (w *Waves) look(ctx context.Context, name string) {
 		return
 	}
 	by := "gate " + row.Gate
-	o, err := w.Move(ctx, MoveRequest{Wave: name, Target: config.Old, Rollback: true, By: by, Why: "rolled back by " + by + ": " + row.GateWhy})
+	o, err = w.Move(ctx, MoveRequest{Wave: name, Target: config.Old, Rollback: true, By: by, Why: "rolled back by " + by + ": " + row.GateWhy})
 	switch {
 	case err != nil && ctx.Err() == nil: // such as a hold: it is asked again at the next look
 		w.o.Log.Error("a wave that a gate fails cannot be rolled back", "wave", name, "gate", row.Gate, "err", err)

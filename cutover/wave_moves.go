@@ -64,11 +64,13 @@ type MovePlan struct {
 	Users  []string    `json:"users"`            // who would be moved
 	There  []string    `json:"there,omitempty"`  // who is there already
 	Pinned []op.Pin    `json:"pinned,omitempty"` // who stays, since that was decided for him alone
-	Held   []op.Hold   `json:"held,omitempty"`   // holds of single users among them
-	Waits  string      `json:"waits,omitempty"`  // for which window
-	Opens  time.Time   `json:"opens,omitzero"`   // when that is
-	Why    string      `json:"refused,omitempty"`
-	Do     string      `json:"do,omitempty"`
+	// Complete are those of a rollback whose waves are complete: they stay.
+	Complete []string  `json:"complete,omitempty"`
+	Held     []op.Hold `json:"held,omitempty"`  // holds of single users among them
+	Waits    string    `json:"waits,omitempty"` // for which window
+	Opens    time.Time `json:"opens,omitzero"`  // when that is
+	Why      string    `json:"refused,omitempty"`
+	Do       string    `json:"do,omitempty"`
 }
 
 // Plan tells what a move would do. That it would be refused is no error.
@@ -90,6 +92,8 @@ func (w *Waves) Plan(ctx context.Context, r MoveRequest) (MovePlan, error) {
 		going, moving := w.m.headed(u)
 		pin, stays := pinned[u]
 		switch side := w.m.sideNow(u); {
+		case r.Rollback && r.Wave == "" && w.Reversible(u) != nil:
+			p.Complete = append(p.Complete, u)
 		case side == r.Target && (!moving || going == r.Target):
 			p.There = append(p.There, u)
 		case stays:
@@ -130,11 +134,15 @@ func (w *Waves) refusal(ctx context.Context, r MoveRequest) error {
 	if row := w.Row(r.Wave); r.Target == config.Old && r.Wave != "" && !row.Completed.IsZero() {
 		return completeRefusal(row)
 	}
-	if r.Rollback {
+	if r.Rollback && r.Wave == "" { // those of complete waves are left out
+		var why error
 		for _, u := range r.Users {
-			if err := w.Reversible(u); err != nil {
-				return err
+			if why = w.Reversible(u); why == nil {
+				break
 			}
+		}
+		if why != nil {
+			return why
 		}
 	}
 	if o, ok := w.open(r.Wave); ok && !r.Rollback {
@@ -187,7 +195,7 @@ func (w *Waves) Move(ctx context.Context, r MoveRequest) (op.Operation, error) {
 		return op.Operation{}, err
 	}
 	if r.Rollback && r.Wave != "" {
-		if o, ok := w.open(r.Wave); ok && o.Target == r.Target {
+		if o, ok := w.open(r.Wave); ok && o.Target == r.Target && (o.Now || !r.Now) {
 			return o, nil // asked for twice
 		}
 	}
@@ -296,13 +304,13 @@ func subject(wave string) string {
 	return op.HoldWave(wave)
 }
 
-// callOff ends what moves the same users to the other side, and returns when it asks for no more flips: those that it has asked for are
+// callOff ends what moves the same users to the other side, or to this one by a way that needs NEW when they are to go back at once, and returns when it asks for no more flips: those that it has asked for are
 // called off by themselves, or go back behind their commit.
 func (w *Waves) callOff(ctx context.Context, r MoveRequest) error {
 	w.mu.Lock()
 	var others []*moving
 	for _, mv := range w.moves {
-		if mv.op.Target != r.Target && (r.Wave != "" && mv.op.Wave == r.Wave || slices.ContainsFunc(mv.what.Users, func(u string) bool { return slices.Contains(r.Users, u) })) {
+		if (mv.op.Target != r.Target || r.Now && !mv.op.Now) && (r.Wave != "" && mv.op.Wave == r.Wave || slices.ContainsFunc(mv.what.Users, func(u string) bool { return slices.Contains(r.Users, u) })) {
 			others = append(others, mv)
 		}
 	}

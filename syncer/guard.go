@@ -21,11 +21,14 @@ const (
 // lost most of its folders, or much or all of its mail, be it little by little. What a client of the gateway asked to be deleted is no
 // accident (see Proofs), and neither is what was moved: neither counts.
 func (p *pass) guard(ctx context.Context) {
-	follower := p.authority.Other()
+	follower, doubt := p.authority.Other(), ""
+	if p.s.o.Doubt != nil && !p.opts.Deletes {
+		doubt = p.s.o.Doubt(ctx, p.user)
+	}
 	for _, f := range p.folders {
 		f.proven = p.prove(f)
 		if n := len(f.work.expunge[follower]); f.Action == ActionGone || n > f.proven.count {
-			f.released = p.released(ctx, f)
+			f.released = doubt == "" && p.released(ctx, f)
 		}
 		if f.released {
 			f.proven.count, f.proven.sure, f.proven.left = len(f.work.expunge[follower]), f.work.expunge[follower], nil
@@ -51,6 +54,8 @@ func (p *pass) guard(ctx context.Context) {
 		lost, all = lost+n, all+of
 	}
 	switch {
+	case doubt != "":
+		p.guarded = doubt
 	case gone > 1 && gone*2 > known:
 		p.guarded = fmt.Sprintf("%d of %d folders are gone from %s", gone, known, p.authority)
 	case lostAll >= inAll && lostAll > guardEmptied:

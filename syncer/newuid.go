@@ -96,23 +96,16 @@ func (p *pass) lookFrom(ctx context.Context, f *folder, side config.Side, known 
 
 // newNumbers pairs messages of a side under the UIDs that they have got there: gone from a pair, and new with the same content. It tells whether
 // there were any.
-func (p *pass) newNumbers(ctx context.Context, f *folder, res merge.Result) (found bool, err error) {
-	follower := p.authority.Other()
-	for _, side := range config.Sides {
-		gone := res.Recreate[follower]
-		if side == p.authority {
-			if f.counts(side) { // a move within the folder, or the like: deleted and copied anew, as it was
-				continue
-			}
-			gone = res.Expunge[follower]
+func (p *pass) newNumbers(ctx context.Context, f *folder, side config.Side, res merge.Result) (found bool, err error) {
+	gone := res.Recreate[side]
+	if side == p.authority {
+		if f.counts(side) { // a move within the folder, or the like: deleted and copied anew, as it was
+			return false, nil
 		}
-		n, err := p.numbersAnew(ctx, f, side, gone, res.Create[side.Other()])
-		if err != nil {
-			return false, err
-		}
-		found = found || n > 0
+		gone = res.Expunge[side.Other()]
 	}
-	return found, nil
+	n, err := p.numbersAnew(ctx, f, side, gone, res.Create[side.Other()])
+	return n > 0, err
 }
 
 func (p *pass) numbersAnew(ctx context.Context, f *folder, side config.Side, gone []int, fresh []merge.Entry) (n int, err error) {

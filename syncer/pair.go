@@ -91,12 +91,16 @@ func (p *pass) mergeFolder(ctx context.Context, f *folder) error {
 	if again {
 		res = p.merge(f, snap)
 	}
-	numbered, err := p.newNumbers(ctx, f, res)
-	if err != nil {
-		return err
-	}
-	if numbered {
-		res = p.merge(f, snap)
+	numbered := false
+	for _, side := range config.Sides { // one after the other: what is paired anew has another place among the pairs
+		n, err := p.newNumbers(ctx, f, side, res)
+		if err != nil {
+			return err
+		}
+		if n {
+			numbered = true
+			res = p.merge(f, snap)
+		}
 	}
 	matched, err := p.matchNew(ctx, f, snap, res)
 	if err != nil {

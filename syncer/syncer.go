@@ -28,22 +28,24 @@ type Options struct {
 	// Route tells the side that decides.
 	Route       func(ctx context.Context, user string) (config.Side, int64, error) // side and epoch
 	Rules       Rules
-	Connections int             // to each side, for one user; 0 means 3
-	Batch       int             // messages of one append, at most; 0 means 256
-	BatchBytes  int64           // bytes of one append, at most; 0 means 8 MiB
-	Settle      time.Duration   // how long UIDNEXT must stand still before an append of unknown outcome is done again; 0 means 2 s
-	Grace       time.Duration   // before a folder that is gone on one side is deleted on the other; 0 means 24 h, less means at once
-	Confirm     time.Duration   // for how long deletes must have been held back before somebody may release them; 0 means at once
-	Keep        time.Duration   // how long a connection to each side is kept for the next pass over the same user; 0 means not at all
-	Budget      *Budget         // of connections, over all users; nil means as many as each pass takes
-	Proofs      *Proofs         // of deletes that people asked for; nil means that nobody tells of any
-	Limits      *Limits         // how fast mail is copied; nil means as fast as it goes
-	Owner       string          // names this process towards the store
-	Enough      context.Context // ends when what is left to be done at the end of passes may take no longer; nil means never
-	Lease       time.Duration   // how long an account stays with a process that has died; 0 means 90 s
-	Log         *slog.Logger
-	Now         func() time.Time
-	Clock       *Clock // the process\'s, for what must not be done early; nil means Now
+	Connections int           // to each side, for one user; 0 means 3
+	Batch       int           // messages of one append, at most; 0 means 256
+	BatchBytes  int64         // bytes of one append, at most; 0 means 8 MiB
+	Settle      time.Duration // how long UIDNEXT must stand still before an append of unknown outcome is done again; 0 means 2 s
+	Grace       time.Duration // before a folder that is gone on one side is deleted on the other; 0 means 24 h, less means at once
+	Confirm     time.Duration // for how long deletes must have been held back before somebody may release them; 0 means at once
+	Keep        time.Duration // how long a connection to each side is kept for the next pass over the same user; 0 means not at all
+	Budget      *Budget       // of connections, over all users; nil means as many as each pass takes
+	// Doubt says why what the side that decides has lost may have been nobody's wish, "" for nothing: then only proven deletes are carried. May be nil.
+	Doubt  func(ctx context.Context, user string) string
+	Proofs *Proofs         // of deletes that people asked for; nil means that nobody tells of any
+	Limits *Limits         // how fast mail is copied; nil means as fast as it goes
+	Owner  string          // names this process towards the store
+	Enough context.Context // ends when what is left to be done at the end of passes may take no longer; nil means never
+	Lease  time.Duration   // how long an account stays with a process that has died; 0 means 90 s
+	Log    *slog.Logger
+	Now    func() time.Time
+	Clock  *Clock // the process\'s, for what must not be done early; nil means Now
 }
 
 // RunOptions of one pass.

@@ -36,8 +36,7 @@ func newDoors(t *testing.T, old, new lab.Host, masters [2]string, routes, extra 
 		}
 		sides[i] = "{" + s + "}"
 	}
-	// Scripts and mail tell the hosts apart: a flip is not to carry them.
-	d := &doors{gate: newGate(t, sides[0], sides[1], routes, extra+"flip: {delta: off}\n"), pop3: port(t), sieve: port(t)}
+	d := &doors{gate: newGate(t, sides[0], sides[1], routes, extra), pop3: port(t), sieve: port(t)}
 	listen := fmt.Sprintf("listen: [\"pop3://%s\", ", d.pop3)
 	if old.Sieve > 0 && new.Sieve > 0 {
 		listen += fmt.Sprintf("\"sieve://%s\", ", d.sieve)
@@ -156,7 +155,7 @@ func TestAuthorityOnHosts(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(l.New.Dir, "users"), []byte(strings.Replace(text, "{PLAIN}"+lab.Password(4)+"\n", "{PLAIN}another\n", 1)), 0o644))
 	routes := users[0] + " old\n" + users[1] + " new\n" + lab.User(3) + " new authority=route\n"
 	byOld := routes + lab.User(4) + " new authority=old\n" + lab.User(5) + " old authority=old\n"
-	d := newDoors(t, l.Old, l.New, [2]string{" ", `, master_login: "{login}*{master}"`}, byOld, "authority: {default: file, file: passwords}\n")
+	d := newDoors(t, l.Old, l.New, [2]string{" ", `, master_login: "{login}*{master}"`}, byOld, "authority: {default: file, file: passwords}\nflip: {delta: off}\n") // the hosts are told apart by what they hold
 	d.write(filepath.Join(d.dir, "passwords"), users[0]+":{PLAIN}secret1\n"+users[1]+":{PLAIN}other\n")
 	d.start()
 	defer d.stop()

@@ -127,9 +127,19 @@ func (s *syncing) leaveBehind(ctx context.Context, m cutover.Move) error {
 	return nil
 }
 
+// doubt says of who went back by rollback --now that nobody knows yet what is missing on the side that he is on: a follower may lose mail, and
+// that is made again ahead of other flips only.
+func (s *syncing) doubt(ctx context.Context, user string) string {
+	m, ok := s.behind.of(ctx, s.g, user)
+	if !ok {
+		return ""
+	}
+	return fmt.Sprintf("since rollback --now it is not known what was deleted on %s, and what it had lost before", m.Side.Other())
+}
+
 // caughtUp notes that a pass has read both sides of a user as a whole.
 func (s *syncing) caughtUp(ctx context.Context, user string, r *syncer.Report) {
-	if r == nil || r.DryRun || len(r.Errors) > 0 {
+	if r == nil || r.DryRun || len(r.Errors)+len(r.Held)+len(r.Quarantine) > 0 || r.Sieve != nil && r.Sieve.Trouble != "" {
 		return
 	}
 	m, ok := s.behind.of(ctx, s.g, user)

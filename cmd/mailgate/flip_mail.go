@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -38,12 +39,15 @@ const (
 	prepLittle = 20 // messages
 )
 
+// configuredSync tells whether anything says how mailgate logs in for syncing.
+func configuredSync(c *config.Config) bool {
+	return slices.ContainsFunc(c.Backends[:], func(b config.Backend) bool { return b.Sync.Configured() })
+}
+
 // carries tells whether flips bring mailboxes together (flip.delta), or refuses.
 func (fm *flipMail) carries() (bool, error) {
 	conf := fm.g.conf.Load()
-	some := slices.ContainsFunc(conf.Backends[:], func(b config.Backend) bool {
-		return b.Sync.MasterUser != "" || b.Sync.Secrets != "" || len(b.Sync.TokenCommand) > 0 || b.Sync.Learned
-	})
+	some := configuredSync(conf)
 	switch {
 	case conf.Flip.Delta == "off" || !some && conf.Flip.Delta != "require":
 		return false, nil
@@ -66,6 +70,9 @@ func (fm *flipMail) work(ctx context.Context, m cutover.Move, fenced bool, tell 
 	u, out, err := s.enterFlip(ctx, m.User, fenced, func() {
 		tell(cutover.Progress{Why: "waits for the end of a pass that somebody asked for"})
 	})
+	if errors.Is(err, errClosing) { // the flip goes on at the next start
+		err = fmt.Errorf("%w: %w", cutover.ErrStopping, err)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -118,7 +125,7 @@ func (w *flipWork) pass(what string, o syncer.RunOptions) (*syncer.Report, error
 	}
 	r, err := w.y.Run(w.u.ctx, w.m.User, o)
 	if kp := w.s.keeping; kp != nil && err == nil {
-		if !o.NoSieve {
+		if !o.NoSieve && lookedAt(r) {
 			kp.looked(w.m.User, scripts)
 		}
 		kp.note(w.m.User, r, nil)
@@ -130,7 +137,16 @@ func (w *flipWork) pass(what string, o syncer.RunOptions) (*syncer.Report, error
 		w.s.g.metrics.Pass("ok", time.Since(began))
 		w.s.g.sieveTold(r)
 	}
+	if err == nil && !o.NoSieve && scripts > 0 && r.Sieve != nil && !lookedAt(r) {
+		return r, &cutover.Refusal{Why: "his Sieve scripts have changed, and could not be carried: " + strings.ReplaceAll(r.Sieve.Trouble, "\n", "; "),
+			Do: "mend what it says, see mailgate sync run " + w.m.User + ", and ask again"}
+	}
 	return r, w.refusal(err)
+}
+
+// lookedAt tells whether a pass has looked at the scripts of both sides.
+func lookedAt(r *syncer.Report) bool {
+	return r.Sieve != nil && !r.Sieve.At.Before(r.Began) && r.Sieve.Trouble == ""
 }
 
 // refusal says of trouble that a person has to do something about what that is.
@@ -141,6 +157,8 @@ func (w *flipWork) refusal(err error) error {
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(context.Cause(w.u.ctx), errClosing):
+		return fmt.Errorf("%w: %w", cutover.ErrStopping, errClosing)
 	case w.u.ctx.Err() != nil:
 		return context.Cause(w.u.ctx)
 	case errors.As(err, &refused), errors.Is(err, syncer.ErrNoLogin), notLearned(err), errors.As(err, &be) && be.Kind == backend.AuthFailed,
@@ -334,6 +352,12 @@ func (fm *flipMail) Moved(m cutover.Move) {
 		}
 	}
 	if s.keeping != nil { // the other side decides now: what changes there is carried from this moment on
+		if _, kept := s.keeping.k.State(m.User); kept != s.keeping.wentToNew(m.User) {
+			select {
+			case s.keeping.flipped <- struct{}{}:
+			default:
+			}
+		}
 		s.keeping.k.Hint(m.User)
 		s.keeping.k.Retry(m.User)
 	}

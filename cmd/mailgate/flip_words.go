@@ -115,8 +115,8 @@ func (w *flipWork) seen(c *syncer.Confirmation) string {
 		s += fmt.Sprintf("; in %d folders messages stand in another order on new than on old, which clients that sort by arrival show", c.Disorder)
 	}
 	if kp := w.s.keeping; kp != nil {
-		if _, kept := kp.k.State(w.m.User); !kept {
-			s += "; from now on the sides are not kept equal, for his wave is not in sync.waves"
+		if _, kept := kp.k.State(w.m.User); !kept && w.m.To == config.Old {
+			s += "; from now on the sides are not kept equal, for his wave has not started"
 		}
 	}
 	return s

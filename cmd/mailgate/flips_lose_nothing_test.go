@@ -480,7 +480,7 @@ func (r *rush) doubted(n int, odd []string) []string {
 // equal waits until both sides hold what they must.
 func (r *rush) equal(n int, side config.Side) {
 	var odd []string
-	var released time.Time
+	var released, asked time.Time
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(300 * time.Millisecond) {
 		odd = nil
 		for _, s := range []config.Side{side, side.Other()} {
@@ -497,6 +497,15 @@ func (r *rush) equal(n int, side config.Side) {
 			released = time.Now()
 			r.happened("deletes that an admin has released")
 			r.gate.verb("sync", "run", lab.User(n), "--deletes", "--yes", "--progress", "none")
+		}
+		// Of what may be a late copy a person has to say that it is wanted.
+		if u := r.status(n); len(odd) > 0 && u.Sync != nil && u.Sync.Quarantine > 0 && time.Since(asked) > 20*time.Second {
+			if !asked.IsZero() {
+				r.happened("suspects that an admin has let go on")
+				r.gate.verb("quarantine", "retry", lab.User(n), "--reason", "suspect")
+				r.gate.verb("sync", "run", lab.User(n), "--progress", "none")
+			}
+			asked = time.Now()
 		}
 		if len(odd) == 0 {
 			if _, err := r.crowd.Check(n, side, true, true); err != nil {

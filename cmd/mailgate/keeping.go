@@ -27,6 +27,7 @@ type keeping struct {
 	paused  map[string]syncer.Pause
 	unknown []string // waves that have started and have nobody
 	added   chan struct{}
+	flipped chan struct{} // somebody was moved who may be kept from now on, or no more
 
 	gapsPause                  time.Duration // before each look at what does not travel
 	compareFirst, comparePause time.Duration // before the first comparison of both sides, and before each
@@ -70,7 +71,7 @@ const keptConnections = 30 * time.Second
 
 func newKeeping(s *syncing) *keeping {
 	c := s.g.conf.Load().Sync
-	kp := &keeping{s: s, stall: stallTime, users: map[string]*keptUser{}, paused: map[string]syncer.Pause{}, added: make(chan struct{}, 1),
+	kp := &keeping{s: s, stall: stallTime, users: map[string]*keptUser{}, paused: map[string]syncer.Pause{}, added: make(chan struct{}, 1), flipped: make(chan struct{}, 1),
 		gapsPause: gapsPause, compareFirst: compareFirst, comparePause: comparePause}
 	kp.k = syncer.NewKeeper(syncer.KeeperOptions{Pass: kp.pass, Passes: c.Passes, Quiet: c.Poll, Log: s.g.log})
 	kp.w = syncer.NewWatcher(syncer.WatcherOptions{Open: s.accounts.open, Hint: kp.k.Hint, Place: s.g.place, Budget: s.budget, Max: 1, Log: s.g.log})
@@ -106,6 +107,7 @@ func (kp *keeping) run(ctx context.Context) {
 	wg.Go(func() { kp.windows(ctx) })
 	wg.Go(func() { kp.gaps(ctx) })
 	wg.Go(func() { kp.compares(ctx) })
+	wg.Go(func() { kp.flips(ctx) })
 	kp.k.Run(ctx)
 	wg.Wait()
 	kp.mu.Lock()
@@ -141,11 +143,16 @@ func (kp *keeping) keep() (left []string) {
 		started[w] = 0
 	}
 	var users []string
+	carry := configuredSync(conf) && conf.Flip.Delta != "off"
 	for address, r := range routes.Users {
 		_, own := started[r.Wave]
-		if _, all := started["*"]; all && !slices.Contains(ended, r.Wave) || own && r.Wave != "" {
+		_, all := started["*"]
+		switch {
+		case all && !slices.Contains(ended, r.Wave) || own && r.Wave != "":
 			users = append(users, address)
 			started[r.Wave]++
+		case carry && !slices.Contains(ended, r.Wave) && kp.wentToNew(address): // so that he can go back at any time
+			users = append(users, address)
 		}
 	}
 	slices.Sort(users)
@@ -178,6 +185,31 @@ func (kp *keeping) keep() (left []string) {
 	default:
 	}
 	return left
+}
+
+// wentToNew tells whether a flip has brought a user to NEW: then OLD is kept equal, whatever wave he is in, until that is complete.
+func (kp *keeping) wentToNew(user string) bool {
+	p, known := kp.s.g.router.Lookup(user)
+	return known && p.Side == config.New && p.Epoch > 0
+}
+
+// flips has who is kept looked at anew behind flips of users whose waves have not started, those of a second together.
+func (kp *keeping) flips(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-kp.flipped:
+		}
+		kp.changing.Lock()
+		kp.adopt()
+		kp.changing.Unlock()
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Second):
+		}
+	}
 }
 
 // pauseOf is what keeps passes from a user; mu is held.

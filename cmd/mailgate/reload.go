@@ -156,13 +156,21 @@ func (g *gateway) reloadLogged(ctx context.Context, by string) {
 		"needs_restart", strings.Join(r.Restart, " "))
 }
 
+// mayEdit refuses edits of a routes file that is not the one that was last taken over: all of it would be with the edit.
+func (g *gateway) mayEdit() error {
+	if !g.behind.Load() {
+		return nil
+	}
+	return &cutover.Refusal{Why: "the routes file of this node, which leads, is not the one that was last taken over: an edit would have all of it taken over",
+		Do: "bring it in line, or say that it is right (mailgate reload), and ask again"}
+}
+
 // SetSide implements admin.Gateway.
 func (g *gateway) SetSide(ctx context.Context, user string, side config.Side, by string) (admin.Reloaded, error) {
 	g.reloading.Lock()
 	defer g.reloading.Unlock()
-	if g.behind.Load() {
-		return admin.Reloaded{}, exitError{exitRefused, errors.New("the routes file of this node, which leads, is not the one that was last taken over: " +
-			"an edit would have all of it taken over. Bring it in line, or say that it is right (mailgate reload), and ask again")}
+	if err := g.mayEdit(); err != nil {
+		return admin.Reloaded{}, err
 	}
 	c := g.conf.Load()
 	before, err := os.ReadFile(c.Routes.File)

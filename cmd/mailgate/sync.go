@@ -79,7 +79,7 @@ func (s *syncing) syncerFor(conf *config.Config, keep time.Duration) *syncer.Syn
 		grace = -1
 	}
 	o := syncer.Options{Store: s.g.store, Open: s.accounts.open, Route: s.route, Rules: rules, Connections: c.Connections,
-		Batch: c.Batch, Settle: c.Settle, Grace: grace, Confirm: c.Confirm, Keep: keep, Proofs: s.proofs, Budget: s.budget, Limits: s.limits,
+		Batch: c.Batch, Settle: c.Settle, Grace: grace, Confirm: c.Confirm, Keep: keep, Doubt: s.doubt, Proofs: s.proofs, Budget: s.budget, Limits: s.limits,
 		Enough: s.enough, Clock: s.clock, Owner: nodeName(conf), Log: s.g.log}
 	for _, side := range config.Sides {
 		o.SieveNames[side] = conf.Backends[side].Sync.SieveNames

@@ -32,6 +32,9 @@ func (g *gateway) otherWaves() {
 func (g *gateway) setSides(ctx context.Context, users []string, side config.Side, by string) error {
 	g.reloading.Lock()
 	defer g.reloading.Unlock()
+	if err := g.mayEdit(); err != nil {
+		return err
+	}
 	c := g.conf.Load()
 	before, err := os.ReadFile(c.Routes.File)
 	if err != nil {

@@ -148,6 +148,10 @@ func (m *manyPlan) write(w io.Writer) error {
 	if n := len(m.There); n > 0 {
 		fmt.Fprintf(w, "%d are on %s already.\n", n, m.Target)
 	}
+	if n := len(m.Complete); n > 0 {
+		fmt.Fprintf(w, "%d stay on %s: their waves are complete, and OLD is not kept in sync (mailgate wave start brings that back): %s\n", n, m.Target.Other(),
+			strings.Join(m.Complete[:min(n, 10)], ", "))
+	}
 	for _, pin := range m.Pinned {
 		fmt.Fprintf(w, "%s stays on %s: pinned by %s; mailgate unpin %s, or mailgate flip %s %s\n", pin.User, pin.Side, pin.By, pin.User, pin.User, m.Target)
 	}

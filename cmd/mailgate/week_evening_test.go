@@ -62,7 +62,9 @@ func (p *person) settle() error {
 		}
 		// What the follower has lost is made again ahead of a flip, or when somebody asks: passes by themselves leave it.
 		if len(list) > 0 && tries%10 == 9 && u.Sync.Phase == "converged" && !u.Sync.Running {
-			p.week.gate.verb("sync", "run", lab.User(p.N), "--progress", "none")
+			if code, out, errOut := p.week.gate.verb("sync", "run", lab.User(p.N), "--progress", "none"); code != 0 {
+				status += fmt.Sprintf(", sync run: exit %d, %s%s", code, out, errOut)
+			}
 		}
 		// A folder that is gone waits for its time of grace first. What waits longer waits for an admin; the guard has to have had a reason.
 		if u.Sync.Held > 0 && !u.Sync.Running && time.Since(began) > time.Duration(15+30*held)*time.Second {
