@@ -129,7 +129,7 @@ func (f *flipping) allowed(ctx context.Context, before bool) error {
 		return err
 	}
 	if before {
-		if err := f.begin(ctx, f.m.answering); err != nil {
+		if err := f.answering(ctx); err != nil {
 			return err
 		}
 	}
@@ -139,20 +139,44 @@ func (f *flipping) allowed(ctx context.Context, before bool) error {
 	return f.m.gates.Begin(ctx, f.moving(), before)
 }
 
-// answering refuses a flip that would only wait for a node which has not been heard of for some time: the user would be fenced for nothing.
-func (m *Manager) answering(ctx context.Context) error {
+// answering waits in PREP for nodes that have not been heard of for some time, as long as a flip may take, and refuses then: behind the
+// fence the user would wait for nothing.
+func (f *flipping) answering(ctx context.Context) error {
+	m := f.m
 	if m.cluster == nil {
 		return nil
 	}
-	nodes, err := m.store.Nodes(ctx)
-	if err != nil {
-		return fmt.Errorf("read nodes: %w", err)
+	end := time.Now().Add(m.set.Load().flip.Deadline)
+	for {
+		silent := ""
+		err := f.begin(ctx, func(ctx context.Context) error {
+			nodes, err := m.store.Nodes(ctx)
+			if err != nil {
+				return fmt.Errorf("read nodes: %w", err)
+			}
+			silent = ""
+			for name := range Silent(nodes) {
+				silent = name
+			}
+			return nil
+		})
+		switch {
+		case err != nil:
+			return err
+		case silent == "":
+			m.note(f.t, op.Prep, "")
+			return nil
+		case time.Now().After(end):
+			return &Refusal{Why: "node " + silent + " has not been heard of for some time, and a flip needs its word",
+				Do: "see to it (mailgate nodes); when it is down for good: mailgate nodes remove " + silent}
+		}
+		m.note(f.t, op.Prep, "waits for node "+silent+", which has not been heard of for some time")
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(retryMax):
+		}
 	}
-	for name, d := range Silent(nodes) {
-		return &Refusal{Why: fmt.Sprintf("node %s has not been heard of for %s, and a flip needs its word", name, d.Round(time.Second)),
-			Do: "see to it (mailgate nodes); when it is down for good: mailgate nodes remove " + name}
-	}
-	return nil
 }
 
 // still lets nothing else work in the user's mailboxes until resume is called.
