@@ -503,7 +503,7 @@ func (r *rush) equal(n int, side config.Side) {
 			if !asked.IsZero() {
 				r.happened("suspects that an admin has let go on")
 				r.gate.verb("quarantine", "retry", lab.User(n), "--reason", "suspect")
-				r.gate.verb("sync", "run", lab.User(n), "--progress", "none")
+				r.gate.verb("sync", "run", lab.User(n), "--yes", "--progress", "none")
 			}
 			asked = time.Now()
 		}

@@ -62,7 +62,7 @@ func (p *person) settle() error {
 		}
 		// What the follower has lost is made again ahead of a flip, or when somebody asks: passes by themselves leave it.
 		if len(list) > 0 && tries%10 == 9 && u.Sync.Phase == "converged" && !u.Sync.Running {
-			if code, out, errOut := p.week.gate.verb("sync", "run", lab.User(p.N), "--progress", "none"); code != 0 {
+			if code, out, errOut := p.week.gate.verb("sync", "run", lab.User(p.N), "--yes", "--progress", "none"); code != 0 {
 				status += fmt.Sprintf(", sync run: exit %d, %s%s", code, out, errOut)
 			}
 		}
