@@ -241,14 +241,25 @@ func TestSlowFlipOverTheSocket(t *testing.T) {
 	s := g.session("alice@example.com")
 	g.want(0, `"user":"alice@example.com"|"client":"192.0.2.1:5"`, get, "/sessions", "user", "alice@example.com")
 	id := opOf(g.want(0, "", post, "/flip", "user", "alice@example.com", "side", "new"))
-	next := opOf(g.want(0, "", post, "/rollback", "user", "alice@example.com"))
+	next := opOf(g.want(0, "", post, "/flip", "user", "alice@example.com", "side", "old"))
 	g.want(5, id+"|goes on", post, "/op/wait", "id", id, "timeout", "10ms")
 	g.want(0, "is to move him to new|waits for "+id, get, "/user", "user", "alice@example.com")
 	g.want(0, "waits for "+id, get, "/op", "id", next)
 	g.want(0, `"status":"cancelled"|by cli: test`, post, "/op/cancel", "id", next)
 	g.want(0, `"status":"failed"|deadline`, post, "/op/wait", "id", id)
-	g.want(0, "the last flip did not happen|mailgate flip asks again", get, "/user", "user", "alice@example.com")
+	g.want(0, "the routes file says so", get, "/user", "user", "alice@example.com")
 	s.Done()
+}
+
+// TestRollbackCallsOff: a rollback does not wait behind a flip to NEW that is not committed.
+func TestRollbackCallsOff(t *testing.T) {
+	g := newRig(t, "alice@example.com old\n")
+	s := g.session("alice@example.com")
+	defer s.Done()
+	id := opOf(g.want(0, "", post, "/flip", "user", "alice@example.com", "side", "new"))
+	next := opOf(g.want(0, "", post, "/rollback", "user", "alice@example.com"))
+	g.want(0, `"status":"cancelled"`, post, "/op/wait", "id", id)
+	g.want(0, `"status":"done"|already on old`, post, "/op/wait", "id", next)
 }
 
 func TestApprovalOverTheSocket(t *testing.T) {
