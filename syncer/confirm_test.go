@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -164,6 +165,7 @@ func TestLeave(t *testing.T) {
 			for range 3 {
 				now.Expunge("INBOX", 1)
 			}
+			w.hosts[config.Old].Account.Flag("INBOX", 2, []string{`\Flagged`}, nil) // in the same pass: it must be known when the message is made again
 			for range 3 {
 				rep, err := w.Run(t.Context(), "user", syncer.RunOptions{Leave: true})
 				if err != nil || rep.Copied != [2]int64{} || rep.Expunged != [2]int64{} {
@@ -187,11 +189,11 @@ func TestLeave(t *testing.T) {
 			}
 			var want, got []string
 			for _, m := range w.hosts[config.Old].Account.Contents()["INBOX"][1:4] {
-				want = append(want, string(m.Body))
+				want = append(want, strings.Join(m.Flags, " ")+string(m.Body))
 			}
 			list := now.Contents()["INBOX"]
 			for _, m := range list[len(list)-3:] {
-				got = append(got, string(m.Body))
+				got = append(got, strings.Join(m.Flags, " ")+string(m.Body))
 			}
 			if !slices.Equal(want, got) && pair[1].Name != "plain" {
 				t.Errorf("made again in another order: %q, want %q", got, want)

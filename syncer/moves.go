@@ -45,7 +45,8 @@ func (p *pass) moves(ctx context.Context) error {
 }
 
 // leaveGone does not make again what is gone from the follower, but for what was moved there and is moved back: a job that takes old mail
-// away there is not to be fought with each pass. The next pass without Leave finds it by Recount.
+// away there is not to be fought with each pass. The next pass without Leave finds it by Recount. It makes it again with the flags that the
+// pairs say, where the side that decides has CONDSTORE: what has changed of them in this pass has to stand there.
 func (p *pass) leaveGone(follower config.Side) {
 	for _, f := range p.folders {
 		moved := map[uint32]bool{}
@@ -59,6 +60,11 @@ func (p *pass) leaveGone(follower config.Side) {
 		for i := range f.steps[follower] {
 			if s := &f.steps[follower][i]; s.from == nil {
 				s.items = slices.DeleteFunc(slices.Clone(s.items), gone)
+			}
+		}
+		for _, it := range f.work.create[follower] {
+			if base, changed := f.work.left[it.again]; changed && gone(it) {
+				f.work.rebase = append(f.work.rebase, rebase{it.again, base})
 			}
 		}
 		before := len(f.work.create[follower])

@@ -22,7 +22,8 @@ type work struct {
 	change  [2][]change
 	drop    []uint32 // pairs that are gone on both sides, by UID on OLD
 	rebase  []rebase
-	again   bool // something was left undone: the next pass has to look again, whatever the cursors say
+	left    map[uint32][2]merge.Flags // by UID on OLD, what is gone from the follower: its base, where flags changed on the side that decides; see leaveGone
+	again   bool                      // something was left undone: the next pass has to look again, whatever the cursors say
 }
 
 // any tells whether there is something to be done on either side.
@@ -335,7 +336,16 @@ func (p *pass) workOf(f *folder, snap [2][]merge.Entry, res merge.Result) {
 			if skip[q.UID[from]] {
 				continue
 			}
-			w.create[to] = append(w.create[to], item{uid: q.UID[from], flags: uint32(f.dict.Sent(flagsOf(snap[from], q.UID[from]))), again: q.UID[config.Old], gone: q.UID[to]})
+			now := flagsOf(snap[from], q.UID[from])
+			if p.opts.Leave && now != q.Base[from] {
+				if w.left == nil {
+					w.left = map[uint32][2]merge.Flags{}
+				}
+				base := q.Base
+				base[from] = now
+				w.left[q.UID[config.Old]] = base
+			}
+			w.create[to] = append(w.create[to], item{uid: q.UID[from], flags: uint32(f.dict.Sent(now)), again: q.UID[config.Old], gone: q.UID[to]})
 		}
 		slices.SortFunc(w.create[to], func(a, b item) int { return cmp.Compare(a.uid, b.uid) })
 		dated := f.snap[from].dates
