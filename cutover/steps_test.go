@@ -3,6 +3,7 @@ package cutover
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -281,4 +282,36 @@ func (o *Router2) end() {
 	if o.s != nil {
 		o.s.Done()
 	}
+}
+
+// TestPassesEndFirst: a flip whose passes end because the gateway ends has not failed: the next start takes it up.
+func TestPassesEndFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, what := range []string{"prepare", "delta", "verify"} {
+			s := openStore(t, tempDir(t))
+			g := newGateway(t, s)
+			w := &watched{g: g, do: map[string]func(context.Context, Move) error{}}
+			g.m.mail = w
+			must(t, g.m.Start(t.Context()))
+			g.imports(alice + " old\n")
+			w.on(what, func(context.Context, Move) error { return fmt.Errorf("%w: the passes end", ErrStopping) })
+			o := g.request(alice, config.New)
+			synctest.Wait()
+			time.Sleep(time.Minute)
+			now, err := g.st.Operation(t.Context(), o.ID)
+			must(t, err)
+			if now.Status.Final() {
+				t.Errorf("%s: %+v", what, now)
+			}
+			g.m.Stop()
+			h := newGateway(t, s)
+			must(t, h.m.Start(t.Context()))
+			if o := h.wait(o.ID); o.Status != op.Done {
+				t.Errorf("%s: %+v", what, o)
+			}
+			h.check(alice, config.New, 1)
+			h.m.Stop()
+			must(t, s.Close())
+		}
+	})
 }
