@@ -315,3 +315,41 @@ func TestPassesEndFirst(t *testing.T) {
 		}
 	})
 }
+
+// TestMovedAfterCrash: whoever keeps mailboxes hears of a commit also when the process that made it could not tell: what rollback --now has left
+// behind must be written down.
+func TestMovedAfterCrash(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := openStore(t, tempDir(t))
+		defer s.Close()
+		g := newGateway(t, s)
+		must(t, g.m.Start(t.Context()))
+		g.imports(alice + " new\n")
+		gone := false
+		g.st.set(func(name string, _ int) fault {
+			if gone {
+				return before
+			}
+			if name == "Commit" {
+				gone = true
+				return after
+			}
+			return well
+		})
+		o, err := g.m.Ask(t.Context(), op.Operation{User: alice, Target: config.Old, By: "test", Pin: true, Now: true})
+		must(t, err)
+		time.Sleep(time.Minute)
+		g.m.Stop()
+		h := newGateway(t, s)
+		w := &watched{g: h, do: map[string]func(context.Context, Move) error{}}
+		var heard Move
+		w.on("moved new", func(_ context.Context, m Move) error { heard = m; return nil })
+		h.m.mail = w
+		must(t, h.m.Start(t.Context()))
+		defer h.m.Stop()
+		if heard != (Move{Op: o.ID, User: alice, From: config.New, To: config.Old, By: "test", Now: true}) {
+			t.Errorf("%+v", heard)
+		}
+		h.check(alice, config.Old, 1)
+	})
+}
