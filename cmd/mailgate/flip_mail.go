@@ -190,7 +190,7 @@ func (fm *flipMail) Prepare(ctx context.Context, m cutover.Move, tell func(cutov
 	if err == nil {
 		err = obstacles(m, r)
 	}
-	if err == nil {
+	if err == nil && m.To == config.New { // the way back waits for no analysis: VERIFY looks, and both sides were compared on the way here
 		err = w.compared()
 	}
 	return err
