@@ -206,7 +206,7 @@ var unseen = []struct {
 	{regexp.MustCompile(`(?m)^(\*\*\* Finished account 'a' in) [\d:]+$`), "$1 no time"}, // offlineimap
 	{sessionName, "SESSIONID"},
 	{regexp.MustCompile(`(?m)^(Logging in|Authenticating \(LOGIN\))\.\.\.$`), "Logging in..."}, // mutt, by what is offered before the login
-	{regexp.MustCompile(`Completed \(\d+\.\d+ secs`), "Completed (N secs"},
+	{regexp.MustCompile(`Completed \(\d+\.\d+ secs?\b`), "Completed (N secs"},
 }
 
 func normal(s string) string {
