@@ -352,6 +352,7 @@ func (f *flipping) write(next op.Row, write func(op.Operation) error) error {
 func (f *flipping) adopt(next op.Row, o op.Operation) {
 	f.m.rec.Transition(f.op.User, router.State(f.row.State), router.State(next.State), f.op.By)
 	f.m.rec.StoreOK(o.Changed)
+	f.m.log.Debug("step of a flip", "user", f.op.User, "op", f.op.ID, "from", f.row.State, "to", next.State, "seconds", o.Changed.Sub(f.op.Changed).Seconds())
 	f.row, f.op = next, o
 	f.m.note(f.t, next.State, "")
 }
