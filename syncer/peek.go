@@ -59,6 +59,45 @@ func (s *Syncer) Peek(ctx context.Context, user string) (changed bool, err error
 	return news[config.Old] || news[config.New], errors.Join(errs[:]...)
 }
 
+// AtRest is Peek the other way round, and asks the store besides: true means that nothing has changed on either side since the last pass, that
+// each side holds as many messages as are accounted for, and that no pass has left anything to be finished. What Peek cannot see this cannot
+// either.
+func (s *Syncer) AtRest(ctx context.Context, user string) (bool, error) {
+	changed, err := s.Peek(ctx, user)
+	if err != nil || changed {
+		return false, err
+	}
+	intents, err := s.o.Store.Intents(ctx, user)
+	if err != nil || slices.ContainsFunc(intents, func(in Intent) bool { return in.Kind != IntentSuspect }) {
+		return false, err
+	}
+	list, err := s.o.Store.Quarantine(ctx, user)
+	if err != nil {
+		return false, err
+	}
+	known, err := s.o.Store.Mailboxes(ctx, user) // behind the look: what a pass has written meanwhile counts
+	if err != nil {
+		return false, err
+	}
+	for _, m := range known {
+		for _, side := range config.Sides {
+			if m.Name[side] == "" {
+				return false, nil
+			}
+			n := m.Pairs
+			for _, q := range list {
+				if q.Mailbox == m.ID && q.Side == side && q.Validity == m.Validity[side] {
+					n++
+				}
+			}
+			if int64(m.Cursor[side].Messages) != n {
+				return false, nil
+			}
+		}
+	}
+	return true, nil
+}
+
 // peekWait is how long a look waits for a connection.
 const peekWait = 2 * time.Second
 

@@ -48,10 +48,13 @@ func (p *pass) modeOf(f *folder, side config.Side) mode {
 	st, cur := f.status[side], f.box.Cursor[side]
 	switch {
 	case st == nil || !st.HasHighestModSeq || st.HighestModSeq == 0 || cur.HighestModSeq == 0,
-		st.Validity != f.box.Validity[side], p.stale(cur), p.opts.Recount && f.miscounts(side),
+		st.Validity != f.box.Validity[side], p.stale(cur),
 		st.HighestModSeq < cur.HighestModSeq, f.turnedBack(side): // an index was lost, or a backup restored: its count begins anew
 		return scanFull
 	case st.HighestModSeq == cur.HighestModSeq && st.UIDNext == cur.UIDNext && st.Messages == cur.Messages && !p.due(f, side):
+		if p.opts.Recount && f.miscounts(side) { // scanning counts where something has changed
+			return scanFull
+		}
 		return scanNone
 	}
 	return scanDelta
@@ -408,6 +411,18 @@ func (s *scanning) take(ctx context.Context, p *pass, expunged *expunges) error 
 		}
 	}
 	snap.order()
+	if p.opts.Recount && snap.mode == scanDelta && snap.alive == nil && uint32(len(f.whole(s.side)))+expunged.in(s) != sel.Exists {
+		// Of what is gone without having been carried nothing is told any more.
+		*snap = snapshot{mode: scanFull}
+		s.commands = p.fetchAll(s.c, s.side, f)
+		if err := s.commands[0].Wait(ctx); err != nil {
+			return err
+		}
+		if voidCode(s.commands[0].Code().Name) {
+			return errVoid
+		}
+		snap.order()
+	}
 	if snap.mode == scanFull && uint32(len(snap.entries))+expunged.in(s) < sel.Exists {
 		return fmt.Errorf("%w: %d of %d messages", errVoid, len(snap.entries), sel.Exists)
 	}

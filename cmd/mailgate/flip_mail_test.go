@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -32,7 +33,7 @@ type mailRig struct {
 	door  lab.Host // the gateway's
 }
 
-func newMailRig(t *testing.T, old, new lab.Host, n int) *mailRig {
+func newMailRig(t *testing.T, old, new lab.Host, n int, sync ...string) *mailRig {
 	t.Helper()
 	x, listen := &memory{t: t, dir: t.TempDir()}, port(t)
 	x.write("routes", lab.User(n)+" old wave=pilot\n")
@@ -45,10 +46,10 @@ backends:
 routes: {file: routes, watch: 0s, approve_min: 100}
 store: {path: state.db}
 control: {socket: control.sock}
-sync: {settle: 100ms, confirm: 0s}
+sync: {%s}
 shutdown: 1s
 log: {level: error}
-`, listen, old.IMAP, new.IMAP))
+`, listen, old.IMAP, new.IMAP, strings.Join(append(sync, "settle: 100ms", "confirm: 0s"), ", ")))
 	door := lab.Host{}
 	_, _ = fmt.Sscanf(listen, "127.0.0.1:%d", &door.IMAP)
 	r := &mailRig{t: t, g: x.serve(), door: door, hosts: [2]lab.Host{old, new}, n: n}
@@ -479,4 +480,63 @@ func TestFlipMailPasses(t *testing.T) {
 	if !renamed {
 		t.Error("nothing was renamed")
 	}
+}
+
+// TestFlipMailAtRest: who is kept equal and has done nothing since is asked for numbers only before his fence; who has done something, and whose
+// follower has lost something, is brought together.
+func TestFlipMailAtRest(t *testing.T) {
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
+	r := newMailRig(t, l.Old, l.New, 1, "waves: [pilot]")
+	x := [2]*lab.Talk{lab.Dial(t, l.Old, 1), lab.Dial(t, l.New, 1)}
+	defer x[0].Close()
+	defer x[1].Close()
+	for range 3 {
+		x[0].Do("APPEND INBOX {2}\r\nx\n")
+	}
+	r.must("PREP", r.prepare()) // compares both sides, which is good for a day
+	r.abort()
+	kp := r.g.syncing.keeping
+	prepare := func(what string, passes bool) {
+		t.Helper()
+		r.told = nil
+		r.must(what, r.prepare())
+		if got := slices.ContainsFunc(r.told, func(s string) bool { return strings.HasPrefix(s, "brings his mailboxes together") }); got != passes {
+			t.Errorf("%s: a pass %v, want %v: %q", what, got, passes, r.told)
+		}
+		r.abort()
+	}
+	again := func() { // a pass that wrote has not seen yet how the numbers are behind that
+		t.Helper()
+		r.must("PREP", r.prepare())
+		r.abort()
+	}
+	until(t, "he is kept, and at rest", func() bool {
+		st, kept := kp.k.State(r.m.User)
+		return kept && !st.Now && kp.atRest(r.m.User, r.g.conf.Load(), time.Now())
+	})
+	if _, err := kp.pause(t.Context(), r.m.User, "test", "", true); err != nil { // no pass comes in between
+		t.Fatal(err)
+	}
+	until(t, "no pass is under way", func() bool {
+		st, _ := kp.k.State(r.m.User)
+		return st.Phase == "paused" && !st.Now
+	})
+	prepare("behind a pass", false)
+	x[0].Do("APPEND INBOX {2}\r\ny\n")
+	prepare("behind new mail", true)
+	again()
+	prepare("behind the passes of that", false)
+	x[1].Do("SELECT INBOX")
+	x[1].Do("STORE 1 +FLAGS.SILENT (\\Deleted)")
+	x[1].Do("EXPUNGE")
+	e := kp.take()
+	rep, err := e.Run(t.Context(), r.m.User, syncer.RunOptions{Leave: true}) // as the keeper's
+	kp.put(e)
+	if err != nil || rep.Missing != 1 {
+		t.Fatal(rep, err)
+	}
+	prepare("behind a loss of the follower", true)
+	again()
+	prepare("behind the passes that made it again", false)
 }
