@@ -116,7 +116,7 @@ func (f *fetcher) fetch(p *pop, v view) error {
 	for _, line := range uidl {
 		n, _, _ := strings.Cut(line, " ")
 		head, err := p.do(true, "TOP %s 0", n)
-		if no := (*Refusal)(nil); errors.As(err, &no) {
+		if no := (*Refusal)(nil); errors.As(err, &no) && !passing(no.Text) { // else the session ends: this is not all that is there
 			f.c.count("POP3: deleted meanwhile by another program")
 			continue
 		}
