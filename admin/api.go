@@ -483,8 +483,6 @@ func (a *API) user(ctx context.Context, login string) (UserStatus, error) {
 	p, known := a.Router.Lookup(user)
 	u := UserStatus{User: user, Listed: listed, Known: known, Side: p.Side, Epoch: p.Epoch, State: op.Settled,
 		Login: route.Login, Host: route.Host, Wave: route.Wave, Sessions: []SessionInfo{}, Open: []op.Operation{}, Store: "ok"}
-	by, trouble := a.Gateway.Authority(route, p.Side)
-	u.Verified, u.LockedOut = string(by), trouble
 	u.Logins, u.Held = a.Router.Pending(user)
 	for _, s := range a.Router.Sessions(user) {
 		u.Sessions = append(u.Sessions, info(s))
@@ -498,6 +496,8 @@ func (a *API) user(ctx context.Context, login string) (UserStatus, error) {
 	} else if err := a.logins(ctx, &u); err != nil {
 		u.Store = err.Error()
 	}
+	by, trouble := a.Gateway.Authority(route, u.Side)
+	u.Verified, u.LockedOut = string(by), trouble
 	if d, ok := a.Manager.Desired(user); ok {
 		u.Desired = &d
 	}
@@ -514,13 +514,18 @@ func (a *API) user(ctx context.Context, login string) (UserStatus, error) {
 	return u, nil
 }
 
-// stored adds what the store knows of a user.
+// stored adds what the store knows of a user. Operations come first: who asks whether a flip has ended must not hear of none under way, beside
+// the side from before it.
 func (a *API) stored(ctx context.Context, u *UserStatus) error {
 	ctx, cancel := context.WithTimeout(ctx, storeTime)
 	defer cancel()
+	list, err := a.Store.Operations(ctx, op.Filter{Open: true, User: u.User})
+	if u.Open, err = a.live(ctx, list, err); err != nil {
+		return err
+	}
 	row, err := a.Store.Row(ctx, u.User)
 	if err == nil {
-		u.State, u.Since = row.State, row.Since
+		u.Side, u.Epoch, u.State, u.Since = row.Side, row.Epoch, row.State, row.Since
 	} else if !errors.Is(err, op.ErrNotFound) {
 		return err
 	}
@@ -533,9 +538,7 @@ func (a *API) stored(ctx context.Context, u *UserStatus) error {
 			u.Pin = &pins[i]
 		}
 	}
-	list, err := a.Store.Operations(ctx, op.Filter{Open: true, User: u.User})
-	u.Open, err = a.live(ctx, list, err)
-	return err
+	return nil
 }
 
 // storeTime bounds the wait for a store that does not answer, where there is something to say without it.
