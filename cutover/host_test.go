@@ -28,7 +28,8 @@ type twoProcesses struct {
 	notes  chan Note
 	cut    func() // ends the link; the next one is made by Dial
 	stop   func()
-	refuse atomic.Bool // no link is made
+	refuse atomic.Bool  // no link is made
+	bad    atomic.Int32 // so many of the next ones end at once
 }
 
 func newTwoProcesses(t *testing.T) *twoProcesses {
@@ -55,6 +56,11 @@ func newTwoProcesses(t *testing.T) *twoProcesses {
 			return nil, errors.New("nobody listens")
 		}
 		a, b := net.Pipe()
+		if p.bad.Load() > 0 {
+			p.bad.Add(-1)
+			a.Close()
+			return NewLink(b), nil
+		}
 		p.cut = func() { a.Close() }
 		wg.Go(func() { _ = p.host.Serve(ctx, NewLink(a)) })
 		return NewLink(b), nil
@@ -146,5 +152,23 @@ func TestHostOfTheDead(t *testing.T) {
 	}
 	if nodes, err := p.host.Nodes(t.Context()); err != nil || len(nodes) != 1 {
 		t.Errorf("%v %v", nodes, err)
+	}
+}
+
+// TestTetherOfLinksThatEnd: who leads may take a connection and end it at once, because it is about to start, or to hand over. The next one
+// is made all the same, and who leads hears which node it is.
+func TestTetherOfLinksThatEnd(t *testing.T) {
+	p := newTwoProcesses(t)
+	_, err := p.tether.Join(t.Context(), p.old)
+	must(t, err)
+	p.bad.Store(3)
+	p.cut()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	for p.bad.Load() > 0 && ctx.Err() == nil {
+		time.Sleep(time.Millisecond)
+	}
+	if err := p.host.Wait(ctx, p.old); err != nil {
+		t.Errorf("%v, %d links that ended are still to come", err, p.bad.Load())
 	}
 }
