@@ -172,3 +172,55 @@ func TestTetherOfLinksThatEnd(t *testing.T) {
 		t.Errorf("%v, %d links that ended are still to come", err, p.bad.Load())
 	}
 }
+
+// between is a store in which something happens right behind each look at its nodes.
+type between struct {
+	op.Store
+	then func()
+}
+
+func (b *between) Nodes(ctx context.Context) ([]op.Node, error) {
+	nodes, err := b.Store.Nodes(ctx)
+	if b.then != nil {
+		b.then()
+	}
+	return nodes, err
+}
+
+// TestHostNewIncarnation: a process that registers anew while its registration of before is looked at, or left, stays registered: what it
+// acknowledges counts.
+func TestHostNewIncarnation(t *testing.T) {
+	st, err := store.Open(t.Context(), filepath.Join(t.TempDir(), "s.db"))
+	must(t, err)
+	t.Cleanup(func() { must(t, st.Close()) })
+	b := &between{Store: st}
+	was, is := op.Node{Name: "gw/1", Incarnation: "a.1"}, op.Node{Name: "gw/1", Incarnation: "b.1"}
+	h := NewHost(HostOptions{Store: b, Local: &LocalNode{ID: "gw"}, Log: slog.New(slog.DiscardHandler),
+		Alive: func(n op.Node) bool { return n.Incarnation == is.Incarnation }})
+	anew := func() {
+		if err := st.AddNode(t.Context(), is); err != nil {
+			t.Error(err)
+		}
+	}
+	for what, f := range map[string]func(){
+		"looked at": func() { h.look(t.Context()) },
+		"left": func() {
+			if _, err := h.answer(t.Context(), nil, plea{What: askLeave, Node: was}); err != nil && !errors.Is(err, op.ErrNodes) {
+				t.Error(err)
+			}
+		},
+	} {
+		b.then = nil
+		must(t, h.Begin(t.Context(), []op.Node{was}))
+		b.then = anew
+		if what == "left" {
+			anew()
+		}
+		f()
+		nodes, err := st.Nodes(t.Context())
+		must(t, err)
+		if len(nodes) != 2 || nodes[1].Incarnation != is.Incarnation || h.Present(t.Context(), was).Incarnation != is.Incarnation {
+			t.Errorf("%s: %+v", what, nodes)
+		}
+	}
+}
