@@ -90,7 +90,24 @@ func TestTakeOverRefusedByPasses(t *testing.T) {
 		}
 	}
 	leave()
+
+	// What one process alone runs was told to end, and does not in time: it begins again behind its end, and not before.
+	slow := &leadingPart{ctx: part.ctx, stop: part.stop, ended: make(chan struct{})}
+	x.leading.Store(slow)
 	h := g.halfSoon()
+	if err := h.take(t.Context()); err == nil || !strings.Contains(err.Error(), "one process alone does") {
+		t.Fatal(err)
+	}
+	h.close()
+	if <-part.ended; x.leading.Load() != slow || !x.leaving.lent.Load() {
+		t.Error("it began again beside what ran still")
+	}
+	x.leaving.patience = giveTime // here all ends, however slow the machine is
+	close(slow.ended)
+	g.asBefore("user1@example.com", session)
+	part = x.leading.Load()
+
+	h = g.halfSoon()
 	if err := h.take(t.Context()); err != nil {
 		t.Fatal(err)
 	}
