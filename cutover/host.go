@@ -350,8 +350,9 @@ func (h *Host) Present(ctx context.Context, n op.Node) op.Node {
 	return n
 }
 
-// linkTime is how long Ask waits for a process that is about to come again: it has lost its connection, or this process has just begun.
-const linkTime = time.Second
+// linkTime is how long Ask waits for a process that is about to come again: it has lost its connection, or this process has just begun. A
+// flip has its own deadline, and must not be called off before only because the machine is busy.
+const linkTime = 5 * time.Second
 
 // Ask implements Asker. It waits for a node without a connection, and asks again behind one that has ended: op.ErrGone when the node's
 // process has.

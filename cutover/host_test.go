@@ -142,7 +142,9 @@ func TestHostOfTheDead(t *testing.T) {
 	node := p.remote()
 	p.refuse.Store(true)
 	p.stop()
-	if _, err := node.Send(t.Context(), Message{Kind: AskFence, User: alice, Generation: 4}); err == nil || errors.Is(err, op.ErrGone) {
+	short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if _, err := node.Send(short, Message{Kind: AskFence, User: alice, Generation: 4}); err == nil || errors.Is(err, op.ErrGone) {
 		t.Errorf("of one that runs: %v", err)
 	}
 	time.AfterFunc(50*time.Millisecond, func() { p.alive.Store(false) })
@@ -222,5 +224,19 @@ func TestHostNewIncarnation(t *testing.T) {
 		if len(nodes) != 2 || nodes[1].Incarnation != is.Incarnation || h.Present(t.Context(), was).Incarnation != is.Incarnation {
 			t.Errorf("%s: %+v", what, nodes)
 		}
+	}
+}
+
+// TestHostWaitsForLink: on a busy machine a process takes its time to come again; who asks it waits for that.
+func TestHostWaitsForLink(t *testing.T) {
+	p := newTwoProcesses(t)
+	_, err := p.tether.Join(t.Context(), p.old)
+	must(t, err)
+	node := p.remote()
+	p.refuse.Store(true)
+	p.cut()
+	time.AfterFunc(1500*time.Millisecond, func() { p.refuse.Store(false) })
+	if ack, err := node.Send(t.Context(), Message{Kind: AskFence, User: alice, Generation: 4}); err != nil || ack.Generation != 4 {
+		t.Errorf("%+v %v", ack, err)
 	}
 }

@@ -37,6 +37,7 @@ type leaving struct {
 	backed chan struct{}      // closed when they have ended
 	node   op.Node            // that this process is while lent
 	alive  *os.File           // see sayAlive
+	said   string             // the incarnation in it
 	limit  time.Duration      // for the sessions
 	member *cutover.Member
 	tether *cutover.Tether
@@ -292,7 +293,7 @@ func (g *gateway) give(ctx context.Context, limit time.Duration) error {
 	l.mu.Lock()
 	f, err := sayAlive(aliveDir(conf), tag, n, l.alive)
 	if err == nil {
-		l.node, l.alive = n, f
+		l.node, l.alive, l.said = n, f, n.Incarnation
 	}
 	l.mu.Unlock()
 	if err != nil || l.given {
@@ -336,14 +337,14 @@ func (g *gateway) follow(ctx context.Context, first *cutover.Link) {
 		return cutover.NewLink(c), nil
 	}
 	joining := func(n op.Node) error {
-		if n.Incarnation == l.node.Incarnation {
-			return nil
-		}
 		l.mu.Lock()
 		defer l.mu.Unlock()
+		if n.Incarnation == l.said {
+			return nil
+		}
 		f, err := sayAlive(aliveDir(conf), tag, n, l.alive)
 		if err == nil {
-			l.alive = f
+			l.alive, l.said = f, n.Incarnation
 		}
 		return err
 	}

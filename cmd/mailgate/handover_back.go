@@ -34,6 +34,9 @@ func (g *gateway) goBack(ctx context.Context) {
 				}
 				answers = answers && !met
 			}
+			if back.Err() != nil { // the control socket may be the successor's
+				return
+			}
 			if !answers {
 				e := g.openControl()
 				if answers = e == nil; !answers {
