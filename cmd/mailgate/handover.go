@@ -41,6 +41,7 @@ type leaving struct {
 	limit  time.Duration      // for the sessions
 	member *cutover.Member
 	tether *cutover.Tether
+	rest   func() // ends what member does by itself, and waits; it is asked still
 	end    func() // ends member and tether, and waits
 	notes  *notes
 	serves chan struct{} // closed when the successor says that it serves; nil while there is none
@@ -357,30 +358,36 @@ func (g *gateway) follow(ctx context.Context, first *cutover.Link) {
 		},
 		Wire: func(op.Node) cutover.Wire { return l.tether.Wire() }, Call: g.answer, Removed: func() {}, Log: g.log, Served: true})
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	var wg sync.WaitGroup
+	living, rest := context.WithCancel(run)
+	var wg, lives sync.WaitGroup
 	wg.Go(func() { l.tether.Run(run, first, l.served.Load) })
 	wg.Go(func() { l.notes.tell(run, l.tether.Tell) })
-	wg.Go(func() {
+	lives.Go(func() {
 		for {
-			try, enough := context.WithTimeout(run, sayTime)
+			try, enough := context.WithTimeout(living, sayTime)
 			err := l.member.Join(try)
 			enough()
 			if err == nil {
 				break
 			}
 			select {
-			case <-run.Done():
+			case <-living.Done():
 				return
 			case <-time.After(redialTime):
 			}
 		}
-		if err := l.member.Run(run); err != nil {
+		if err := l.member.Run(living); err != nil {
 			g.log.Error("this process ends: it cannot be a node", "err", err)
 			g.router.CutAll("This server was taken out of service, please reconnect")
 		}
 	})
+	l.rest = func() {
+		rest()
+		lives.Wait()
+	}
 	l.end = sync.OnceFunc(func() {
 		cancel()
+		l.rest()
 		wg.Wait()
 	})
 }
@@ -407,9 +414,6 @@ func (l *leaving) leave() error {
 	if !l.served.Load() {
 		return nil
 	}
-	if l.member.Joining() {
-		return nil // the successor finds out that this process has ended
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), leaveTime)
 	defer cancel()
 	quiet, enough := context.WithTimeout(ctx, quietTime)
@@ -418,7 +422,13 @@ func (l *leaving) leave() error {
 	rest, enough := context.WithTimeout(ctx, restTime)
 	l.notes.allTold(rest) // nobody may have asked since the last session ended
 	enough()
+	l.rest() // or it could register again behind this
+	if l.member.Joining() {
+		return nil // the successor finds out that this process has ended
+	}
 	err := l.member.Leave(ctx)
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.alive != nil {
 		l.alive.Close()
 	}

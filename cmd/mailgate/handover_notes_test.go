@@ -28,7 +28,7 @@ func TestNotes(t *testing.T) {
 	}
 	// told runs tell until so many have come; who listens ends when it has heard the last.
 	told := func(want int) (out []string) {
-		ctx, cancel := context.WithCancel(t.Context())
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // or too few come
 		defer cancel()
 		var mu sync.Mutex
 		n.tell(ctx, func(ctx context.Context, x cutover.Note) error {
