@@ -100,7 +100,7 @@ func (h *Host) Begin(ctx context.Context, running []op.Node) error {
 	all := append([]op.Node{self}, running...)
 	for _, x := range nodes {
 		if !slices.ContainsFunc(all, func(n op.Node) bool { return n.Name == x.Name }) {
-			if err := h.remove(ctx, x, "its process has ended"); err != nil {
+			if err := h.remove(ctx, x, "its process has ended"); err != nil && !errors.Is(err, op.ErrNodes) {
 				return err
 			}
 		}
@@ -113,9 +113,10 @@ func (h *Host) Begin(ctx context.Context, running []op.Node) error {
 	return nil
 }
 
+// remove takes out this very registration: op.ErrNodes when there is none, but perhaps another of that name.
 func (h *Host) remove(ctx context.Context, n op.Node, why string) error {
 	e := op.Event{At: time.Now(), What: "node removed", Before: n.Name, By: "serve", Detail: why}
-	if err := h.o.Store.RemoveNode(ctx, n.Name, e); err != nil {
+	if err := h.o.Store.RemoveNode(ctx, n, e); err != nil {
 		return fmt.Errorf("remove node %s: %w", n.Name, err)
 	}
 	h.o.Log.Info("node is gone", "node", n.Name, "why", why)
@@ -152,7 +153,7 @@ func (h *Host) look(ctx context.Context) {
 		if n.Name == h.o.Local.Name() || h.o.Alive(n) {
 			continue
 		}
-		if err := h.remove(ctx, n, "its process has ended"); err != nil {
+		if err := h.remove(ctx, n, "its process has ended"); err != nil && !errors.Is(err, op.ErrNodes) {
 			h.o.Log.Warn("a node whose process has ended is registered still", "err", err)
 		}
 	}
@@ -239,9 +240,7 @@ func (h *Host) answer(ctx context.Context, l *Link, p plea) (r reply, err error)
 		r.Node = p.Node
 		h.meet(p.Node, l)
 	case askLeave:
-		if err = h.is(ctx, p.Node); err == nil {
-			err = h.remove(ctx, p.Node, "its last session has ended")
-		}
+		err = h.remove(ctx, p.Node, "its last session has ended")
 	case askBeat:
 		if err := h.is(ctx, p.Node); err != nil {
 			return r, err
@@ -342,8 +341,18 @@ func (h *Host) Others(ctx context.Context) ([]op.Node, error) {
 	return out, nil
 }
 
-// linkTime is how long Ask waits for a process that is about to come again: it has lost its connection, or this process has just begun.
-const linkTime = time.Second
+// Present is a node as it is registered now: its process may have registered anew. Where it is not, it is n.
+func (h *Host) Present(ctx context.Context, n op.Node) op.Node {
+	nodes, err := h.o.Store.Nodes(ctx)
+	if i := slices.IndexFunc(nodes, func(x op.Node) bool { return x.Name == n.Name }); err == nil && i >= 0 {
+		return nodes[i]
+	}
+	return n
+}
+
+// linkTime is how long Ask waits for a process that is about to come again: it has lost its connection, or this process has just begun. A
+// flip has its own deadline, and must not be called off before only because the machine is busy.
+const linkTime = 5 * time.Second
 
 // Ask implements Asker. It waits for a node without a connection, and asks again behind one that has ended: op.ErrGone when the node's
 // process has.

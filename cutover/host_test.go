@@ -28,7 +28,8 @@ type twoProcesses struct {
 	notes  chan Note
 	cut    func() // ends the link; the next one is made by Dial
 	stop   func()
-	refuse atomic.Bool // no link is made
+	refuse atomic.Bool  // no link is made
+	bad    atomic.Int32 // so many of the next ones end at once
 }
 
 func newTwoProcesses(t *testing.T) *twoProcesses {
@@ -55,6 +56,11 @@ func newTwoProcesses(t *testing.T) *twoProcesses {
 			return nil, errors.New("nobody listens")
 		}
 		a, b := net.Pipe()
+		if p.bad.Load() > 0 {
+			p.bad.Add(-1)
+			a.Close()
+			return NewLink(b), nil
+		}
 		p.cut = func() { a.Close() }
 		wg.Go(func() { _ = p.host.Serve(ctx, NewLink(a)) })
 		return NewLink(b), nil
@@ -136,7 +142,9 @@ func TestHostOfTheDead(t *testing.T) {
 	node := p.remote()
 	p.refuse.Store(true)
 	p.stop()
-	if _, err := node.Send(t.Context(), Message{Kind: AskFence, User: alice, Generation: 4}); err == nil || errors.Is(err, op.ErrGone) {
+	short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if _, err := node.Send(short, Message{Kind: AskFence, User: alice, Generation: 4}); err == nil || errors.Is(err, op.ErrGone) {
 		t.Errorf("of one that runs: %v", err)
 	}
 	time.AfterFunc(50*time.Millisecond, func() { p.alive.Store(false) })
@@ -146,5 +154,89 @@ func TestHostOfTheDead(t *testing.T) {
 	}
 	if nodes, err := p.host.Nodes(t.Context()); err != nil || len(nodes) != 1 {
 		t.Errorf("%v %v", nodes, err)
+	}
+}
+
+// TestTetherOfLinksThatEnd: who leads may take a connection and end it at once, because it is about to start, or to hand over. The next one
+// is made all the same, and who leads hears which node it is.
+func TestTetherOfLinksThatEnd(t *testing.T) {
+	p := newTwoProcesses(t)
+	_, err := p.tether.Join(t.Context(), p.old)
+	must(t, err)
+	p.bad.Store(3)
+	p.cut()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	for p.bad.Load() > 0 && ctx.Err() == nil {
+		time.Sleep(time.Millisecond)
+	}
+	if err := p.host.Wait(ctx, p.old); err != nil {
+		t.Errorf("%v, %d links that ended are still to come", err, p.bad.Load())
+	}
+}
+
+// between is a store in which something happens right behind each look at its nodes.
+type between struct {
+	op.Store
+	then func()
+}
+
+func (b *between) Nodes(ctx context.Context) ([]op.Node, error) {
+	nodes, err := b.Store.Nodes(ctx)
+	if b.then != nil {
+		b.then()
+	}
+	return nodes, err
+}
+
+// TestHostNewIncarnation: a process that registers anew while its registration of before is looked at, or left, stays registered: what it
+// acknowledges counts.
+func TestHostNewIncarnation(t *testing.T) {
+	st, err := store.Open(t.Context(), filepath.Join(t.TempDir(), "s.db"))
+	must(t, err)
+	t.Cleanup(func() { must(t, st.Close()) })
+	b := &between{Store: st}
+	was, is := op.Node{Name: "gw/1", Incarnation: "a.1"}, op.Node{Name: "gw/1", Incarnation: "b.1"}
+	h := NewHost(HostOptions{Store: b, Local: &LocalNode{ID: "gw"}, Log: slog.New(slog.DiscardHandler),
+		Alive: func(n op.Node) bool { return n.Incarnation == is.Incarnation }})
+	anew := func() {
+		if err := st.AddNode(t.Context(), is); err != nil {
+			t.Error(err)
+		}
+	}
+	for what, f := range map[string]func(){
+		"looked at": func() { h.look(t.Context()) },
+		"left": func() {
+			if _, err := h.answer(t.Context(), nil, plea{What: askLeave, Node: was}); err != nil && !errors.Is(err, op.ErrNodes) {
+				t.Error(err)
+			}
+		},
+	} {
+		b.then = nil
+		must(t, h.Begin(t.Context(), []op.Node{was}))
+		b.then = anew
+		if what == "left" {
+			anew()
+		}
+		f()
+		nodes, err := st.Nodes(t.Context())
+		must(t, err)
+		if len(nodes) != 2 || nodes[1].Incarnation != is.Incarnation || h.Present(t.Context(), was).Incarnation != is.Incarnation {
+			t.Errorf("%s: %+v", what, nodes)
+		}
+	}
+}
+
+// TestHostWaitsForLink: on a busy machine a process takes its time to come again; who asks it waits for that.
+func TestHostWaitsForLink(t *testing.T) {
+	p := newTwoProcesses(t)
+	_, err := p.tether.Join(t.Context(), p.old)
+	must(t, err)
+	node := p.remote()
+	p.refuse.Store(true)
+	p.cut()
+	time.AfterFunc(1500*time.Millisecond, func() { p.refuse.Store(false) })
+	if ack, err := node.Send(t.Context(), Message{Kind: AskFence, User: alice, Generation: 4}); err != nil || ack.Generation != 4 {
+		t.Errorf("%+v %v", ack, err)
 	}
 }

@@ -325,7 +325,7 @@ func (m *Manager) registerNodes(ctx context.Context) error {
 			continue
 		}
 		e := op.Event{What: "node removed", Before: x.Name, By: "serve", Detail: "another process holds the store now"}
-		if err := m.store.RemoveNode(ctx, x.Name, e); err != nil {
+		if err := m.store.RemoveNode(ctx, x, e); err != nil && !errors.Is(err, op.ErrNodes) {
 			return fmt.Errorf("remove node %s: %w", x.Name, err)
 		}
 	}

@@ -54,8 +54,9 @@ func (r *registry) Leave(ctx context.Context, n op.Node) error {
 func (r *registry) remove(name string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	n := r.nodes[name]
 	delete(r.nodes, name)
-	return r.SQLite.RemoveNode(context.Background(), name, op.Event{What: "node removed"})
+	return r.SQLite.RemoveNode(context.Background(), n, op.Event{What: "node removed"})
 }
 
 func (r *registry) is(n op.Node) error {

@@ -217,7 +217,13 @@ func (c *cluster) join(t *testing.T, n Node) {
 
 func (c *cluster) leave(t *testing.T, name string) {
 	t.Helper()
-	must(t, c.st.RemoveNode(t.Context(), name, op.Event{What: "node removed", Before: name}))
+	nodes, err := c.st.Nodes(t.Context())
+	must(t, err)
+	for _, n := range nodes {
+		if n.Name == name {
+			must(t, c.st.RemoveNode(t.Context(), n, op.Event{What: "node removed", Before: name}))
+		}
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.nodes = slices.DeleteFunc(slices.Clone(c.nodes), func(x Node) bool { return x.Name() == name })

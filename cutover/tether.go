@@ -39,7 +39,8 @@ func NewTether(dial func(ctx context.Context) (*Link, error), joining func(n op.
 	return &Tether{Dial: dial, Joining: joining, changed: make(chan struct{}), ready: make(chan struct{})}
 }
 
-// redial is the pause between attempts to connect: who leads may be handing over, or starting again.
+// redial is the pause between attempts to connect, also behind a connection that ended at once: who leads may be handing over, or starting
+// again.
 const redial = 100 * time.Millisecond
 
 // Run serves a connection, and those that follow, until ctx ends. lost (may be nil) is called when the first one has ended, and answers
@@ -57,9 +58,17 @@ func (t *Tether) Run(ctx context.Context, first *Link, lost func() bool) {
 				continue
 			}
 		}
+		began := time.Now()
 		t.serve(ctx, l)
 		if ctx.Err() != nil || l == first && lost != nil && !lost() {
 			return
+		}
+		if time.Since(began) < redial {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(redial):
+			}
 		}
 	}
 }
@@ -73,7 +82,8 @@ func (t *Tether) serve(ctx context.Context, l *Link) {
 	node := t.node
 	t.mu.Unlock()
 	if node.Name != "" { // so that who leads knows at once which node this is
-		wg.Go(func() { _, _ = t.ask(ctx, plea{What: askBeat, Node: node}) })
+		// Over this link only: where it ends before it is used nobody makes another one until serve has returned.
+		wg.Go(func() { _, _ = askOver(ctx, l, plea{What: askBeat, Node: node}) })
 	}
 	_ = l.Run(ctx, func(ctx context.Context, b []byte) []byte {
 		select {
@@ -100,11 +110,8 @@ func (t *Tether) set(l *Link) {
 	t.changed = make(chan struct{})
 }
 
-func (t *Tether) ask(ctx context.Context, p plea) (r reply, err error) {
-	in, err := json.Marshal(p)
-	if err != nil {
-		return r, err
-	}
+// ask asks over the present link, or the next one where there is none.
+func (t *Tether) ask(ctx context.Context, p plea) (reply, error) {
 	for {
 		t.mu.Lock()
 		l, changed := t.link, t.changed
@@ -114,24 +121,32 @@ func (t *Tether) ask(ctx context.Context, p plea) (r reply, err error) {
 			case <-changed:
 				continue
 			case <-ctx.Done():
-				return r, fmt.Errorf("%w: %w", op.ErrUnavailable, context.Cause(ctx))
+				return reply{}, fmt.Errorf("%w: %w", op.ErrUnavailable, context.Cause(ctx))
 			}
 		}
-		out, err := l.Ask(ctx, in)
-		if err != nil {
-			return r, fmt.Errorf("%w: %w", op.ErrUnavailable, err)
-		}
-		if err := json.Unmarshal(out, &r); err != nil {
-			return r, err
-		}
-		if r.Error == "" {
-			return r, nil
-		}
-		if e := replyErrors()[r.Kind]; e != nil {
-			return r, fmt.Errorf("%w (%s)", e, r.Error)
-		}
-		return r, errors.New(r.Error)
+		return askOver(ctx, l, p)
 	}
+}
+
+func askOver(ctx context.Context, l *Link, p plea) (r reply, err error) {
+	in, err := json.Marshal(p)
+	if err != nil {
+		return r, err
+	}
+	out, err := l.Ask(ctx, in)
+	if err != nil {
+		return r, fmt.Errorf("%w: %w", op.ErrUnavailable, err)
+	}
+	if err := json.Unmarshal(out, &r); err != nil {
+		return r, err
+	}
+	if r.Error == "" {
+		return r, nil
+	}
+	if e := replyErrors()[r.Kind]; e != nil {
+		return r, fmt.Errorf("%w (%s)", e, r.Error)
+	}
+	return r, errors.New(r.Error)
 }
 
 // Join implements Registry.

@@ -75,10 +75,11 @@ type Store interface {
 	Commit(ctx context.Context, from int64, next Row, o Operation, pin *Pin, c Condition, events ...Event) error
 
 	// Nodes lists the registered nodes by name, AddNode registers one (idempotent; another incarnation takes the place of
-	// the one before), RemoveNode takes one out, whatever its incarnation.
+	// the one before), RemoveNode takes this very incarnation out: ErrNodes, and nothing is written, when it is not registered, since
+	// another may be under its name.
 	Nodes(ctx context.Context) ([]Node, error)
 	AddNode(ctx context.Context, n Node) error
-	RemoveNode(ctx context.Context, name string, e Event) error
+	RemoveNode(ctx context.Context, n Node, e Event) error
 
 	// Holds lists all, by scope. AddHold sets one (of the same scope the first stays, and changed is false), DropHold takes
 	// one away (changed is false when there was none); with their events, when anything changed.

@@ -133,16 +133,26 @@ func aboutText(a op.About) (string, error) {
 }
 
 // RemoveNode implements op.Store.
-func (d *database) RemoveNode(ctx context.Context, name string, e op.Event) error {
+func (d *database) RemoveNode(ctx context.Context, n op.Node, e op.Event) error {
 	return d.tx(ctx, func(t *transaction) error {
-		if err := t.freeze(ctx, false); err != nil {
-			return err
-		}
-		if _, err := t.exec(ctx, "DELETE FROM nodes WHERE name=?", name); err != nil {
+		if err := t.dropNode(ctx, n); err != nil {
 			return err
 		}
 		return addEvents(ctx, t, []op.Event{e})
 	})
+}
+
+// dropNode takes a registration out, and keeps others from changing until the transaction ends. op.ErrNodes when there is none of this very
+// incarnation.
+func (t *transaction) dropNode(ctx context.Context, n op.Node) error {
+	if err := t.freeze(ctx, false); err != nil {
+		return err
+	}
+	dropped, err := t.exec(ctx, "DELETE FROM nodes WHERE name=? AND incarnation=?", n.Name, n.Incarnation)
+	if err == nil && dropped == 0 {
+		err = fmt.Errorf("%w: %s", op.ErrNodes, n.Name)
+	}
+	return err
 }
 
 // Holds implements op.Store.

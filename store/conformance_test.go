@@ -439,11 +439,11 @@ func conformNodes(t *testing.T, s op.Store) {
 	must(t, s.AddNode(ctx, op.Node{Name: "gw2"}))
 	must(t, s.AddNode(ctx, op.Node{Name: "gw1"}))
 	must(t, s.AddNode(ctx, op.Node{Name: "gw1"}))
-	must(t, s.RemoveNode(ctx, "gw3", op.Event{What: "removed"}))
+	is(t, s.RemoveNode(ctx, op.Node{Name: "gw3"}, op.Event{What: "removed"}), op.ErrNodes)
 	names, err := s.Nodes(ctx)
 	must(t, err)
 	same(t, names, []op.Node{{Name: "gw1"}, {Name: "gw2"}})
-	must(t, s.RemoveNode(ctx, "gw1", op.Event{What: "removed", Before: "gw1"}))
+	must(t, s.RemoveNode(ctx, op.Node{Name: "gw1"}, op.Event{What: "removed", Before: "gw1"}))
 	names, err = s.Nodes(ctx)
 	must(t, err)
 	same(t, names, []op.Node{{Name: "gw2"}})
@@ -452,6 +452,22 @@ func conformNodes(t *testing.T, s op.Store) {
 	names, err = s.Nodes(ctx)
 	must(t, err)
 	same(t, names, []op.Node{again})
+
+	// Who is to be taken out has registered anew: then it stays, and the history says nothing.
+	before, err := s.History(ctx, op.HistoryFilter{})
+	must(t, err)
+	is(t, s.RemoveNode(ctx, op.Node{Name: "gw2"}, op.Event{What: "removed"}), op.ErrNodes)
+	is(t, s.RemoveNode(ctx, op.Node{Name: "gw2", Incarnation: "a"}, op.Event{What: "removed"}), op.ErrNodes)
+	names, err = s.Nodes(ctx)
+	must(t, err)
+	same(t, names, []op.Node{again})
+	after, err := s.History(ctx, op.HistoryFilter{})
+	must(t, err)
+	same(t, after, before)
+	must(t, s.RemoveNode(ctx, again, op.Event{What: "removed"}))
+	names, err = s.Nodes(ctx)
+	must(t, err)
+	same(t, len(names), 0)
 }
 
 func conformHolds(t *testing.T, s op.Store) {

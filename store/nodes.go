@@ -161,22 +161,19 @@ func (s *Postgres) Waiting(ctx context.Context) (map[string]int, error) {
 
 // RemoveNode implements op.Store. All connections of the node are ended first, so that nothing of it is in the way: it may stand still in
 // the middle of a transaction. If it leads, it can write nothing of users any more when this has returned, and another may lead.
-func (s *Postgres) RemoveNode(ctx context.Context, name string, e op.Event) error {
-	if err := s.endConnections(ctx, name); err != nil {
+func (s *Postgres) RemoveNode(ctx context.Context, n op.Node, e op.Event) error {
+	if err := s.endConnections(ctx, n); err != nil {
 		return err
 	}
 	return s.tx(ctx, func(t *transaction) error {
-		if err := t.freeze(ctx, false); err != nil {
-			return err
-		}
-		if _, err := t.exec(ctx, "DELETE FROM nodes WHERE name=?", name); err != nil {
+		if err := t.dropNode(ctx, n); err != nil {
 			return err
 		}
 		l, err := t.leader(ctx)
 		if err != nil {
 			return err
 		}
-		if l.Name == name && name != "" {
+		if l.Name == n.Name && n.Name != "" {
 			if _, err := t.exec(ctx, "UPDATE meta SET value = (value::bigint + 1)::text WHERE key='writer' AND value=?", strconv.FormatInt(l.Term, 10)); err != nil {
 				return err
 			}
@@ -188,11 +185,11 @@ func (s *Postgres) RemoveNode(ctx context.Context, name string, e op.Event) erro
 	})
 }
 
-// endConnections ends those of a node, which its incarnation tells from others: see OpenPostgresNode.
-func (s *Postgres) endConnections(ctx context.Context, name string) error {
-	var inc string
-	err := s.one(ctx, "SELECT incarnation FROM nodes WHERE name=?", []any{name}, func(sc scanner) error { return sc.Scan(&inc) })
-	tag, _, _ := strings.Cut(inc, ".")
+// endConnections ends those of a node that is registered, which its incarnation tells from others: see OpenPostgresNode.
+func (s *Postgres) endConnections(ctx context.Context, n op.Node) error {
+	tag, _, _ := strings.Cut(n.Incarnation, ".")
+	var one int
+	err := s.one(ctx, "SELECT 1 FROM nodes WHERE name=? AND incarnation=?", []any{n.Name, n.Incarnation}, func(sc scanner) error { return sc.Scan(&one) })
 	if errors.Is(err, sql.ErrNoRows) || err == nil && tag == "" {
 		return nil
 	} else if err != nil {
@@ -203,7 +200,7 @@ func (s *Postgres) endConnections(ctx context.Context, name string) error {
 		WHERE datname = current_database() AND usename = current_user AND application_name LIKE '%' || ? AND pid <> pg_backend_pid()`,
 		[]any{nameTag(tag)}, func(sc scanner) error { return sc.Scan(&left) })
 	if err == nil && left {
-		err = fmt.Errorf("%w: a connection of node %s does not end", op.ErrUnavailable, name)
+		err = fmt.Errorf("%w: a connection of node %s does not end", op.ErrUnavailable, n.Name)
 	}
 	return err
 }

@@ -104,7 +104,7 @@ func postgresRemoved(t *testing.T, c *cluster) {
 	})
 	<-stands
 	start := time.Now()
-	must(t, two.RemoveNode(ctx, "gw1", op.Event{What: "node removed", Before: "gw1"}))
+	must(t, two.RemoveNode(ctx, gw1, op.Event{What: "node removed", Before: "gw1"}))
 	if d := time.Since(start); d > 3*time.Second {
 		t.Errorf("it took %v", d)
 	}
@@ -128,7 +128,7 @@ func postgresRemoved(t *testing.T, c *cluster) {
 	must(t, lead.Close())
 
 	// A node that leads again after it was removed, without having been followed by another, has a number of its own.
-	must(t, one.RemoveNode(ctx, "gw2", op.Event{What: "node removed"}))
+	must(t, one.RemoveNode(ctx, gw2, op.Event{What: "node removed"}))
 	is(t, after.AddEvents(ctx, op.Event{What: "no"}), op.ErrInUse)
 }
 
@@ -199,6 +199,6 @@ func postgresWire(t *testing.T, c *cluster) {
 			break
 		}
 	}
-	must(t, one.RemoveNode(ctx, "gw2", op.Event{What: "removed"}))
+	must(t, one.RemoveNode(ctx, gw2, op.Event{What: "removed"}))
 	is(t, <-gone, op.ErrGone)
 }

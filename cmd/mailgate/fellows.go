@@ -85,8 +85,16 @@ func (g *gateway) RemoveNode(ctx context.Context, name, by string) error {
 	case g.member != nil && nodes[i].Incarnation == g.member.Node().Incarnation:
 		return exitError{exitRefused, fmt.Errorf("%s is this node, and it runs: stop it instead", name)}
 	}
-	return g.shared.RemoveNode(ctx, name, op.Event{At: time.Now(), What: "node removed", Before: name, By: by,
-		Detail: "last heard of " + nodes[i].Seen.Format(time.RFC3339)})
+	return removed(g.shared.RemoveNode(ctx, nodes[i], op.Event{At: time.Now(), What: "node removed", Before: name, By: by,
+		Detail: "last heard of " + nodes[i].Seen.Format(time.RFC3339)}), name)
+}
+
+// removed words what came of it.
+func removed(err error, name string) error {
+	if errors.Is(err, op.ErrNodes) {
+		return exitError{exitDifference, fmt.Errorf("%s has just left, or registered anew; mailgate nodes lists them", name)}
+	}
+	return err
 }
 
 // removeOld takes out a process that has handed over.
@@ -95,10 +103,11 @@ func (g *gateway) removeOld(ctx context.Context, host *cutover.Host, name, by st
 	if err != nil {
 		return err
 	}
-	if !slices.ContainsFunc(others, func(n op.Node) bool { return n.Name == name }) {
+	i := slices.IndexFunc(others, func(n op.Node) bool { return n.Name == name })
+	if i < 0 {
 		return exitError{exitDifference, fmt.Errorf("%s is no other node; mailgate nodes lists them", name)}
 	}
-	return g.store.RemoveNode(ctx, name, op.Event{At: time.Now(), What: "node removed", Before: name, By: by})
+	return removed(g.store.RemoveNode(ctx, others[i], op.Event{At: time.Now(), What: "node removed", Before: name, By: by}), name)
 }
 
 // Sessions implements admin.Fellows.

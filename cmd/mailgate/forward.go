@@ -191,7 +191,10 @@ func sayNo(w http.ResponseWriter, exit int, err error) {
 // answer is what another node asks of this one: its own part of what all are asked, or, if it leads, anything.
 func (g *gateway) answer(ctx context.Context, c cutover.Call) cutover.Reply {
 	if c.Path == servesPath {
-		g.leaving.successorServes()
+		if !g.leaving.successorServes() {
+			b, _ := json.Marshal(admin.Failure{Error: "it leads again: the connection had ended", Exit: admin.ExitUnknown})
+			return cutover.Reply{Status: http.StatusUnprocessableEntity, Body: b}
+		}
 		return cutover.Reply{Status: http.StatusOK, Body: []byte("{}")}
 	}
 	own := c.Form.Get("here") != ""

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,52 +10,91 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"mailgate/admin"
-	"mailgate/config"
 	"mailgate/cutover"
-	"mailgate/imapwire"
 	"mailgate/op"
 	"mailgate/proxy"
-	"mailgate/store"
 )
 
 // leaving is how this process hands over to a successor, and what it is from then on: a node without a store. See handOver.
 type leaving struct {
-	turn sync.Mutex     // held while a successor is spoken with
-	wg   sync.WaitGroup // connections to the control socket that became something else
+	turn     sync.Mutex     // held while a successor is spoken with
+	wg       sync.WaitGroup // connections to the control socket that became something else
+	patience time.Duration  // for the end of what this process alone does, see giveTime
 
-	lent   atomic.Bool // this process does not have the store, and does not lead
+	taking atomic.Bool // this process has taken over, and who was before it does not know yet that it serves
+	lent   atomic.Bool // this process does not lead, and has let the store go, or is about to
 	served atomic.Bool // a successor serves
+	given  bool        // this process has let the store go; of who has turn, or goes back
 
 	mu     sync.Mutex
+	closed bool               // nothing becomes something else any more
 	back   context.CancelFunc // ends the attempts to lead again; nil when there are none
 	backed chan struct{}      // closed when they have ended
 	node   op.Node            // that this process is while lent
 	alive  *os.File           // see sayAlive
+	said   string             // the incarnation in it
 	limit  time.Duration      // for the sessions
 	member *cutover.Member
 	tether *cutover.Tether
+	rest   func() // ends what member does by itself, and waits; it is asked still
 	end    func() // ends member and tether, and waits
-	notes  chan cutover.Note
-	owed   atomic.Int64  // notes that are not told yet
-	serves chan struct{} // closed when the successor says that it serves
+	notes  *notes
+	serves chan struct{} // closed when the successor says that it serves; nil while there is none
 }
 
-// successorServes is what it says. It may say it twice.
-func (l *leaving) successorServes() {
+// successorServes is what it says. It may say it twice. False when it comes too late: this process goes back already.
+func (l *leaving) successorServes() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	select {
-	case <-l.serves:
+	switch {
+	case l.served.Load():
+	case l.serves == nil:
+		return false
 	default:
 		l.served.Store(true)
+		l.notes.serves()
 		close(l.serves)
 	}
+	return true
+}
+
+// expect begins to wait for what a successor says.
+func (l *leaving) expect() (serves <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.serves = make(chan struct{})
+	return l.serves
+}
+
+// gaveUp ends that, and tells whether it has said that it serves.
+func (l *leaving) gaveUp() (served bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.serves = nil
+	return l.served.Load()
+}
+
+// enter begins something that close waits for; false behind close.
+func (l *leaving) enter() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.closed {
+		l.wg.Add(1)
+	}
+	return !l.closed
+}
+
+// close waits for the end of all that became something else, and of attempts to lead again; they end with run's work.
+func (l *leaving) close() {
+	l.mu.Lock()
+	l.closed = true
+	l.mu.Unlock()
+	l.wg.Wait()
 }
 
 // errHanded is for who wants something of a process that does not lead any more.
@@ -137,30 +177,32 @@ func (g *gateway) successor(w http.ResponseWriter) {
 	case g.leaving.served.Load():
 		sayNo(w, admin.ExitUnknown, errHanded)
 		return
+	case g.leaving.taking.Load(): // else that one would believe that this process never served, and lead again
+		sayNo(w, admin.ExitRefused, errors.New("it has taken over itself, and the process before it does not know that yet; ask again in a moment"))
+		return
 	case !g.leaving.turn.TryLock():
 		sayNo(w, admin.ExitRefused, errors.New("another process is taking over already"))
 		return
 	}
 	defer g.leaving.turn.Unlock()
-	g.leaving.wg.Add(1)
+	if !g.leaving.enter() {
+		sayNo(w, admin.ExitUnknown, errHanded)
+		return
+	}
 	defer g.leaving.wg.Done()
 	g.switchTo(w, g.handOver)
 }
 
 // fellow answers a process that has handed over, and has lost its connection.
 func (g *gateway) fellow(w http.ResponseWriter) {
-	host := g.host.Load()
-	if host == nil || g.leaving.lent.Load() {
+	host, leads := g.host.Load(), g.leading.Load()
+	// leads is nil for a moment when this process has just begun.
+	if host == nil || leads == nil || g.leaving.lent.Load() || !g.leaving.enter() {
 		sayNo(w, admin.ExitUnknown, errHanded)
 		return
 	}
-	g.leaving.wg.Add(1)
 	defer g.leaving.wg.Done()
-	g.switchTo(w, func(_ context.Context, c *net.UnixConn) {
-		if leads := g.leading.Load(); leads != nil {
-			_ = host.Serve(leads.ctx, cutover.NewLink(c))
-		}
-	})
+	g.switchTo(w, func(_ context.Context, c *net.UnixConn) { _ = host.Serve(leads.ctx, cutover.NewLink(c)) })
 }
 
 // handOver gives sockets and store to a successor. Until that has said that it serves this process can go on as before, and does if the
@@ -179,43 +221,45 @@ func (g *gateway) handOver(ctx context.Context, c *net.UnixConn) {
 		return
 	}
 	l.stopBack()
+	if l.served.Load() { // the one before was not dead
+		_ = say(c, given{Error: errHanded.Error()}, nil)
+		return
+	}
 	if err := g.give(ctx, w.Limit); err != nil {
 		g.log.Error("not handed over", "pid", pid, "err", err)
 		_ = say(c, given{Error: err.Error()}, nil)
 		g.goBack(ctx)
 		return
 	}
-	link := cutover.NewLink(c)
-	l.mu.Lock()
-	l.serves = make(chan struct{})
-	l.mu.Unlock()
 	if err := say(c, given{Node: l.node}, nil); err != nil {
 		g.log.Error("the other process has ended before it took the store", "pid", pid, "err", err)
 		g.goBack(ctx)
 		return
 	}
-	g.follow(ctx, link)
-	serves := false
-	select {
-	case <-l.serves:
-		serves = true
-	case <-link.Over():
-		select {
-		case <-l.serves:
-			serves = true
-		default:
-		}
-	case <-ctx.Done():
-	}
-	switch {
-	case serves:
-		g.log.Info("handed over; sessions that run go on here", "pid", pid, "node", l.node.Name, "sessions", len(g.router.Sessions("")))
-		g.stopServing()
-	case ctx.Err() == nil:
+	if !g.stayBehind(ctx, cutover.NewLink(c)) && ctx.Err() == nil {
 		g.log.Error("the other process has ended before it served", "pid", pid)
-		l.end()
 		g.goBack(ctx)
 	}
+}
+
+// stayBehind makes this process a node of a successor that has the store. It returns true when that serves, and false when it has ended
+// before, or ctx has.
+func (g *gateway) stayBehind(ctx context.Context, link *cutover.Link) (served bool) {
+	l := &g.leaving
+	serves := l.expect()
+	g.follow(ctx, link)
+	select {
+	case <-serves:
+	case <-link.Over():
+	case <-ctx.Done():
+	}
+	if !l.gaveUp() {
+		l.end()
+		return false
+	}
+	g.log.Info("handed over; sessions that run go on here", "node", l.node.Name, "sessions", len(g.router.Sessions("")))
+	g.stopServing()
+	return true
 }
 
 // sockets are those that this process listens on for clients.
@@ -231,53 +275,55 @@ func (g *gateway) sockets() []proxy.Socket {
 const giveTime = 30 * time.Second
 
 // give ends what this process does as the one that leads, and lets the store go. Flips that are under way are called off, or end; they
-// begin anew with the successor.
+// begin anew with the successor. It may be called again after an error, and behind a hand-over that came to nothing; goBack undoes it,
+// however far it came.
 func (g *gateway) give(ctx context.Context, limit time.Duration) error {
 	l := &g.leaving
 	l.limit = limit
-	if l.lent.Load() { // a successor before had the store, and ended
-		return nil
-	}
 	g.reloading.Lock()
 	l.lent.Store(true)
+	l.notes.keep()
 	g.reloading.Unlock()
+	if !l.given {
+		if err := g.ceaseToLead(ctx); err != nil {
+			return err
+		}
+	}
+	conf, tag := g.conf.Load(), newTag() // another one each time: a successor before may have heard of the last one
+	n := op.Node{Name: fmt.Sprintf("%s/%d", nodeName(conf), os.Getpid()), Incarnation: tag + ".1"}
+	l.mu.Lock()
+	f, err := sayAlive(aliveDir(conf), tag, n, l.alive)
+	if err == nil {
+		l.node, l.alive, l.said = n, f, n.Incarnation
+	}
+	l.mu.Unlock()
+	if err != nil || l.given {
+		return err
+	}
+	return g.lend(ctx)
+}
+
+// ceaseToLead ends all that works with the store.
+func (g *gateway) ceaseToLead(ctx context.Context) error {
 	g.managing.Load().end()
 	g.syncing.stop()
-	if !waits(giveTime, g.syncing.wg.Wait) {
-		return errors.New("passes over mailboxes do not end; try again when less is under way (mailgate op list)")
+	last, cancel := context.WithTimeout(ctx, g.leaving.patience)
+	defer cancel()
+	if !g.syncing.idle(last) {
+		return cmp.Or(ctx.Err(), errors.New("passes over mailboxes do not end; try again when less is under way (mailgate op list)"))
 	}
-	g.endLeading()
+	if !g.endLeading(last) {
+		return cmp.Or(ctx.Err(), errors.New("what one process alone does (passes, certificates, records) does not end; try again in a moment"))
+	}
 	if host := g.host.Load(); host != nil { // who handed over before comes to the successor
 		host.Part()
 	}
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), giveTime)
-	defer cancel()
-	if err := g.gates.Save(last); err != nil {
+	save, enough := context.WithTimeout(context.WithoutCancel(ctx), giveTime)
+	defer enough()
+	if err := g.gates.Save(save); err != nil {
 		g.log.Warn("what gates are judged by is not recorded", "err", err)
 	}
-	conf, tag := g.conf.Load(), newTag()
-	n := op.Node{Name: fmt.Sprintf("%s/%d", nodeName(conf), os.Getpid()), Incarnation: tag + ".1"}
-	f, err := sayAlive(aliveDir(conf), tag, n, nil)
-	if err != nil {
-		return err
-	}
-	l.node, l.alive = n, f
-	return g.store.(*store.SQLite).Lend(last)
-}
-
-// waits tells whether f has returned in time. It goes on else.
-func waits(limit time.Duration, f func()) bool {
-	done := make(chan struct{})
-	go func() {
-		f()
-		close(done)
-	}()
-	select {
-	case <-done:
-		return true
-	case <-time.After(limit):
-		return false
-	}
+	return nil
 }
 
 // follow makes this process a node of its successor.
@@ -292,247 +338,58 @@ func (g *gateway) follow(ctx context.Context, first *cutover.Link) {
 		return cutover.NewLink(c), nil
 	}
 	joining := func(n op.Node) error {
-		if n.Incarnation == l.node.Incarnation {
-			return nil
-		}
 		l.mu.Lock()
 		defer l.mu.Unlock()
+		if n.Incarnation == l.said {
+			return nil
+		}
 		f, err := sayAlive(aliveDir(conf), tag, n, l.alive)
 		if err == nil {
-			l.alive = f
+			l.alive, l.said = f, n.Incarnation
 		}
 		return err
 	}
 	l.tether = cutover.NewTether(dial, joining)
-	l.tether.Answering = l.allTold
+	l.tether.Answering = l.notes.allTold
+	l.notes.anew()
 	l.member = cutover.NewMember(cutover.MemberOptions{Registry: l.tether, Router: g.router, Newcomers: g.newcomers, Name: l.node.Name, Tag: tag,
 		About: func() op.About {
 			return op.About{Version: version, Place: nodePlace(conf), Serial: g.routes.Load().Serial, Sessions: len(g.router.Sessions(""))}
 		},
 		Wire: func(op.Node) cutover.Wire { return l.tether.Wire() }, Call: g.answer, Removed: func() {}, Log: g.log, Served: true})
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	var wg sync.WaitGroup
+	living, rest := context.WithCancel(run)
+	var wg, lives sync.WaitGroup
 	wg.Go(func() { l.tether.Run(run, first, l.served.Load) })
-	wg.Go(func() { l.tell(run) })
-	wg.Go(func() {
+	wg.Go(func() { l.notes.tell(run, l.tether.Tell) })
+	lives.Go(func() {
 		for {
-			try, enough := context.WithTimeout(run, sayTime)
+			try, enough := context.WithTimeout(living, sayTime)
 			err := l.member.Join(try)
 			enough()
 			if err == nil {
 				break
 			}
 			select {
-			case <-run.Done():
+			case <-living.Done():
 				return
 			case <-time.After(redialTime):
 			}
 		}
-		if err := l.member.Run(run); err != nil {
+		if err := l.member.Run(living); err != nil {
 			g.log.Error("this process ends: it cannot be a node", "err", err)
 			g.router.CutAll("This server was taken out of service, please reconnect")
 		}
 	})
+	l.rest = func() {
+		rest()
+		lives.Wait()
+	}
 	l.end = sync.OnceFunc(func() {
 		cancel()
+		l.rest()
 		wg.Wait()
 	})
-}
-
-// maxNotes bounds what waits to be told of sessions. More is forgotten: then a pass is later, and a delete is not known to be meant.
-const maxNotes = 4096
-
-// note keeps what a session has done for who has the store, where that is another process. It does not block.
-func (l *leaving) note(n cutover.Note) (kept bool) {
-	if !l.lent.Load() {
-		return false
-	}
-	l.owed.Add(1)
-	select {
-	case l.notes <- n:
-	default:
-		l.owed.Add(-1)
-	}
-	return true
-}
-
-// tell tells it.
-func (l *leaving) tell(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case n := <-l.notes:
-			for try := retryFirst; l.tether.Tell(ctx, n) != nil && ctx.Err() == nil; try = min(2*try, retryLast) {
-				select {
-				case <-ctx.Done():
-				case <-time.After(try):
-				}
-			}
-			l.owed.Add(-1)
-		}
-	}
-}
-
-// allTold waits until nothing is to be told any more.
-func (l *leaving) allTold(ctx context.Context) {
-	for l.owed.Load() > 0 && ctx.Err() == nil {
-		time.Sleep(time.Millisecond)
-	}
-}
-
-// Times of tell.
-const (
-	retryFirst = 50 * time.Millisecond
-	retryLast  = time.Second
-)
-
-// changed, deleted and judged are told by the fronts: see proxy.Options. What they are told of belongs to who has the store.
-func (g *gateway) changed(user string, p config.Protocol) {
-	if !g.leaving.note(cutover.Note{User: user, Protocol: p}) {
-		g.syncing.keeping.changed(user, p)
-	}
-}
-
-func (g *gateway) deleted(user string, side config.Side, session uint64, d imapwire.Deletes) {
-	n := cutover.Note{User: user, Side: side, Session: session&(1<<32-1) | uint64(os.Getpid())<<32, Deletes: &d} // not one of the other's
-	if !g.leaving.note(n) {
-		g.syncing.keeping.deleted(user, side, session, d)
-	}
-}
-
-func (g *gateway) judged(user string, side config.Side, p config.Protocol, password config.Secret, refused error) {
-	if !g.leaving.lent.Load() { // else the next login tells, with the other process
-		g.syncing.judged(user, side, p, password, refused)
-	}
-}
-
-// heard takes what a process that has handed over tells of its sessions.
-func (g *gateway) heard(n cutover.Note) {
-	switch kp := g.syncing.keeping; {
-	case kp == nil:
-	case n.Deletes != nil:
-		kp.deleted(n.User, n.Side, n.Session, *n.Deletes)
-	default:
-		kp.changed(n.User, n.Protocol)
-	}
-}
-
-// redialTime is between attempts to be registered.
-const redialTime = 200 * time.Millisecond
-
-// goBack has this process lead again, as soon as it can have the store: in a moment, unless a newer program has changed that. It listens
-// meanwhile, and on the control socket too, so that another successor may come.
-func (g *gateway) goBack(ctx context.Context) {
-	l := &g.leaving
-	back, cancel := context.WithCancel(ctx)
-	l.back, l.backed = cancel, make(chan struct{})
-	done := l.backed
-	if err := g.openControl(); err != nil {
-		g.log.Error("the control socket", "err", err)
-	}
-	l.wg.Go(func() {
-		defer close(done)
-		defer cancel()
-		for told := false; ; told = true {
-			err := g.leadAgain(back)
-			if err == nil {
-				g.log.Info("this process leads again")
-				return
-			}
-			if !told && back.Err() == nil {
-				g.log.Error("this process cannot lead yet; mail goes on, nobody can be moved", "err", err)
-			}
-			select {
-			case <-back.Done():
-				return
-			case <-time.After(redialTime):
-			}
-		}
-	})
-}
-
-// stopBack ends what goBack began.
-func (l *leaving) stopBack() {
-	if l.back != nil {
-		l.back()
-		<-l.backed
-		l.back = nil
-	}
-}
-
-// leadAgain takes the store back, if this process has let it go.
-func (g *gateway) leadAgain(ctx context.Context) error {
-	l := &g.leaving
-	if err := g.store.(*store.SQLite).TakeBack(ctx); err != nil {
-		return err
-	}
-	running, err := alive(aliveDir(g.conf.Load()))
-	if err == nil {
-		running = slices.DeleteFunc(running, func(n op.Node) bool { return n.Name == l.node.Name })
-		err = g.ruleAlone(ctx, running, true)
-	}
-	if err == nil {
-		err = g.moves().Load(ctx)
-	}
-	if err == nil {
-		err = g.manager().Start(ctx)
-	}
-	if err == nil {
-		err = g.hooks().Start(ctx)
-	}
-	if err != nil {
-		g.managing.Load().end()
-		return errors.Join(err, g.store.(*store.SQLite).Lend(context.WithoutCancel(ctx)))
-	}
-	l.mu.Lock()
-	if l.alive != nil { // nil when it was not come so far
-		l.alive.Close()
-		l.alive = nil
-	}
-	l.mu.Unlock()
-	g.moves().Start()
-	g.syncing.reopen()
-	g.startLeading()
-	l.lent.Store(false)
-	return nil
-}
-
-// leadingPart is what this process alone runs, while it leads.
-type leadingPart struct {
-	ctx  context.Context
-	stop context.CancelFunc
-	wg   sync.WaitGroup
-}
-
-// startLeading begins it, within run's work.
-func (g *gateway) startLeading() {
-	p := &leadingPart{}
-	p.ctx, p.stop = context.WithCancel(*g.working.Load())
-	if g.acme != nil {
-		p.wg.Go(func() { g.acme.Run(p.ctx) })
-	}
-	p.wg.Go(func() { g.watch(p.ctx) })
-	p.wg.Go(func() { g.lead(p.ctx) })
-	if g.member == nil { // of several gateways each knows of its own sessions only, and which of them makes the passes changes
-		p.wg.Go(func() { g.syncing.proofs.Run(p.ctx, g.store.SaveProofs, g.log) })
-	}
-	p.wg.Go(func() { g.syncing.book.Run(p.ctx) })
-	p.wg.Go(func() { g.limiter.Keep(p.ctx, g.store, g.log) })
-	p.wg.Go(func() { g.syncing.ledger.Run(p.ctx) })
-	p.wg.Go(func() { g.gates.Run(p.ctx) })
-	if host := g.host.Load(); host != nil {
-		p.wg.Go(func() { host.Run(p.ctx) })
-	}
-	g.leading.Store(p)
-}
-
-// endLeading ends it, and waits.
-func (g *gateway) endLeading() {
-	if p := g.leading.Swap(nil); p != nil {
-		p.stop()
-		p.wg.Wait()
-	}
 }
 
 // outlast waits for the end of the sessions that stay behind, until the limit or ctx ends.
@@ -557,15 +414,21 @@ func (l *leaving) leave() error {
 	if !l.served.Load() {
 		return nil
 	}
-	if l.member.Joining() {
-		return nil // the successor finds out that this process has ended
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), leaveTime)
 	defer cancel()
 	quiet, enough := context.WithTimeout(ctx, quietTime)
 	l.tether.Quiet(quiet)
 	enough()
+	rest, enough := context.WithTimeout(ctx, restTime)
+	l.notes.allTold(rest) // nobody may have asked since the last session ended
+	enough()
+	l.rest() // or it could register again behind this
+	if l.member.Joining() {
+		return nil // the successor finds out that this process has ended
+	}
 	err := l.member.Leave(ctx)
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.alive != nil {
 		l.alive.Close()
 	}
@@ -575,21 +438,31 @@ func (l *leaving) leave() error {
 // quietTime is how long a process that ends waits until what it was asked is answered: that ends with its last session, or in a moment.
 const quietTime = time.Second
 
+// restTime is how long it waits until what its sessions have done is told.
+const restTime = 3 * time.Second
+
 // ruleAlone makes what moves users where there is one store and one process that has it: others that had it before may run still.
 func (g *gateway) ruleAlone(ctx context.Context, running []op.Node, served bool) error {
-	conf := g.conf.Load()
-	local := &cutover.LocalNode{ID: nodeName(conf), Router: g.router}
 	if len(running) == 0 && !served {
-		g.managing.Store(g.newRuling(g.store, nil, local))
+		g.managing.Store(g.rulingAlone())
 		return nil
 	}
-	local.Flush = func(ctx context.Context) error { return g.manager().FlushOwed(ctx) }
+	conf := g.conf.Load()
+	local := &cutover.LocalNode{ID: nodeName(conf), Router: g.router, Flush: func(ctx context.Context) error { return g.manager().FlushOwed(ctx) }}
 	host := cutover.NewHost(cutover.HostOptions{Store: g.store, Local: local, Log: g.log, Told: g.heard,
 		Alive: func(n op.Node) bool { return runs(aliveDir(conf), n) }})
 	if err := host.Begin(ctx, running); err != nil {
 		return err
 	}
 	g.host.Store(host)
-	g.managing.Store(g.newRuling(g.store, host))
+	g.managing.Store(g.rulingAlone())
 	return nil
+}
+
+// rulingAlone is what moves users with the nodes that there are.
+func (g *gateway) rulingAlone() *ruling {
+	if host := g.host.Load(); host != nil {
+		return g.newRuling(g.store, host)
+	}
+	return g.newRuling(g.store, nil, &cutover.LocalNode{ID: nodeName(g.conf.Load()), Router: g.router})
 }

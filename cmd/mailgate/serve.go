@@ -154,7 +154,7 @@ func (p *program) serve(ctx context.Context, started func(*gateway)) error {
 	if err := g.syncing.accounts.recall(ctx, conf); err != nil {
 		return err
 	}
-	g.leaving.notes = make(chan cutover.Note, maxNotes)
+	g.leaving.notes, g.leaving.patience = newNotes(), giveTime
 	g.proxy = proxy.NewServer(proxy.Options{Config: conf, Routes: g.routes.Load(), Router: g.router, Dialer: g.dialer,
 		Limiter: g.limiter, Certificates: g.certs, Log: log, Recorder: g.metrics, Changed: g.changed,
 		Judged: g.judged, Seen: g.seen, Deleted: g.deleted, Crowded: g.syncing.budget.GiveWay,
@@ -172,6 +172,7 @@ func (g *gateway) run(ctx context.Context, hangups <-chan os.Signal, old *heir, 
 	work, cancel := context.WithCancel(ctx)
 	defer cancel()
 	g.working.Store(&work)
+	g.leaving.taking.Store(old != nil)
 	if g.member == nil { // else with the term: lead
 		g.moves().Start()
 	}
@@ -203,8 +204,8 @@ func (g *gateway) run(ctx context.Context, hangups <-chan os.Signal, old *heir, 
 	var lost error // why this process cannot be a node; set before serving ends
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	defer g.endLeading()
-	defer g.leaving.wg.Wait() // one of these may lead again
+	defer g.endLeading(context.Background())
+	defer g.leaving.close() // one of these may lead again
 	defer cancel()
 	look, done := context.WithTimeout(work, firstLook)
 	g.dialer.Refresh(look, conf.Hostname) // so that the first client is offered what both sides have

@@ -232,6 +232,28 @@ func (s *syncing) stop() {
 	}
 }
 
+// idle waits behind stop until no pass is under way; false when ctx ends before. It waits for each by itself: passes may begin again
+// while another caller waits still.
+func (s *syncing) idle(ctx context.Context) bool {
+	for {
+		s.mu.Lock()
+		var ended chan struct{}
+		for _, u := range s.passes {
+			ended = u.ended
+			break
+		}
+		s.mu.Unlock()
+		if ended == nil {
+			return true
+		}
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
 // reopen lets passes begin again behind stop.
 func (s *syncing) reopen() {
 	s.mu.Lock()

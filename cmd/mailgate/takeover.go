@@ -50,6 +50,7 @@ func upgrade(ctx context.Context, socket, path string) (*net.UnixConn, error) {
 		return nil, err
 	}
 	u := c.(*net.UnixConn)
+	defer context.AfterFunc(ctx, func() { u.Close() })()
 	fail := func(err error) (*net.UnixConn, error) {
 		u.Close()
 		return nil, err
@@ -254,6 +255,7 @@ const meetTime = 2 * time.Second
 
 // tellOld tells the process that was taken over that this one serves, until it knows or has ended: until then both listen.
 func (g *gateway) tellOld(ctx context.Context, h *heir) {
+	defer g.leaving.taking.Store(false)
 	host := g.host.Load()
 	if host == nil { // it ended as soon as it had given the store
 		g.log.Warn("the process that was taken over has ended, and its sessions with it", "node", h.other.Node.Name)
@@ -261,10 +263,14 @@ func (g *gateway) tellOld(ctx context.Context, h *heir) {
 	}
 	for told := false; ; told = true {
 		try, cancel := context.WithTimeout(ctx, sayTime)
-		_, err := cutover.AskNode(try, host, h.other.Node, cutover.Call{Method: http.MethodPost, Path: servesPath})
+		reply, err := cutover.AskNode(try, host, host.Present(try, h.other.Node), cutover.Call{Method: http.MethodPost, Path: servesPath})
 		cancel()
+		if err == nil && reply.Status != http.StatusOK {
+			err = fmt.Errorf("it answers %s", reply.Body)
+		}
 		switch {
 		case err == nil:
+			g.leaving.taking.Store(false)
 			g.log.Info("taken over", "node", h.other.Node.Name)
 			return
 		case errors.Is(err, op.ErrGone):

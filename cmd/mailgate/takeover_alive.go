@@ -46,6 +46,7 @@ func sayAlive(dir, tag string, n op.Node, before *os.File) (*os.File, error) {
 	if err != nil {
 		if f != nil {
 			f.Close()
+			_ = os.Remove(tmp)
 		}
 		return nil, fmt.Errorf("say that this process runs: %w", err)
 	}
@@ -80,34 +81,68 @@ func alive(dir string) (out []op.Node, err error) {
 }
 
 func isAlive(file string) (n op.Node, runs bool, err error) {
-	f, err := os.OpenFile(file, os.O_RDWR, 0)
-	if errors.Is(err, os.ErrNotExist) {
-		return n, false, nil
+	for {
+		f, err := os.OpenFile(file, os.O_RDWR, 0)
+		if errors.Is(err, os.ErrNotExist) {
+			return n, false, nil
+		}
+		if err != nil {
+			return n, false, err
+		}
+		n, runs, replaced, err := readAlive(file, f)
+		f.Close()
+		if !replaced {
+			return n, runs, err
+		}
 	}
-	if err != nil {
-		return n, false, err
-	}
-	defer f.Close()
-	switch err := syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB); {
-	case err == nil:
-		return n, false, os.Remove(file)
-	case !errors.Is(err, syscall.EWOULDBLOCK):
-		return n, false, err
-	}
-	err = json.NewDecoder(f).Decode(&n)
-	return n, true, err
 }
 
-// runs tells whether the process of a node runs; true also when that cannot be told.
+// readAlive reads a file of a node that was opened at a path. replaced tells that another one has taken its place since: the process runs,
+// and has let go of this one.
+func readAlive(path string, f *os.File) (n op.Node, runs, replaced bool, err error) {
+	switch err := syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB); {
+	case err == nil: // behind that it is not replaced any more: sayAlive does so before it lets go
+		mine, err := f.Stat()
+		if err != nil {
+			return n, false, false, err
+		}
+		there, err := os.Stat(path)
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+			return n, false, false, nil
+		case err != nil:
+			return n, false, false, err
+		case !os.SameFile(mine, there):
+			return n, false, true, nil
+		}
+		if err := os.Remove(path); !errors.Is(err, os.ErrNotExist) { // who else looks may have been first
+			return n, false, false, err
+		}
+		return n, false, false, nil
+	case !errors.Is(err, syscall.EWOULDBLOCK):
+		return n, false, false, err
+	}
+	err = json.NewDecoder(f).Decode(&n)
+	return n, true, false, err
+}
+
+// runs tells whether the process of a node runs, also where that is registering under its next incarnation: it has its sessions as before.
+// true also when it cannot be told.
 func runs(dir string, n op.Node) bool {
 	list, err := alive(dir)
 	if err != nil {
 		return true
 	}
 	for _, x := range list {
-		if x.Name == n.Name && x.Incarnation == n.Incarnation {
+		if x.Name == n.Name && processOf(x) == processOf(n) {
 			return true
 		}
 	}
 	return false
+}
+
+// processOf is what all incarnations of a process begin with: see cutover.MemberOptions.
+func processOf(n op.Node) string {
+	tag, _, _ := strings.Cut(n.Incarnation, ".")
+	return tag
 }
