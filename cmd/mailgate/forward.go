@@ -194,6 +194,9 @@ func (g *gateway) answer(ctx context.Context, c cutover.Call) cutover.Reply {
 		g.leaving.successorServes()
 		return cutover.Reply{Status: http.StatusOK, Body: []byte("{}")}
 	}
+	if c.Path == signalsPath {
+		return g.tellSignals(c.Form)
+	}
 	own := c.Form.Get("here") != ""
 	if !own && !g.leadsSurely() {
 		b, _ := json.Marshal(admin.Failure{Error: "that node leads no more; ask again", Exit: admin.ExitUnknown})

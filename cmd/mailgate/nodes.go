@@ -54,7 +54,8 @@ func (g *gateway) newMember(conf *config.Config, shared *store.Postgres, tag str
 		},
 		Wire:    func(n op.Node) cutover.Wire { return shared.Wire(n) },
 		Call:    g.answer,
-		Removed: g.stepDown, Log: g.log})
+		Removed: g.stepDown, Log: g.log,
+		Moved: func(user string, to config.Side) { g.gates.ForgetHere(user, to) }})
 }
 
 // ruling is what moves users: with the right to write it works, without it only knows.
