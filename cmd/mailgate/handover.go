@@ -387,17 +387,18 @@ const (
 	retryLast  = time.Second
 )
 
-// changed, deleted and judged are told by the fronts: see proxy.Options. What they are told of belongs to who has the store.
+// changed, deleted and judged are told by the fronts: see proxy.Options. What they are told of belongs to who has the store, or leads.
 func (g *gateway) changed(user string, p config.Protocol) {
-	if !g.leaving.note(cutover.Note{User: user, Protocol: p}) {
+	n := cutover.Note{User: user, Protocol: p}
+	if !g.leaving.note(n) && !g.telling.note(n) {
 		g.syncing.keeping.changed(user, p)
 	}
 }
 
 func (g *gateway) deleted(user string, side config.Side, session uint64, d imapwire.Deletes) {
-	n := cutover.Note{User: user, Side: side, Session: session&(1<<32-1) | uint64(os.Getpid())<<32, Deletes: &d} // not one of the other's
-	if !g.leaving.note(n) {
-		g.syncing.keeping.deleted(user, side, session, d)
+	n := cutover.Note{User: user, Side: side, Session: session&(1<<32-1) | uint64(g.origin)<<32, Deletes: &d} // not one of the other's
+	if !g.leaving.note(n) && !g.telling.note(n) {
+		g.syncing.keeping.deleted(user, side, n.Session, d)
 	}
 }
 
@@ -514,7 +515,7 @@ func (g *gateway) startLeading() {
 	}
 	p.wg.Go(func() { g.watch(p.ctx) })
 	p.wg.Go(func() { g.lead(p.ctx) })
-	if g.member == nil { // of several gateways each knows of its own sessions only, and which of them makes the passes changes
+	if g.member == nil { // else with the term: elect
 		p.wg.Go(func() { g.syncing.proofs.Run(p.ctx, g.store.SaveProofs, g.log) })
 	}
 	p.wg.Go(func() { g.syncing.book.Run(p.ctx) })

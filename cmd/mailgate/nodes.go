@@ -96,6 +96,8 @@ type term struct {
 	ended chan struct{}   // closed when it is over, see stepDown
 	over  context.Context // ends when what runs in it is to end
 	stop  context.CancelFunc
+
+	endProofs func() // ends the writing of proofs, behind what is still to be written, and waits
 }
 
 // leads tells whether this process does. Where there is one process, it does always.
@@ -111,11 +113,49 @@ func (g *gateway) elect(ctx context.Context) error {
 	}
 	t := &term{right: right, ended: make(chan struct{})}
 	t.over, t.stop = context.WithCancel(context.Background())
+	if t.endProofs, err = g.keepProofs(ctx, right); err != nil {
+		return errors.Join(err, right.Close())
+	}
 	old := g.managing.Swap(g.newRuling(right, g.member.Cluster(right.Term())))
 	old.end()
 	g.term.Store(t)
 	g.log.Info("this node leads", "node", g.member.Node().Name, "term", right.Term())
 	return nil
+}
+
+// keepProofs takes over what people have asked to be deleted from who led before, and writes it down from now on.
+func (g *gateway) keepProofs(ctx context.Context, right *store.Postgres) (end func(), err error) {
+	if g.syncing == nil {
+		return func() {}, nil
+	}
+	all, err := right.Proofs(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read proofs of deletes: %w", err)
+	}
+	g.syncing.proofs.Replace(all)
+	g.telling.heard.forget()
+	run, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		g.syncing.proofs.Run(run, savesProofs(right), g.log)
+	}()
+	return func() {
+		stop()
+		<-done
+	}, nil
+}
+
+// savesProofs writes proofs as who leads. Who does no more leaves that to the next one, who has read what was written.
+func savesProofs(right *store.Postgres) func(context.Context, map[string][]byte) error {
+	return func(ctx context.Context, list map[string][]byte) error {
+		select {
+		case <-right.Lost():
+			return nil
+		default:
+			return right.SaveProofs(ctx, list)
+		}
+	}
 }
 
 // stepDown ends the term, if there is one: what it began ends or is left to who leads next. It waits.
@@ -134,6 +174,7 @@ func (g *gateway) endTerm() {
 	t.stop()
 	old := g.managing.Load()
 	old.end() // before anybody is told that this node does not lead
+	t.endProofs()
 	g.managing.Store(g.onlooker())
 	g.term.Store(nil)
 	try, cancel := context.WithTimeout(context.Background(), localWait)
