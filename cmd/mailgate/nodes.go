@@ -92,7 +92,8 @@ func (g *gateway) moves() *cutover.Waves      { return g.managing.Load().moves }
 
 // term is a time for which this process leads: it alone takes over the routes file, runs operations and makes passes.
 type term struct {
-	right *store.Postgres // to write the state of users
+	right  *store.Postgres // to write the state of users
+	ruling *ruling         // that works in it
 	ended chan struct{}   // closed when it is over, see stepDown
 	over  context.Context // ends when what runs in it is to end
 	stop  context.CancelFunc
@@ -116,7 +117,8 @@ func (g *gateway) elect(ctx context.Context) error {
 	if t.endProofs, err = g.keepProofs(ctx, right); err != nil {
 		return errors.Join(err, right.Close())
 	}
-	old := g.managing.Swap(g.newRuling(right, g.member.Cluster(right.Term())))
+	t.ruling = g.newRuling(right, g.member.Cluster(right.Term()))
+	old := g.managing.Swap(t.ruling)
 	old.end()
 	g.term.Store(t)
 	g.log.Info("this node leads", "node", g.member.Node().Name, "term", right.Term())
@@ -219,14 +221,22 @@ func (g *gateway) take(ctx context.Context) error {
 	if !g.member.Away().IsZero() || g.member.Joining() {
 		return nil // it would not last
 	}
-	if err := g.elect(ctx); err != nil {
-		return err
-	}
-	err := g.begin(ctx)
+	err := g.takeAlone(ctx)
 	if err != nil {
 		g.endTerm()
 	}
 	return err
+}
+
+// takeAlone is take while no reload is under way: one that found that another node leads takes nothing over, and what the term finds on its
+// beginning must be what that has read.
+func (g *gateway) takeAlone(ctx context.Context) error {
+	g.reloading.Lock()
+	defer g.reloading.Unlock()
+	if err := g.elect(ctx); err != nil {
+		return err
+	}
+	return g.begin(ctx)
 }
 
 // serveTerm runs until the term or ctx ends. A term that ends with ctx goes on for what is still to be recorded: close ends it.
@@ -234,7 +244,7 @@ func (g *gateway) serveTerm(ctx context.Context, t *term) {
 	work, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(t.over, cancel)()
-	g.moves().Start()
+	t.ruling.moves.Start() // nothing where the term is over by now: what is present then only knows
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -257,14 +267,15 @@ func (g *gateway) serveTerm(ctx context.Context, t *term) {
 var errLeadLost = errors.New("another node leads now")
 
 // takeRoutes takes over the routes file of a node that begins to lead. Each node has a copy of its own: one that is not what was last
-// taken over may be older, and would move people back. Then it waits for somebody to say that it is right.
+// taken over may be older, and would move people back. Then it waits for somebody to say that it is right. Only who starts, and is alone, is
+// like a gateway that is the only one.
 func (g *gateway) takeRoutes(ctx context.Context) error {
 	routes := g.routes.Load()
 	others, err := g.others(ctx)
 	if err != nil {
 		return err
 	}
-	if g.manager().Imported() && len(others) > 0 {
+	if g.manager().Imported() && (len(others) > 0 || g.serving) {
 		serial := g.manager().Serial()
 		if now, err := config.LoadRoutes(g.conf.Load()); err == nil { // it may have changed a moment ago
 			routes = now
