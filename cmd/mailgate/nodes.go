@@ -94,9 +94,9 @@ func (g *gateway) moves() *cutover.Waves      { return g.managing.Load().moves }
 type term struct {
 	right  *store.Postgres // to write the state of users
 	ruling *ruling         // that works in it
-	ended chan struct{}   // closed when it is over, see stepDown
-	over  context.Context // ends when what runs in it is to end
-	stop  context.CancelFunc
+	ended  chan struct{}   // closed when it is over, see stepDown
+	over   context.Context // ends when what runs in it is to end
+	stop   context.CancelFunc
 
 	endProofs func() // ends the writing of proofs, behind what is still to be written, and waits
 }

@@ -98,7 +98,9 @@ func (g *gateway) reload(ctx context.Context, by string) (r admin.Reloaded, err 
 }
 
 // leadEnded tells whether something failed because another node leads by now: this one is to take the files as one that follows.
-func leadEnded(err error) bool { return errors.Is(err, cutover.ErrStopping) || errors.Is(err, op.ErrInUse) }
+func leadEnded(err error) bool {
+	return errors.Is(err, cutover.ErrStopping) || errors.Is(err, op.ErrInUse)
+}
 
 // adopt puts what was loaded in force. Sockets stay as they are until the next start.
 func (g *gateway) adopt(conf *config.Config, routes *config.RouteFile) {
