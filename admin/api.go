@@ -67,6 +67,8 @@ type Fellows interface {
 	// Sessions are those of other nodes, of one user unless it is "", and Kick ends a user's there. silent are nodes that have not answered.
 	Sessions(ctx context.Context, user string) (list []SessionInfo, silent []string, err error)
 	Kick(ctx context.Context, user, by string) (Kicked, error)
+	// Counts are the numbers of sessions of other nodes: of the members of a wave, of everybody where that is "".
+	Counts(ctx context.Context, wave string) (n SessionCounts, silent []string, err error)
 	// Node is the name of this one, "" where there is one process.
 	Node() string
 }
@@ -107,6 +109,7 @@ func (a *API) Handler() http.Handler {
 	handle("GET /status", func(r *http.Request) (any, error) { return a.Gateway.Overview(r.Context()), nil })
 	handle("GET /user", func(r *http.Request) (any, error) { return a.user(r.Context(), r.FormValue("user")) })
 	handle("GET /sessions", a.sessions)
+	handle("GET /sessions/counts", a.sessionCounts)
 	handle("GET /nodes", func(r *http.Request) (any, error) { return a.nodes(r.Context()) })
 	handle("POST /nodes/remove", func(r *http.Request) (any, error) {
 		if a.Fellows == nil {

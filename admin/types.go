@@ -14,8 +14,9 @@ type Overview struct {
 	Version  string                  `json:"version"`
 	Serving  bool                    `json:"serving"` // false: mailgate serve does not run, and a verb opened the store itself
 	Since    time.Time               `json:"since,omitzero"`
-	Users    map[string]int          `json:"users"`    // by side
-	Sessions map[string]int          `json:"sessions"` // by "protocol side"
+	Users    map[string]int          `json:"users"`                      // by side
+	Sessions SessionCounts           `json:"sessions"`                   // of all nodes
+	Silent   []string                `json:"sessions_unknown,omitempty"` // nodes that have not answered: their sessions are not counted
 	Fenced   int                     `json:"fenced"`
 	Owed     int                     `json:"rows_owed"` // rows of new users that the store has not taken yet
 	Store    string                  `json:"store"`     // "ok", or what is wrong

@@ -120,7 +120,7 @@ func (a *API) members(w *WaveStatus, members []string) {
 
 // whole adds the rest.
 func (a *API) whole(ctx context.Context, w *WaveStatus, members []string) error {
-	if err := a.protocols(ctx, w, members); err != nil {
+	if err := a.protocols(ctx, w); err != nil {
 		return err
 	}
 	if err := a.back(ctx, w); err != nil {
@@ -176,7 +176,7 @@ func (a *API) compared(ctx context.Context, w *WaveStatus, members []string) err
 }
 
 // protocols counts by protocol.
-func (a *API) protocols(ctx context.Context, w *WaveStatus, members []string) error {
+func (a *API) protocols(ctx context.Context, w *WaveStatus) error {
 	count := map[config.Protocol]*WaveProtocol{}
 	of := func(p config.Protocol) *WaveProtocol {
 		if count[p] == nil {
@@ -202,12 +202,14 @@ func (a *API) protocols(ctx context.Context, w *WaveStatus, members []string) er
 			of(p).Users[m.Side.String()]++
 		}
 	}
-	for _, s := range a.Router.Sessions("") {
-		if _, in := slices.BinarySearch(members, s.User); in {
-			of(s.Protocol).Sessions[s.Side.String()]++
-		}
-	}
+	sessions, silent := a.CountSessions(ctx, w.Name)
+	w.Silent = silent
 	for _, p := range config.Protocols() {
+		for _, side := range config.Sides {
+			if n := sessions.of(p, side); n > 0 {
+				of(p).Sessions[side.String()] = n
+			}
+		}
 		if count[p] != nil {
 			w.Protocols = append(w.Protocols, *count[p])
 		}

@@ -31,6 +31,7 @@ type WaveStatus struct {
 
 	Sides     map[string]int `json:"sides"` // members by side
 	Protocols []WaveProtocol `json:"protocols"`
+	Silent    []string       `json:"sessions_unknown,omitempty"` // nodes that have not answered: their sessions are not counted
 	Pinned    []op.Pin       `json:"pinned"`
 	Copied    int            `json:"copied"`    // members whose first copy is done
 	Phases    map[string]int `json:"phases"`    // members by phase of their sync

@@ -3,8 +3,10 @@ package cutover
 import (
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"mailgate/config"
+	"mailgate/op"
 	"mailgate/router"
 )
 
@@ -62,4 +64,47 @@ func crosses(t *testing.T, written bool, f fault, keep bool) {
 	synctest.Wait()
 	g.settle()
 	g.check(alice, config.New, 1)
+}
+
+// TestCrossedWhileHeld: a hold on one who crossed an import stops nobody else who did, is not asked about all the time, and when it ends he
+// is moved at once.
+func TestCrossedWhileHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := openStore(t, tempDir(t))
+		defer s.Close()
+		g := newGateway(t, s)
+		must(t, g.m.Start(t.Context()))
+		defer g.m.Stop()
+		asked := 0
+		g.st.set(func(name string, _ int) fault {
+			switch name {
+			case "Holds":
+				asked++
+			case "Import":
+				if _, _, err := g.m.Hold(t.Context(), op.Hold{Scope: op.HoldUser(alice), By: "kim", At: time.Now()}, ""); err != nil {
+					t.Error(err)
+				}
+				for _, user := range []string{alice, bob} {
+					sess, err := login(t.Context(), g.r, user, &ender{})
+					must(t, err)
+					sess.Done()
+				}
+			}
+			return well
+		})
+		g.imports("default old\n" + alice + " new\n" + bob + " new\n")
+		synctest.Wait()
+		g.check(bob, config.New, 1)
+		g.check(alice, config.Old, 0)
+		before := asked
+		time.Sleep(10 * time.Minute)
+		if asked-before > 25 {
+			t.Errorf("asked %d times in 10 minutes", asked-before)
+		}
+		if changed, err := g.m.Unhold(t.Context(), op.HoldUser(alice), "kim", ""); !changed || err != nil {
+			t.Error(changed, err)
+		}
+		synctest.Wait()
+		g.check(alice, config.New, 1)
+	})
 }

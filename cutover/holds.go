@@ -44,6 +44,7 @@ func (m *Manager) Unhold(ctx context.Context, scope, by, from string) (changed b
 	if changed, err = m.store.DropHold(ctx, scope, e); err != nil {
 		return false, fmt.Errorf("end the hold: %w", err)
 	}
+	signal(m.wake) // it may have been in the way of who crossed an import
 	return changed, nil
 }
 

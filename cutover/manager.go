@@ -89,20 +89,22 @@ type Manager struct {
 	linesMu sync.RWMutex
 	lines   map[string]config.Side // of the routes file as last imported; written with importMu held too
 
-	mu      sync.Mutex
-	tasks   map[string]*task   // by operation, until it is recorded as ended
-	queue   map[string][]*task // by user, in order; the first may be running
-	ready   []string           // users whose first task waits for a slot of PREP
-	back    []string           // users whose first task needs none
-	busy    int                // taken slots of PREP, to NEW
-	backs   int                // the same, to OLD
-	fenced  int                // taken slots of FENCE to RELEASE
-	doors   []*task            // who waits for one of those, in order
-	working bool               // Start has brought the store in order: tasks may run
-	notYet  error              // why not; may be nil
-	waiting string             // the import that waits for approval
-	crossed []string           // users who logged in elsewhere while an import placed them
-	pauses  int64              // how often people without a row were kept waiting
+	mu       sync.Mutex
+	tasks    map[string]*task   // by operation, until it is recorded as ended
+	queue    map[string][]*task // by user, in order; the first may be running
+	ready    []string           // users whose first task waits for a slot of PREP
+	back     []string           // users whose first task needs none
+	busy     int                // taken slots of PREP, to NEW
+	backs    int                // the same, to OLD
+	fenced   int                // taken slots of FENCE to RELEASE
+	doors    []*task            // who waits for one of those, in order
+	working  bool               // Start has brought the store in order: tasks may run
+	notYet   error              // why not; may be nil
+	waiting  string             // the import that waits for approval
+	crossed  []string           // users who logged in elsewhere while an import placed them
+	pauses   int64              // how often people without a row were kept waiting
+	resumes  int64              // the last pause whose end some node has not heard of; mu guards it
+	resuming bool               // resumeLate runs; mu guards it
 
 	wake  chan struct{} // users crossed
 	stray chan struct{} // a request may have been recorded although the store answered an error

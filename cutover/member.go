@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"mailgate/config"
 	"mailgate/op"
 	"mailgate/router"
 )
@@ -31,7 +32,7 @@ type Registry interface {
 	Rules(ctx context.Context) (op.Rules, error)
 }
 
-// MemberOptions are what a Member works with. All but Served must be set.
+// MemberOptions are what a Member works with. All but Served and Moved must be set.
 type MemberOptions struct {
 	Registry  Registry
 	Router    *router.Router
@@ -44,7 +45,9 @@ type MemberOptions struct {
 	// Removed is called when the node has learned that it is registered no more, behind the end of its sessions: the lead, if it has it,
 	// is to be given up before it returns.
 	Removed func()
-	Log     *slog.Logger
+	// Moved is LocalNode.Moved; nil: nobody asks.
+	Moved func(user string, to config.Side)
+	Log   *slog.Logger
 	// Served tells that this process serves people already, and knows where they are: nobody waits until it has joined.
 	Served bool
 }
@@ -105,7 +108,7 @@ func (m *Member) Join(ctx context.Context) error {
 		return fmt.Errorf("register this node: %w", err)
 	}
 	i := &incarnation{node: n, wire: m.o.Wire(n), stop: func() {}, done: make(chan struct{})}
-	i.local = &LocalNode{ID: n.Name, Once: n.Incarnation, Router: m.o.Router, Flush: m.flush, Reload: m.load}
+	i.local = &LocalNode{ID: n.Name, Once: n.Incarnation, Router: m.o.Router, Flush: m.flush, Reload: m.load, Moved: m.o.Moved}
 	m.mu.Lock()
 	m.now = i
 	m.mu.Unlock()
@@ -373,7 +376,7 @@ func (m *Member) catchUp(ctx context.Context, before map[string]int64) map[strin
 		row, err := m.o.Registry.Row(try, user)
 		cancel()
 		if err == nil && (!row.State.Fenced() || row.State == op.Release) && row.Generation > p.Generation {
-			_ = m.o.Router.Release(user, place(row)) // stale: another flip has begun
+			_ = m.present().local.release(user, place(row)) // stale: another flip has begun
 		}
 		if ctx.Err() != nil {
 			break

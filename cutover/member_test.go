@@ -334,6 +334,45 @@ func TestMemberRules(t *testing.T) {
 	})
 }
 
+// TestSilentAmidReloads: however often new rules are tried while a node does not answer, the others tell it of the end of the pause once at a
+// time, and when it answers it lets people go on.
+func TestSilentAmidReloads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, g, one, two := pairOf(t, "default old\n"+alice+" old\n")
+		asked := 0
+		r.mu.Lock()
+		r.lose = func(to op.Node) bool {
+			if to.Name == "gw2" {
+				asked++
+			}
+			return to.Name == "gw2"
+		}
+		r.mu.Unlock()
+		for range 20 {
+			if _, err := g.m.Import(t.Context(), g.file("default new\n"+alice+" old\n"), "test"); !errors.Is(err, ErrAway) {
+				t.Errorf("%v", err)
+			}
+		}
+		before := asked
+		time.Sleep(time.Minute)
+		if n := asked - before; n == 0 || n > 60 {
+			t.Errorf("asked %d times in a minute", n)
+		}
+		r.mu.Lock()
+		r.lose = nil
+		r.mu.Unlock()
+		time.Sleep(time.Minute)
+		for _, p := range []*process{one, two} {
+			g.admits(p.r, "first@example.com", config.Old)
+		}
+		g.imports("default new\n" + alice + " old\n")
+		synctest.Wait()
+		for _, p := range []*process{one, two} {
+			g.admits(p.r, "second@example.com", config.New)
+		}
+	})
+}
+
 // TestMemberJoinsAmidRules: a node that joins while the rules change has heard of no pause, so they do not change.
 func TestMemberJoinsAmidRules(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

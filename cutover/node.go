@@ -58,6 +58,8 @@ type LocalNode struct {
 	Router *router.Router
 	Flush  func(ctx context.Context) error // writes the rows owed to people who were let in without one; nil: there is one process
 	Reload func(ctx context.Context) error // reads rules and rows; nil: there is one process
+	// Moved is told that a user comes to another side, before his logins go on; nil: nobody asks.
+	Moved func(user string, to config.Side)
 
 	mu   sync.RWMutex // held for reading while a message is carried out, so that none of an older term ends behind Heed
 	term int64
@@ -123,7 +125,7 @@ func (n *LocalNode) Send(ctx context.Context, m Message) (Ack, error) {
 		case AskFence, AskDrain:
 			empty, err = n.Router.Fence(m.User, m.Generation, m.Text)
 		case AskRelease:
-			err = n.Router.Release(m.User, router.Place{Side: m.Side, Epoch: m.Epoch, Generation: m.Generation})
+			err = n.release(m.User, router.Place{Side: m.Side, Epoch: m.Epoch, Generation: m.Generation})
 		default: // to guess would be to let go of a fence
 			err = fmt.Errorf("does not know what %q asks for: it is of an older version", m.Kind)
 		}
@@ -133,6 +135,14 @@ func (n *LocalNode) Send(ctx context.Context, m Message) (Ack, error) {
 		return n.drain(ctx, m, ack, empty)
 	}
 	return ack, err
+}
+
+// release ends a fence here.
+func (n *LocalNode) release(user string, to router.Place) error {
+	if at, known := n.Router.Lookup(user); n.Moved != nil && known && at.Side != to.Side && at.Generation <= to.Generation {
+		n.Moved(user, to.Side)
+	}
+	return n.Router.Release(user, to)
 }
 
 // againTime is the shortest rest of a deadline in which reads are judged once more.

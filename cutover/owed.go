@@ -2,6 +2,7 @@ package cutover
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -18,6 +19,7 @@ func (m *Manager) Owed() int { return m.newcomers.Owed() }
 
 // writeOwed writes owed rows, behind the logins.
 func (m *Manager) writeOwed() {
+	var later <-chan time.Time // when held users are asked for again
 	owed := m.newcomers.wake
 	if m.cluster != nil && !m.own {
 		owed = nil // the node writes its own, whoever leads: Member
@@ -27,13 +29,20 @@ func (m *Manager) writeOwed() {
 		case <-m.ctx.Done():
 		case <-owed:
 		case <-m.wake:
+		case <-later:
 		}
+		held := 0
 		err := m.retry(func(ctx context.Context) error {
 			if err := m.flushOwed(ctx); err != nil {
 				return err
 			}
-			return m.askCrossed(ctx)
+			var err error
+			held, err = m.askCrossed(ctx)
+			return err
 		})
+		if later = nil; held > 0 {
+			later = time.After(heldWait)
+		}
 		if err != nil {
 			m.log.Error("users seen for the first time are not recorded", "rows", m.Owed(), "err", err)
 		}
@@ -91,25 +100,32 @@ func (m *Manager) agree(ctx context.Context, seen op.Row) error {
 		What: "placed where he logged in", Before: row.Side.String(), After: next.Side.String(), By: "serve"})
 }
 
-// askCrossed asks for what the lines of users who crossed an import say.
-func (m *Manager) askCrossed(ctx context.Context) error {
-	for {
-		m.mu.Lock()
-		if len(m.crossed) == 0 {
-			m.mu.Unlock()
-			return nil
-		}
-		user := m.crossed[0]
-		m.mu.Unlock()
+// heldWait is how long users whom a hold stops wait until they are asked for again, unless a hold ends before.
+const heldWait = 30 * time.Second
+
+// askCrossed asks for what the lines of users who crossed an import say. Those whom a hold stops stay for another time, and stop nobody
+// else: it tells how many they are.
+func (m *Manager) askCrossed(ctx context.Context) (held int, err error) {
+	m.mu.Lock()
+	list := m.crossed
+	m.crossed = nil
+	m.mu.Unlock()
+	var left []string
+	for i, user := range list {
 		want, listed := m.Desired(user)
 		_, moving := m.headed(user)
-		if p, _ := m.router.Lookup(user); listed && !moving && p.Side != want {
-			if _, err := m.Request(ctx, user, want, "routes file", false); err != nil {
-				return err
-			}
+		if p, _ := m.router.Lookup(user); !listed || moving || p.Side == want {
+			continue
 		}
-		m.mu.Lock()
-		m.crossed = m.crossed[1:]
-		m.mu.Unlock()
+		if _, err = m.Request(ctx, user, want, "routes file", false); errors.Is(err, op.ErrHeld) {
+			left, err = append(left, user), nil
+		} else if err != nil {
+			left = append(left, list[i:]...)
+			break
+		}
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.crossed = append(left, m.crossed...)
+	return len(left), err
 }

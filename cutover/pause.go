@@ -63,13 +63,24 @@ func (m *Manager) pauseFor(ctx context.Context, rf *config.RouteFile) (stood []o
 
 // resume tells all nodes that they may load the rules: once now, and behind this, until all have heard.
 func (m *Manager) resume(ctx context.Context, n int64) {
-	nodes, err := m.registered(ctx)
+	if m.rulesTeller(n)(ctx) == nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.resumes = max(m.resumes, n)
+	if !m.resuming && m.ctx.Err() == nil { // else the next Start tells them
+		m.resuming = true
+		m.wg.Go(m.resumeLate)
+	}
+}
+
+// rulesTeller tells the nodes of the end of a pause; it may be called again after an error.
+func (m *Manager) rulesTeller(n int64) func(context.Context) error {
 	var told *teller
-	tell := func(ctx context.Context) error {
+	return func(ctx context.Context) error {
 		if told == nil {
-			if err != nil {
-				nodes, err = m.registered(ctx)
-			}
+			nodes, err := m.registered(ctx)
 			if err != nil {
 				return err
 			}
@@ -77,12 +88,31 @@ func (m *Manager) resume(ctx context.Context, n int64) {
 		}
 		return told.tell(ctx)
 	}
-	if tell(ctx) == nil {
-		return
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.ctx.Err() == nil { // else the next Start tells them
-		m.wg.Go(func() { _ = m.retry(tell) })
-	}
 }
+
+// resumeLate tells of the end of the last pause until all have heard: that of one before is told with it. There is one, however often a
+// reload is tried while a node is silent.
+func (m *Manager) resumeLate() {
+	n := int64(-1)
+	var tell func(context.Context) error
+	_ = m.retry(func(ctx context.Context) error {
+		m.mu.Lock()
+		if m.resumes != n {
+			n = m.resumes
+			tell = m.rulesTeller(n)
+		}
+		m.mu.Unlock()
+		if err := tell(ctx); err != nil {
+			return err
+		}
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.resumes != n {
+			return errNewerPause
+		}
+		m.resuming = false
+		return nil
+	})
+}
+
+var errNewerPause = errors.New("there was another pause meanwhile")

@@ -82,12 +82,19 @@ func (l *Ledger) runHook(ctx context.Context, set Settings, j *job) {
 		l.mu.Unlock()
 		wake(l.hooking)
 	}()
+	before := j.kept
+	if l.o.Shared && !l.claim(ctx, set, j) {
+		return
+	}
 	run, cancel := context.WithTimeoutCause(ctx, set.HookTime, errLate)
 	err := l.o.Run(run, Call{Argv: set.Hook, User: user, Side: j.kept.Side, Password: j.password})
 	late := errors.Is(context.Cause(run), errLate)
 	cancel()
-	if ctx.Err() != nil && err != nil {
-		return // it runs again at his next login
+	if ctx.Err() != nil && err != nil { // it runs again at his next login
+		if l.o.Shared {
+			l.unclaim(ctx, before)
+		}
+		return
 	}
 	k, now := j.kept, time.Now()
 	e := op.Event{At: now, User: user, By: "serve", What: "login hook done", Detail: "for his password on " + side}
@@ -114,6 +121,45 @@ func (l *Ledger) runHook(ctx context.Context, set Settings, j *job) {
 			"again_in", k.Hook.Next.Sub(now).Round(time.Second).String())
 	}
 	l.hooked(ctx, k, j.password, events)
+}
+
+// claimMargin is how much longer than the hook a claim stands: for the record of its end, and for clocks that differ.
+const claimMargin = time.Minute
+
+// claim sees to it that of several processes one runs the hook. Where another one does, or has, this one waits until that has had its time,
+// and looks again: false.
+func (l *Ledger) claim(ctx context.Context, set Settings, j *job) bool {
+	try, cancel := context.WithTimeout(ctx, noteTime)
+	defer cancel()
+	now := time.Now()
+	k, mine, err := l.o.Store.ClaimHook(try, j.kept, now, now.Add(set.HookTime+claimMargin))
+	if mine || ctx.Err() != nil {
+		return mine
+	}
+	if err != nil {
+		l.o.Log.Warn("whether the login hook runs elsewhere is not known; it waits", "user", j.kept.User, "err", err)
+		k = j.kept
+		k.Hook.Next = now.Add(firstRetry)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch p := l.people[k.User]; {
+	case p == nil, len(l.set.Hook) == 0: // forgotten, or he has another password since
+	case !k.Hook.Done.IsZero():
+		p.done = l.sum(k.User, j.password) == p.kept
+	case l.jobs[k.User] == nil:
+		l.plan(k, j.password)
+	}
+	return false
+}
+
+// unclaim lets others run a hook that was ended with this process.
+func (l *Ledger) unclaim(ctx context.Context, k Kept) {
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), noteTime)
+	defer cancel()
+	if _, err := l.o.Store.SetHook(last, k); err != nil {
+		l.o.Log.Warn("the login hook was ended and runs again, later", "user", k.User, "err", err)
+	}
 }
 
 // hooked records a hook that has ended. What the store does not take is run again: the hook bears that (see docs/operating.md).

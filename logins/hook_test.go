@@ -172,6 +172,84 @@ func TestHookAgain(t *testing.T) {
 	})
 }
 
+// TestHookOfSeveral: of two processes one runs the hook for a user who logs in through both, the other when that one has failed or was
+// killed, and has had its time; who ends in order leaves it to the other at once.
+func TestHookOfSeveral(t *testing.T) {
+	bubble(t, Settings{}, func(t *testing.T, one *rig) {
+		one.stop()
+		one.shared = true
+		two := &rig{t: t, store: one.store, shared: true, known: map[string]string{}}
+		one.begin(provision())
+		two.begin(provision())
+		defer two.stop()
+		runs := func(user string) (n int) {
+			for _, r := range []*rig{one, two} {
+				for _, x := range r.ran() {
+					if strings.HasPrefix(x, user+" ") {
+						n++
+					}
+				}
+			}
+			return n
+		}
+		both := func(user string) {
+			one.Note(user, config.Old, config.IMAP, "hunter2", true)
+			two.Note(user, config.Old, config.IMAP, "hunter2", true)
+			synctest.Wait()
+		}
+		slow := func(ctx context.Context, _ Call) error {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(20 * time.Second):
+				return nil
+			}
+		}
+		one.hooks(slow)
+		two.hooks(slow)
+		both(anna)
+		one.pass(24 * time.Hour)
+		both(anna)
+		one.pass(24 * time.Hour)
+		if n := runs(anna); n != 1 || one.hashOf(anna).Hook.Done.IsZero() {
+			t.Errorf("it ran %d times: %+v", n, one.hashOf(anna))
+		}
+
+		fails := true
+		once := func(ctx context.Context, c Call) error {
+			if fails {
+				fails = false
+				return errors.New("no room")
+			}
+			return nil
+		}
+		one.hooks(once)
+		two.hooks(once)
+		both(bert)
+		one.pass(24 * time.Hour)
+		if n := runs(bert); n != 2 || one.hashOf(bert).Hook.Done.IsZero() {
+			t.Errorf("it ran %d times: %+v", n, one.hashOf(bert))
+		}
+
+		const carl = "c@example.com"
+		one.hooks(slow)
+		two.hooks(slow)
+		one.login(carl, config.Old, config.IMAP, "hunter2")
+		two.login(carl, config.Old, config.IMAP, "hunter2")
+		if n := runs(carl); n != 1 {
+			t.Fatalf("it ran %d times at once", n)
+		}
+		one.stop() // in the middle
+		if k := two.hashOf(carl); !k.Hook.Next.IsZero() || !k.Hook.Done.IsZero() {
+			t.Errorf("%+v", k.Hook)
+		}
+		two.pass(24 * time.Hour)
+		if n := runs(carl); n != 2 || two.hashOf(carl).Hook.Done.IsZero() {
+			t.Errorf("it ran %d times: %+v", n, two.hashOf(carl))
+		}
+	})
+}
+
 // TestHookOff: who has left the routes file, or was forgotten, or whose hook was turned off, has none run.
 func TestHookOff(t *testing.T) {
 	bubble(t, provision(), func(t *testing.T, r *rig) {

@@ -125,6 +125,17 @@ func (l *Ledger) write(ctx context.Context, set Settings, n note, known bool) (k
 		l.left = true
 	}
 	next.Hash = l.hash(n.password)
+	if l.o.Shared { // that took a while, and he may have logged in elsewhere meanwhile: one of both is to run the hook
+		now, err := l.o.Store.Kept(ctx, n.user)
+		if err != nil {
+			return k, "", err
+		}
+		for _, r := range now {
+			if !slices.ContainsFunc(rows, func(x Kept) bool { return x.Learned.Equal(r.Learned) }) && Matches(r.Hash, n.password) {
+				return r, "renewed", nil
+			}
+		}
+	}
 	return next, "learned", l.o.Store.PutKept(ctx, next)
 }
 

@@ -59,6 +59,8 @@ type Options struct {
 	// that nobody knows.
 	Worked func(ctx context.Context, user string, side config.Side, password config.Secret) bool
 	Run    Runner // runs the hook; nil means RunHook
+	// Shared tells that other processes work on the same store: one of them runs the hook for a password.
+	Shared bool
 }
 
 // Ledger is told of logins and does what follows from them. It is safe for concurrent use.

@@ -145,6 +145,15 @@ func (m *memory) SetHook(_ context.Context, k Kept, events ...op.Event) (bool, e
 	return m.change(k, func(o *Kept) { o.Hook = k.Hook }, events...)
 }
 
+func (m *memory) ClaimHook(_ context.Context, k Kept, now, until time.Time) (is Kept, mine bool, err error) {
+	_, err = m.change(k, func(o *Kept) {
+		if is = *o; o.Hook.Done.IsZero() && !o.Hook.Next.After(now) {
+			o.Hook.Next, mine = until, true
+		}
+	})
+	return is, mine, err
+}
+
 func (m *memory) DropKept(_ context.Context, user string, e op.Event) (int, error) {
 	return m.drop(func(k Kept) bool { return user == "" || k.User == user }, e)
 }
@@ -258,11 +267,12 @@ func (c *counts) users() [2]int {
 // rig is a Ledger on a memory, which runs within a bubble of synctest.
 type rig struct {
 	*Ledger
-	t     *testing.T
-	store *memory
-	n     *counts
-	log   *strings.Builder
-	stop  func()
+	t      *testing.T
+	store  *memory
+	shared bool
+	n      *counts
+	log    *strings.Builder
+	stop   func()
 
 	mu    sync.Mutex
 	calls []Call                            // of the hook
@@ -284,7 +294,7 @@ func (r *rig) begin(set Settings) {
 	set.Expire, set.HookTime = cmp.Or(set.Expire, life), cmp.Or(set.HookTime, time.Minute)
 	set.Hooks = cmp.Or(set.Hooks, 2)
 	r.n, r.log = &counts{n: map[string]int{}}, &strings.Builder{}
-	r.Ledger = New(Options{Store: r.store, Log: slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})), Recorder: r.n,
+	r.Ledger = New(Options{Store: r.store, Shared: r.shared, Log: slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})), Recorder: r.n,
 		Worked: func(_ context.Context, user string, side config.Side, password config.Secret) bool {
 			r.mu.Lock()
 			defer r.mu.Unlock()

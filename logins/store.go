@@ -64,6 +64,9 @@ type Store interface {
 	RenewKept(ctx context.Context, k Kept) (bool, error)
 	// SetHook writes the state of the hook for what has this Learned, with the events; false, and no event, when there is none.
 	SetHook(ctx context.Context, k Kept, events ...op.Event) (bool, error)
+	// ClaimHook sets Hook.Next to until for what has this Learned, if the hook is not done and Next is not behind now: mine is true then. Else
+	// is tells how it stands, the zero Kept where there is none.
+	ClaimHook(ctx context.Context, k Kept, now, until time.Time) (is Kept, mine bool, err error)
 	// DropKept deletes with an event for each user, and tells how many.
 	DropKept(ctx context.Context, user string, e op.Event) (int, error)
 	// ExpireKept deletes what expires at now or before, or was seen last at unseen or before, and tells how many.

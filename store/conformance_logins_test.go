@@ -100,6 +100,25 @@ func conformKept(t *testing.T, s, other logins.Store, history op.Store) {
 	there(true)(s.SetHook(ctx, next, op.Event{User: anna, What: "failed"}))
 	list("", next, berts)
 	same(t, what(anna), []string{"failed"})
+	claim := func(k logins.Kept, now time.Time, want bool, is logins.Kept) {
+		t.Helper()
+		got, mine, err := s.ClaimHook(ctx, k, now, alice.Since.Add(time.Hour))
+		must(t, err)
+		same(t, mine, want)
+		if !mine {
+			same(t, got, is)
+		}
+	}
+	claim(next, alice.Since.Add(-1), false, next) // it is not time yet
+	claim(stale, alice.Since, false, logins.Kept{})
+	claim(next, alice.Since, true, next)
+	claimed := next
+	claimed.Hook.Next = alice.Since.Add(time.Hour)
+	claim(next, alice.Since, false, claimed) // by another one
+	claimed.Hook = logins.HookState{Done: alice.Since}
+	there(true)(s.SetHook(ctx, claimed))
+	claim(next, alice.Since.Add(2*time.Hour), false, claimed)
+	there(true)(s.SetHook(ctx, next))
 
 	expire := func(now, unseen time.Time, want int) {
 		t.Helper()

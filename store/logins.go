@@ -145,6 +145,26 @@ func (d *database) SetHook(ctx context.Context, k logins.Kept, events ...op.Even
 	return there && err == nil, err
 }
 
+// ClaimHook implements logins.Store.
+func (d *database) ClaimHook(ctx context.Context, k logins.Kept, now, until time.Time) (is logins.Kept, mine bool, err error) {
+	err = d.secretly(ctx, func(t *transaction) error {
+		n, err := t.exec(ctx, "UPDATE kept SET next = ? WHERE user = ? AND learned = ? AND done = ? AND next <= ?",
+			stamp(until), k.User, stamp(k.Learned), stamp(time.Time{}), stamp(now))
+		mine = n > 0
+		return err
+	})
+	if mine = mine && err == nil; mine || err != nil {
+		return k, mine, err
+	}
+	list, err := d.Kept(ctx, k.User)
+	for _, x := range list {
+		if x.Learned.Equal(k.Learned) {
+			return x, false, err
+		}
+	}
+	return logins.Kept{}, false, err
+}
+
 // DropKept implements logins.Store.
 func (d *database) DropKept(ctx context.Context, user string, e op.Event) (int, error) {
 	return d.eachSecret(ctx, "kept", "DELETE FROM kept", "1 = 1", user, e)

@@ -34,6 +34,10 @@ func (s *Postgres) Join(ctx context.Context, n op.Node) (op.Node, error) {
 			return err
 		case was.About.Place != n.About.Place && now.Sub(was.Seen) < lively:
 			return fmt.Errorf("%w: %s is at %s", op.ErrNodeName, n.Name, was.About.Place)
+		case was.Incarnation != n.Incarnation && was.About.Place == n.About.Place: // there is one process in a place: that one has ended
+			if err := t.dropLeases(ctx, n.Name); err != nil {
+				return err
+			}
 		}
 		about, err := aboutText(n.About)
 		if err != nil {
@@ -55,6 +59,14 @@ func (s *Postgres) Join(ctx context.Context, n op.Node) (op.Node, error) {
 func (t *transaction) dropMessages(ctx context.Context, now time.Time) error {
 	_, err := t.exec(ctx, `DELETE FROM messages WHERE incarnation NOT IN (SELECT incarnation FROM nodes)
 		OR sender NOT IN (SELECT incarnation FROM nodes) OR at < ?`, stamp(now.Add(-24*time.Hour)))
+	return err
+}
+
+// dropLeases frees the mailboxes that a node was at which is known to be down, so that nobody waits for the end of its leases; should it
+// write here all the same, it is fenced. That it leads no more is not enough: it may stand still, or be cut off from here only, with
+// commands on their way to the hosts, and ends what it does when it cannot renew a lease. For that others wait.
+func (t *transaction) dropLeases(ctx context.Context, name string) error {
+	_, err := t.exec(ctx, "UPDATE accounts SET owner='', token=token+1, lease=0 WHERE owner=? AND owner<>''", name)
 	return err
 }
 
@@ -160,13 +172,17 @@ func (s *Postgres) Waiting(ctx context.Context) (map[string]int, error) {
 }
 
 // RemoveNode implements op.Store. All connections of the node are ended first, so that nothing of it is in the way: it may stand still in
-// the middle of a transaction. If it leads, it can write nothing of users any more when this has returned, and another may lead.
+// the middle of a transaction. If it leads, it can write nothing of users any more when this has returned, and another may lead; mailboxes
+// that it was at are free.
 func (s *Postgres) RemoveNode(ctx context.Context, n op.Node, e op.Event) error {
 	if err := s.endConnections(ctx, n); err != nil {
 		return err
 	}
 	return s.tx(ctx, func(t *transaction) error {
 		if err := t.dropNode(ctx, n); err != nil {
+			return err
+		}
+		if err := t.dropLeases(ctx, n.Name); err != nil {
 			return err
 		}
 		l, err := t.leader(ctx)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"mailgate/op"
+	"mailgate/syncer"
 )
 
 var errLate = errors.New("too late")
@@ -27,6 +28,40 @@ func joined(t *testing.T, s *Postgres, name, incarnation, place string) op.Node 
 	n, err := s.Join(t.Context(), op.Node{Name: name, Incarnation: incarnation, About: op.About{Place: place}})
 	must(t, err)
 	return n
+}
+
+// postgresLeases: the mailboxes that a node is at are free as soon as it is known to be down: taken out, or followed by a process in its
+// place. What it began before is fenced. That it leads no more, or left a name to a process elsewhere, frees nothing.
+func postgresLeases(t *testing.T, c *cluster) {
+	url, ctx := c.fresh(t), t.Context()
+	one, two := nodeStore(t, url, "a"), nodeStore(t, url, "b")
+	gw1 := joined(t, one, "gw1", "a.1", "east /run/m")
+	joined(t, two, "gw2", "b.1", "west /run/m")
+	lead, err := one.Lead(ctx, gw1)
+	must(t, err)
+	token, err := one.Acquire(ctx, "a@example.com", "gw1", time.Minute)
+	must(t, err)
+	other, err := two.Acquire(ctx, "b@example.com", "gw2", time.Minute)
+	must(t, err)
+	must(t, lead.Close())
+	_, err = two.Acquire(ctx, "a@example.com", "gw2", time.Minute)
+	is(t, err, syncer.ErrFenced)
+
+	again := nodeStore(t, url, "c")
+	gw1 = joined(t, again, "gw1", "c.1", "east /run/m")
+	next, err := two.Acquire(ctx, "a@example.com", "gw2", time.Minute)
+	must(t, err)
+	is(t, one.Release(ctx, "a@example.com", token), syncer.ErrFenced)
+	must(t, two.Release(ctx, "a@example.com", next))
+
+	token, err = again.Acquire(ctx, "a@example.com", "gw1", time.Minute)
+	must(t, err)
+	must(t, two.RemoveNode(ctx, gw1.Name, op.Event{What: "node removed"}))
+	_, err = two.Acquire(ctx, "a@example.com", "gw2", time.Minute)
+	must(t, err)
+	must(t, two.Release(ctx, "b@example.com", other)) // of a node that was not meant
+	st := nodeStore(t, url, "d")
+	is(t, st.Release(ctx, "a@example.com", token), syncer.ErrFenced)
 }
 
 // postgresNodes: names are taken once; one leads; who is no node any more learns it and writes nothing.

@@ -20,6 +20,8 @@ type Proofs struct {
 	seen  map[string]map[string]observation // what was held back of a user when he was last looked at
 	taken map[string]map[spot][]proof       // by passes that are under way
 	dirty map[string]bool                   // of whom the store is to learn; see Run
+
+	writing sync.Mutex // one write at a time: an older state must not replace a newer one; before mu
 }
 
 // spot is a mailbox of a user on a side.

@@ -50,6 +50,38 @@ func (s *Proofs) Load(all map[string][]byte) {
 	}
 }
 
+// Replace is Load in place of all that is remembered, for a process that begins to make the passes another one has made until now. No pass
+// may be under way.
+func (s *Proofs) Replace(all map[string][]byte) {
+	s.mu.Lock()
+	clear(s.users)
+	clear(s.seen)
+	clear(s.taken)
+	clear(s.dirty)
+	s.spans = 0
+	s.mu.Unlock()
+	s.Load(all)
+}
+
+// Write writes what is remembered and not written yet. What could not be is with the next write.
+func (s *Proofs) Write(ctx context.Context, save func(context.Context, map[string][]byte) error) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	list := s.changed()
+	if len(list) == 0 {
+		return nil
+	}
+	err := save(ctx, list)
+	if err != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for user := range list {
+			s.touch(user)
+		}
+	}
+	return err
+}
+
 // Run writes what is remembered until ctx ends, and a last time then. What could not be written is tried again.
 func (s *Proofs) Run(ctx context.Context, save func(context.Context, map[string][]byte) error, log *slog.Logger) {
 	t := time.NewTicker(keepEvery)
@@ -65,20 +97,9 @@ func (s *Proofs) Run(ctx context.Context, save func(context.Context, map[string]
 			defer cancel()
 			end = true
 		}
-		list := s.changed()
-		if len(list) == 0 {
-			continue
-		}
-		err := save(wctx, list)
-		if err != nil {
-			s.mu.Lock()
-			for user := range list {
-				s.touch(user)
-			}
-			s.mu.Unlock()
-			if !told {
-				log.Warn("what people have deleted cannot be written down; the guard will hold it back after a crash", "err", err)
-			}
+		err := s.Write(wctx, save)
+		if err != nil && !told {
+			log.Warn("what people have deleted cannot be written down; the guard will hold it back after a crash", "err", err)
 		}
 		told = err != nil
 	}

@@ -2,8 +2,10 @@ package syncer_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 
@@ -74,5 +76,47 @@ func TestProofsKept(t *testing.T) {
 		if text, told := keep(proofs)["user"]; !told || len(text) > 0 {
 			t.Errorf("amid %v: kept behind the pass: %s", amid, text)
 		}
+	}
+}
+
+// TestProofsReplaced: a process that begins to make the passes knows what the one before has written down, and nothing of what it knew
+// itself when it made them last; what the store does not take is written with the next write.
+func TestProofsReplaced(t *testing.T) {
+	t.Parallel()
+	deletes := imapwire.Deletes{Mailbox: 1, Validity: 2, UIDs: imapwire.Spans{{First: 1, Last: 20}}, Most: 20}
+	stored := map[string]string{}
+	fails := errors.New("no room")
+	save := func(_ context.Context, list map[string][]byte) error {
+		if fails != nil {
+			return fails
+		}
+		for user, text := range list {
+			if stored[user] = string(text); text == nil {
+				delete(stored, user)
+			}
+		}
+		return nil
+	}
+	one, two := &syncer.Proofs{}, &syncer.Proofs{}
+	one.Note("a", config.Old, 1, deletes)
+	two.Note("b", config.Old, 1, deletes) // when it led before
+	if err := one.Write(t.Context(), save); !errors.Is(err, fails) || len(stored) > 0 {
+		t.Errorf("%v: %v", err, stored)
+	}
+	fails = nil
+	if err := one.Write(t.Context(), save); err != nil || len(stored) != 1 {
+		t.Errorf("%v: %v", err, stored)
+	}
+	two.Replace(map[string][]byte{"a": []byte(stored["a"])})
+	if err := two.Write(t.Context(), save); err != nil || len(stored) != 1 {
+		t.Errorf("%v: %v", err, stored)
+	}
+	two.Note("a", config.Old, 3, deletes)
+	if err := two.Write(t.Context(), save); err != nil || strings.Count(stored["a"], `"uids"`) != 1 {
+		t.Errorf("%v: what is sure is one, whoever says it: %s", err, stored["a"])
+	}
+	two.Forget("a")
+	if err := two.Write(t.Context(), save); err != nil || len(stored) != 0 {
+		t.Errorf("%v: %v", err, stored)
 	}
 }

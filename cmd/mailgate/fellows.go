@@ -142,6 +142,21 @@ func (g *gateway) Kick(ctx context.Context, user, by string) (k admin.Kicked, er
 	return k, err
 }
 
+// Counts implements admin.Fellows.
+func (g *gateway) Counts(ctx context.Context, wave string) (n admin.SessionCounts, silent []string, err error) {
+	n = admin.SessionCounts{}
+	if g.member == nil && g.host.Load() == nil {
+		return n, nil, nil
+	}
+	silent, err = g.fellows(ctx, fellowTime, http.MethodGet, "/sessions/counts", url.Values{"wave": {wave}}, func(_ string, body []byte) error {
+		var one admin.SessionCounts
+		err := json.Unmarshal(body, &one)
+		n.Add(one)
+		return err
+	})
+	return n, silent, err
+}
+
 // Node names this process for lists of several; "" where there is one.
 func (g *gateway) Node() string {
 	if g.member == nil {

@@ -197,6 +197,12 @@ func (g *gateway) answer(ctx context.Context, c cutover.Call) cutover.Reply {
 		}
 		return cutover.Reply{Status: http.StatusOK, Body: []byte("{}")}
 	}
+	if c.Path == signalsPath {
+		return g.tellSignals(c.Form)
+	}
+	if c.Path == notesPath {
+		return g.hearNotes(ctx, c.Form)
+	}
 	own := c.Form.Get("here") != ""
 	if !own && !g.leadsSurely() {
 		b, _ := json.Marshal(admin.Failure{Error: "that node leads no more; ask again", Exit: admin.ExitUnknown})

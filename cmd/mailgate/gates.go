@@ -18,7 +18,11 @@ import (
 
 // newGates makes the Book of what gates are judged by.
 func (g *gateway) newGates(conf *config.Config) *wavegate.Book {
-	return wavegate.New(wavegate.Options{Store: g.store, Log: g.log, Node: nodeName(conf), Waves: g.movedWaves, Lag: g.lag, Verified: g.verified, Regressed: g.regressed,
+	var gather wavegate.Gather
+	if g.shared != nil {
+		gather = g.gatherSignals
+	}
+	return wavegate.New(wavegate.Options{Gather: gather, Store: g.store, Log: g.log, Node: nodeName(conf), Waves: g.movedWaves, Lag: g.lag, Verified: g.verified, Regressed: g.regressed,
 		Side: func(user string) config.Side {
 			place, _ := g.router.Lookup(user)
 			return place.Side
@@ -89,8 +93,11 @@ func (g *gateway) judge(ctx context.Context, wave string, phase wavegate.Phase) 
 	return g.gates.Judge(ctx, phase, g.conf.Load().Wave(wave), g.members(wave, since)), nil
 }
 
-// movedWaves are those of which somebody is on NEW.
+// movedWaves are those of which somebody is on NEW. Of several gateways the one that leads looks at them, and has their commands run.
 func (g *gateway) movedWaves(ctx context.Context) (out []wavegate.Wave) {
+	if !g.leads() {
+		return nil
+	}
 	conf, routes := g.conf.Load(), g.routes.Load()
 	since := g.arrivals(ctx, func(user string) bool { return g.wave(user) != "" })
 	for _, name := range routes.Waves(conf) {

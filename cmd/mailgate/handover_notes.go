@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"os"
 	"sync"
 	"time"
 
@@ -139,17 +138,18 @@ const (
 	retryLast  = time.Second
 )
 
-// changed, deleted and judged are told by the fronts: see proxy.Options. What they are told of belongs to who has the store.
+// changed, deleted and judged are told by the fronts: see proxy.Options. What they are told of belongs to who has the store, or leads.
 func (g *gateway) changed(user string, p config.Protocol) {
-	if !g.leaving.notes.add(cutover.Note{User: user, Protocol: p}) {
+	n := cutover.Note{User: user, Protocol: p}
+	if !g.leaving.notes.add(n) && !g.telling.note(n) {
 		g.syncing.keeping.changed(user, p)
 	}
 }
 
 func (g *gateway) deleted(user string, side config.Side, session uint64, d imapwire.Deletes) {
-	n := cutover.Note{User: user, Side: side, Session: session&(1<<32-1) | uint64(os.Getpid())<<32, Deletes: &d} // not one of the other's
-	if !g.leaving.notes.add(n) {
-		g.syncing.keeping.deleted(user, side, session, d)
+	n := cutover.Note{User: user, Side: side, Session: session&(1<<32-1) | uint64(g.origin)<<32, Deletes: &d} // not one of the other's
+	if !g.leaving.notes.add(n) && !g.telling.note(n) {
+		g.syncing.keeping.deleted(user, side, n.Session, d)
 	}
 }
 

@@ -22,7 +22,7 @@ func (g *gateway) startLeading() {
 	}
 	p.wg.Go(func() { g.watch(p.ctx) })
 	p.wg.Go(func() { g.lead(p.ctx) })
-	if g.member == nil { // of several gateways each knows of its own sessions only, and which of them makes the passes changes
+	if g.member == nil { // else with the term: elect
 		p.wg.Go(func() { g.syncing.proofs.Run(p.ctx, g.store.SaveProofs, g.log) })
 	}
 	p.wg.Go(func() { g.syncing.book.Run(p.ctx) })

@@ -15,7 +15,7 @@ import (
 
 // newLedger makes the Ledger of logins; learn configures it.
 func newLedger(s *syncing) *logins.Ledger {
-	return logins.New(logins.Options{Store: s.g.store, Log: s.g.log, Recorder: s.g.metrics,
+	return logins.New(logins.Options{Store: s.g.store, Shared: s.g.shared != nil, Log: s.g.log, Recorder: s.g.metrics,
 		Listed: func(user string) bool { return s.g.routes.Load().Users[user] != nil }, Worked: s.book.Holds})
 }
 

@@ -54,7 +54,8 @@ func (g *gateway) newMember(conf *config.Config, shared *store.Postgres, tag str
 		},
 		Wire:    func(n op.Node) cutover.Wire { return shared.Wire(n) },
 		Call:    g.answer,
-		Removed: g.stepDown, Log: g.log})
+		Removed: g.stepDown, Log: g.log,
+		Moved: func(user string, to config.Side) { g.gates.ForgetHere(user, to) }})
 }
 
 // ruling is what moves users: with the right to write it works, without it only knows.
@@ -91,10 +92,13 @@ func (g *gateway) moves() *cutover.Waves      { return g.managing.Load().moves }
 
 // term is a time for which this process leads: it alone takes over the routes file, runs operations and makes passes.
 type term struct {
-	right *store.Postgres // to write the state of users
-	ended chan struct{}   // closed when it is over, see stepDown
-	over  context.Context // ends when what runs in it is to end
-	stop  context.CancelFunc
+	right  *store.Postgres // to write the state of users
+	ruling *ruling         // that works in it
+	ended  chan struct{}   // closed when it is over, see stepDown
+	over   context.Context // ends when what runs in it is to end
+	stop   context.CancelFunc
+
+	endProofs func() // ends the writing of proofs, behind what is still to be written, and waits
 }
 
 // leads tells whether this process does. Where there is one process, it does always.
@@ -110,11 +114,50 @@ func (g *gateway) elect(ctx context.Context) error {
 	}
 	t := &term{right: right, ended: make(chan struct{})}
 	t.over, t.stop = context.WithCancel(context.Background())
-	old := g.managing.Swap(g.newRuling(right, g.member.Cluster(right.Term())))
+	if t.endProofs, err = g.keepProofs(ctx, right); err != nil {
+		return errors.Join(err, right.Close())
+	}
+	t.ruling = g.newRuling(right, g.member.Cluster(right.Term()))
+	old := g.managing.Swap(t.ruling)
 	old.end()
 	g.term.Store(t)
 	g.log.Info("this node leads", "node", g.member.Node().Name, "term", right.Term())
 	return nil
+}
+
+// keepProofs takes over what people have asked to be deleted from who led before, and writes it down from now on.
+func (g *gateway) keepProofs(ctx context.Context, right *store.Postgres) (end func(), err error) {
+	if g.syncing == nil {
+		return func() {}, nil
+	}
+	all, err := right.Proofs(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read proofs of deletes: %w", err)
+	}
+	g.syncing.proofs.Replace(all)
+	g.telling.heard.forget()
+	run, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		g.syncing.proofs.Run(run, savesProofs(right), g.log)
+	}()
+	return func() {
+		stop()
+		<-done
+	}, nil
+}
+
+// savesProofs writes proofs as who leads. Who does no more leaves that to the next one, who has read what was written.
+func savesProofs(right *store.Postgres) func(context.Context, map[string][]byte) error {
+	return func(ctx context.Context, list map[string][]byte) error {
+		select {
+		case <-right.Lost():
+			return nil
+		default:
+			return right.SaveProofs(ctx, list)
+		}
+	}
 }
 
 // stepDown ends the term, if there is one: what it began ends or is left to who leads next. It waits.
@@ -133,6 +176,7 @@ func (g *gateway) endTerm() {
 	t.stop()
 	old := g.managing.Load()
 	old.end() // before anybody is told that this node does not lead
+	t.endProofs()
 	g.managing.Store(g.onlooker())
 	g.term.Store(nil)
 	try, cancel := context.WithTimeout(context.Background(), localWait)
@@ -177,14 +221,22 @@ func (g *gateway) take(ctx context.Context) error {
 	if !g.member.Away().IsZero() || g.member.Joining() {
 		return nil // it would not last
 	}
-	if err := g.elect(ctx); err != nil {
-		return err
-	}
-	err := g.begin(ctx)
+	err := g.takeAlone(ctx)
 	if err != nil {
 		g.endTerm()
 	}
 	return err
+}
+
+// takeAlone is take while no reload is under way: one that found that another node leads takes nothing over, and what the term finds on its
+// beginning must be what that has read.
+func (g *gateway) takeAlone(ctx context.Context) error {
+	g.reloading.Lock()
+	defer g.reloading.Unlock()
+	if err := g.elect(ctx); err != nil {
+		return err
+	}
+	return g.begin(ctx)
 }
 
 // serveTerm runs until the term or ctx ends. A term that ends with ctx goes on for what is still to be recorded: close ends it.
@@ -192,7 +244,7 @@ func (g *gateway) serveTerm(ctx context.Context, t *term) {
 	work, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(t.over, cancel)()
-	g.moves().Start()
+	t.ruling.moves.Start() // nothing where the term is over by now: what is present then only knows
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -215,14 +267,15 @@ func (g *gateway) serveTerm(ctx context.Context, t *term) {
 var errLeadLost = errors.New("another node leads now")
 
 // takeRoutes takes over the routes file of a node that begins to lead. Each node has a copy of its own: one that is not what was last
-// taken over may be older, and would move people back. Then it waits for somebody to say that it is right.
+// taken over may be older, and would move people back. Then it waits for somebody to say that it is right. Only who starts, and is alone, is
+// like a gateway that is the only one.
 func (g *gateway) takeRoutes(ctx context.Context) error {
 	routes := g.routes.Load()
 	others, err := g.others(ctx)
 	if err != nil {
 		return err
 	}
-	if g.manager().Imported() && len(others) > 0 {
+	if g.manager().Imported() && (len(others) > 0 || g.serving) {
 		serial := g.manager().Serial()
 		if now, err := config.LoadRoutes(g.conf.Load()); err == nil { // it may have changed a moment ago
 			routes = now

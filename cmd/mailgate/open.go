@@ -50,6 +50,7 @@ func (p *program) open(ctx context.Context, newLog func(config.Log) *slog.Logger
 	}
 	g.routes.Store(routes)
 	tag := newTag()
+	g.origin = uint32(os.Getpid())
 	switch {
 	case what == asLook && conf.Store.URL != "":
 		if g.shared, err = store.OpenPostgres(ctx, conf.Store.URL.Reveal()); err != nil {
@@ -74,6 +75,7 @@ func (p *program) open(ctx context.Context, newLog func(config.Log) *slog.Logger
 	g.metrics = admin.NewMetrics(version, revision(), g.sources())
 	if g.shared != nil && what != asLook {
 		g.member = g.newMember(conf, g.shared, tag, what == asVerbNode)
+		g.origin, g.telling = originOf(tag), newTelling(g)
 		g.managing.Store(g.onlooker())
 		return g, nil
 	}

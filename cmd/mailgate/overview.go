@@ -14,16 +14,14 @@ import (
 func (g *gateway) Overview(ctx context.Context) admin.Overview {
 	conf := g.conf.Load()
 	o := admin.Overview{Hostname: conf.Hostname, Version: version, Serving: g.serving, Since: g.since, Users: map[string]int{"old": 0, "new": 0},
-		Sessions: map[string]int{}, Owed: g.manager().Owed(), Store: "ok", Reload: "ok"}
+		Owed: g.manager().Owed(), Store: "ok", Reload: "ok"}
 	g.router.Users(func(_ string, p router.Place, fenced bool) {
 		o.Users[p.Side.String()]++
 		if fenced {
 			o.Fenced++
 		}
 	})
-	for _, s := range g.router.Sessions("") {
-		o.Sessions[string(s.Protocol)+" "+s.Side.String()]++
-	}
+	o.Sessions, o.Silent = g.api().CountSessions(ctx, "")
 	if why := g.lastReload.Load(); why != nil && *why != "" {
 		o.Reload = *why
 	}

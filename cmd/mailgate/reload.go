@@ -31,7 +31,7 @@ func (g *gateway) reload(ctx context.Context, by string) (r admin.Reloaded, err 
 			why = r.Import.Waiting.ID + " waits for approval: " + r.Import.Waiting.Reason
 		}
 		g.lastReload.Store(&why)
-		g.again.Store(errors.Is(err, op.ErrUnavailable) || errors.Is(err, cutover.ErrAway))
+		g.again.Store(errors.Is(err, op.ErrUnavailable) || errors.Is(err, cutover.ErrAway) || g.member != nil && leadEnded(err))
 		r.Follows = !g.leads()
 	}()
 	if g.leaving.lent.Load() {
@@ -95,6 +95,11 @@ func (g *gateway) reload(ctx context.Context, by string) (r admin.Reloaded, err 
 	}
 	g.metrics.Reloaded()
 	return r, nil
+}
+
+// leadEnded tells whether something failed because another node leads by now: this one is to take the files as one that follows.
+func leadEnded(err error) bool {
+	return errors.Is(err, cutover.ErrStopping) || errors.Is(err, op.ErrInUse)
 }
 
 // adopt puts what was loaded in force. Sockets stay as they are until the next start.
@@ -215,6 +220,7 @@ func (g *gateway) Approve(ctx context.Context, id, by string) (cutover.Imported,
 	if err != nil {
 		return im, err
 	}
+	g.behind.Store(false)
 	g.adopt(g.conf.Load(), routes)
 	none := ""
 	g.lastReload.Store(&none)

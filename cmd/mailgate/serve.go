@@ -206,6 +206,7 @@ func (g *gateway) run(ctx context.Context, hangups <-chan os.Signal, old *heir, 
 	defer wg.Wait()
 	defer g.endLeading(context.Background())
 	defer g.leaving.close() // one of these may lead again
+	defer g.telling.start(ctx)()
 	defer cancel()
 	look, done := context.WithTimeout(work, firstLook)
 	g.dialer.Refresh(look, conf.Hostname) // so that the first client is offered what both sides have
@@ -405,6 +406,8 @@ type gateway struct {
 
 	member   *cutover.Member // nil where there is one process: SQLite
 	shared   *store.Postgres // nil without member
+	telling  *telling        // nil without member
+	origin   uint32          // names this process in the numbers of sessions, 31 bits
 	term     atomic.Pointer[term]
 	lock     *os.File    // beside the control socket; nil without member
 	terms    sync.Mutex  // held while a term begins or ends

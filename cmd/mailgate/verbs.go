@@ -221,7 +221,7 @@ func printOverview(w io.Writer, o admin.Overview) {
 		fmt.Fprintf(w, "rows owed\t%d new users are not in the store yet\n", o.Owed)
 	}
 	for _, k := range []string{"imap old", "imap new", "submission old", "submission new"} {
-		fmt.Fprintf(w, "sessions %s\t%d\n", k, o.Sessions[k])
+		fmt.Fprintf(w, "sessions %s\t%d%s\n", k, o.Sessions[k], without(o.Silent))
 	}
 	for _, b := range o.Backends {
 		state := "ok"
@@ -251,6 +251,14 @@ func printOverview(w io.Writer, o admin.Overview) {
 		}
 		fmt.Fprintf(w, "drift\t%s is on %s, the routes file says %s (%s)\n", d.User, d.Actual, d.Desired, why)
 	}
+}
+
+// without tells whose sessions are not in a number.
+func without(silent []string) string {
+	if len(silent) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (without %s: no answer)", strings.Join(silent, ", "))
 }
 
 func printUser(w io.Writer, u admin.UserStatus) {

@@ -166,7 +166,7 @@ func printWave(w io.Writer, x admin.WaveStatus) {
 	line("Sides", "old %d   new %d%s", x.Sides["old"], x.Sides["new"], pinned)
 	for _, t := range x.Protocols {
 		n := t.Users["old"] + t.Users["new"]
-		line("Traffic "+string(t.Protocol), "new %d/%d users who use it   sessions now: old %d, new %d", t.Users["new"], n, t.Sessions["old"], t.Sessions["new"])
+		line("Traffic "+string(t.Protocol), "new %d/%d users who use it   sessions now: old %d, new %d%s", t.Users["new"], n, t.Sessions["old"], t.Sessions["new"], without(x.Silent))
 	}
 	kept := "kept in sync"
 	if !x.Kept {

@@ -61,6 +61,8 @@ type Options struct {
 	Verified func(ctx context.Context, user string) (c Compared, ok bool, err error)
 	// Regressed are the users whom NEW refuses with a password that worked on OLD; nil means that nothing is known.
 	Regressed func(ctx context.Context) (map[string]bool, error)
+	// Gather asks the other nodes what they have counted, each time that gates are judged; nil means that there is one.
+	Gather Gather
 	// Ask runs commands; nil means RunCommand.
 	Ask Asker
 }
@@ -74,9 +76,13 @@ type Book struct {
 	asked   answers
 	writing sync.Mutex // one write of signals at a time: rows of the same day must come in order
 
+	gathered gathering
+
 	mu        sync.Mutex
 	baselines map[string]Baseline
 	unwritten map[string]Baseline
+	rough     map[string]Baseline // recorded at the flip, without what other nodes have counted since they were last asked
+	loaded    bool
 	waivers   []Waiver  // as last read
 	read      time.Time // when the store was last read
 	last      map[string]Status
@@ -101,7 +107,7 @@ func New(o Options) *Book {
 		o.Ask = RunCommand
 	}
 	return &Book{Signals: NewSignals(o.Listed, o.Now), o: o, now: o.Now, wake: make(chan struct{}, 1), asked: answers{kept: map[question]*answer{}},
-		baselines: map[string]Baseline{}, unwritten: map[string]Baseline{}, last: map[string]Status{}}
+		baselines: map[string]Baseline{}, unwritten: map[string]Baseline{}, rough: map[string]Baseline{}, last: map[string]Status{}}
 }
 
 // Load reads what was counted, recorded and waived before. Call it once, before users come.
@@ -117,7 +123,20 @@ func (b *Book) Load(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("signals: %w", err)
 	}
-	return b.refresh(ctx)
+	if err := b.refresh(ctx); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.loaded = true
+	return nil
+}
+
+// Loaded tells whether Load is through: what is told to other nodes before would lack what was counted before.
+func (b *Book) Loaded() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.loaded
 }
 
 // refresh reads what other nodes may have recorded.
@@ -138,11 +157,17 @@ func (b *Book) refresh(ctx context.Context) error {
 }
 
 // Moved notes that a flip was committed: what the user met on the side that he left is recorded as his baseline, if that is OLD, and the
-// counting on the other side begins anew. It does not block; Run writes. Call it on the node that has made the flip, and Forget on others.
+// counting on the other side begins anew. It does not block; Run writes, and asks the
+// other nodes first. Call it on the node that has made the flip, and ForgetHere on others.
 func (b *Book) Moved(user string, to config.Side, at time.Time) {
+	b.mu.Lock()
+	delete(b.rough, user)
+	if to == config.New && b.o.Gather != nil {
+		b.rough[user] = Baseline{User: user, At: at}
+	}
+	b.mu.Unlock()
 	if to == config.New {
-		now := b.now()
-		b.record(Baseline{User: user, At: at, Week: b.Since(user, config.Old, now.Add(-week)), Day: b.Since(user, config.Old, now.Add(-24*time.Hour))})
+		b.record(b.before(user, at))
 	}
 	b.Forget(user, to)
 }
@@ -194,6 +219,9 @@ func (b *Book) Run(ctx context.Context) {
 			}
 		case <-later:
 			later = nil
+			if at := b.unripe(); !at.IsZero() {
+				b.refine(b.gatherAll(ctx, at))
+			}
 			if report(b.write(ctx)); failed {
 				later = time.After(again)
 			}
@@ -317,12 +345,15 @@ func (b *Book) Evidence(ctx context.Context, w config.Wave, members []Member) Ev
 			}
 		}
 	}
+	var asked time.Time
+	e.Untold, asked = b.gatherAll(ctx, b.now().Add(-gatherFresh))
+	b.refine(e.Untold, asked)
 	b.catchUp(ctx, members)
 	for _, m := range members {
 		switch {
 		case m.Side == config.New:
 			e.After, e.Recent = e.After.Add(b.Since(m.User, config.New, m.Since)), e.Recent.Add(b.Recent(m.User, config.New))
-			if base, ok := b.baseline(m); ok {
+			if base, ok := b.baseline(m, e.Untold == ""); ok {
 				e.Before = e.Before.Add(base.Week)
 			} else {
 				e.Unrecorded = append(e.Unrecorded, m.User)
@@ -374,8 +405,8 @@ func (b *Book) regressed(ctx context.Context, members []Member) (users []string,
 }
 
 // baseline is that of a user's present stay on NEW. Where it was not recorded, because the process died, or the flip was made before this
-// was counted, what was counted on OLD until then stands: he has not been there since.
-func (b *Book) baseline(m Member) (Baseline, bool) {
+// was counted, what was counted on OLD until then stands: he has not been there since. It is recorded if all nodes have told what they know.
+func (b *Book) baseline(m Member, all bool) (Baseline, bool) {
 	b.mu.Lock()
 	x, ok := b.baselines[m.User]
 	b.mu.Unlock()
@@ -385,11 +416,12 @@ func (b *Book) baseline(m Member) (Baseline, bool) {
 	if m.Since.IsZero() {
 		return Baseline{}, false
 	}
-	x = Baseline{User: m.User, At: m.Since, Week: b.Since(m.User, config.Old, m.Since.Add(-week)), Day: b.Since(m.User, config.Old, m.Since.Add(-24*time.Hour))}
-	if x.Week == (Counts{}) {
+	if x = b.before(m.User, m.Since); x.Week == (Counts{}) {
 		return Baseline{}, false
 	}
-	b.record(x)
+	if all {
+		b.record(x)
+	}
 	return x, true
 }
 

@@ -57,6 +57,8 @@ type Evidence struct {
 	// After is what those that have moved met since their flips, on NEW; Recent is that of the last hour.
 	After  Counts `json:"after"`
 	Recent Counts `json:"recent"`
+	// Untold is what of these counts is not known, and why; "" when all is: other gateways count too.
+	Untold string `json:"untold,omitempty"`
 
 	Verified    []Compared `json:"verified,omitempty"`     // those that were compared
 	Unverified  []string   `json:"unverified,omitempty"`   // and those that never were

@@ -79,16 +79,16 @@ func (j *judge) answer(name config.Gate) (Verdict, string) {
 	case config.GateLag:
 		return j.lag()
 	case config.GateLoginFailures:
-		return j.ratio(g.LoginFailures, "login failures", "nobody has logged in", true, Counts.Logins)
+		return j.told(j.ratio(g.LoginFailures, "login failures", "nobody has logged in", true, Counts.Logins))
 	case config.GateAuthRegressions:
 		return j.regressions()
 	case config.GateBackendErrors:
 		if e.Moved == 0 {
-			return j.still("failures for the host's sake", e.Before.Backend())
+			return j.told(j.still("failures for the host's sake", e.Before.Backend()))
 		}
-		return j.share(g.BackendErrors, "failures for the host's sake", "nobody has logged in since the flip", e.After.Backend(), e.Recent.Backend())
+		return j.told(j.share(g.BackendErrors, "failures for the host's sake", "nobody has logged in since the flip", e.After.Backend(), e.Recent.Backend()))
 	case config.GateRefusedSubmissions:
-		return j.ratio(g.RefusedSubmissions, "refused messages", "nobody has sent mail", false, Counts.Mail)
+		return j.told(j.ratio(g.RefusedSubmissions, "refused messages", "nobody has sent mail", false, Counts.Mail))
 	case config.GateBounces:
 		if e.BouncesWhy != "" {
 			return Unknown, e.BouncesWhy
@@ -99,6 +99,17 @@ func (j *judge) answer(name config.Gate) (Verdict, string) {
 		return a.Verdict, a.Why
 	}
 	return Unknown, "it was not asked"
+}
+
+// told makes the answer of what is counted unknown where a gateway has not told what it knows. What is proven bad by the others stays so.
+func (j *judge) told(v Verdict, why string) (Verdict, string) {
+	if j.e.Untold == "" {
+		return v, why
+	}
+	if v == Pass {
+		v = Unknown
+	}
+	return v, j.e.Untold + "; without that: " + why
 }
 
 // still is the answer about a share of a wave of which nobody has moved.

@@ -2,6 +2,8 @@ package gate
 
 import (
 	"cmp"
+	"container/list"
+	"crypto/rand"
 	"math"
 	"slices"
 	"sync"
@@ -31,16 +33,30 @@ type Signals struct {
 	now    func() time.Time
 	listed func(user string) bool
 
-	mu     sync.Mutex
-	own    table
-	others map[string]table // by node
-	dirty  map[dayOf]bool   // days that the store does not have as they are
+	of string // names these counts among those of other processes
+
+	mu      sync.Mutex
+	own     table
+	others  map[string]table        // by node
+	dirty   map[dayOf]bool          // days that the store does not have as they are
+	changes *list.List              // of change, the oldest first: what was counted or dropped since the process began, each place once
+	changed map[place]*list.Element // in changes
+	seq     uint64                  // of the last change
 }
 
 // table is what one node has counted.
 type table struct {
 	since  int64 // when the counting by hours and less began: before, only days are known; Unix seconds
 	series map[place]*series
+	mark   Mark      // of what was told, zero for one's own and for what the store had
+	heard  time.Time // when it was told last
+}
+
+// change is that something was counted of a place, or that all of it was dropped.
+type change struct {
+	at   place
+	seq  uint64
+	when int64 // Unix seconds
 }
 
 type place struct {
@@ -144,8 +160,20 @@ func NewSignals(listed func(user string) bool, now func() time.Time) *Signals {
 	if now == nil {
 		now = time.Now
 	}
-	return &Signals{now: now, listed: listed, own: table{since: now().Unix(), series: map[place]*series{}}, others: map[string]table{},
-		dirty: map[dayOf]bool{}}
+	return &Signals{now: now, listed: listed, of: rand.Text(), own: table{since: now().Unix(), series: map[place]*series{}}, others: map[string]table{},
+		dirty: map[dayOf]bool{}, changes: list.New(), changed: map[place]*list.Element{}}
+}
+
+// touch notes a change for those who are told of it; mu is held.
+func (s *Signals) touch(at place) {
+	s.seq++
+	c := change{at, s.seq, s.now().Unix()}
+	if e := s.changed[at]; e != nil {
+		e.Value = c
+		s.changes.MoveToBack(e)
+		return
+	}
+	s.changed[at] = s.changes.PushBack(c)
 }
 
 // Count counts one thing that has happened to a user on a side.
@@ -168,6 +196,7 @@ func (s *Signals) Count(user string, side config.Side, what Kind) {
 			s.dirty[dayOf{at, int64(b.at)}] = true
 		}
 	}
+	s.touch(at)
 }
 
 // Since is what happened to a user on a side since a time, on all nodes: give or take a bucket, of the narrowest kind that goes back so
@@ -204,20 +233,35 @@ func (s *Signals) Recent(user string, side config.Side) Counts {
 	return c
 }
 
-// Forget drops what a user met on a side: he comes there anew, and what was before his flip must not be counted behind it.
+// Forget drops what a user met on a side, on all nodes: he comes there anew, and what was before his flip must not be counted behind it.
 func (s *Signals) Forget(user string, side config.Side) {
-	at := place{user, side}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if x := s.own.series[at]; x != nil {
-		for _, b := range x[days] {
-			s.dirty[dayOf{at, int64(b.at)}] = true
-		}
-		delete(s.own.series, at)
-	}
+	s.forgetOwn(place{user, side})
 	for _, t := range s.others {
-		delete(t.series, at)
+		delete(t.series, place{user, side})
 	}
+}
+
+// ForgetHere is Forget of what this node has counted itself, for a node that another one moves users on: that one has dropped what it knew
+// when it committed the flip, and is told of this. Call it while the user is fenced.
+func (s *Signals) ForgetHere(user string, side config.Side) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.forgetOwn(place{user, side})
+}
+
+// forgetOwn drops what this node has counted; mu is held.
+func (s *Signals) forgetOwn(at place) {
+	x := s.own.series[at]
+	if x == nil {
+		return
+	}
+	for _, b := range x[days] {
+		s.dirty[dayOf{at, int64(b.at)}] = true
+	}
+	delete(s.own.series, at)
+	s.touch(at)
 }
 
 // prune drops users who are not listed any more, and what is older than the horizon.
@@ -235,6 +279,12 @@ func (s *Signals) prune() {
 	for d := range s.dirty {
 		if !s.listed(d.user) {
 			delete(s.dirty, d)
+		}
+	}
+	for at, e := range s.changed {
+		if s.own.series[at] == nil && (!s.listed(at.user) || now-e.Value.(change).when > int64(toldFor/time.Second)) {
+			s.changes.Remove(e)
+			delete(s.changed, at)
 		}
 	}
 }
@@ -274,22 +324,23 @@ func (s *Signals) putBack(rows []Row) {
 	}
 }
 
-// restore takes in what was counted before this process began: by this node, or by another one of which nothing was heard since.
+// restore takes in what was counted before this process began: by this node, or by another one that tells nothing itself. It may come again.
 func (s *Signals) restore(r Row, own bool) {
 	if !s.listed(r.User) {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	t := s.own
-	if !own {
+	t, at := s.own, place{r.User, r.Side}
+	if own {
+		s.touch(at)
+	} else {
 		var ok bool
 		if t, ok = s.others[r.Node]; !ok {
 			t = table{since: s.now().Unix(), series: map[place]*series{}}
 			s.others[r.Node] = t
 		}
 	}
-	at := place{r.User, r.Side}
 	x := t.series[at]
 	if x == nil {
 		x = &series{}
@@ -300,8 +351,8 @@ func (s *Signals) restore(r Row, own bool) {
 	if !there {
 		x[days] = slices.Insert(x[days], i, bucket{at: day})
 	}
-	for k := range kinds {
-		x[days][i].n.add(k, n[k])
+	for k := range kinds { // what is written is of a moment, and what was told may be of a later one
+		x[days][i].n[k] = max(x[days][i].n[k], n[k])
 	}
 }
 
@@ -320,64 +371,104 @@ type Series struct {
 	Days  []Bucket    `json:"days,omitempty"`
 }
 
-// Snapshot is what a node has counted, to be told to others.
-type Snapshot struct {
-	Since  int64    `json:"since"` // when it began to count by hours and less, Unix seconds
-	Series []Series `json:"series"`
+// Mark is how far one has heard what a process counts; the zero Mark is from nothing.
+type Mark struct {
+	Of   string `json:"of"`
+	Upto uint64 `json:"upto"`
 }
 
-// Snapshot is what this node has counted itself, by user and side.
-func (s *Signals) Snapshot() Snapshot {
+// Snapshot is what a node has counted, to be told to others: as a whole, or what has changed.
+type Snapshot struct {
+	Of    string `json:"of"`    // the process
+	Since int64  `json:"since"` // when it began to count by hours and less, Unix seconds
+	// After and Upto tell which changes: those behind After. 0 is the beginning of the whole, which replaces what was known.
+	After  uint64   `json:"after,omitempty"`
+	Upto   uint64   `json:"upto"`
+	More   bool     `json:"more,omitempty"` // there is more behind Upto
+	Series []Series `json:"series"`         // as they are now; of what was dropped an empty one
+}
+
+// Mark is what one who has heard a snapshot asks from.
+func (s Snapshot) Mark() Mark { return Mark{s.Of, s.Upto} }
+
+// pageSize bounds the series of a snapshot: 3 MB at most, a fifth of that as a rule. toldFor is how long it can be told that something was
+// dropped.
+const (
+	pageSize = 500
+	toldFor  = 24 * time.Hour
+)
+
+// Snapshot is what this node has counted itself since a mark, in the order of its changes. What does not fit is told when it is asked
+// from the mark of that. A mark of another process is none.
+func (s *Signals) Snapshot(from Mark) Snapshot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := Snapshot{Since: s.own.since, Series: []Series{}}
-	for at, x := range s.own.series {
-		e := Series{User: at.user, Side: at.side}
-		for lv, to := range [levels]*[]Bucket{&e.Fives, &e.Hours, &e.Days} {
-			for _, b := range x[lv] {
-				*to = append(*to, Bucket{int64(b.at) * levelOf(lv).width, b.n.counts()})
-			}
+	if from.Of != s.of {
+		from = Mark{}
+	}
+	e := s.changes.Back()
+	for ; e != nil && e.Value.(change).seq > from.Upto; e = e.Prev() {
+	}
+	if e == nil {
+		e = s.changes.Front()
+	} else {
+		e = e.Next()
+	}
+	out := Snapshot{Of: s.of, Since: s.own.since, After: from.Upto, Upto: from.Upto, Series: []Series{}}
+	for ; e != nil; e = e.Next() {
+		c := e.Value.(change)
+		if len(out.Series) == pageSize {
+			out.More = true
+			break
 		}
-		out.Series = append(out.Series, e)
+		out.Series, out.Upto = append(out.Series, s.own.told(c.at)), c.seq
 	}
-	slices.SortFunc(out.Series, func(a, b Series) int { return cmp.Or(cmp.Compare(a.User, b.User), cmp.Compare(a.Side, b.Side)) })
 	return out
 }
 
-// Add is the sum of two snapshots of different nodes.
-func (s Snapshot) Add(other Snapshot) Snapshot {
-	out := Snapshot{Since: max(s.Since, other.Since)}
-	by := map[place]Series{}
-	for _, x := range slices.Concat(s.Series, other.Series) {
-		at := place{x.User, x.Side}
-		y := by[at]
-		by[at] = Series{x.User, x.Side, addBuckets(y.Fives, x.Fives), addBuckets(y.Hours, x.Hours), addBuckets(y.Days, x.Days)}
+// told is what is told of a place.
+func (t table) told(at place) Series {
+	out := Series{User: at.user, Side: at.side}
+	x := t.series[at]
+	if x == nil {
+		return out
 	}
-	out.Series = make([]Series, 0, len(by))
-	for _, x := range by {
-		out.Series = append(out.Series, x)
-	}
-	slices.SortFunc(out.Series, func(a, b Series) int { return cmp.Or(cmp.Compare(a.User, b.User), cmp.Compare(a.Side, b.Side)) })
-	return out
-}
-
-func addBuckets(a, b []Bucket) (out []Bucket) {
-	for _, x := range slices.Concat(a, b) {
-		i, there := slices.BinarySearchFunc(out, x.At, func(y Bucket, at int64) int { return cmp.Compare(y.At, at) })
-		if !there {
-			out = slices.Insert(out, i, Bucket{At: x.At})
+	for lv, to := range [levels]*[]Bucket{&out.Fives, &out.Hours, &out.Days} {
+		for _, b := range x[lv] {
+			*to = append(*to, Bucket{int64(b.at) * levelOf(lv).width, b.n.counts()})
 		}
-		out[i].Counts = out[i].Counts.Add(x.Counts)
 	}
 	return out
 }
 
-// Merge takes in what another node has told last, in place of what was known of it. Of users who are not listed, and beyond the bounds
-// of Signals, nothing is kept.
+// Heard is from where a node is to be asked.
+func (s *Signals) Heard(node string) Mark {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.others[node]
+	if s.now().Sub(t.heard) > toldFor/2 { // it may have forgotten that it has dropped something
+		return Mark{}
+	}
+	return t.mark
+}
+
+// Merge takes in what another node has told: in place of what was known of it, or of what has changed since. Of users who are not listed,
+// and beyond the bounds of Signals, nothing is kept. What does not follow on what is known is left out: it is asked again.
 func (s *Signals) Merge(node string, told Snapshot) {
-	t := table{since: told.Since, series: map[place]*series{}}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.others[node]
+	switch {
+	case told.After == 0:
+		t = table{series: make(map[place]*series, len(told.Series))}
+	case t.mark != Mark{told.Of, told.After}:
+		return
+	}
+	t.since, t.mark, t.heard = told.Since, told.Mark(), s.now()
 	for _, e := range told.Series {
-		if !s.listed(e.User) {
+		at := place{e.User, e.Side}
+		if !s.listed(e.User) || len(e.Days) == 0 {
+			delete(t.series, at)
 			continue
 		}
 		x := &series{}
@@ -387,9 +478,7 @@ func (s *Signals) Merge(node string, told Snapshot) {
 				x[lv] = append(x[lv], bucket{uint32(b.At / w.width), tallyOf(b.Counts)})
 			}
 		}
-		t.series[place{e.User, e.Side}] = x
+		t.series[at] = x
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.others[node] = t
 }

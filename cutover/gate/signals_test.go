@@ -95,31 +95,39 @@ func TestForget(t *testing.T) {
 	}
 }
 
-// TestSnapshots: what several nodes have counted adds up, in either order, through JSON, and once only when a node tells anew.
+// hear is one gathering: told again while there is more.
+func hear(to, from *Signals, node string) (pages int) {
+	for {
+		told := from.Snapshot(to.Heard(node))
+		text, _ := json.Marshal(told)
+		var read Snapshot
+		_ = json.Unmarshal(text, &read)
+		to.Merge(node, read)
+		if pages++; !told.More {
+			return pages
+		}
+	}
+}
+
+// TestSnapshots: what several nodes have counted adds up, through JSON, and once only when a node tells anew.
 func TestSnapshots(t *testing.T) {
 	c := &clock{noon}
-	a, b := NewSignals(anybody, c.now), NewSignals(anybody, c.now)
+	a, b, whole := NewSignals(anybody, c.now), NewSignals(anybody, c.now), NewSignals(anybody, c.now)
 	for i := range 100 {
-		a.Count(fmt.Sprint("u", i%3), config.Side(i%2), Kind(i%int(kinds)))
-		b.Count(fmt.Sprint("u", i%5), config.Side(i%2), Kind(i%4))
+		for _, s := range []*Signals{a, whole} {
+			s.Count(fmt.Sprint("u", i%3), config.Side(i%2), Kind(i%int(kinds)))
+		}
+		for _, s := range []*Signals{b, whole} {
+			s.Count(fmt.Sprint("u", i%5), config.Side(i%2), Kind(i%4))
+		}
+		if i%7 == 0 {
+			hear(a, b, "b")
+		}
 		c.pass(17 * time.Minute)
 	}
-	sum := a.Snapshot().Add(b.Snapshot())
-	if other := b.Snapshot().Add(a.Snapshot()); !reflect.DeepEqual(sum, other) {
-		t.Error("the order matters")
-	}
-	text, err := json.Marshal(sum)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var read Snapshot
-	if err := json.Unmarshal(text, &read); err != nil || !reflect.DeepEqual(read, sum) {
-		t.Fatalf("%v: %s", err, text)
-	}
-	whole := NewSignals(anybody, c.now)
-	whole.Merge("both", read)
-	a.Merge("b", b.Snapshot())
-	a.Merge("b", b.Snapshot())
+	hear(a, b, "b")
+	hear(a, b, "b")
+	a.Merge("b", b.Snapshot(Mark{})) // as a whole
 	for i := range 6 {
 		for _, side := range config.Sides {
 			for _, from := range []time.Duration{30 * time.Minute, 5 * time.Hour, week} {
@@ -131,8 +139,58 @@ func TestSnapshots(t *testing.T) {
 			}
 		}
 	}
-	if len(a.Snapshot().Series) != 6 {
+	if len(a.Snapshot(Mark{}).Series) != 6 {
 		t.Error("what others have told is told as its own")
+	}
+}
+
+// TestChanges: a node tells what has changed since it was asked, in pages; also that something was dropped. What does not follow on what is
+// known, and what another process was asked from, does no harm.
+func TestChanges(t *testing.T) {
+	c := &clock{noon}
+	a, b := NewSignals(anybody, c.now), NewSignals(anybody, c.now)
+	const users = 2*pageSize + 10
+	name := func(i int) string { return fmt.Sprint("u", i) }
+	for i := range users {
+		b.Count(name(i), config.New, LoginOK)
+	}
+	if n := hear(a, b, "b"); n != 3 {
+		t.Errorf("%d pages", n)
+	}
+	sum := func() (n int64) {
+		for i := range users {
+			n += a.Since(name(i), config.New, noon.Add(-week)).LoginsOK
+		}
+		return n
+	}
+	if sum() != users {
+		t.Errorf("%d", sum())
+	}
+	b.Count(name(7), config.New, LoginOK)
+	b.ForgetHere(name(8), config.New)
+	told := b.Snapshot(a.Heard("b"))
+	if len(told.Series) != 2 || told.More {
+		t.Errorf("%d series", len(told.Series))
+	}
+	a.Merge("b", told)
+	a.Merge("b", told) // it does not follow any more
+	if sum() != users || a.Since(name(8), config.New, noon.Add(-week)) != (Counts{}) {
+		t.Errorf("%d", sum())
+	}
+	b = NewSignals(anybody, c.now) // it was begun anew
+	b.Count(name(1), config.New, LoginOK)
+	hear(a, b, "b")
+	if sum() != 1 {
+		t.Errorf("%d", sum())
+	}
+	b.ForgetHere(name(1), config.New) // and nobody asks for so long that this is not told any more
+	c.pass(toldFor + time.Minute)
+	if b.prune(); b.changes.Len() != 0 || len(b.changed) != 0 {
+		t.Error("kept")
+	}
+	hear(a, b, "b")
+	if sum() != 0 {
+		t.Errorf("%d", sum())
 	}
 }
 
@@ -227,7 +285,7 @@ func TestSignalsTogether(t *testing.T) {
 				s.Count(alice, config.Old, LoginOK)
 				if i%50 == 0 {
 					s.rows("x")
-					s.Merge("gw2", s.Snapshot())
+					s.Merge("gw2", s.Snapshot(Mark{}))
 					s.prune()
 				}
 			}
