@@ -37,6 +37,8 @@ type WaveStatus struct {
 	Throttles []string       `json:"throttles"` // what holds its sync back, in plain words
 	Lag       WaveLag        `json:"lag"`
 	Rollback  WaveRollback   `json:"rollback"`
+	Owed      *cutover.Owed  `json:"rollback_owed,omitempty"`    // what a rollback by a gate has left to do
+	Refused   string         `json:"rollback_refused,omitempty"` // why a gate's rollback could not be asked for
 	Gates     []WaveGate     `json:"gates"`
 	Verify    WaveVerify     `json:"verify"`
 	Shares    []WaveShare    `json:"shares"`                   // members who share folders with people outside
@@ -269,7 +271,7 @@ func (a *API) request(r *http.Request) (m cutover.MoveRequest, err error) {
 		m.Users = append(m.Users, user)
 	}
 	if r.FormValue("all") != "" {
-		m.Users = append(m.Users, a.Waves.Everybody()...)
+		m.All, m.Users = len(m.Users) == 0, append(m.Users, a.Waves.Everybody()...)
 	}
 	if m.Wave == "" && len(m.Users) == 0 {
 		return m, fault{ExitUsage, errors.New("whom? a wave, addresses, or all")}

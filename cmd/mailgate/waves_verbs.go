@@ -194,6 +194,16 @@ func printWave(w io.Writer, x admin.WaveStatus) {
 		open += fmt.Sprintf(", est. %s for all", seconds(x.Rollback.Seconds))
 	}
 	line("Rollback", "%s: %s", open, x.Rollback.Why)
+	if o := x.Owed; o != nil {
+		for _, u := range o.Users {
+			line("To go back", "%s: %s", u.User, orDash(u.Why))
+		}
+		line("To go back", "%d members, by %s (%s): tried %d times, last by %s; again from %s on, until they are back. mailgate op cancel ends it while it runs, mailgate flip %s new takes its place",
+			len(o.Users), o.By, o.Why, o.Tries, o.Op, stamp(o.Again), x.Name)
+	}
+	if x.Refused != "" {
+		line("To go back", "it could not be asked for: %s", x.Refused)
+	}
 	verify := "never compared"
 	if n := x.Users - x.Verify.Never; n > 0 {
 		verify = fmt.Sprintf("age %s   equal %d/%d", syncer.Seconds(time.Since(x.Verify.Oldest)), x.Verify.Equal, n)
