@@ -36,6 +36,7 @@ type fleet struct {
 	kept   int
 	slow   func(user string) time.Duration // how long the bringing together of a user takes
 	silent string                          // whose mailbox cannot be reached
+	thinks func()                          // what gates do before they answer
 	moves  map[string]int                  // commits, by user
 	delta  func()                          // what happens under the fence
 }
@@ -115,6 +116,12 @@ func (f *fleet) edit(ctx context.Context, users []string, side config.Side, by s
 }
 
 func (f *fleet) judge(_ context.Context, wave string, _ gate.Phase) ([]gate.Result, error) {
+	f.mu.Lock()
+	thinks := f.thinks
+	f.mu.Unlock()
+	if thinks != nil {
+		thinks()
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if r, ok := f.says[wave]; ok {
