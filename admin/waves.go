@@ -42,7 +42,7 @@ type WaveStatus struct {
 	Gates     []WaveGate     `json:"gates"`
 	Verify    WaveVerify     `json:"verify"`
 	Shares    []WaveShare    `json:"shares"`                   // members who share folders with people outside
-	Unlooked  []string       `json:"shares_unknown,omitempty"` // of whom nobody knows that
+	Unlooked  []WaveUnlooked `json:"shares_unknown,omitempty"` // of whom that is not known, or not wholly
 	Next      string         `json:"next"`
 	Command   string         `json:"next_command,omitempty"`
 	Recent    []op.Event     `json:"recent"`
@@ -98,6 +98,12 @@ type WaveShare struct {
 	User    string   `json:"user"`
 	With    string   `json:"with"`
 	Folders []string `json:"folders"`
+}
+
+// WaveUnlooked is a member of whom nobody knows whether he shares folders.
+type WaveUnlooked struct {
+	User string `json:"user"`
+	Why  string `json:"why"`
 }
 
 // Held answers hold and unhold.
@@ -228,7 +234,7 @@ func (a *API) waive(r *http.Request) (any, error) {
 	if err != nil || d <= 0 || strings.TrimSpace(r.FormValue("reason")) == "" {
 		return nil, fault{ExitUsage, errors.New("a waiver needs a reason and an end: --reason TEXT --until 24h")}
 	}
-	err = a.Waivers.Waive(r.Context(), scope, g, r.FormValue("by"), r.FormValue("reason"), time.Now().Add(d))
+	err = a.Waivers.Waive(r.Context(), scope, g, r.FormValue("by"), from(r), r.FormValue("reason"), time.Now().Add(d))
 	a.Waves.Configure()
 	return Changed{err == nil}, err
 }
@@ -238,15 +244,15 @@ func (a *API) unwaive(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	changed, err := a.Waivers.Unwaive(r.Context(), scope, g, r.FormValue("by"))
+	changed, err := a.Waivers.Unwaive(r.Context(), scope, g, r.FormValue("by"), from(r))
 	a.Waves.Configure()
 	return Changed{changed}, err
 }
 
 // Waivers keeps what lets a gate pass by name; package gate implements it.
 type Waivers interface {
-	Waive(ctx context.Context, scope string, name config.Gate, by, reason string, until time.Time) error
-	Unwaive(ctx context.Context, scope string, name config.Gate, by string) (changed bool, err error)
+	Waive(ctx context.Context, scope string, name config.Gate, by, from, reason string, until time.Time) error
+	Unwaive(ctx context.Context, scope string, name config.Gate, by, from string) (changed bool, err error)
 }
 
 // request reads whom a move is about: wave, all, or user as often as needed.

@@ -265,7 +265,7 @@ func (w *Waves) look(ctx context.Context, name string) {
 		return
 	}
 	by := "gate " + row.Gate
-	w.takeBack(ctx, MoveRequest{Wave: name, Target: config.Old, Rollback: true, By: by, Why: "rolled back by " + by + ": " + row.GateWhy, auto: true})
+	w.takeBack(ctx, MoveRequest{Wave: name, Target: config.Old, Rollback: true, By: by, From: "serve", Why: "rolled back by " + by + ": " + row.GateWhy, auto: true})
 }
 
 // save is update for those who cannot do anything about an error; it gives what is remembered then.

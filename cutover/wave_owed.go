@@ -145,7 +145,7 @@ func (w *Waves) bringBack(ctx context.Context, name string) bool {
 	if time.Now().Before(x.Again) {
 		return true
 	}
-	r := MoveRequest{Wave: name, Target: config.Old, Rollback: true, Now: x.now, By: x.By, Why: x.Why, auto: true, first: x.first}
+	r := MoveRequest{Wave: name, Target: config.Old, Rollback: true, Now: x.now, By: x.By, From: "serve", Why: x.Why, auto: true, first: x.first}
 	for _, u := range x.Users {
 		r.only = append(r.only, u.User)
 	}

@@ -219,9 +219,7 @@ func printWave(w io.Writer, x admin.WaveStatus) {
 	for _, s := range x.Shares {
 		line("Shares", "%s shares %s with %s, who is not in the wave", s.User, strings.Join(s.Folders, ", "), s.With)
 	}
-	if len(x.Unlooked) > 0 {
-		line("Shares", "unknown of %d: %s (mailgate gaps --now)", len(x.Unlooked), someNames(x.Unlooked))
-	}
+	writeUnlooked(w, x.Unlooked, "Shares\t%s\n")
 	next := x.Next
 	if x.Command != "" {
 		next += " -> " + x.Command
@@ -356,6 +354,7 @@ func printRehearsal(w io.Writer, r rehearsal) {
 	for _, s := range r.Shares {
 		fmt.Fprintf(w, "shares\t%s shares %s with %s, who is not in the wave\n", s.User, strings.Join(s.Folders, ", "), s.With)
 	}
+	writeUnlooked(w, r.Unlooked, "shares\t%s\n")
 	for _, l := range r.Lives {
 		for _, s := range l.Steps {
 			fmt.Fprintf(w, "shown\t%s: %s (%s)\n", l.User, s.What, seconds(s.Seconds))

@@ -429,26 +429,27 @@ func (b *Book) Waivers(ctx context.Context) ([]Waiver, error) {
 var ErrWaiver = errors.New("a waiver needs who gives it, a reason, and a time in the future at which it ends")
 
 // Waive lets a gate of a wave (op.HoldWave) or a user (op.HoldUser) pass until a time. It stands in the history.
-func (b *Book) Waive(ctx context.Context, scope string, name config.Gate, by, reason string, until time.Time) error {
+// from is where the request came from, for the history too.
+func (b *Book) Waive(ctx context.Context, scope string, name config.Gate, by, from, reason string, until time.Time) error {
 	now := b.now()
 	if by == "" || strings.TrimSpace(reason) == "" || !until.After(now) || scope == op.HoldAll || !strings.Contains(scope, ":") || name == "" {
 		return ErrWaiver
 	}
 	w := Waiver{Scope: scope, Gate: name, By: by, Reason: reason, At: now, Until: until}
-	return b.o.Store.PutWaiver(ctx, w, w.event("gate waived", by, fmt.Sprintf("until %s: %s", until.UTC().Format(time.RFC3339), reason), now))
+	return b.o.Store.PutWaiver(ctx, w, w.event("gate waived", by, from, fmt.Sprintf("until %s: %s", until.UTC().Format(time.RFC3339), reason), now))
 }
 
 // Unwaive takes a waiver away; changed is false when there was none.
-func (b *Book) Unwaive(ctx context.Context, scope string, name config.Gate, by string) (changed bool, err error) {
+func (b *Book) Unwaive(ctx context.Context, scope string, name config.Gate, by, from string) (changed bool, err error) {
 	w := Waiver{Scope: scope, Gate: name}
-	return b.o.Store.DropWaiver(ctx, scope, name, w.event("gate no longer waived", by, "", b.now()))
+	return b.o.Store.DropWaiver(ctx, scope, name, w.event("gate no longer waived", by, from, "", b.now()))
 }
 
 // What names the scope for people.
 func (w Waiver) What() string { return op.Hold{Scope: w.Scope}.What() }
 
-func (w Waiver) event(what, by, detail string, at time.Time) op.Event {
-	e := op.Event{At: at, What: what, By: by, Detail: strings.TrimSuffix(fmt.Sprintf("%s, %s %s", w.Gate, w.What(), detail), " ")}
+func (w Waiver) event(what, by, from, detail string, at time.Time) op.Event {
+	e := op.Event{At: at, User: w.Scope, What: what, By: by, From: from, Detail: strings.TrimSuffix(fmt.Sprintf("%s, %s %s", w.Gate, w.What(), detail), " ")}
 	if user, ok := strings.CutPrefix(w.Scope, op.HoldUser("")); ok {
 		e.User = user
 	}

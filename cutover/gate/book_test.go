@@ -107,7 +107,7 @@ func TestRestart(t *testing.T) {
 	r.Moved(alice, config.New, flip)
 	r.count(alice, config.New, gate.LoginOK, 16)
 	r.count(alice, config.New, gate.LoginRefused, 4)
-	must(t, r.Waive(ctx, op.HoldWave("pilot"), config.GateBounces, "kim", "no such thing", r.now.Add(time.Hour)))
+	must(t, r.Waive(ctx, op.HoldWave("pilot"), config.GateBounces, "kim", "", "no such thing", r.now.Add(time.Hour)))
 	members := []gate.Member{{User: alice, Side: config.New, Since: flip}}
 	before := r.Judge(ctx, gate.Soak, wave(), members)
 	if a := answer(before, config.GateLoginFailures); a.Why != "login failures 20 % of 20 (limit 2x baseline 20 %)" {
@@ -240,22 +240,22 @@ func TestSources(t *testing.T) {
 		t.Errorf("%+v", a)
 	}
 	until := r.now.Add(time.Hour)
-	must(t, r.Waive(ctx, op.HoldWave("pilot"), config.GateLag, "kim", "a big folder", until))
-	must(t, r.Waive(ctx, op.HoldUser(bob), config.GateVerified, "kim", "looked at by hand", until))
+	must(t, r.Waive(ctx, op.HoldWave("pilot"), config.GateLag, "kim", "a desk", "a big folder", until))
+	must(t, r.Waive(ctx, op.HoldUser(bob), config.GateVerified, "kim", "", "looked at by hand", until))
 	if list = r.Judge(ctx, gate.Start, wave(), members); gate.Holding(list) != "" || answer(list, config.GateLag).Waiver.By != "kim" {
 		t.Errorf("%+v", list)
 	}
 	if list = r.JudgeUser(ctx, gate.Start, wave(), members[1]); gate.Holding(list) != "" {
 		t.Errorf("%+v", list)
 	}
-	for _, x := range []error{r.Waive(ctx, op.HoldWave("pilot"), config.GateLag, "", "why", until), r.Waive(ctx, op.HoldWave("pilot"), config.GateLag, "kim", " ", until),
-		r.Waive(ctx, op.HoldWave("pilot"), config.GateLag, "kim", "why", r.now), r.Waive(ctx, op.HoldAll, config.GateLag, "kim", "why", until)} {
+	for _, x := range []error{r.Waive(ctx, op.HoldWave("pilot"), config.GateLag, "", "", "why", until), r.Waive(ctx, op.HoldWave("pilot"), config.GateLag, "kim", "", " ", until),
+		r.Waive(ctx, op.HoldWave("pilot"), config.GateLag, "kim", "", "why", r.now), r.Waive(ctx, op.HoldAll, config.GateLag, "kim", "", "why", until)} {
 		if !errors.Is(x, gate.ErrWaiver) {
 			t.Errorf("got %v", x)
 		}
 	}
-	changed, err := r.Unwaive(ctx, op.HoldUser(bob), config.GateVerified, "lee")
-	if again, err2 := r.Unwaive(ctx, op.HoldUser(bob), config.GateVerified, "lee"); !changed || again || err != nil || err2 != nil {
+	changed, err := r.Unwaive(ctx, op.HoldUser(bob), config.GateVerified, "lee", "")
+	if again, err2 := r.Unwaive(ctx, op.HoldUser(bob), config.GateVerified, "lee", ""); !changed || again || err != nil || err2 != nil {
 		t.Errorf("%v %v %v %v", changed, again, err, err2)
 	}
 	if w, err := r.Waivers(ctx); err != nil || len(w) != 1 || w[0].What() != "wave pilot" {
