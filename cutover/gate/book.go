@@ -141,11 +141,27 @@ func (b *Book) refresh(ctx context.Context) error {
 // counting on the other side begins anew. It does not block; Run writes. Call it on the node that has made the flip, and Forget on others.
 func (b *Book) Moved(user string, to config.Side, at time.Time) {
 	if to == config.New {
-		now := b.now()
-		b.record(Baseline{User: user, At: at, Week: b.Since(user, config.Old, now.Add(-week)), Day: b.Since(user, config.Old, now.Add(-24*time.Hour))})
+		b.record(b.before(user, at, b.now()))
 	}
 	b.Forget(user, to)
 }
+
+// before is what a user met on OLD up to a time at which he left it. Where he had gone back there for a stay that is too short to tell as much, what he
+// met in the stay before counts too: a wave that was rolled back and moves again the next day has the same measure.
+func (b *Book) before(user string, at, until time.Time) Baseline {
+	x := Baseline{User: user, At: at, Week: b.Since(user, config.Old, until.Add(-week)), Day: b.Since(user, config.Old, until.Add(-24*time.Hour))}
+	b.mu.Lock()
+	earlier, ok := b.baselines[user]
+	b.mu.Unlock()
+	fewer := x.Week.Logins().Samples < earlier.Week.Logins().Samples || x.Week.Mail().Samples < earlier.Week.Mail().Samples
+	if ok && fewer && earlier.At.Before(at) && at.Sub(earlier.At) < keptFor {
+		x.Week = x.Week.Add(earlier.Week)
+	}
+	return x
+}
+
+// keptFor is how old a baseline may be that counts for another move.
+const keptFor = 4 * week
 
 // Leaves is Moved to the other side. Call it when the commit is recorded and the user still fenced: none of his sessions runs, and those that
 // wait go on behind it.
@@ -385,7 +401,7 @@ func (b *Book) baseline(m Member) (Baseline, bool) {
 	if m.Since.IsZero() {
 		return Baseline{}, false
 	}
-	x = Baseline{User: m.User, At: m.Since, Week: b.Since(m.User, config.Old, m.Since.Add(-week)), Day: b.Since(m.User, config.Old, m.Since.Add(-24*time.Hour))}
+	x = b.before(m.User, m.Since, m.Since)
 	if x.Week == (Counts{}) {
 		return Baseline{}, false
 	}
