@@ -546,8 +546,22 @@ func (w *Waves) Idle(ctx context.Context) error {
 	}
 }
 
-// Live adds to a move from the store how far it is, also to one that has ended.
+// Live adds to a move from the store how far it is, also to one that has ended. That it has ended is told when nothing is in the way of the next one
+// any more: the record of that comes a moment earlier.
 func (w *Waves) Live(ctx context.Context, o op.Operation) op.Operation {
+	w.mu.Lock()
+	mv := w.moves[o.ID]
+	w.mu.Unlock()
+	if mv != nil && o.Status.Final() {
+		t := time.NewTimer(tryTime)
+		select {
+		case <-mv.ended:
+		case <-t.C:
+		case <-ctx.Done():
+		case <-w.ctx.Done():
+		}
+		t.Stop()
+	}
 	what := payloadOf(o)
 	o.Unit, o.Total = "users", int64(len(what.Users))
 	children, err := w.m.store.Operations(ctx, op.Filter{Parent: o.ID})

@@ -42,10 +42,6 @@ func (w *Waves) run(mv *moving) {
 		w.o.Log.Warn("the end of a move is not recorded; the next start does that", "op", o.ID, "err", err)
 		return
 	}
-	w.mu.Lock()
-	delete(w.moves, o.ID)
-	w.mu.Unlock()
-	close(mv.ended)
 	if o, what := w.of(mv); o.Wave == "" && o.Target == config.Old {
 		seen := map[string]bool{"": true}
 		for _, u := range what.Users {
@@ -55,6 +51,10 @@ func (w *Waves) run(mv *moving) {
 			}
 		}
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.moves, o.ID)
+	close(mv.ended)
 }
 
 // carry brings the move to where all its flips have ended. The error is why it did not come so far. Whom the end of a window has left behind

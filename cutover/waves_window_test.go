@@ -143,6 +143,38 @@ func TestMovesTakeTurns(t *testing.T) {
 	})
 }
 
+// lingering takes a second to answer when the end of a move has been written.
+type lingering struct{ op.Store }
+
+func (s lingering) SaveOperation(ctx context.Context, o op.Operation, e ...op.Event) error {
+	err := s.Store.SaveOperation(ctx, o, e...)
+	if o.Kind == op.Wave && o.Status.Final() {
+		time.Sleep(time.Second)
+	}
+	return err
+}
+
+// TestMoveBehindMove: whoever has heard of the end of a move may ask for the next one at once, and is not told that the first is under way.
+func TestMoveBehindMove(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := openStore(t, tempDir(t))
+		defer func() { must(t, s.Close()) }()
+		f := newFleet(t, lingering{s}, sales)
+		defer f.stop()
+		for range 3 {
+			for _, side := range []config.Side{config.New, config.Old} {
+				o := f.move(MoveRequest{Wave: "sales", Target: side, Rollback: side == config.Old})
+				for end := time.Now().Add(time.Minute); !o.Status.Final() && time.Now().Before(end); time.Sleep(time.Millisecond) {
+					o = f.w.Live(t.Context(), must2(s.Operation(t.Context(), o.ID)))
+				}
+				if o.Done != 3 || o.Status != op.Done {
+					t.Fatalf("%+v", o)
+				}
+			}
+		}
+	})
+}
+
 // TestFlipBesideRollback: a rollback that is asked for while the gates of a flip are being asked comes first, and does not wait for them.
 func TestFlipBesideRollback(t *testing.T) {
 	inFleet(t, sales, func(t *testing.T, f *fleet) {
