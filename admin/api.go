@@ -49,7 +49,7 @@ type API struct {
 	Waivers Waivers        // nil: no gate can be waived
 	// Shares names the members of a wave who share folders with people outside of it, and those of whom nobody knows; Kept the waves whose
 	// mailboxes are kept in sync.
-	Shares func(ctx context.Context, wave string) (list []WaveShare, unknown []string)
+	Shares func(ctx context.Context, wave string) (list []WaveShare, unknown []WaveUnlooked)
 	Kept   func() []string
 	// Compared is the last comparison of a user's sides; nil: nothing is told of that.
 	Compared func(ctx context.Context, user string) (c gate.Compared, ok bool, err error)
@@ -356,7 +356,7 @@ func (a *API) kick(r *http.Request) (any, error) {
 	if asked == 0 {
 		return other, nil
 	}
-	e := op.Event{At: time.Now(), User: user, What: "sessions kicked", By: r.FormValue("by"),
+	e := op.Event{At: time.Now(), User: user, What: "sessions kicked", By: r.FormValue("by"), From: from(r),
 		Detail: strconv.Itoa(asked-left) + " of " + strconv.Itoa(asked)}
 	if err := a.Store.AddEvents(r.Context(), e); err != nil && !errors.Is(err, op.ErrUnavailable) {
 		return nil, err
@@ -448,7 +448,7 @@ func (a *API) unpin(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	o, err := a.Manager.Unpin(r.Context(), user, r.FormValue("by"))
+	o, err := a.Manager.Unpin(r.Context(), user, r.FormValue("by"), from(r))
 	switch {
 	case errors.Is(err, cutover.ErrNotPinned):
 		return Unpinned{User: user}, nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"mailgate/config"
@@ -66,7 +67,15 @@ func (a *API) wave(ctx context.Context, name string, whole bool) (WaveStatus, er
 			return w, err
 		}
 	}
-	w.advise()
+	own, err := a.Waves.OwnPins(ctx, name)
+	if err != nil {
+		return w, err
+	}
+	if w.Owed, err = a.Waves.Owed(ctx, name); err != nil {
+		return w, err
+	}
+	w.Refused = a.Waves.Refused(name)
+	w.advise(own, conf.Rollback)
 	return w, nil
 }
 
@@ -250,16 +259,47 @@ func (a *API) back(ctx context.Context, w *WaveStatus) error {
 	return nil
 }
 
-// advise says what comes next, as a command.
-func (w *WaveStatus) advise() {
+// advise says what comes next, as a command. own are the pins that keep members on OLD when the wave moves; back tells that a gate takes it back by
+// itself.
+func (w *WaveStatus) advise(own map[string]op.Pin, back bool) {
 	name := url.PathEscape(w.Name)
+	var onNew, pinned []string
+	for _, m := range w.Members {
+		switch _, stays := own[m.User]; {
+		case m.Side == config.New:
+			onNew = append(onNew, m.User)
+		case stays:
+			pinned = append(pinned, m.User)
+		}
+	}
+	i := slices.IndexFunc(w.Holds, func(h op.Hold) bool { return h.Scope == op.HoldAll || h.Scope == op.HoldWave(w.Name) })
+	held := ""
+	if i >= 0 {
+		held = cutover.HeldBy(w.Holds[i]).Why
+	}
 	switch {
 	case w.Users == 0:
 		w.Next, w.Command = "it has no members: write wave="+w.Name+" behind users in the routes file, and reload", "mailgate reload"
+	case w.Op != nil && w.Op.Status == op.Waiting:
+		w.Next, w.Command = w.Op.ID+" moves it when its window opens", "mailgate op wait "+w.Op.ID
 	case w.Op != nil:
 		w.Next, w.Command = w.Op.ID+" is moving it", "mailgate op show "+w.Op.ID
-	case len(w.Holds) > 0 && w.Held && w.Row.Gate == "":
-		w.Next, w.Command = "it is held", "mailgate unhold "+w.Holds[0].Verb()
+	case held != "":
+		w.Next, w.Command = held, "mailgate unhold "+w.Holds[i].Verb()
+		if h := w.Holds[i]; cutover.ByFile(h) {
+			w.Command = "remove " + cutover.FileOf(h)
+		}
+		if w.Owed != nil {
+			w.Next += fmt.Sprintf("; %d members are to go back still", len(w.Owed.Users))
+		}
+	case w.Owed != nil:
+		w.Next = fmt.Sprintf("%d members are to go back still; it is tried again by itself", len(w.Owed.Users))
+		if w.Owed.Again.After(time.Now()) {
+			w.Next += " from " + w.Owed.Again.Local().Format(time.TimeOnly) + " on"
+		}
+		w.Next, w.Command = w.Next+"; see what keeps them", "mailgate op show "+w.Owed.Op
+	case w.Row.Gate != "" && back:
+		w.Next, w.Command = "gate "+w.Row.Gate+" fails since "+w.Row.GateAt.Local().Format(time.DateTime)+" ("+w.Row.GateWhy+"): the wave is taken back by itself", "mailgate wave show "+name
 	case w.Row.Gate != "":
 		w.Next, w.Command = "gate "+w.Row.Gate+" fails since "+w.Row.GateAt.Local().Format(time.DateTime)+" ("+w.Row.GateWhy+"): mend that, or go back", "mailgate rollback "+name
 	case w.State == cutover.WavePlanned:
@@ -268,8 +308,13 @@ func (w *WaveStatus) advise() {
 		w.Next, w.Command = fmt.Sprintf("first copies: %d of %d done", w.Copied, w.Users), "mailgate status"
 	case w.State == cutover.WaveReady:
 		w.Next, w.Command = "rehearse it, then move it", "mailgate wave rehearse "+name
+	case w.State == cutover.WaveRolledBack && len(onNew) > 0:
+		w.Next, w.Command = fmt.Sprintf("it went back, but %d members are on new (%s): bring them back, or leave them there and move the wave again when what was wrong is mended (mailgate flip %s new)",
+			len(onNew), few(onNew), name), "mailgate rollback "+name
 	case w.State == cutover.WaveRolledBack:
 		w.Next, w.Command = "it went back; move it again when what was wrong is mended", "mailgate flip "+name+" new"
+	case w.State == cutover.WaveSoaking && len(pinned) > 0 && len(pinned) == w.Sides["old"]:
+		w.Next, w.Command = fmt.Sprintf("%d members stay on old, as they are pinned (%s); one who is let go moves where the file says", len(pinned), few(pinned)), "mailgate unpin "+pinned[0]
 	case w.State == cutover.WaveSoaking && w.Sides["old"] > 0:
 		w.Next, w.Command = fmt.Sprintf("%d members are on old still", w.Sides["old"]), "mailgate flip "+name+" new"
 	case w.State == cutover.WaveSoaking && time.Now().Before(w.Row.SoakUntil):
@@ -279,6 +324,15 @@ func (w *WaveStatus) advise() {
 	case w.State == cutover.WaveComplete:
 		w.Next = "nothing: it is complete"
 	}
+}
+
+// few names some users.
+func few(list []string) string {
+	const most = 5
+	if len(list) > most {
+		return fmt.Sprintf("%s and %d more", strings.Join(list[:most], ", "), len(list)-most)
+	}
+	return strings.Join(list, ", ")
 }
 
 func sortedKeys(m map[string]int) (keys []string) {

@@ -38,10 +38,12 @@ type WaveStatus struct {
 	Throttles []string       `json:"throttles"` // what holds its sync back, in plain words
 	Lag       WaveLag        `json:"lag"`
 	Rollback  WaveRollback   `json:"rollback"`
+	Owed      *cutover.Owed  `json:"rollback_owed,omitempty"`    // what a rollback by a gate has left to do
+	Refused   string         `json:"rollback_refused,omitempty"` // why a gate's rollback could not be asked for
 	Gates     []WaveGate     `json:"gates"`
 	Verify    WaveVerify     `json:"verify"`
 	Shares    []WaveShare    `json:"shares"`                   // members who share folders with people outside
-	Unlooked  []string       `json:"shares_unknown,omitempty"` // of whom nobody knows that
+	Unlooked  []WaveUnlooked `json:"shares_unknown,omitempty"` // of whom that is not known, or not wholly
 	Next      string         `json:"next"`
 	Command   string         `json:"next_command,omitempty"`
 	Recent    []op.Event     `json:"recent"`
@@ -97,6 +99,12 @@ type WaveShare struct {
 	User    string   `json:"user"`
 	With    string   `json:"with"`
 	Folders []string `json:"folders"`
+}
+
+// WaveUnlooked is a member of whom nobody knows whether he shares folders.
+type WaveUnlooked struct {
+	User string `json:"user"`
+	Why  string `json:"why"`
 }
 
 // Held answers hold and unhold.
@@ -227,7 +235,7 @@ func (a *API) waive(r *http.Request) (any, error) {
 	if err != nil || d <= 0 || strings.TrimSpace(r.FormValue("reason")) == "" {
 		return nil, fault{ExitUsage, errors.New("a waiver needs a reason and an end: --reason TEXT --until 24h")}
 	}
-	err = a.Waivers.Waive(r.Context(), scope, g, r.FormValue("by"), r.FormValue("reason"), time.Now().Add(d))
+	err = a.Waivers.Waive(r.Context(), scope, g, r.FormValue("by"), from(r), r.FormValue("reason"), time.Now().Add(d))
 	a.Waves.Configure()
 	return Changed{err == nil}, err
 }
@@ -237,15 +245,15 @@ func (a *API) unwaive(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	changed, err := a.Waivers.Unwaive(r.Context(), scope, g, r.FormValue("by"))
+	changed, err := a.Waivers.Unwaive(r.Context(), scope, g, r.FormValue("by"), from(r))
 	a.Waves.Configure()
 	return Changed{changed}, err
 }
 
 // Waivers keeps what lets a gate pass by name; package gate implements it.
 type Waivers interface {
-	Waive(ctx context.Context, scope string, name config.Gate, by, reason string, until time.Time) error
-	Unwaive(ctx context.Context, scope string, name config.Gate, by string) (changed bool, err error)
+	Waive(ctx context.Context, scope string, name config.Gate, by, from, reason string, until time.Time) error
+	Unwaive(ctx context.Context, scope string, name config.Gate, by, from string) (changed bool, err error)
 }
 
 // request reads whom a move is about: wave, all, or user as often as needed.
@@ -270,7 +278,7 @@ func (a *API) request(r *http.Request) (m cutover.MoveRequest, err error) {
 		m.Users = append(m.Users, user)
 	}
 	if r.FormValue("all") != "" {
-		m.Users = append(m.Users, a.Waves.Everybody()...)
+		m.All, m.Users = len(m.Users) == 0, append(m.Users, a.Waves.Everybody()...)
 	}
 	if m.Wave == "" && len(m.Users) == 0 {
 		return m, fault{ExitUsage, errors.New("whom? a wave, addresses, or all")}

@@ -92,11 +92,17 @@ func (m *Manager) HeldWave(ctx context.Context, wave string) error { return m.He
 // HeldBy says what a hold means for who wanted to move somebody.
 func HeldBy(h op.Hold) *Refusal {
 	r := refusedBy(h)
-	if file, ok := strings.CutPrefix(h.By, fileBy); ok && h.Scope == op.HoldAll {
-		r.Do = "to let flips go on: remove the file (" + file + ")"
+	if ByFile(h) {
+		r.Do = "to let flips go on: remove the file (" + FileOf(h) + ")"
 	}
 	return r
 }
+
+// ByFile tells whether a hold is that of the flag file, which no verb takes away; FileOf is its path.
+func ByFile(h op.Hold) bool { return h.Scope == op.HoldAll && strings.HasPrefix(h.By, fileBy) }
+
+// FileOf is the path of the flag file of a hold, see ByFile.
+func FileOf(h op.Hold) string { return strings.TrimPrefix(h.By, fileBy) }
 
 // fileBy begins the name of who holds by the flag file.
 const fileBy = "the file "

@@ -230,7 +230,10 @@ func (w *Waves) look(ctx context.Context, name string) {
 	case moving && (o.Target == config.Old || !w.soaks(row)): // who is on NEW is watched also while stragglers are moved, or wait for a window
 		return
 	case !w.soaks(row):
-		w.notice(ctx, name)
+		w.wentBack(ctx, name)
+		if !w.bringBack(ctx, name) {
+			w.notice(ctx, name)
+		}
 		return
 	}
 	list, err := w.judge(ctx, name, gate.Soak)
@@ -258,16 +261,11 @@ func (w *Waves) look(ctx context.Context, name string) {
 			op.Event{User: op.HoldWave(name), What: "wave held by a gate", After: failed, By: "gate " + failed, Detail: why})
 	}
 	if row.Gate == "" || !w.o.Config().Wave(name).Rollback {
+		w.note(name, "")
 		return
 	}
 	by := "gate " + row.Gate
-	o, err = w.Move(ctx, MoveRequest{Wave: name, Target: config.Old, Rollback: true, By: by, Why: "rolled back by " + by + ": " + row.GateWhy})
-	switch {
-	case err != nil && ctx.Err() == nil: // such as a hold: it is asked again at the next look
-		w.o.Log.Error("a wave that a gate fails cannot be rolled back", "wave", name, "gate", row.Gate, "err", err)
-	case err == nil:
-		w.o.Log.Warn("a gate rolls a wave back", "wave", name, "gate", row.Gate, "op", o.ID)
-	}
+	w.takeBack(ctx, MoveRequest{Wave: name, Target: config.Old, Rollback: true, By: by, From: "serve", Why: "rolled back by " + by + ": " + row.GateWhy, auto: true})
 }
 
 // save is update for those who cannot do anything about an error; it gives what is remembered then.

@@ -1,11 +1,13 @@
 package cutover
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,6 +22,7 @@ const StepMoving = "MOVING"
 type MoveRequest struct {
 	Wave     string
 	Users    []string // of a list; of a wave they stand in the routes file
+	All      bool     // Users are everybody: nobody was picked out
 	Target   config.Side
 	Rollback bool // back to OLD whatever the routes file says: leaves pins, waits for nothing but holds
 	Now      bool // see op.Operation
@@ -27,6 +30,10 @@ type MoveRequest struct {
 	From     string
 	Plan     string // what who asked was shown
 	Why      string // for the history
+
+	auto  bool     // nobody has asked: a gate takes a wave back, and goes on until all are back, see Owed
+	first string   // the operation that it goes on with
+	only  []string // those of the wave who are meant; nil means all
 }
 
 // payload is what a move of several remembers beside its operation.
@@ -35,6 +42,25 @@ type payload struct {
 	Rollback bool     `json:"rollback,omitempty"`
 	Cancel   string   `json:"cancel,omitempty"` // who called it off
 	Why      string   `json:"why,omitempty"`
+	Auto     bool     `json:"auto,omitempty"`  // see MoveRequest
+	First    string   `json:"first,omitempty"` // the same
+	All      bool     `json:"all,omitempty"`   // the same
+	Stay     []stay   `json:"stay,omitempty"`  // those that were left out when it was asked for
+
+	Paused time.Time `json:"paused,omitzero"` // when the end of a window has last left somebody behind
+	Moved  int       `json:"moved,omitempty"` // how many had moved by then
+}
+
+// stay is somebody who is left out of a move that would mean him.
+type stay struct {
+	User string `json:"user"`
+	Why  string `json:"why"`
+}
+
+// payloadOf is what the store has of a move.
+func payloadOf(o op.Operation) (what payload) {
+	_ = json.Unmarshal([]byte(o.Payload), &what)
+	return what
 }
 
 // moving is a move that is under way.
@@ -51,9 +77,8 @@ type moving struct {
 }
 
 func newMoving(o op.Operation) *moving {
-	mv := &moving{op: o, sealed: make(chan struct{}), ended: make(chan struct{})}
+	mv := &moving{op: o, what: payloadOf(o), sealed: make(chan struct{}), ended: make(chan struct{})}
 	mv.seal = sync.OnceFunc(func() { close(mv.sealed) })
-	_ = json.Unmarshal([]byte(o.Payload), &mv.what)
 	return mv
 }
 
@@ -75,6 +100,15 @@ type MovePlan struct {
 
 // Plan tells what a move would do. That it would be refused is no error.
 func (w *Waves) Plan(ctx context.Context, r MoveRequest) (MovePlan, error) {
+	p, err := w.plan(ctx, r)
+	if err != nil {
+		return p, err
+	}
+	return p, p.refuse(w.refusal(ctx, r))
+}
+
+// plan is Plan but for what stands in the way.
+func (w *Waves) plan(ctx context.Context, r MoveRequest) (MovePlan, error) {
 	p := MovePlan{Wave: r.Wave, Target: r.Target, Users: []string{}}
 	users := slices.Clone(r.Users)
 	if r.Wave != "" {
@@ -82,6 +116,9 @@ func (w *Waves) Plan(ctx context.Context, r MoveRequest) (MovePlan, error) {
 		if users, err = w.members(r.Wave); err != nil {
 			return p, err
 		}
+	}
+	if r.only != nil {
+		users = slices.DeleteFunc(slices.Clone(users), func(u string) bool { return !slices.Contains(r.only, u) })
 	}
 	pinned, err := w.pinned(ctx, r)
 	if err != nil {
@@ -116,7 +153,7 @@ func (w *Waves) Plan(ctx context.Context, r MoveRequest) (MovePlan, error) {
 			p.Waits, p.Opens = "it waits for its window, which opens "+clock(until), until
 		}
 	}
-	return p, p.refuse(w.refusal(ctx, r))
+	return p, nil
 }
 
 // refuse notes a refusal in the plan; any other error comes back.
@@ -129,8 +166,16 @@ func (p *MovePlan) refuse(err error) error {
 	return err
 }
 
-// refusal is what stands in the way of a request as a whole.
+// refusal is what stands in the way of a request as a whole. Gates may take their time to answer.
 func (w *Waves) refusal(ctx context.Context, r MoveRequest) error {
+	if err := w.standing(r); err != nil {
+		return err
+	}
+	return w.allowed(ctx, r.Wave, r.Target)
+}
+
+// standing is that part of it which is known at once: waves that are complete, and what is under way.
+func (w *Waves) standing(r MoveRequest) error {
 	if row := w.Row(r.Wave); r.Target == config.Old && r.Wave != "" && !row.Completed.IsZero() {
 		return completeRefusal(row)
 	}
@@ -146,9 +191,18 @@ func (w *Waves) refusal(ctx context.Context, r MoveRequest) error {
 		}
 	}
 	if o, ok := w.open(r.Wave); ok && !r.Rollback {
-		return &Refusal{Why: "wave " + r.Wave + " is being moved by " + o.ID, Do: "mailgate op show " + o.ID + ", or mailgate op cancel " + o.ID}
+		return underWay(o)
 	}
-	return w.allowed(ctx, r.Wave, r.Target)
+	return nil
+}
+
+// underWay says that a wave is being moved already.
+func underWay(o op.Operation) *Refusal {
+	why := fmt.Sprintf("wave %s is being moved to %s by %s", o.Wave, o.Target, o.ID)
+	if o.Status == op.Waiting {
+		why = fmt.Sprintf("wave %s is to be moved to %s already, by %s: %s", o.Wave, o.Target, o.ID, o.Reason)
+	}
+	return &Refusal{Why: why + " (asked for by " + o.By + ")", Do: "mailgate op wait " + o.ID + ", or mailgate op cancel " + o.ID}
 }
 
 // completeRefusal says why a wave that is complete does not go back.
@@ -166,82 +220,83 @@ func (w *Waves) Reversible(user string) error {
 	return nil
 }
 
-// pinned are the users of a request who stay where a person put them alone. What a whole wave's rollback left is no such pin: the wave
-// may move again.
+// pinned are the users of a request who stay where a person put them: alone, or in a list. What the rollback of a whole wave left is no such
+// pin, nor that of everybody: nobody was picked out, and the wave may move again.
 func (w *Waves) pinned(ctx context.Context, r MoveRequest) (map[string]op.Pin, error) {
 	if r.Target == config.Old || r.Wave == "" {
 		return nil, nil
 	}
+	return w.OwnPins(ctx, r.Wave)
+}
+
+// OwnPins are the pins of a wave's members that keep them on OLD when the wave moves, by user.
+func (w *Waves) OwnPins(ctx context.Context, wave string) (map[string]op.Pin, error) {
 	pins, err := w.m.store.Pins(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read pins: %w", err)
 	}
-	out := map[string]op.Pin{}
+	out, whole := map[string]op.Pin{}, map[string]bool{}
 	for _, pin := range pins {
-		if pin.Side == r.Target || w.Wave(pin.User) != r.Wave {
+		if pin.Side == config.New || w.Wave(pin.User) != wave {
 			continue
 		}
-		if o, err := w.m.store.Operation(ctx, pin.Reason); err == nil && o.Parent != "" {
-			continue
+		o, err := w.m.store.Operation(ctx, pin.Reason)
+		if errors.Is(err, op.ErrUnavailable) {
+			return nil, fmt.Errorf("read %s: %w", pin.Reason, err)
 		}
-		out[pin.User] = pin
+		if _, known := whole[o.Parent]; !known && o.Parent != "" {
+			parent, err := w.m.store.Operation(ctx, o.Parent)
+			if errors.Is(err, op.ErrUnavailable) {
+				return nil, fmt.Errorf("read %s: %w", o.Parent, err)
+			}
+			whole[o.Parent] = parent.Wave != "" || payloadOf(parent).All
+		}
+		if !whole[o.Parent] {
+			out[pin.User] = pin
+		}
 	}
 	return out, nil
 }
 
-// Move asks for a move of several users. It is one operation, whose parts are the flips. A *Refusal changes nothing.
+// Move asks for a move of several users. It is one operation, whose parts are the flips. A *Refusal changes nothing. Requests take turns, so
+// that of two for one wave the second finds the first: a flip is refused then, a rollback calls a flip off, and joins a rollback.
 func (w *Waves) Move(ctx context.Context, r MoveRequest) (op.Operation, error) {
 	if err := w.m.isWorking(); err != nil {
 		return op.Operation{}, err
 	}
-	if r.Rollback && r.Wave != "" {
-		if o, ok := w.open(r.Wave); ok && o.Target == r.Target && (o.Now || !r.Now) {
-			return o, nil // asked for twice
-		}
+	if o, ok := w.joins(r); ok {
+		return o, nil
 	}
-	if err := w.refusal(ctx, r); err != nil {
+	if err := w.refusal(ctx, r); err != nil { // ahead of the turn: a rollback must not wait for the gates of a flip
+		return op.Operation{}, err
+	}
+	leave, err := w.enter(ctx)
+	if err != nil {
+		return op.Operation{}, err
+	}
+	defer leave()
+	if o, ok := w.joins(r); ok {
+		return o, nil
+	}
+	if err := w.standing(r); err != nil {
 		return op.Operation{}, err
 	}
 	if r.Rollback {
-		if err := w.callOff(ctx, r); err != nil {
+		other, err := w.callOff(ctx, r)
+		if err != nil {
 			return op.Operation{}, err
 		}
+		if !r.auto && other != "" { // rollback --now in the place of a gate's
+			r.auto, r.first = true, other
+		}
 	}
-	p, err := w.Plan(ctx, r)
+	p, err := w.plan(ctx, r)
 	if err != nil {
 		return op.Operation{}, err
 	}
-	o := op.Operation{Kind: op.Wave, Wave: r.Wave, Target: r.Target, Status: op.Accepted, By: r.By, From: r.From, Plan: r.Plan, Pin: r.Rollback, Now: r.Now,
-		Created: time.Now()}
-	o.Changed = o.Created
-	what := payload{Users: p.Users, Rollback: r.Rollback, Why: r.Why}
-	if r.Rollback || r.Wave == "" || r.Target == config.Old {
-		o.Step = StepMoving // it waits for nothing
-	}
-	text, err := json.Marshal(what)
+	o, e, err := w.newMove(r, p)
 	if err != nil {
 		return o, err
-	}
-	o.Payload = string(text)
-	e := op.Event{At: o.Created, User: subject(r.Wave), What: "move requested", After: r.Target.String(), By: r.By, From: r.From, Plan: r.Plan,
-		Detail: fmt.Sprintf("%d users", len(p.Users))}
-	if r.Rollback {
-		e.What = "rollback requested"
-		if r.Why != "" {
-			e.Detail += "; " + r.Why
-		}
-	}
-	if r.Rollback && r.Wave != "" { // first: gates must not be asked about it any more
-		if _, err := w.update(ctx, r.Wave, func(row *op.WaveRow) (bool, error) {
-			at := o.Created
-			if !at.After(row.Flipped) { // a move that was called off has ended in this moment
-				at = row.Flipped.Add(1)
-			}
-			row.Rolled, row.RolledBy, row.RolledWhy, row.Gate, row.GateWhy, row.GateAt = at, r.By, r.Why, "", "", time.Time{}
-			return true, nil
-		}); err != nil {
-			return o, err
-		}
 	}
 	if o, err = w.record(ctx, o, e); err != nil {
 		return o, err
@@ -254,6 +309,58 @@ func (w *Waves) Move(ctx context.Context, r MoveRequest) (op.Operation, error) {
 		w.begin(mv)
 	}
 	return o, nil
+}
+
+// joins gives the rollback that is under way already and does what is asked for.
+func (w *Waves) joins(r MoveRequest) (op.Operation, bool) {
+	if !r.Rollback || r.Wave == "" {
+		return op.Operation{}, false
+	}
+	o, ok := w.open(r.Wave)
+	return o, ok && o.Target == r.Target && (o.Now || !r.Now)
+}
+
+// enter waits for the turn to change which moves there are; leave ends it.
+func (w *Waves) enter(ctx context.Context) (leave func(), err error) {
+	select {
+	case w.turn <- struct{}{}:
+		return func() { <-w.turn }, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	case <-w.ctx.Done():
+		return nil, ErrStopping
+	}
+}
+
+// newMove is the operation of a request, and the line of the history that tells of it.
+func (w *Waves) newMove(r MoveRequest, p MovePlan) (o op.Operation, e op.Event, err error) {
+	o = op.Operation{Kind: op.Wave, Wave: r.Wave, Target: r.Target, Status: op.Accepted, By: r.By, From: r.From, Plan: r.Plan, Pin: r.Rollback, Now: r.Now,
+		Created: time.Now()}
+	o.Changed = o.Created
+	if r.Rollback || r.Wave == "" || r.Target == config.Old {
+		o.Step = StepMoving // it waits for nothing
+	}
+	what := payload{Users: p.Users, Rollback: r.Rollback, Why: r.Why, All: r.All, Auto: r.auto, First: r.first}
+	for _, pin := range p.Pinned {
+		what.Stay = append(what.Stay, stay{pin.User, "pinned on " + pin.Side.String() + " by " + pin.By})
+	}
+	for _, u := range p.Complete {
+		what.Stay = append(what.Stay, stay{u, "wave " + w.Wave(u) + " is complete"})
+	}
+	text, err := json.Marshal(what)
+	if err != nil {
+		return o, e, err
+	}
+	o.Payload = string(text)
+	e = op.Event{At: o.Created, User: subject(r.Wave), What: "move requested", After: r.Target.String(), By: r.By, From: r.From, Plan: r.Plan,
+		Detail: strings.TrimSuffix(fmt.Sprintf("%d users; %s", len(p.Users), staying(what.Stay)), "; ")}
+	if r.Rollback {
+		e.What = "rollback requested"
+		if r.Why != "" {
+			e.Detail += "; " + r.Why
+		}
+	}
+	return o, e, nil
 }
 
 // record writes a new operation. One that was written although the store answered an error must not be carried out by a later start:
@@ -304,21 +411,28 @@ func subject(wave string) string {
 	return op.HoldWave(wave)
 }
 
-// callOff ends what moves the same users to the other side, or to this one by a way that needs NEW when they are to go back at once, and returns when it asks for no more flips: those that it has asked for are
-// called off by themselves, or go back behind their commit.
-func (w *Waves) callOff(ctx context.Context, r MoveRequest) error {
+// callOff ends what moves the same users to the other side, or to this one by a way that needs NEW when they are to go back at once, and
+// returns when it asks for no more flips: those that it has asked for are called off by themselves, or go back behind their commit. auto is a
+// rollback by a gate among them, the first of its tries.
+func (w *Waves) callOff(ctx context.Context, r MoveRequest) (auto string, err error) {
 	w.mu.Lock()
 	var others []*moving
 	for _, mv := range w.moves {
-		if (mv.op.Target != r.Target || r.Now && !mv.op.Now) && (r.Wave != "" && mv.op.Wave == r.Wave || slices.ContainsFunc(mv.what.Users, func(u string) bool { return slices.Contains(r.Users, u) })) {
+		if mv.op.Target == r.Target && (!r.Now || mv.op.Now) {
+			continue
+		}
+		if r.Wave != "" && mv.op.Wave == r.Wave || slices.ContainsFunc(mv.what.Users, func(u string) bool { return slices.Contains(r.Users, u) }) {
 			others = append(others, mv)
+			if mv.op.Target == r.Target && mv.op.Wave == r.Wave && mv.what.Auto {
+				auto = cmp.Or(mv.what.First, mv.op.ID)
+			}
 		}
 	}
 	working := w.working
 	w.mu.Unlock()
 	for _, mv := range others {
 		if err := w.cancelMove(ctx, mv, r.By); err != nil && !errors.Is(err, ErrFinal) {
-			return err
+			return "", err
 		}
 		if !working {
 			continue
@@ -326,12 +440,12 @@ func (w *Waves) callOff(ctx context.Context, r MoveRequest) error {
 		select {
 		case <-mv.sealed:
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return "", context.Cause(ctx)
 		case <-w.ctx.Done():
-			return ErrStopping
+			return "", ErrStopping
 		}
 	}
-	return nil
+	return auto, nil
 }
 
 // Cancel ends a move: flips that are not committed are called off, the others stay. known is false when it is no move that is under way.
@@ -432,12 +546,23 @@ func (w *Waves) Idle(ctx context.Context) error {
 	}
 }
 
-// Live adds to a move from the store how far it is, also to one that has ended.
+// Live adds to a move from the store how far it is, also to one that has ended. That it has ended is told when nothing is in the way of the next one
+// any more: the record of that comes a moment earlier.
 func (w *Waves) Live(ctx context.Context, o op.Operation) op.Operation {
-	var what payload
-	if json.Unmarshal([]byte(o.Payload), &what) != nil {
-		return o
+	w.mu.Lock()
+	mv := w.moves[o.ID]
+	w.mu.Unlock()
+	if mv != nil && o.Status.Final() {
+		t := time.NewTimer(tryTime)
+		select {
+		case <-mv.ended:
+		case <-t.C:
+		case <-ctx.Done():
+		case <-w.ctx.Done():
+		}
+		t.Stop()
 	}
+	what := payloadOf(o)
 	o.Unit, o.Total = "users", int64(len(what.Users))
 	children, err := w.m.store.Operations(ctx, op.Filter{Parent: o.ID})
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"mailgate/config"
@@ -41,48 +42,129 @@ func (w *Waves) run(mv *moving) {
 		w.o.Log.Warn("the end of a move is not recorded; the next start does that", "op", o.ID, "err", err)
 		return
 	}
+	if o, what := w.of(mv); o.Wave == "" && o.Target == config.Old {
+		seen := map[string]bool{"": true}
+		for _, u := range what.Users {
+			if wave := w.Wave(u); !seen[wave] {
+				seen[wave] = true
+				w.wentBack(w.ctx, wave)
+			}
+		}
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.moves, o.ID)
 	close(mv.ended)
 }
 
-// carry brings the move to where all its flips have ended. The error is why it did not come so far.
+// carry brings the move to where all its flips have ended. The error is why it did not come so far. Whom the end of a window has left behind
+// is asked for again in the next one.
 func (w *Waves) carry(mv *moving) error {
-	ctx := mv.ctx
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
+	for {
+		if mv.ctx.Err() != nil {
+			return context.Cause(mv.ctx)
+		}
+		if err := w.beginMoving(mv); err != nil {
+			return err
+		}
+		o, what := w.of(mv)
+		if err := w.patient(mv, func(ctx context.Context) error { return w.rolled(ctx, o, what) }); err != nil {
+			return err
+		}
+		if err := w.ask(mv, o, what); err != nil {
+			return err
+		}
+		if err := w.await(mv, o.ID); err != nil {
+			return err
+		}
+		rest, err := w.pause(mv)
+		if err != nil || rest == 0 {
+			return err
+		}
 	}
+}
+
+// beginMoving is what comes before the first flip, or the first of another window: what is waited for, and whoever has left the wave is left out.
+func (w *Waves) beginMoving(mv *moving) error {
 	o, what := w.of(mv)
-	if o.Step != StepMoving {
-		if err := w.waitForWindow(mv, o.Wave); err != nil {
-			return err
-		}
-		if err := w.allowed(ctx, o.Wave, o.Target); err != nil {
-			return err
-		}
-		users := w.stillMembers(o.Wave, what.Users)
-		if err := w.patient(mv, func(ctx context.Context) error {
-			return w.keep(ctx, mv, func(o *op.Operation, what *payload) error {
-				what.Users = users
-				o.Status, o.Step, o.Reason, o.Deadline = op.Running, StepMoving, "", time.Time{}
-				return nil
-			})
-		}); err != nil {
-			return err
-		}
-		o, what = w.of(mv)
+	if o.Step == StepMoving {
+		return nil
 	}
-	if o.Wave != "" && o.Target == config.New && w.o.Record != nil {
-		if err := w.o.Record(ctx, o.Wave); err != nil && ctx.Err() == nil {
-			w.o.Log.Warn("what a wave's gates compare with later could not be recorded", "wave", o.Wave, "err", err)
-		}
-	}
-	if err := w.ask(mv, o, what); err != nil {
+	if err := w.waitForWindow(mv, o.Wave); err != nil {
 		return err
 	}
-	mv.seal()
-	return w.await(mv, o.ID)
+	if err := w.allowed(mv.ctx, o.Wave, o.Target); err != nil {
+		return err
+	}
+	users := w.stillMembers(o.Wave, what.Users)
+	return w.patient(mv, func(ctx context.Context) error {
+		return w.keep(ctx, mv, func(o *op.Operation, what *payload) error {
+			what.Users = users
+			o.Status, o.Step, o.Reason, o.Deadline = op.Running, StepMoving, "", time.Time{}
+			return nil
+		})
+	})
+}
+
+// windowReason is in the reason of each flip that was refused outside of the windows of its wave.
+const windowReason = "moves in its windows only"
+
+// outside tells whether a flip came too late for the window of its wave.
+func outside(c op.Operation) bool {
+	return c.Status == op.Failed && c.Target == config.New && strings.Contains(c.Reason, windowReason)
+}
+
+// pause looks how many the end of the window has left behind. Where there are some the move waits for the next window, as it did before the
+// first; those that have moved are watched meanwhile.
+func (w *Waves) pause(mv *moving) (rest int, err error) {
+	o, what := w.of(mv)
+	if o.Wave == "" || o.Target != config.New {
+		return 0, nil
+	}
+	children, err := w.children(mv, o.ID)
+	if err != nil {
+		return 0, err
+	}
+	slices.Reverse(children) // the newest first
+	s := tally(what.Users, children, func(u string) bool { return w.m.sideNow(u) == o.Target })
+	for _, c := range s.left {
+		if outside(c) {
+			rest++
+		}
+	}
+	if rest == 0 {
+		return 0, nil
+	}
+	w.m.parts.giveBack(o.ID)
+	return rest, w.patient(mv, func(ctx context.Context) error {
+		if err := w.flipped(ctx, o, what, s, time.Now()); err != nil {
+			return err
+		}
+		return w.keep(ctx, mv, func(o *op.Operation, what *payload) error {
+			what.Paused, what.Moved = time.Now(), len(s.moved)
+			o.Status, o.Step, o.Reason = op.Waiting, "", "the window of wave "+o.Wave+" has closed"
+			return nil
+		})
+	})
+}
+
+// rolled notes that a wave goes back, as soon as that is recorded as an operation. It may be called again.
+func (w *Waves) rolled(ctx context.Context, o op.Operation, what payload) error {
+	if o.Wave == "" || !what.Rollback || what.First != "" {
+		return nil
+	}
+	_, err := w.update(ctx, o.Wave, func(row *op.WaveRow) (bool, error) {
+		if !row.Rolled.Before(o.Created) {
+			return false, nil
+		}
+		at := o.Created
+		if !at.After(row.Flipped) { // a move that was called off has ended in this moment
+			at = row.Flipped.Add(1)
+		}
+		row.Rolled, row.RolledBy, row.RolledWhy, row.Gate, row.GateWhy, row.GateAt = at, o.By, what.Why, "", "", time.Time{}
+		return true, nil
+	})
+	return err
 }
 
 // stillMembers leaves out who has left the wave while it waited.
@@ -109,7 +191,12 @@ func (w *Waves) waitForWindow(mv *moving, wave string) error {
 		if open {
 			return nil
 		}
-		if why := "waits for the window of wave " + wave + ", which opens " + clock(until); why != said {
+		why := "waits for the window of wave " + wave + ", which opens " + clock(until)
+		if _, what := w.of(mv); !what.Paused.IsZero() {
+			why = fmt.Sprintf("%d of %d users moved, then the window of wave %s closed; the others wait for the next one, which opens %s",
+				what.Moved, len(what.Users), wave, clock(until))
+		}
+		if why != said {
 			said = why
 			if err := w.patient(mv, func(ctx context.Context) error {
 				return w.keep(ctx, mv, func(o *op.Operation, _ *payload) error {
@@ -182,7 +269,10 @@ func (w *Waves) ask(mv *moving, o op.Operation, what payload) error {
 			if w.m.lost(c) {
 				return fmt.Errorf("%w: %s is being ended, since the store answered an error for it", op.ErrUnavailable, c.ID)
 			}
-			has[c.User] = has[c.User] || c.Reason != strayReason
+			has[c.User] = has[c.User] || c.Reason != strayReason && !outside(c)
+		}
+		if users, err = w.stillOwed(ctx, what, users); err != nil {
+			return err
 		}
 		var list []op.Operation
 		for _, u := range users {
@@ -318,22 +408,16 @@ func (w *Waves) conclude(ctx context.Context, mv *moving, cause error) error {
 	now := time.Now()
 	took := now.Sub(o.Created)
 	status, reason := outcome(what.Users, s, cause)
+	if text := staying(what.Stay); text != "" && status == op.Done {
+		reason = strings.TrimPrefix(reason+"; "+text, "; ")
+	}
 	e := op.Event{At: now, Op: o.ID, User: subject(o.Wave), What: "move ended", After: o.Target.String(), By: o.By, From: o.From,
 		Detail: fmt.Sprintf("%s: %d of %d users moved in %s", status, len(s.moved), len(what.Users), took.Round(time.Millisecond))}
-	if reason != "" && status != op.Done {
+	if reason != "" {
 		e.Detail += "; " + reason
 	}
-	if o.Wave != "" && o.Target == config.New && len(s.moved) > 0 {
-		if _, err := w.update(ctx, o.Wave, func(r *op.WaveRow) (bool, error) {
-			if !r.Flipped.Before(o.Created) || r.Rolled.After(o.Created) { // noted already, or a rollback was asked for meanwhile
-				return false, nil
-			}
-			r.Flipped, r.FlippedBy, r.SoakUntil = now, o.By, now.Add(w.o.Config().Wave(o.Wave).Soak)
-			r.Completed, r.CompletedBy, r.Gate, r.GateWhy, r.GateAt = time.Time{}, "", "", "", time.Time{}
-			return true, nil
-		}); err != nil {
-			return err
-		}
+	if err := w.flipped(ctx, o, what, s, now); err != nil {
+		return err
 	}
 	w.o.Log.Info("a move of several has ended", "op", o.ID, "wave", o.Wave, "side", o.Target.String(), "status", string(status), "moved", len(s.moved),
 		"users", len(what.Users), "reason", reason)
@@ -341,6 +425,39 @@ func (w *Waves) conclude(ctx context.Context, mv *moving, cause error) error {
 		o.Status, o.Reason, o.Took, o.Deadline = status, reason, took, time.Time{}
 		return nil
 	}, e)
+}
+
+// flipped notes that a wave has moved, be it in part: from now on it soaks. It may be called again; a move that goes on in another window begins
+// the soak anew.
+func (w *Waves) flipped(ctx context.Context, o op.Operation, what payload, s tallied, now time.Time) error {
+	if o.Wave == "" || o.Target != config.New || len(s.moved) == 0 {
+		return nil
+	}
+	began := o.Created
+	if what.Paused.After(began) {
+		began = what.Paused.Add(1)
+	}
+	_, err := w.update(ctx, o.Wave, func(r *op.WaveRow) (bool, error) {
+		if !r.Flipped.Before(began) || r.Rolled.After(o.Created) { // noted already, or a rollback was asked for meanwhile
+			return false, nil
+		}
+		r.Flipped, r.FlippedBy, r.SoakUntil = now, o.By, now.Add(w.o.Config().Wave(o.Wave).Soak)
+		r.Completed, r.CompletedBy, r.Gate, r.GateWhy, r.GateAt = time.Time{}, "", "", "", time.Time{}
+		return true, nil
+	})
+	return err
+}
+
+// staying words who was left out of a move, "" where nobody was.
+func staying(list []stay) string {
+	if len(list) == 0 {
+		return ""
+	}
+	var text []string
+	for _, s := range list {
+		text = append(text, s.User+" ("+s.Why+")")
+	}
+	return fmt.Sprintf("%d left out: %s", len(list), someOf(text))
 }
 
 // errPart means that a flip of a move has not ended.

@@ -15,7 +15,7 @@ import (
 	"mailgate/op"
 )
 
-// WavesOptions are what Waves works with. Judge, Record and Changed may be nil.
+// WavesOptions are what Waves works with. Judge and Changed may be nil.
 type WavesOptions struct {
 	Config func() *config.Config
 	Routes func() *config.RouteFile
@@ -23,8 +23,6 @@ type WavesOptions struct {
 	Edit func(ctx context.Context, users []string, side config.Side, by string) error
 	// Judge asks the gates of a wave.
 	Judge func(ctx context.Context, wave string, phase gate.Phase) ([]gate.Result, error)
-	// Record is called before the first flip of a wave: what its gates compare with later is taken now.
-	Record func(ctx context.Context, wave string) error
 	// Changed is called when other waves are kept in sync than before.
 	Changed func()
 	Every   time.Duration // between two looks at soaking waves; 0 means a minute
@@ -44,7 +42,8 @@ type Waves struct {
 	stop context.CancelCauseFunc
 	wg   sync.WaitGroup
 
-	saving sync.Mutex // one change of what is remembered at a time; before mu
+	turn   chan struct{} // one change of which moves there are at a time, see enter; before saving
+	saving sync.Mutex    // one change of what is remembered at a time; before mu
 
 	mu      sync.Mutex
 	rows    map[string]op.WaveRow
@@ -52,6 +51,7 @@ type Waves struct {
 	working bool
 	judged  map[string]judgement // by wave
 	since   map[string]told      // by wave and gate: how long it has said so
+	refused map[string]string    // by wave: why a gate's rollback could not be asked for
 
 	again chan struct{} // settings have changed: who waits looks again
 }
@@ -65,7 +65,8 @@ func NewWaves(o WavesOptions) *Waves {
 	if o.Every == 0 {
 		o.Every = soakLook
 	}
-	w := &Waves{o: o, rows: map[string]op.WaveRow{}, moves: map[string]*moving{}, judged: map[string]judgement{}, since: map[string]told{}, again: make(chan struct{})}
+	w := &Waves{o: o, rows: map[string]op.WaveRow{}, moves: map[string]*moving{}, judged: map[string]judgement{}, since: map[string]told{},
+		refused: map[string]string{}, turn: make(chan struct{}, 1), again: make(chan struct{})}
 	w.ctx, w.stop = context.WithCancelCause(context.Background())
 	return w
 }
@@ -284,20 +285,18 @@ func (w *Waves) Complete(ctx context.Context, name, by, from string) (changed bo
 	if row := w.Row(name); !row.Completed.IsZero() {
 		return false, nil
 	}
-	if o, ok := w.open(name); ok {
-		return false, &Refusal{Why: "wave " + name + " is being moved by " + o.ID, Do: "mailgate op wait " + o.ID}
-	}
-	var notThere []string
-	for _, u := range users {
-		if w.m.sideNow(u) != config.New {
-			notThere = append(notThere, u)
-		}
-	}
-	if len(notThere) > 0 {
-		return false, &Refusal{Why: fmt.Sprintf("%d of %d members of wave %s are not on new: %s", len(notThere), len(users), name, someOf(notThere)),
-			Do: "move them (mailgate flip " + name + " new; mailgate unpin USER where one is pinned), or give them another wave in the routes file"}
+	if err := w.completable(name, users); err != nil {
+		return false, err
 	}
 	if err := w.gatesPass(ctx, name, gate.Soak); err != nil {
+		return false, err
+	}
+	leave, err := w.enter(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer leave()
+	if err := w.completable(name, users); err != nil { // somebody may have asked for a move meanwhile
 		return false, err
 	}
 	now := time.Now()
@@ -310,6 +309,24 @@ func (w *Waves) Complete(ctx context.Context, name, by, from string) (changed bo
 		w.changed()
 	}
 	return changed && err == nil, err
+}
+
+// completable is the *Refusal of the end of a wave that is being moved, or not wholly on NEW.
+func (w *Waves) completable(name string, users []string) error {
+	if o, ok := w.open(name); ok {
+		return underWay(o)
+	}
+	var notThere []string
+	for _, u := range users {
+		if w.m.sideNow(u) != config.New {
+			notThere = append(notThere, u)
+		}
+	}
+	if len(notThere) > 0 {
+		return &Refusal{Why: fmt.Sprintf("%d of %d members of wave %s are not on new: %s", len(notThere), len(users), name, someOf(notThere)),
+			Do: "move them (mailgate flip " + name + " new; mailgate unpin USER where one is pinned), or give them another wave in the routes file"}
+	}
+	return nil
 }
 
 // someOf names a few of them.

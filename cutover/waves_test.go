@@ -35,12 +35,14 @@ type fleet struct {
 	says   map[string]gate.Result // by wave
 	kept   int
 	slow   func(user string) time.Duration // how long the bringing together of a user takes
+	silent string                          // whose mailbox cannot be reached
+	thinks func()                          // what gates do before they answer
 	moves  map[string]int                  // commits, by user
 	delta  func()                          // what happens under the fence
 }
 
-// newFleet makes one on a store, and starts it.
-func newFleet(t *testing.T, s op.Store, text string) *fleet {
+// newFleet makes one on a store, and starts it, behind what is to be as it begins.
+func newFleet(t *testing.T, s op.Store, text string, before ...func(f *fleet)) *fleet {
 	t.Helper()
 	f := &fleet{text: text, says: map[string]gate.Result{}, moves: map[string]int{}}
 	conf := &config.Config{}
@@ -57,6 +59,9 @@ func newFleet(t *testing.T, s op.Store, text string) *fleet {
 	f.gateway = g
 	f.w.Manage(g.m)
 	f.parse(text)
+	for _, set := range before {
+		set(f)
+	}
 	must(t, f.w.Load(t.Context()))
 	must(t, g.m.Start(t.Context()))
 	_, err := g.m.Import(t.Context(), f.file(), "start")
@@ -112,6 +117,12 @@ func (f *fleet) edit(ctx context.Context, users []string, side config.Side, by s
 
 func (f *fleet) judge(_ context.Context, wave string, _ gate.Phase) ([]gate.Result, error) {
 	f.mu.Lock()
+	thinks := f.thinks
+	f.mu.Unlock()
+	if thinks != nil {
+		thinks()
+	}
+	f.mu.Lock()
 	defer f.mu.Unlock()
 	if r, ok := f.says[wave]; ok {
 		return []gate.Result{r}, nil
@@ -142,11 +153,21 @@ func (f *fleet) slower(slow func(user string) time.Duration) {
 	f.slow = slow
 }
 
+// silence has a user's mailbox be out of reach; "" is nobody's.
+func (f *fleet) silence(user string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.silent = user
+}
+
 // fleet is Mail too.
 func (f *fleet) Prepare(ctx context.Context, m Move, _ func(Progress)) error {
 	f.mu.Lock()
-	slow := f.slow
+	slow, silent := f.slow, f.silent
 	f.mu.Unlock()
+	if silent == m.User {
+		return errors.New("NEW is silent")
+	}
 	if slow == nil {
 		return nil
 	}

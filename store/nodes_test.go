@@ -56,7 +56,7 @@ func postgresLeases(t *testing.T, c *cluster) {
 
 	token, err = again.Acquire(ctx, "a@example.com", "gw1", time.Minute)
 	must(t, err)
-	must(t, two.RemoveNode(ctx, gw1.Name, op.Event{What: "node removed"}))
+	must(t, two.RemoveNode(ctx, gw1, op.Event{What: "node removed"}))
 	_, err = two.Acquire(ctx, "a@example.com", "gw2", time.Minute)
 	must(t, err)
 	must(t, two.Release(ctx, "b@example.com", other)) // of a node that was not meant

@@ -18,15 +18,16 @@ import (
 
 // rehearsal is what a rehearsal of a wave found: everything but the move for its members, and the whole life for test users.
 type rehearsal struct {
-	Wave     string            `json:"wave"`
-	Members  []rehearsed       `json:"members"`
-	Gates    []wavegate.Result `json:"gates"`
-	Refused  string            `json:"refused,omitempty"` // why a move would be refused now
-	Do       string            `json:"do,omitempty"`
-	Shares   []admin.WaveShare `json:"shares"`
-	Lives    []life            `json:"lives"`
-	NotShown []string          `json:"not_shown"` // what this does not tell
-	Took     time.Duration     `json:"took_ns"`
+	Wave     string               `json:"wave"`
+	Members  []rehearsed          `json:"members"`
+	Gates    []wavegate.Result    `json:"gates"`
+	Refused  string               `json:"refused,omitempty"` // why a move would be refused now
+	Do       string               `json:"do,omitempty"`
+	Shares   []admin.WaveShare    `json:"shares"`
+	Unlooked []admin.WaveUnlooked `json:"shares_unknown,omitempty"` // members of whom that is not known
+	Lives    []life               `json:"lives"`
+	NotShown []string             `json:"not_shown"` // what this does not tell
+	Took     time.Duration        `json:"took_ns"`
 }
 
 // rehearsed is a member for whom everything but the move was done.
@@ -112,7 +113,8 @@ func (s *syncing) rehearseWave(ctx context.Context, out *rehearsal) (err error) 
 		why, do := refusalOf(err)
 		out.Refused, out.Do = why, do
 	}
-	shares, _ := s.g.shares(ctx, out.Wave)
+	var shares []admin.WaveShare
+	shares, out.Unlooked = s.g.shares(ctx, out.Wave)
 	out.Shares = append(out.Shares, shares...)
 	return nil
 }

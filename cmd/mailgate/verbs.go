@@ -332,7 +332,7 @@ func (p *program) confirm(c *cobra.Command, plan *movePlan) (goOn bool, err erro
 func moving(c *cobra.Command) *cobra.Command {
 	c.Flags().Bool("yes", false, "do not ask")
 	c.Flags().Bool("dry-run", false, "print the plan and stop")
-	c.Flags().Duration("timeout", time.Minute, "how long to wait for the end of the operation")
+	c.Flags().Duration("timeout", time.Minute, "how long to wait for the end of the operation; of a wave or a list: until it ends, unless this is given")
 	return c
 }
 
@@ -346,8 +346,9 @@ func (p *program) flipCommand() *cobra.Command {
 	return chooses(moving(&cobra.Command{Use: "flip USER|WAVE|--all|--file FILE old|new", Short: "Move a user, a wave or a list: edits the lines of the routes file and asks for the flips",
 		Long: "flip moves one user (an address), a wave (a name without @), everybody or the users of a file. The plan is shown once for all, with the\n" +
 			"count, before it asks. A wave is one operation: it waits for its window (waves in mailgate.yaml), its gates are asked, all lines of the\n" +
-			"routes file are edited in one write, and its members are moved several at once (flip.parallel). Exit status: 0 all are there, 3 refused\n" +
-			"(a hold, a gate, the order of waves) and nothing was changed, 4 some are there and some are not, 5 it goes on.",
+			"routes file are edited in one write, and its members are moved several at once (flip.parallel). Whom the end of the window has left behind\n" +
+			"is moved in the next one. Exit status: 0 all are there, 3 refused (a hold, a gate, the order of waves, all pinned) and nothing was changed,\n" +
+			"4 some are there and some are not (those that are pinned are named), 5 it goes on: it waits for a window, or longer than --timeout.",
 		Example: "  mailgate flip sales new --dry-run\n  mailgate flip sales new\n  mailgate flip alice@example.com new --yes",
 		Args:    cobra.RangeArgs(1, 2), RunE: func(c *cobra.Command, args []string) error {
 			word := args[len(args)-1]
@@ -486,10 +487,12 @@ func (p *program) opCommand() *cobra.Command {
 		}}
 	}
 	wait := &cobra.Command{Use: "wait ID", Short: "Wait for an operation to end", Args: exactly(1),
+		Long: "wait returns when the operation has ended, also one that waits for a window, or after --timeout. Exit status: as the verb that asked for it\n" +
+			"would have ended; 5 it has not ended, and goes on.",
 		RunE: func(c *cobra.Command, args []string) error {
 			var o op.Operation
 			if err := p.call(c, http.MethodGet, "/op", url.Values{"id": {args[0]}}, &o); err == nil && o.Kind == op.Wave {
-				return p.followMany(c, o)
+				return p.followMany(c, o, true)
 			}
 			return p.follow(c, op.Operation{ID: args[0]})
 		}}
@@ -511,6 +514,8 @@ func (p *program) opCommand() *cobra.Command {
 
 func (p *program) historyCommand() *cobra.Command {
 	c := &cobra.Command{Use: "history [USER]", Short: "What was done, by whom, newest first", Args: upTo(1),
+		Long: "history prints a line for each thing that was done: when, the operation, the user or wave, what, before and after, by whom, from where, and what\n" +
+			"else is to be said; below a request the plan that was shown. A wave's name gives what concerns the wave, its flips and its waivers.",
 		RunE: func(c *cobra.Command, args []string) error {
 			form := userForm(args)
 			if since, _ := c.Flags().GetDuration("since"); since > 0 {
@@ -526,14 +531,37 @@ func (p *program) historyCommand() *cobra.Command {
 				return err
 			}
 			return p.print(events, func(w io.Writer) {
+				whole, _ := c.Flags().GetBool("plan")
 				for _, e := range events {
-					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", stamp(e.At), e.Op, e.User, e.What, change(e), e.By, e.Detail)
+					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", stamp(e.At), e.Op, e.User, e.What, change(e), e.By, orDash(e.From), e.Detail)
+					printPlan(w, e.Plan, whole)
 				}
 			})
 		}}
 	c.Flags().Int("limit", 100, "at most so many")
+	c.Flags().Bool("plan", false, "the plans as they were shown, whole (their first lines otherwise)")
 	c.Flags().Duration("since", 0, "only what is not older than this, such as 24h")
 	return c
+}
+
+// printPlan prints what was shown before a move below its line of the history: the first line, or all of it.
+func printPlan(w io.Writer, plan string, whole bool) {
+	lines := strings.Split(strings.TrimSpace(plan), "\n")
+	for i, line := range lines {
+		if line == "" {
+			continue
+		}
+		if !whole && len(lines) > 1 {
+			line += " ... (--plan)"
+		}
+		if i == 0 {
+			line = "plan: " + line
+		}
+		fmt.Fprintf(w, "    %s\n", line)
+		if !whole {
+			return
+		}
+	}
 }
 
 // change is what an event changed, in words.

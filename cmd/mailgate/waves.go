@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"slices"
@@ -48,14 +49,27 @@ func (g *gateway) setSides(ctx context.Context, users []string, side config.Side
 		return fmt.Errorf("routes file: %w", err)
 	}
 	r, err := g.reload(ctx, by)
-	if err == nil && r.Import.Waiting != nil {
-		err = &cutover.Refusal{Why: "the routes file holds other changes too, which wait for approval (" + r.Import.Waiting.Reason + ")",
-			Do: "mailgate op approve " + r.Import.Waiting.ID + ", or take them back, and ask again"}
+	waits := err == nil && r.Import.Waiting != nil
+	if err == nil && !waits {
+		return nil
 	}
-	if err != nil { // the file must not say what was refused: the next reload would move the users
-		err = errors.Join(err, takeBack(c, before, mine))
+	// The file must not say what was refused: the next reload would move the users.
+	if terr := takeBack(c, before, mine); !waits || terr != nil {
+		return errors.Join(err, terr)
 	}
-	return err
+	return g.approveFirst(ctx, by)
+}
+
+// approveFirst is the refusal of an edit beside changes of others which wait for approval. What can be approved is the file as they have left it,
+// without the edit: it is taken up anew for that.
+func (g *gateway) approveFirst(ctx context.Context, by string) error {
+	no := &cutover.Refusal{Why: "the routes file holds other changes too, which need approval",
+		Do: "take them back, or mailgate reload and approve what it says; then ask again"}
+	if r, err := g.reload(ctx, by); err == nil && r.Import.Waiting != nil {
+		no.Why += ": " + r.Import.Waiting.Reason
+		no.Do = "mailgate op approve " + r.Import.Waiting.ID + ", or take them back; then ask again"
+	}
+	return no
 }
 
 // keptWaves are the waves whose mailboxes are kept in sync: those of the configuration and those that were started, without those that are
@@ -71,28 +85,31 @@ func (g *gateway) keptWaves() []string {
 	return out
 }
 
-// shares names the members of a wave who share folders with people outside of it, by what was last looked at. Of some nobody knows.
-func (g *gateway) shares(ctx context.Context, wave string) (out []admin.WaveShare, unknown []string) {
+// shares names the members of a wave who share folders with people outside of it, by what was last looked at, and those of whom that is not
+// known, or not wholly, and why.
+func (g *gateway) shares(ctx context.Context, wave string) (out []admin.WaveShare, unknown []admin.WaveUnlooked) {
+	routes := g.routes.Load()
+	members := routes.Members(wave)
 	if g.syncing == nil {
-		return nil, g.routes.Load().Members(wave)
+		for _, user := range members {
+			unknown = append(unknown, admin.WaveUnlooked{User: user, Why: "mailgate serve does not run"})
+		}
+		return nil, unknown
 	}
 	y := g.syncing.syncer()
 	defer y.Close()
-	routes := g.routes.Load()
-	members := routes.Members(wave)
 	for _, user := range members {
 		r, err := y.KeptGaps(ctx, user)
+		if why := unlooked(r, err); why != "" {
+			unknown = append(unknown, admin.WaveUnlooked{User: user, Why: why})
+		}
 		if err != nil || r == nil {
-			unknown = append(unknown, user)
 			continue
 		}
 		with := map[string][]string{}
 		for _, gap := range r.Gaps {
 			if gap.Kind != syncer.GapACL {
 				continue
-			}
-			if gap.Answer == syncer.GapUnknown {
-				unknown = append(unknown, user)
 			}
 			for _, x := range gap.Things {
 				who, rights, ok := strings.Cut(x.What, " may ")
@@ -109,6 +126,40 @@ func (g *gateway) shares(ctx context.Context, wave string) (out []admin.WaveShar
 		}
 	}
 	return out, unknown
+}
+
+// unlooked is why a look does not tell, or not wholly, with whom a user shares folders; "" where it does.
+func unlooked(r *syncer.GapReport, err error) string {
+	switch {
+	case err != nil:
+		return "what was found cannot be read: " + err.Error()
+	case r == nil:
+		return "nobody has looked yet"
+	}
+	for _, gap := range r.Gaps {
+		if gap.Kind == syncer.GapACL {
+			if gap.Why == "" && gap.More > 0 {
+				return fmt.Sprintf("%d rights are not listed", gap.More)
+			}
+			return gap.Why
+		}
+	}
+	return "it was not asked"
+}
+
+// writeUnlooked says of how many it is not known with whom they share folders, each reason once.
+func writeUnlooked(w io.Writer, list []admin.WaveUnlooked, format string) {
+	var whys []string
+	by := map[string][]string{}
+	for _, u := range list {
+		if by[u.Why] == nil {
+			whys = append(whys, u.Why)
+		}
+		by[u.Why] = append(by[u.Why], u.User)
+	}
+	for _, why := range whys {
+		fmt.Fprintf(w, format, fmt.Sprintf("unknown of %d (%s): %s; mailgate gaps --now USER looks", len(by[why]), someNames(by[why]), why))
+	}
 }
 
 // someone is the user that a name of an ACL means: an address, or a login name of a host.

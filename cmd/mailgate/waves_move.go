@@ -61,6 +61,8 @@ type manyPlan struct {
 	cutover.MovePlan
 	Plan   *movePlan         `json:"plan"`
 	Shares []admin.WaveShare `json:"shares,omitempty"`
+	// Unlooked are members of whom it is not known with whom they share folders.
+	Unlooked []admin.WaveUnlooked `json:"shares_unknown,omitempty"`
 }
 
 // moveMany moves a wave or a list of users: it shows the plan once for all, asks, and follows the operation.
@@ -90,7 +92,10 @@ func (p *program) moveMany(c *cobra.Command, form url.Values, to config.Side, ro
 	case dry:
 		return nil
 	case len(plan.Users) == 0:
-		return p.print(plan.MovePlan, func(w io.Writer) { fmt.Fprintln(w, "nobody is to be moved: nothing to do") })
+		if err := p.print(plan.MovePlan, func(w io.Writer) { fmt.Fprintln(w, "nobody is to be moved: nothing to do") }); err != nil {
+			return err
+		}
+		return plan.stayExit()
 	}
 	if yes, _ := c.Flags().GetBool("yes"); !yes {
 		if err := p.agreed(c.Context(), fmt.Sprintf("Move %d users to %s?", len(plan.Users), to)); err != nil {
@@ -102,7 +107,23 @@ func (p *program) moveMany(c *cobra.Command, form url.Values, to config.Side, ro
 	if err := p.call(c, http.MethodPost, "/move", form, &o); err != nil {
 		return err
 	}
-	return p.followMany(c, o)
+	return p.followMany(c, o, false)
+}
+
+// stayExit is how a verb ends that has nobody to move: well, unless some are left out who are not there.
+func (m *manyPlan) stayExit() error {
+	var stay []string
+	for _, pin := range m.Pinned {
+		stay = append(stay, pin.User)
+	}
+	stay = append(stay, m.Complete...)
+	switch {
+	case len(stay) == 0:
+		return nil
+	case len(m.There) == 0:
+		return exitError{exitRefused, fmt.Errorf("nobody was moved: %d are left out (%s)", len(stay), someNames(stay))}
+	}
+	return exitError{exitPartly, fmt.Errorf("%d are on %s, %d are left out (%s)", len(m.There), m.Target, len(stay), someNames(stay))}
 }
 
 // planMany makes the plan. Who goes back waits for no look at anything.
@@ -132,7 +153,11 @@ func (p *program) planMany(c *cobra.Command, form url.Values, to config.Side, ro
 	if wave := form.Get("wave"); wave != "" && !rollback {
 		var w admin.WaveStatus
 		if err := p.call(c, http.MethodGet, "/wave", url.Values{"wave": {wave}}, &w); err == nil {
-			plan.Shares = w.Shares
+			plan.Shares, plan.Unlooked = w.Shares, w.Unlooked
+		} else {
+			for _, user := range plan.Users {
+				plan.Unlooked = append(plan.Unlooked, admin.WaveUnlooked{User: user, Why: err.Error()})
+			}
 		}
 	}
 	return plan, nil
@@ -161,6 +186,7 @@ func (m *manyPlan) write(w io.Writer) error {
 	for _, s := range m.Shares {
 		fmt.Fprintf(w, "%s shares %s with %s, who is not in the wave: they lose sight of each other's folders\n", s.User, strings.Join(s.Folders, ", "), s.With)
 	}
+	writeUnlooked(w, m.Unlooked, "Whether they share folders with people outside the wave: %s\n")
 	if m.Waits != "" {
 		fmt.Fprintf(w, "Not at once: %s. mailgate op cancel calls it off.\n", m.Waits)
 	}
@@ -178,11 +204,12 @@ func (m *manyPlan) text() string {
 // manyLook is how often a move of several is looked at while somebody waits for it.
 const manyLook = 2 * time.Second
 
-// followMany waits for a move of several users, shows how far it is, and tells how it ended.
-func (p *program) followMany(c *cobra.Command, o op.Operation) error {
+// followMany waits for a move of several users, shows how far it is, and tells how it ended. Who has asked for the move waits for its end, or as
+// long as he says, but not for a window; who only waits does so as long as the flag says, whatever the move waits for.
+func (p *program) followMany(c *cobra.Command, o op.Operation, only bool) error {
 	limit, _ := c.Flags().GetDuration("timeout")
 	var end time.Time
-	if c.Flags().Changed("timeout") {
+	if only || c.Flags().Changed("timeout") {
 		end = time.Now().Add(limit)
 	}
 	p.follows = p.local == nil
@@ -206,7 +233,7 @@ func (p *program) followMany(c *cobra.Command, o op.Operation) error {
 			said = text
 			fmt.Fprintln(p.err, text)
 		}
-		if !o.Status.Final() && (o.Status == op.Waiting || !end.IsZero() && !time.Now().Before(end)) {
+		if !o.Status.Final() && (o.Status == op.Waiting && !only || !end.IsZero() && !time.Now().Before(end)) {
 			return exitError{exitTimeout, fmt.Errorf("%s has not ended, it goes on (%s: %s)", o.ID, o.Status, o.Reason)}
 		}
 	}

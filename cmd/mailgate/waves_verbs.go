@@ -194,6 +194,16 @@ func printWave(w io.Writer, x admin.WaveStatus) {
 		open += fmt.Sprintf(", est. %s for all", seconds(x.Rollback.Seconds))
 	}
 	line("Rollback", "%s: %s", open, x.Rollback.Why)
+	if o := x.Owed; o != nil {
+		for _, u := range o.Users {
+			line("To go back", "%s: %s", u.User, orDash(u.Why))
+		}
+		line("To go back", "%d members, by %s (%s): tried %d times, last by %s; again from %s on, until they are back. mailgate op cancel ends it while it runs, mailgate flip %s new takes its place",
+			len(o.Users), o.By, o.Why, o.Tries, o.Op, stamp(o.Again), x.Name)
+	}
+	if x.Refused != "" {
+		line("To go back", "it could not be asked for: %s", x.Refused)
+	}
 	verify := "never compared"
 	if n := x.Users - x.Verify.Never; n > 0 {
 		verify = fmt.Sprintf("age %s   equal %d/%d", syncer.Seconds(time.Since(x.Verify.Oldest)), x.Verify.Equal, n)
@@ -209,9 +219,7 @@ func printWave(w io.Writer, x admin.WaveStatus) {
 	for _, s := range x.Shares {
 		line("Shares", "%s shares %s with %s, who is not in the wave", s.User, strings.Join(s.Folders, ", "), s.With)
 	}
-	if len(x.Unlooked) > 0 {
-		line("Shares", "unknown of %d: %s (mailgate gaps --now)", len(x.Unlooked), someNames(x.Unlooked))
-	}
+	writeUnlooked(w, x.Unlooked, "Shares\t%s\n")
 	next := x.Next
 	if x.Command != "" {
 		next += " -> " + x.Command
@@ -346,6 +354,7 @@ func printRehearsal(w io.Writer, r rehearsal) {
 	for _, s := range r.Shares {
 		fmt.Fprintf(w, "shares\t%s shares %s with %s, who is not in the wave\n", s.User, strings.Join(s.Folders, ", "), s.With)
 	}
+	writeUnlooked(w, r.Unlooked, "shares\t%s\n")
 	for _, l := range r.Lives {
 		for _, s := range l.Steps {
 			fmt.Fprintf(w, "shown\t%s: %s (%s)\n", l.User, s.What, seconds(s.Seconds))

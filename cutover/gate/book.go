@@ -81,7 +81,7 @@ type Book struct {
 	mu        sync.Mutex
 	baselines map[string]Baseline
 	unwritten map[string]Baseline
-	rough     map[string]Baseline // recorded at the flip, without what other nodes have counted since they were last asked
+	rough     map[string]rough // recorded at the flip, without what other nodes have counted since they were last asked
 	loaded    bool
 	waivers   []Waiver  // as last read
 	read      time.Time // when the store was last read
@@ -107,7 +107,7 @@ func New(o Options) *Book {
 		o.Ask = RunCommand
 	}
 	return &Book{Signals: NewSignals(o.Listed, o.Now), o: o, now: o.Now, wake: make(chan struct{}, 1), asked: answers{kept: map[question]*answer{}},
-		baselines: map[string]Baseline{}, unwritten: map[string]Baseline{}, rough: map[string]Baseline{}, last: map[string]Status{}}
+		baselines: map[string]Baseline{}, unwritten: map[string]Baseline{}, rough: map[string]rough{}, last: map[string]Status{}}
 }
 
 // Load reads what was counted, recorded and waived before. Call it once, before users come.
@@ -157,20 +157,41 @@ func (b *Book) refresh(ctx context.Context) error {
 }
 
 // Moved notes that a flip was committed: what the user met on the side that he left is recorded as his baseline, if that is OLD, and the
-// counting on the other side begins anew. It does not block; Run writes, and asks the
-// other nodes first. Call it on the node that has made the flip, and ForgetHere on others.
+// counting on the other side begins anew. It does not block; Run writes, and asks the other nodes first. Call it on the node that has made the flip, and ForgetHere on others.
 func (b *Book) Moved(user string, to config.Side, at time.Time) {
 	b.mu.Lock()
 	delete(b.rough, user)
 	if to == config.New && b.o.Gather != nil {
-		b.rough[user] = Baseline{User: user, At: at}
+		b.rough[user] = rough{at, b.baselines[user]}
 	}
 	b.mu.Unlock()
 	if to == config.New {
-		b.record(b.before(user, at))
+		b.record(b.before(user, at, b.now()))
 	}
 	b.Forget(user, to)
 }
+
+// before is what a user met on OLD up to a time at which he left it. Where he had gone back there for a stay that is too short to tell as much, what he
+// met in the stay before counts too: a wave that was rolled back and moves again the next day has the same measure.
+func (b *Book) before(user string, at, until time.Time) Baseline {
+	b.mu.Lock()
+	earlier := b.baselines[user]
+	b.mu.Unlock()
+	return b.behind(earlier, user, at, until)
+}
+
+// behind is before by what was recorded at the move before, zero when there was none.
+func (b *Book) behind(earlier Baseline, user string, at, until time.Time) Baseline {
+	x := Baseline{User: user, At: at, Week: b.Since(user, config.Old, until.Add(-week)), Day: b.Since(user, config.Old, until.Add(-24*time.Hour))}
+	fewer := x.Week.Logins().Samples < earlier.Week.Logins().Samples || x.Week.Mail().Samples < earlier.Week.Mail().Samples
+	if fewer && earlier.At.Before(at) && at.Sub(earlier.At) < keptFor {
+		x.Week = x.Week.Add(earlier.Week)
+	}
+	return x
+}
+
+// keptFor is how old a baseline may be that counts for another move.
+const keptFor = 4 * week
 
 // Leaves is Moved to the other side. Call it when the commit is recorded and the user still fenced: none of his sessions runs, and those that
 // wait go on behind it.
@@ -416,7 +437,8 @@ func (b *Book) baseline(m Member, all bool) (Baseline, bool) {
 	if m.Since.IsZero() {
 		return Baseline{}, false
 	}
-	if x = b.before(m.User, m.Since); x.Week == (Counts{}) {
+	x = b.before(m.User, m.Since, m.Since)
+	if x.Week == (Counts{}) {
 		return Baseline{}, false
 	}
 	if all {
@@ -461,26 +483,27 @@ func (b *Book) Waivers(ctx context.Context) ([]Waiver, error) {
 var ErrWaiver = errors.New("a waiver needs who gives it, a reason, and a time in the future at which it ends")
 
 // Waive lets a gate of a wave (op.HoldWave) or a user (op.HoldUser) pass until a time. It stands in the history.
-func (b *Book) Waive(ctx context.Context, scope string, name config.Gate, by, reason string, until time.Time) error {
+// from is where the request came from, for the history too.
+func (b *Book) Waive(ctx context.Context, scope string, name config.Gate, by, from, reason string, until time.Time) error {
 	now := b.now()
 	if by == "" || strings.TrimSpace(reason) == "" || !until.After(now) || scope == op.HoldAll || !strings.Contains(scope, ":") || name == "" {
 		return ErrWaiver
 	}
 	w := Waiver{Scope: scope, Gate: name, By: by, Reason: reason, At: now, Until: until}
-	return b.o.Store.PutWaiver(ctx, w, w.event("gate waived", by, fmt.Sprintf("until %s: %s", until.UTC().Format(time.RFC3339), reason), now))
+	return b.o.Store.PutWaiver(ctx, w, w.event("gate waived", by, from, fmt.Sprintf("until %s: %s", until.UTC().Format(time.RFC3339), reason), now))
 }
 
 // Unwaive takes a waiver away; changed is false when there was none.
-func (b *Book) Unwaive(ctx context.Context, scope string, name config.Gate, by string) (changed bool, err error) {
+func (b *Book) Unwaive(ctx context.Context, scope string, name config.Gate, by, from string) (changed bool, err error) {
 	w := Waiver{Scope: scope, Gate: name}
-	return b.o.Store.DropWaiver(ctx, scope, name, w.event("gate no longer waived", by, "", b.now()))
+	return b.o.Store.DropWaiver(ctx, scope, name, w.event("gate no longer waived", by, from, "", b.now()))
 }
 
 // What names the scope for people.
 func (w Waiver) What() string { return op.Hold{Scope: w.Scope}.What() }
 
-func (w Waiver) event(what, by, detail string, at time.Time) op.Event {
-	e := op.Event{At: at, What: what, By: by, Detail: strings.TrimSuffix(fmt.Sprintf("%s, %s %s", w.Gate, w.What(), detail), " ")}
+func (w Waiver) event(what, by, from, detail string, at time.Time) op.Event {
+	e := op.Event{At: at, User: w.Scope, What: what, By: by, From: from, Detail: strings.TrimSuffix(fmt.Sprintf("%s, %s %s", w.Gate, w.What(), detail), " ")}
 	if user, ok := strings.CutPrefix(w.Scope, op.HoldUser("")); ok {
 		e.User = user
 	}

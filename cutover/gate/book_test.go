@@ -107,7 +107,7 @@ func TestRestart(t *testing.T) {
 	r.Moved(alice, config.New, flip)
 	r.count(alice, config.New, gate.LoginOK, 16)
 	r.count(alice, config.New, gate.LoginRefused, 4)
-	must(t, r.Waive(ctx, op.HoldWave("pilot"), config.GateBounces, "kim", "no such thing", r.now.Add(time.Hour)))
+	must(t, r.Waive(ctx, op.HoldWave("pilot"), config.GateBounces, "kim", "", "no such thing", r.now.Add(time.Hour)))
 	members := []gate.Member{{User: alice, Side: config.New, Since: flip}}
 	before := r.Judge(ctx, gate.Soak, wave(), members)
 	if a := answer(before, config.GateLoginFailures); a.Why != "login failures 20 % of 20 (limit 2x baseline 20 %)" {
@@ -159,15 +159,54 @@ func TestCrash(t *testing.T) {
 	if len(list) != 1 || list[0].User != alice || !list[0].At.Equal(r.now) || list[0].Week.LoginsOK != 30 {
 		t.Errorf("%+v", list)
 	}
-	// He goes back and comes again: the baseline of his first stay is not that of the second.
+	// He goes back and comes again: his second stay was too short to tell by itself, so the first counts too.
 	r.Moved(alice, config.Old, r.now)
 	r.count(alice, config.Old, gate.LoginRefused, 7)
 	must(t, r.Save(ctx))
 	r.now = r.now.Add(time.Hour)
 	r.Moved(alice, config.New, r.now) // and here it dies again
 	r.open("gw1")
-	if e := r.Evidence(ctx, wave(), []gate.Member{{User: alice, Side: config.New, Since: r.now}}); e.Before != (gate.Counts{LoginsRefused: 7}) {
+	if e := r.Evidence(ctx, wave(), []gate.Member{{User: alice, Side: config.New, Since: r.now}}); e.Before != (gate.Counts{LoginsOK: 30, LoginsRefused: 7}) {
 		t.Errorf("%+v", e.Before)
+	}
+}
+
+// TestBaselineBehindRollback: a wave that went back and moves again soon is measured by what its users met before the first move; one that was back
+// for long enough by that stay alone, and what is a month old says nothing any more.
+func TestBaselineBehindRollback(t *testing.T) {
+	for name, c := range map[string]struct {
+		back   int // logins while he was back
+		away   time.Duration
+		before gate.Counts
+	}{
+		"soon":       {2, time.Hour, gate.Counts{LoginsOK: 40, LoginsRefused: 12}},
+		"at once":    {0, time.Hour, gate.Counts{LoginsOK: 40, LoginsRefused: 10}},
+		"well known": {60, time.Hour, gate.Counts{LoginsRefused: 60}},
+		"long ago":   {2, 29 * 24 * time.Hour, gate.Counts{LoginsRefused: 2}},
+	} {
+		r := newRig(t)
+		r.count(alice, config.Old, gate.LoginOK, 40)
+		r.count(alice, config.Old, gate.LoginRefused, 10)
+		r.now = r.now.Add(time.Hour)
+		r.Moved(alice, config.New, r.now)
+		r.now = r.now.Add(c.away)
+		r.Moved(alice, config.Old, r.now)
+		if c.back > 0 {
+			r.count(alice, config.Old, gate.LoginRefused, c.back)
+		}
+		must(t, r.Save(t.Context()))
+		r.open("gw1")
+		r.now = r.now.Add(time.Hour)
+		r.Moved(alice, config.New, r.now)
+		r.count(alice, config.New, gate.LoginOK, 16)
+		r.count(alice, config.New, gate.LoginRefused, 4)
+		members := []gate.Member{{User: alice, Side: config.New, Since: r.now}}
+		if e := r.Evidence(t.Context(), wave(), members); e.Before != c.before {
+			t.Errorf("%s: %+v", name, e.Before)
+		}
+		if a := answer(r.Judge(t.Context(), gate.Soak, wave(), members), config.GateLoginFailures); (a.Verdict == gate.Unknown) == (name != "long ago") {
+			t.Errorf("%s: %+v", name, a)
+		}
 	}
 }
 
@@ -240,22 +279,22 @@ func TestSources(t *testing.T) {
 		t.Errorf("%+v", a)
 	}
 	until := r.now.Add(time.Hour)
-	must(t, r.Waive(ctx, op.HoldWave("pilot"), config.GateLag, "kim", "a big folder", until))
-	must(t, r.Waive(ctx, op.HoldUser(bob), config.GateVerified, "kim", "looked at by hand", until))
+	must(t, r.Waive(ctx, op.HoldWave("pilot"), config.GateLag, "kim", "a desk", "a big folder", until))
+	must(t, r.Waive(ctx, op.HoldUser(bob), config.GateVerified, "kim", "", "looked at by hand", until))
 	if list = r.Judge(ctx, gate.Start, wave(), members); gate.Holding(list) != "" || answer(list, config.GateLag).Waiver.By != "kim" {
 		t.Errorf("%+v", list)
 	}
 	if list = r.JudgeUser(ctx, gate.Start, wave(), members[1]); gate.Holding(list) != "" {
 		t.Errorf("%+v", list)
 	}
-	for _, x := range []error{r.Waive(ctx, op.HoldWave("pilot"), config.GateLag, "", "why", until), r.Waive(ctx, op.HoldWave("pilot"), config.GateLag, "kim", " ", until),
-		r.Waive(ctx, op.HoldWave("pilot"), config.GateLag, "kim", "why", r.now), r.Waive(ctx, op.HoldAll, config.GateLag, "kim", "why", until)} {
+	for _, x := range []error{r.Waive(ctx, op.HoldWave("pilot"), config.GateLag, "", "", "why", until), r.Waive(ctx, op.HoldWave("pilot"), config.GateLag, "kim", "", " ", until),
+		r.Waive(ctx, op.HoldWave("pilot"), config.GateLag, "kim", "", "why", r.now), r.Waive(ctx, op.HoldAll, config.GateLag, "kim", "", "why", until)} {
 		if !errors.Is(x, gate.ErrWaiver) {
 			t.Errorf("got %v", x)
 		}
 	}
-	changed, err := r.Unwaive(ctx, op.HoldUser(bob), config.GateVerified, "lee")
-	if again, err2 := r.Unwaive(ctx, op.HoldUser(bob), config.GateVerified, "lee"); !changed || again || err != nil || err2 != nil {
+	changed, err := r.Unwaive(ctx, op.HoldUser(bob), config.GateVerified, "lee", "")
+	if again, err2 := r.Unwaive(ctx, op.HoldUser(bob), config.GateVerified, "lee", ""); !changed || again || err != nil || err2 != nil {
 		t.Errorf("%v %v %v %v", changed, again, err, err2)
 	}
 	if w, err := r.Waivers(ctx); err != nil || len(w) != 1 || w[0].What() != "wave pilot" {
@@ -272,11 +311,15 @@ func TestSources(t *testing.T) {
 	must(t, err)
 	var said []string
 	for _, e := range events {
-		said = append(said, strings.TrimSpace(fmt.Sprintf("%s %s by %s: %s", e.User, e.What, e.By, e.Detail)))
+		by := e.By
+		if e.From != "" {
+			by += ", " + e.From
+		}
+		said = append(said, strings.TrimSpace(fmt.Sprintf("%s %s by %s: %s", e.User, e.What, by, e.Detail)))
 	}
 	if want := []string{"bob@example.com gate no longer waived by lee: verified, bob@example.com",
 		"bob@example.com gate waived by kim: verified, bob@example.com until 2026-11-26T13:00:00Z: looked at by hand",
-		"gate waived by kim: lag, wave pilot until 2026-11-26T13:00:00Z: a big folder"}; !slices.Equal(said, want) {
+		"wave:pilot gate waived by kim, a desk: lag, wave pilot until 2026-11-26T13:00:00Z: a big folder"}; !slices.Equal(said, want) {
 		t.Errorf("history %q", said)
 	}
 }

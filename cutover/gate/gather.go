@@ -8,8 +8,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"mailgate/config"
 )
 
 // Gather asks the other nodes what they have counted: each from its mark (heard), and again while there is more, and has each answer
@@ -78,28 +76,29 @@ func (b *Book) stored(ctx context.Context, nodes, silent []string) error {
 	return err
 }
 
+// rough is a baseline that was recorded at the flip, and what was recorded at the one before.
+type rough struct {
+	at      time.Time
+	earlier Baseline
+}
+
 // refine records anew the baselines of flips of moments ago, when all nodes have told what they had counted until then.
 func (b *Book) refine(not string, at time.Time) {
 	if not != "" {
 		return
 	}
 	b.mu.Lock()
-	var ripe []Baseline
+	ripe := map[string]rough{}
 	for user, x := range b.rough {
-		if at.After(x.At) {
-			ripe = append(ripe, x)
+		if at.After(x.at) {
+			ripe[user] = x
 			delete(b.rough, user)
 		}
 	}
 	b.mu.Unlock()
-	for _, x := range ripe {
-		b.record(b.before(x.User, x.At))
+	for user, x := range ripe {
+		b.record(b.behind(x.earlier, user, x.at, x.at))
 	}
-}
-
-// before is what a user met on OLD before a flip. He has not been there since.
-func (b *Book) before(user string, at time.Time) Baseline {
-	return Baseline{User: user, At: at, Week: b.Since(user, config.Old, at.Add(-week)), Day: b.Since(user, config.Old, at.Add(-24*time.Hour))}
 }
 
 // unripe is since when other nodes must be asked for the sake of baselines; zero when they need not be.
@@ -107,8 +106,8 @@ func (b *Book) unripe() (at time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, x := range b.rough {
-		if x.At.After(at) {
-			at = x.At
+		if x.at.After(at) {
+			at = x.at
 		}
 	}
 	return at

@@ -153,11 +153,11 @@ func TestGathered(t *testing.T) {
 	if a := ask(); a.Verdict != gate.Fail || a.Why != "login failures 33.3 % of 60 (limit 2 %)" {
 		t.Errorf("%+v", a)
 	}
-	s.flip("gw1", alice, config.Old) // and anew: nothing of before is counted, on no node
+	s.flip("gw1", alice, config.Old) // and anew: nothing that NEW did before is counted, on no node, and the measure is that of the move before
 	members[0].Since = s.flip("gw1", alice, config.New)
 	s.later()
 	s.count("gw3", alice, config.New, gate.LoginOK, 3)
-	if e := gw1.Evidence(ctx, wave(), members); e.After != (gate.Counts{LoginsOK: 3}) || e.Before != (gate.Counts{}) {
+	if e := gw1.Evidence(ctx, wave(), members); e.After != (gate.Counts{LoginsOK: 3}) || e.Before != (gate.Counts{LoginsOK: 60}) {
 		t.Errorf("after %+v, before %+v", e.After, e.Before)
 	}
 }
