@@ -163,8 +163,10 @@ func (p *pass) numbersAnew(ctx context.Context, f *folder, side config.Side, gon
 }
 
 // deletedAndNumbered sets aside what may have got another UID on the follower while it was deleted on the side that decides: both messages of a pair
-// are gone, and the follower shows mail that is older than the last look and was not there. Nothing is known of the contents of such a
-// pair, so it can be told neither from mail that somebody has moved here, which must not be lost, nor carried, which might bring it back.
+// are gone, and the follower shows mail that was not there and may be older than the last look. Nothing is known of the contents of such a
+// pair, so it can be told neither from mail that somebody has moved here, which must not be lost, nor carried, which might bring it back. Dates are
+// by the host's clock and the last look by ours, so mail counts as newer only by more than clocks may be apart; and a date says nothing where the pair
+// was made since that look.
 func (p *pass) deletedAndNumbered(ctx context.Context, f *folder, res merge.Result) error {
 	follower := p.authority.Other()
 	fresh := res.Create[p.authority]
@@ -172,6 +174,8 @@ func (p *pass) deletedAndNumbered(ctx context.Context, f *folder, res merge.Resu
 	if f.counts(follower) || len(fresh) == 0 || !slices.ContainsFunc(res.Drop, func(i int) bool { return pairs[i].UID[0] != 0 && pairs[i].UID[1] != 0 }) {
 		return nil
 	}
+	cur := f.box.Cursor[follower]
+	later := slices.ContainsFunc(res.Drop, func(i int) bool { return pairs[i].UID[follower] >= cur.UIDNext }) || cur.Scanned.IsZero()
 	uids := make([]uint32, len(fresh))
 	for i, e := range fresh {
 		uids[i] = e.UID
@@ -189,7 +193,7 @@ func (p *pass) deletedAndNumbered(ctx context.Context, f *folder, res merge.Resu
 		return err
 	}
 	for _, x := range d {
-		if x.date < f.box.Cursor[follower].Scanned.Unix() {
+		if later || x.date < cur.Scanned.Add(skew).Unix() {
 			p.doubt(f, follower, x.uid, "perhaps a message that was deleted meanwhile, and has another UID here now")
 		}
 	}
