@@ -1,6 +1,7 @@
 package syncer_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -133,5 +134,95 @@ func TestCameDuringPass(t *testing.T) {
 	w.run()
 	if n := [2]int{old.Count("INBOX"), new.Count("INBOX")}; n != [2]int{3, 3} || len(w.rows()) > 0 {
 		t.Errorf("%v messages, in quarantine: %+v", n, w.rows())
+	}
+}
+
+// TestNewUIDAndDeleted: mail that has got other UIDs is mail that both sides had, when it comes to telling a few deletes from an account that was
+// emptied.
+func TestNewUIDAndDeleted(t *testing.T) {
+	t.Parallel()
+	w := newAsideWorld(t, faulty.Courier(), faulty.Dovecot())
+	old, new := w.hosts[config.Old].Account, w.hosts[config.New].Account
+	for i := range 60 {
+		w.put(config.Old, "INBOX", fmt.Sprint(i), 10)
+	}
+	w.run()
+	w.run()
+	for range 50 {
+		old.Renumber("INBOX", 0, false)
+	}
+	for range 12 {
+		old.Expunge("INBOX", 0)
+	}
+	r, err := w.Run(t.Context(), "user", syncer.RunOptions{})
+	if err != nil || len(r.Held) > 0 || r.Expunged[config.New] != 12 || new.Count("INBOX") != 48 {
+		t.Errorf("%v, held %+v, expunged %v, NEW has %d messages", err, r.Held, r.Expunged, new.Count("INBOX"))
+	}
+}
+
+// TestCompareNewUID: neither comparison takes mail that has got other UIDs since the last pass for gone; what is gone, and what is new, differs.
+func TestCompareNewUID(t *testing.T) {
+	t.Parallel()
+	for _, side := range config.Sides {
+		products := [2]faulty.Product{faulty.Dovecot(), faulty.Dovecot()}
+		products[side] = faulty.Courier()
+		w := newAsideWorld(t, products[0], products[1])
+		for _, what := range []string{"a", "b", "c", "d"} {
+			w.put(config.Old, "INBOX", what, 10)
+		}
+		w.run()
+		w.run()
+		a := w.hosts[side].Account
+		a.Renumber("INBOX", 1, false)
+		a.Renumber("INBOX", 1, false)
+		w.verified(true, 0, 0)
+		confirm := func() *syncer.Confirmation {
+			t.Helper()
+			c, err := w.Confirm(t.Context(), "user", syncer.ConfirmOptions{Blind: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return c
+		}
+		if c := confirm(); c.Different != 0 || c.Late != [2]int64{} || c.Pairs != 4 {
+			t.Errorf("%s: %+v", side, c)
+		}
+		a.Flag("INBOX", 3, []string{`\Flagged`}, nil)
+		if c := confirm(); c.Different != 1 || c.Differences[0].Kind != "flags" {
+			t.Errorf("%s, a flag: %+v", side, c)
+		}
+		a.Expunge("INBOX", 0)
+		if c := confirm(); c.Different != 2 {
+			t.Errorf("%s, a flag, and one is gone: %+v", side, c)
+		}
+		if v, err := w.Verify(t.Context(), "user", syncer.VerifyOptions{}); err != nil || v.Different() != 2 {
+			t.Errorf("%s: %v, %+v", side, err, v)
+		}
+	}
+}
+
+// TestRestless: mail that gets another UID each time its mailbox is opened is deleted nowhere, and not doubled, on either side; no comparison calls
+// that equal.
+func TestRestless(t *testing.T) {
+	t.Parallel()
+	for _, side := range config.Sides {
+		products := [2]faulty.Product{faulty.Dovecot(), faulty.Dovecot()}
+		products[side] = faulty.Courier()
+		w := newAsideWorld(t, products[0], products[1])
+		for _, what := range []string{"a", "b", "c", "d"} {
+			w.put(config.Old, "INBOX", what, 10)
+		}
+		w.run()
+		w.run()
+		w.hosts[side].Account.Restless("INBOX", 1)
+		for range 3 {
+			r := w.run()
+			if n := [2]int{w.hosts[0].Account.Count("INBOX"), w.hosts[1].Account.Count("INBOX")}; n != [2]int{4, 4} || r.Expunged != [2]int64{} || r.Copied != [2]int64{} {
+				t.Errorf("%s: %v messages, expunged %v, copied %v", side, n, r.Expunged, r.Copied)
+			}
+		}
+		if c, err := w.Confirm(t.Context(), "user", syncer.ConfirmOptions{Blind: true}); err != nil || c.Different == 0 {
+			t.Errorf("%s: %v, %+v", side, err, c)
+		}
 	}
 }
