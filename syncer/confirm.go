@@ -195,7 +195,9 @@ func (p *pass) confirmPairs(ctx context.Context, f *folder, c *Confirmation) err
 	for side := range aside {
 		slices.Sort(aside[side])
 	}
-	if err := p.numberedSince(ctx, f, snap, aside); err != nil {
+	if err := p.numberedSince(ctx, f, snap, aside); refused(err) {
+		c.add(f, "folder", [2]uint32{}, "%s", err)
+	} else if err != nil {
 		return err
 	}
 	pairs := f.pairs.all()
