@@ -158,7 +158,11 @@ func (p *pass) confirmFolder(ctx context.Context, f *folder, c *Confirmation) er
 		}
 		c.add(f, "folder", [2]uint32{}, "%s", why)
 	case f.status[0] == nil || f.status[1] == nil:
-		c.add(f, "folder", [2]uint32{}, "a side does not tell the state of the folder")
+		side := config.Old
+		if f.status[0] != nil {
+			side = config.New
+		}
+		c.add(f, "folder", [2]uint32{}, "%s lists the folder and does not tell its state (STATUS): it can perhaps not be opened there", sideName(side))
 	case f.status[0].Validity != f.box.Validity[0] || f.status[1].Validity != f.box.Validity[1]:
 		c.add(f, "folder", [2]uint32{}, "the folder began anew (another UIDVALIDITY) since the last pass")
 	default:
