@@ -86,7 +86,7 @@ func (p *pass) advance(f *folder) {
 		}
 		cur := Cursor{UIDNext: st.UIDNext, Messages: st.Messages, Unseen: st.Unseen, HighestModSeq: st.HighestModSeq, Scanned: f.box.Cursor[side].Scanned}
 		if s := f.snap[side]; s != nil && s.mode == scanFull {
-			cur.Scanned = p.s.o.Now()
+			cur.Scanned = p.report.Began // what has come since then is perhaps not in it
 		}
 		if f.box.Validity[side] == 0 || f.box.Validity[side] == st.Validity {
 			f.box.Validity[side], f.box.Cursor[side] = st.Validity, cur

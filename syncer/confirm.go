@@ -158,7 +158,11 @@ func (p *pass) confirmFolder(ctx context.Context, f *folder, c *Confirmation) er
 		}
 		c.add(f, "folder", [2]uint32{}, "%s", why)
 	case f.status[0] == nil || f.status[1] == nil:
-		c.add(f, "folder", [2]uint32{}, "a side does not tell the state of the folder")
+		side := config.Old
+		if f.status[0] != nil {
+			side = config.New
+		}
+		c.add(f, "folder", [2]uint32{}, "%s lists the folder and does not tell its state (STATUS): it can perhaps not be opened there", sideName(side))
 	case f.status[0].Validity != f.box.Validity[0] || f.status[1].Validity != f.box.Validity[1]:
 		c.add(f, "folder", [2]uint32{}, "the folder began anew (another UIDVALIDITY) since the last pass")
 	default:
@@ -181,8 +185,6 @@ func (p *pass) confirmPairs(ctx context.Context, f *folder, c *Confirmation) err
 	if err != nil {
 		return err
 	}
-	pairs := f.pairs.all()
-	c.Pairs += int64(len(pairs))
 	var aside [2][]uint32
 	for _, q := range f.quar {
 		if q.Validity != f.validity(q.Side) {
@@ -194,10 +196,19 @@ func (p *pass) confirmPairs(ctx context.Context, f *folder, c *Confirmation) err
 			c.Aside++
 		}
 	}
+	for side := range aside {
+		slices.Sort(aside[side])
+	}
+	if err := p.numberedSince(ctx, f, snap, aside); refused(err) {
+		c.add(f, "folder", [2]uint32{}, "%s", err)
+	} else if err != nil {
+		return err
+	}
+	pairs := f.pairs.all()
+	c.Pairs += int64(len(pairs))
 	order := slices.Clone(pairs)
 	for _, side := range config.Sides {
 		slices.SortFunc(order, func(a, b merge.Pair) int { return cmp.Compare(a.UID[side], b.UID[side]) })
-		slices.Sort(aside[side])
 		if f.snap[side].mode == scanNone { // what is there is not listed, but counted
 			n := int64(f.status[side].Messages)
 			if c.Messages[side] += n; n != int64(len(pairs)+len(aside[side])) {
@@ -212,6 +223,33 @@ func (p *pass) confirmPairs(ctx context.Context, f *folder, c *Confirmation) err
 		c.Disorder++
 	}
 	f.confirmFlags(pairs, snap, c)
+	return nil
+}
+
+// numberedSince gives pairs the UIDs that a host has given their messages since the last pass, as the next one would: nothing is lost behind a flip,
+// and on a host that does so all the time no flip would ever get through. They are not kept.
+func (p *pass) numberedSince(ctx context.Context, f *folder, snap [2][]merge.Entry, aside [2][]uint32) error {
+	for _, side := range config.Sides {
+		if f.counts(side) || f.snap[side].mode == scanNone {
+			continue
+		}
+		other := side.Other()
+		there := func(s config.Side, uid uint32) bool { return f.snap[s].mode == scanNone || has(snap[s], uid) }
+		var gone []int
+		known := map[uint32]bool{}
+		for i, q := range f.pairs.all() {
+			if known[q.UID[side]] = true; !there(side, q.UID[side]) && there(other, q.UID[other]) {
+				gone = append(gone, i)
+			}
+		}
+		fresh := slices.DeleteFunc(slices.Clone(snap[side]), func(e merge.Entry) bool {
+			_, set := slices.BinarySearch(aside[side], e.UID)
+			return set || known[e.UID]
+		})
+		if _, err := p.numbersAnew(ctx, f, side, gone, fresh); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

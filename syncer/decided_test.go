@@ -283,6 +283,34 @@ func TestDecidedTwin(t *testing.T) {
 	}
 }
 
+// TestMovedBackNoSuspect: mail of which a late copy may still arrive, and which its owner moves away and back where he works, is the mail that he
+// has moved; what comes otherwise is in doubt.
+func TestMovedBackNoSuspect(t *testing.T) {
+	t.Parallel()
+	w := newAsideWorld(t, faulty.Dovecot(), faulty.Dovecot())
+	old, new := w.hosts[config.Old].Account, w.hosts[config.New].Account
+	old.Create("Work")
+	uid := w.put(config.New, "INBOX", "x", 10)
+	w.run()
+	m := w.box("INBOX")
+	w.write(syncer.Change{AddIntents: []syncer.Intent{{User: "user", Mailbox: m.ID, Side: config.Old, Kind: syncer.IntentSuspect, Validity: m.Validity[0], UIDNext: 1,
+		Payload: syncer.SuspectPayload(uid, 1_700_000_000), Created: time.Now()}}})
+	old.Move("INBOX", 0, "Work")
+	w.run()
+	old.Move("Work", 0, "INBOX")
+	w.run()
+	if got := [4]int{old.Count("INBOX"), old.Count("Work"), new.Count("INBOX"), new.Count("Work")}; got != [4]int{1, 0, 1, 0} || len(w.rows()) > 0 {
+		t.Errorf("%d messages, in quarantine: %+v", got, w.rows())
+	}
+	old.Expunge("INBOX", 0)
+	w.run()
+	w.put(config.Old, "INBOX", "x", 10)
+	w.run()
+	if new.Count("INBOX") != 0 || len(w.rows()) != 1 {
+		t.Errorf("NEW has %d messages, in quarantine: %+v", new.Count("INBOX"), w.rows())
+	}
+}
+
 // TestWaivedRenumbered: a waiver holds when a rename gives the message another UID.
 func TestWaivedRenumbered(t *testing.T) {
 	t.Parallel()

@@ -5,7 +5,10 @@ import (
 	"strings"
 	"testing"
 
+	"mailgate/config"
+	"mailgate/mailtest/faulty"
 	"mailgate/mailtest/lab"
+	"mailgate/syncer"
 )
 
 // alert is a message without a Message-ID: two of the same second differ in a figure of the text only.
@@ -44,4 +47,32 @@ func TestNotTheSameAlert(t *testing.T) {
 	}
 	x.Close()
 	r.same(t)
+}
+
+// TestMovedAndGone: a folder into which mail was moved, and which cannot be opened any more when that is looked at, fails alone; the pass does not.
+func TestMovedAndGone(t *testing.T) {
+	t.Parallel()
+	w := newAsideWorld(t, faulty.Courier(), faulty.Dovecot())
+	old, new := w.hosts[config.Old].Account, w.hosts[config.New].Account
+	old.Create(w.name(config.Old, "Work"))
+	old.Create(w.name(config.Old, "Later"))
+	for _, what := range []string{"a", "b"} {
+		w.put(config.Old, "INBOX", what, 10)
+	}
+	w.put(config.Old, "Work", "w", 10)
+	w.run()
+	old.Move("INBOX", 0, w.name(config.Old, "Work"))
+	old.Move(w.name(config.Old, "Work"), 0, w.name(config.Old, "Later"))
+	w.put(config.Old, "INBOX", "c", 10)
+	w.hosts[config.Old].Fail(&faulty.Faults{Rate: 1, Kinds: []faulty.Kind{faulty.Refuse}, Text: "no such mailbox", Only: "EXAMINE " + w.name(config.Old, "Work")})
+	r, err := w.Run(t.Context(), "user", syncer.RunOptions{})
+	if err != nil || len(r.Errors) != 1 || r.Errors[0].Folder != "INBOX.Work" {
+		t.Fatalf("%v, %+v", err, r)
+	}
+	w.hosts[config.Old].Sound()
+	w.run()
+	if n := [3]int{new.Count("INBOX"), new.Count("Work"), new.Count("Later")}; n != [3]int{2, 1, 1} {
+		t.Errorf("NEW has %v messages", n)
+	}
+	w.verified(true, 0, 0)
 }

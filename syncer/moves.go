@@ -2,6 +2,7 @@ package syncer
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"mailgate/backend"
@@ -154,6 +155,8 @@ func (p *pass) findMoves(ctx context.Context, follower config.Side, back bool) e
 	if err := p.know(ctx, freshSide, fresh); err != nil {
 		return err
 	}
+	failed := func(c candidate) bool { return c.f.err != nil }
+	gone, fresh = slices.DeleteFunc(gone, failed), slices.DeleteFunc(fresh, failed)
 	type key struct {
 		date, size int64
 		header     [12]byte
@@ -302,7 +305,8 @@ func pick[T any](list []T, at []int) (out []T) {
 	return out
 }
 
-// know reads the digests of candidates on a side, folder by folder.
+// know reads the digests of candidates on a side, folder by folder. One that cannot be opened any more, as its owner has deleted or renamed it
+// meanwhile, is left alone in this pass.
 func (p *pass) know(ctx context.Context, side config.Side, list []candidate) error {
 	return p.on(ctx, side, func(c *backend.Client) error {
 		for i := 0; i < len(list); {
@@ -312,13 +316,19 @@ func (p *pass) know(ctx context.Context, side config.Side, list []candidate) err
 			for ; j < len(list) && list[j].f == f; j++ {
 				uids = append(uids, list[j].uid)
 			}
-			if _, err := c.Select(f.Name[side], backend.SelectOptions{ReadOnly: true}).Result(ctx); err != nil {
+			var d []digest
+			_, err := c.Select(f.Name[side], backend.SelectOptions{ReadOnly: true}).Result(ctx)
+			if err == nil {
+				slices.Sort(uids)
+				d, err = digests(ctx, c, uids)
+			}
+			if err != nil && !(refused(err) && asked(err) == 0) {
 				return err
 			}
-			slices.Sort(uids)
-			d, err := digests(ctx, c, uids)
 			if err != nil {
-				return err
+				if err := p.fail(ctx, f, fmt.Errorf("%s: %w", side, err)); err != nil {
+					return err
+				}
 			}
 			by := map[uint32]digest{}
 			for _, x := range d {

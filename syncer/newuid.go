@@ -95,7 +95,7 @@ func (p *pass) lookFrom(ctx context.Context, f *folder, side config.Side, known 
 }
 
 // newNumbers pairs messages of a side under the UIDs that they have got there: gone from a pair, and new with the same content. It tells whether
-// there were any.
+// there were any. What was new a moment ago and has another UID again may be what is gone: then nothing is deleted, or made anew, in this pass.
 func (p *pass) newNumbers(ctx context.Context, f *folder, side config.Side, res merge.Result) (found bool, err error) {
 	gone := res.Recreate[side]
 	if side == p.authority {
@@ -129,25 +129,20 @@ func (p *pass) numbersAnew(ctx context.Context, f *folder, side config.Side, gon
 		n = 0
 		var conns [2]*backend.Client
 		conns[other], conns[side] = src, dst
-		var d [2][]digest
 		for s, c := range conns {
 			if _, err := c.Select(f.Name[s], backend.SelectOptions{ReadOnly: true}).Result(ctx); err != nil {
 				return err
 			}
-			slices.Sort(uids[s])
-			var err error
-			if d[s], err = digests(ctx, c, uids[s]); err != nil {
-				return err
-			}
 		}
-		same, err := matchDigests(ctx, d[other], d[side], [2]hasher{hashOf(src), hashOf(dst)})
+		same, shown, err := alike(ctx, conns, uids)
 		if err != nil {
 			return err
 		}
+		f.unsteady[side] = len(same) < len(gone) && shown[side] < len(uids[side])
 		for _, x := range same {
-			q := partner[d[other][x[0]].uid]
+			q := partner[x[other]]
 			f.pairs.remove(q.UID[config.Old])
-			q.UID[side] = d[side][x[1]].uid
+			q.UID[side] = x[side]
 			f.pairs.put(q)
 		}
 		n = len(same)
@@ -162,9 +157,31 @@ func (p *pass) numbersAnew(ctx context.Context, f *folder, side config.Side, gon
 	return n, nil
 }
 
+// alike pairs messages of the mailboxes that are selected by content; the list has their UIDs. shown is how many of those asked for are there.
+func alike(ctx context.Context, conns [2]*backend.Client, uids [2][]uint32) (list [][2]uint32, shown [2]int, err error) {
+	var d [2][]digest
+	for side, c := range conns {
+		slices.Sort(uids[side])
+		if d[side], err = digests(ctx, c, uids[side]); err != nil {
+			return nil, shown, err
+		}
+		shown[side] = len(d[side])
+	}
+	same, err := matchDigests(ctx, d[0], d[1], [2]hasher{hashOf(conns[0]), hashOf(conns[1])})
+	if err != nil {
+		return nil, shown, err
+	}
+	for _, x := range same {
+		list = append(list, [2]uint32{d[0][x[0]].uid, d[1][x[1]].uid})
+	}
+	return list, shown, nil
+}
+
 // deletedAndNumbered sets aside what may have got another UID on the follower while it was deleted on the side that decides: both messages of a pair
-// are gone, and the follower shows mail that is older than the last look and was not there. Nothing is known of the contents of such a
-// pair, so it can be told neither from mail that somebody has moved here, which must not be lost, nor carried, which might bring it back.
+// are gone, and the follower shows mail that was not there and may be older than the last look. Nothing is known of the contents of such a
+// pair, so it can be told neither from mail that somebody has moved here, which must not be lost, nor carried, which might bring it back. Dates are
+// by the host's clock and the last look by ours, so mail counts as newer only by more than clocks may be apart; and a date says nothing where the pair
+// was made since that look.
 func (p *pass) deletedAndNumbered(ctx context.Context, f *folder, res merge.Result) error {
 	follower := p.authority.Other()
 	fresh := res.Create[p.authority]
@@ -172,6 +189,8 @@ func (p *pass) deletedAndNumbered(ctx context.Context, f *folder, res merge.Resu
 	if f.counts(follower) || len(fresh) == 0 || !slices.ContainsFunc(res.Drop, func(i int) bool { return pairs[i].UID[0] != 0 && pairs[i].UID[1] != 0 }) {
 		return nil
 	}
+	cur := f.box.Cursor[follower]
+	later := slices.ContainsFunc(res.Drop, func(i int) bool { return pairs[i].UID[follower] >= cur.UIDNext }) || cur.Scanned.IsZero()
 	uids := make([]uint32, len(fresh))
 	for i, e := range fresh {
 		uids[i] = e.UID
@@ -189,7 +208,7 @@ func (p *pass) deletedAndNumbered(ctx context.Context, f *folder, res merge.Resu
 		return err
 	}
 	for _, x := range d {
-		if x.date < f.box.Cursor[follower].Scanned.Unix() {
+		if later || x.date < cur.Scanned.Add(skew).Unix() {
 			p.doubt(f, follower, x.uid, "perhaps a message that was deleted meanwhile, and has another UID here now")
 		}
 	}

@@ -316,6 +316,11 @@ func flagsOf(list []merge.Entry, uid uint32) merge.Flags {
 func (p *pass) workOf(f *folder, snap [2][]merge.Entry, res merge.Result) {
 	w := &f.work
 	pairs := f.pairs.all()
+	for side, unsteady := range f.unsteady {
+		if unsteady {
+			res.Expunge[1-side], res.Recreate[side], w.again = nil, nil, true
+		}
+	}
 	for flag, n := range res.Lost {
 		p.report.Lost[flag] += int64(n)
 	}
@@ -376,9 +381,10 @@ func (p *pass) workOf(f *folder, snap [2][]merge.Entry, res merge.Result) {
 	for _, r := range res.Rebase {
 		w.rebase = append(w.rebase, rebase{pairs[r.Pair].UID[config.Old], r.Base})
 	}
-	next := f.box.Cursor[p.authority].UIDNext
-	for _, q := range pairs {
-		if next == 0 || q.UID[p.authority] < next {
+	next := [2]uint32{f.box.Cursor[0].UIDNext, f.box.Cursor[1].UIDNext}
+	follower := p.authority.Other()
+	for _, q := range pairs { // by either UID: hosts exist that give others
+		if next[p.authority] == 0 || q.UID[p.authority] < next[p.authority] || q.UID[follower] < next[follower] {
 			w.agreed++
 		}
 	}

@@ -74,6 +74,7 @@ type folder struct {
 	held      bool    // deletes are held back
 	carried   bool    // deletes were carried, or some of them
 	reset     [2]bool // UIDVALIDITY is another than that of the pairs
+	unsteady  [2]bool // UIDs are others each time that it is opened
 }
 
 // name is what people call it.

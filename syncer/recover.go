@@ -146,17 +146,15 @@ func (p *pass) lookFor(ctx context.Context, src, dst *backend.Client, f *folder,
 	if err != nil {
 		return err
 	}
-	fate, err := p.arrivedAndGone(ctx, dst, f, in, items, found)
+	doubt, err := p.perhapsGone(ctx, dst, f, in, items, found)
 	if err != nil {
 		return err
 	}
-	c := Change{DropIntents: []int64{in.ID}, Quarantine: f.setAside(p, in.Side.Other(), items, fate.doubt)}
+	c := Change{DropIntents: []int64{in.ID}, Quarantine: f.setAside(p, in.Side.Other(), items, doubt)}
 	var missing []item
 	for i, it := range items {
 		if e, ok := found[i]; ok {
 			p.put(f, in.Side, it, e)
-		} else if uid, ok := fate.deleted[i]; ok { // as it would be, had the pass not ended: the merge finds it deleted
-			p.put(f, in.Side, it, merge.Entry{UID: uid})
 		} else {
 			missing = append(missing, it)
 		}

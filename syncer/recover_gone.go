@@ -7,23 +7,18 @@ import (
 
 	"mailgate/backend"
 	"mailgate/config"
-	"mailgate/imapwire"
 	"mailgate/syncer/merge"
 )
 
-// fate is what became of messages whose append had an unknown outcome, by the index of the item.
-type fate struct {
-	deleted map[int]uint32 // arrived under that UID, and was deleted by its owner
-	doubt   map[int]bool   // perhaps
-}
-
-// arrivedAndGone tells which of the items that were not found had arrived where people work, and were deleted there before anybody looked. A UID
-// that was given out since the append began, and is in nothing known, is of something that has gone. Appends come in order: what stands between
-// two that were found, as many as are gone there and each deleted by a client of the gateway, are the deleted ones. Behind the last that was found it may
-// as well have been other mail: as many of the items as have gone may be of those, and are neither appended anew nor deleted.
-func (p *pass) arrivedAndGone(ctx context.Context, dst *backend.Client, f *folder, in Intent, items []item, found map[int]merge.Entry) (x fate, err error) {
+// perhapsGone tells which of the items that were not found, by their index, had perhaps arrived where people work, and were deleted there before
+// anybody looked. A UID that was given out since the append began, and is in nothing known, is of something that has gone. That can be other mail:
+// what was delivered between two copies of ours, where a host has refused the one that is missing, or was not given it, and its owner has deleted
+// since. Nothing tells these apart, also where a client is known to have deleted that UID, so such items are neither appended anew nor deleted.
+// Appends come in order: what is missing between two that were found may be any of what has gone there, and behind the last one as many items as
+// have gone.
+func (p *pass) perhapsGone(ctx context.Context, dst *backend.Client, f *folder, in Intent, items []item, found map[int]merge.Entry) (map[int]bool, error) {
 	if in.Side != p.authority || len(found) == len(items) || in.UIDNext == 0 {
-		return x, nil
+		return nil, nil
 	}
 	taken := map[uint32]bool{}
 	for _, q := range f.pairs.all() {
@@ -39,7 +34,7 @@ func (p *pass) arrivedAndGone(ctx context.Context, dst *backend.Client, f *folde
 	}
 	sel, err := dst.Select(f.Name[in.Side], backend.SelectOptions{ReadOnly: dst.Has("CONDSTORE")}).Result(ctx)
 	if err != nil {
-		return x, err
+		return nil, err
 	}
 	next := sel.UIDNext
 	if sel.Exists > 0 {
@@ -49,11 +44,10 @@ func (p *pass) arrivedAndGone(ctx context.Context, dst *backend.Client, f *folde
 			return nil
 		}}).Wait(ctx)
 		if err != nil {
-			return x, err
+			return nil, err
 		}
 	}
-	x = fate{deleted: map[int]uint32{}, doubt: map[int]bool{}}
-	proven := p.provenUIDs(f)
+	doubt := map[int]bool{}
 	for i, after := 0, in.UIDNext-1; i < len(items); i++ {
 		if e, ok := found[i]; ok {
 			after = max(after, e.UID)
@@ -66,41 +60,23 @@ func (p *pass) arrivedAndGone(ctx context.Context, dst *backend.Client, f *folde
 				break
 			}
 		}
-		var gaps []uint32
-		for u := after + 1; u < before && len(gaps) <= j-i; u++ {
+		gaps := 0
+		for u := after + 1; u < before && gaps < j-i; u++ {
 			if !taken[u] {
-				gaps = append(gaps, u)
+				gaps++
 			}
 		}
-		sure := j < len(items) && len(gaps) == j-i && !slices.ContainsFunc(gaps, func(u uint32) bool { return !proven.Has(u) })
-		for k := i; k < j && len(gaps) > 0; k++ {
-			switch {
-			case sure:
-				x.deleted[k] = gaps[k-i]
-			case j < len(items) || k-i < len(gaps):
-				x.doubt[k] = true
+		for k := i; k < j && gaps > 0; k++ {
+			if j < len(items) || k-i < gaps {
+				doubt[k] = true
 			}
 		}
 		i = j - 1
 	}
-	if len(x.deleted)+len(x.doubt) > 0 {
-		p.s.o.Log.Info("mail was deleted before it was known to have arrived", "user", p.user, "folder", f.name(), "surely", len(x.deleted), "perhaps", len(x.doubt))
+	if len(doubt) > 0 {
+		p.s.o.Log.Info("mail was perhaps deleted before it was known to have arrived", "user", p.user, "folder", f.name(), "messages", len(doubt))
 	}
-	return x, nil
-}
-
-// provenUIDs are what clients are known to have deleted in a folder of the side that decides, one by one.
-func (p *pass) provenUIDs(f *folder) (out imapwire.Spans) {
-	for _, at := range p.spots(f.was.Name[p.authority], uint64(f.box.Validity[p.authority])) {
-		for _, x := range p.proofs[at] {
-			if x.sure() {
-				for _, r := range x.uids {
-					out = out.Add(r.First, r.Last)
-				}
-			}
-		}
-	}
-	return out
+	return doubt, nil
 }
 
 // setAside puts originals into quarantine whose copies may have been deleted by their owner.

@@ -129,7 +129,7 @@ type Mailbox struct {
 type Cursor struct {
 	UIDNext, Messages, Unseen uint32
 	HighestModSeq             uint64
-	Scanned                   time.Time // the last complete scan
+	Scanned                   time.Time // when the pass of the last complete scan began
 }
 
 // Chunk holds up to 4096 pairs of a mailbox, encoded (chunk.go).

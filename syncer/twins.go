@@ -58,8 +58,23 @@ func (p *pass) twinsOf(ctx context.Context, f *folder, snap *[2][]merge.Entry, i
 	var left []item
 	err := p.on(ctx, side, func(c *backend.Client) error {
 		twins, left = nil, nil
+		// backHere takes a message that somebody has moved away and back for one of those.
 		var away []digest
 		looked := false
+		backHere := func(x digest) (bool, error) {
+			if !looked {
+				var err error
+				if away, err = p.away(ctx, side); err != nil {
+					return false, err
+				}
+				looked = true
+			}
+			i := slices.IndexFunc(away, func(a digest) bool { return a.size == x.size && a.header == x.header })
+			if i >= 0 {
+				away = slices.Delete(away, i, i+1)
+			}
+			return i >= 0, nil
+		}
 		if _, err := c.Select(f.Name[side], backend.SelectOptions{}).Result(ctx); err != nil {
 			return err
 		}
@@ -80,9 +95,18 @@ func (p *pass) twinsOf(ctx context.Context, f *folder, snap *[2][]merge.Entry, i
 			}
 			if !known {
 				if !has(snap[side.Other()], it.uid) { // deleted since: which of these is its copy nobody can tell
+					var rest []digest
 					for _, x := range list {
-						p.doubt(f, side, x.uid, "perhaps a late copy of a message that was deleted meanwhile")
+						back, err := backHere(x)
+						if err != nil {
+							return err
+						}
+						if !back {
+							rest = append(rest, x)
+							p.doubt(f, side, x.uid, "perhaps a late copy of a message that was deleted meanwhile")
+						}
 					}
+					byDate[it.date] = rest
 				}
 				left = append(left, it)
 				continue
@@ -95,17 +119,14 @@ func (p *pass) twinsOf(ctx context.Context, f *folder, snap *[2][]merge.Entry, i
 				left = append(left, it)
 				continue
 			}
-			if !looked {
-				if away, err = p.away(ctx, side); err != nil {
-					return err
-				}
-				looked = true
-			}
 			at := slices.IndexFunc(list, func(x digest) bool { return x.uid == twin })
-			back := slices.IndexFunc(away, func(x digest) bool { return x.size == list[at].size && x.header == list[at].header })
+			back, err := backHere(list[at])
+			if err != nil {
+				return err
+			}
 			byDate[it.date] = slices.Delete(slices.Clone(list), at, at+1)
-			if back >= 0 { // somebody has moved a message of this content away and back: this is it
-				left, away = append(left, it), slices.Delete(away, back, back+1)
+			if back { // this is it
+				left = append(left, it)
 				continue
 			}
 			twins = append(twins, twin)

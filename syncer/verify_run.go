@@ -269,7 +269,8 @@ func (v *verifier) compare(ctx context.Context, f *folder, r *FolderVerification
 // has copied: then messages are paired by content.
 func (v *verifier) pairs(ctx context.Context, f *folder, list [2][]facts, conns [2]*backend.Client) ([]merge.Pair, error) {
 	if f.pairs.len() > 0 && f.opened[0].Validity == f.box.Validity[0] && f.opened[1].Validity == f.box.Validity[1] {
-		return f.pairs.all(), nil
+		err := v.numbered(ctx, f, list, conns)
+		return f.pairs.all(), err
 	}
 	if len(list[0]) == 0 || len(list[1]) == 0 {
 		return nil, nil
@@ -294,6 +295,43 @@ func (v *verifier) pairs(ctx context.Context, f *folder, list [2][]facts, conns 
 		out[i].UID = [2]uint32{d[0][x[0]].uid, d[1][x[1]].uid}
 	}
 	return out, nil
+}
+
+// numbered gives pairs the UIDs that a host has given their messages since the last pass, as that would. They are not kept.
+func (v *verifier) numbered(ctx context.Context, f *folder, list [2][]facts, conns [2]*backend.Client) error {
+	for _, side := range config.Sides {
+		if f.counts(side) {
+			continue
+		}
+		other := side.Other()
+		var uids [2][]uint32
+		partner, known := map[uint32]merge.Pair{}, map[uint32]bool{} // by the UID on the other side, and on this one
+		for _, q := range f.pairs.all() {
+			known[q.UID[side]] = true
+			if factsOf(list[side], q.UID[side]).uid == 0 && factsOf(list[other], q.UID[other]).uid != 0 {
+				uids[other], partner[q.UID[other]] = append(uids[other], q.UID[other]), q
+			}
+		}
+		for _, m := range list[side] {
+			if !known[m.uid] {
+				uids[side] = append(uids[side], m.uid)
+			}
+		}
+		if len(uids[0]) == 0 || len(uids[1]) == 0 || len(uids[0])+len(uids[1]) > maxMoves {
+			continue
+		}
+		same, _, err := alike(ctx, conns, uids)
+		if err != nil {
+			return err
+		}
+		for _, x := range same {
+			q := partner[x[other]]
+			f.pairs.remove(q.UID[config.Old])
+			q.UID[side] = x[side]
+			f.pairs.put(q)
+		}
+	}
+	return nil
 }
 
 func factsOf(list []facts, uid uint32) facts {

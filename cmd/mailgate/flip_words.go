@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"mailgate/config"
@@ -34,7 +35,7 @@ func obstacles(m cutover.Move, r *syncer.Report) error {
 	case len(r.Errors) > 0:
 		return &cutover.Refusal{Why: fmt.Sprintf("%d folders could not be brought together: %s", len(r.Errors), someOf(r.Errors, func(e syncer.FolderError) string {
 			return e.Folder + " (" + strings.ReplaceAll(e.Error, "\n", "; ") + ")"
-		})), Do: "mend what it says, see mailgate sync run " + m.User + ", and ask again"}
+		})), Do: mendFolders(m, r.Errors)}
 	case len(r.Held) > 0:
 		return &cutover.Refusal{Why: fmt.Sprintf("deletes are held back, and what they are about would come back behind the flip: %s", someOf(r.Held, func(h syncer.Held) string {
 			return fmt.Sprintf("%d of %d messages of %s (%s)", h.Messages, h.Of, h.Folder, h.Why)
@@ -45,6 +46,16 @@ func obstacles(m cutover.Move, r *syncer.Report) error {
 		})), Do: "see mailgate quarantine list " + m.User + ": mend the reason and retry, or waive them; then ask again"}
 	}
 	return nil
+}
+
+// mendFolders says what to do about folders that could not be done: a host that lists one and does not open it does so again until somebody mends it.
+func mendFolders(m cutover.Move, list []syncer.FolderError) string {
+	do := "mend what it says, see mailgate sync run " + m.User + ", and ask again"
+	if slices.ContainsFunc(list, func(e syncer.FolderError) bool { return e.Class == syncer.ClassRefused }) {
+		do += "; a folder that a host lists and does not open needs its index repaired there (Dovecot: doveadm force-resync, Cyrus: reconstruct) or the right to read it," +
+			" or is left out by its name in sync.exclude, and stays behind"
+	}
+	return do
 }
 
 // standing refuses a flip for what differs and stays so, though it was carried in between.

@@ -40,6 +40,7 @@ type mailbox struct {
 	gone     []gone
 	special  string
 	missed   []Message // not there until it is opened once more
+	restless []uint32  // UIDs of messages that get others each time it is opened
 }
 
 func (b *mailbox) find(uid uint32) (int, bool) {
@@ -210,6 +211,14 @@ func (a *Account) Renumber(name string, n int, missed bool) bool {
 	}
 	a.add(b, m.Flags, m.Date, m.Body)
 	return true
+}
+
+// Restless has the n-th message of a mailbox get another UID each time that the mailbox is opened.
+func (a *Account) Restless(name string, n int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	b := a.boxes[name]
+	b.restless = append(b.restless, b.list[n].UID)
 }
 
 // Move moves the n-th message of a mailbox.

@@ -94,6 +94,13 @@ func (s *session) open(c *command) answer {
 			}
 		}
 	}
+	for i, uid := range b.restless {
+		if n, ok := b.find(uid); ok {
+			m := *b.list[n]
+			b.remove(n)
+			b.restless[i] = s.a.add(b, m.Flags, m.Date, m.Body)
+		}
+	}
 	s.box, s.name, s.validity, s.readOnly, s.seen = b, name, b.validity, c.name == "EXAMINE", b.highest
 	for _, m := range b.list {
 		s.view = append(s.view, m.UID)

@@ -11,10 +11,11 @@ import (
 	"mailgate/mailtest/lab"
 )
 
-// maildir delivers to user n's INBOX as any delivery agent does: into tmp, then by a rename into new.
+// maildir delivers to user n's INBOX as any delivery agent does: into tmp, then by a rename into new. Names begin with the time in seconds: Courier
+// puts the difference of two such numbers into 32 bits, and with larger ones it does not find files in its list of UIDs, and gives them others each time.
 func maildir(h lab.Host, n int, text []byte) error {
-	dir := filepath.Join(h.Home(n), "Maildir")
-	f, err := os.CreateTemp(filepath.Join(dir, "tmp"), fmt.Sprintf("%d.*.mx", time.Now().UnixNano()))
+	dir, now := filepath.Join(h.Home(n), "Maildir"), time.Now()
+	f, err := os.CreateTemp(filepath.Join(dir, "tmp"), fmt.Sprintf("%d.M%dP*.mx", now.Unix(), now.Nanosecond()/1000))
 	if err != nil {
 		return err
 	}
