@@ -181,7 +181,7 @@ func alike(ctx context.Context, conns [2]*backend.Client, uids [2][]uint32) (lis
 // are gone, and the follower shows mail that was not there and may be older than the last look. Nothing is known of the contents of such a
 // pair, so it can be told neither from mail that somebody has moved here, which must not be lost, nor carried, which might bring it back. Dates are
 // by the host's clock and the last look by ours, so mail counts as newer only by more than clocks may be apart; and a date says nothing where the pair
-// was made since that look.
+// was made since that look, nor does one that is still to come.
 func (p *pass) deletedAndNumbered(ctx context.Context, f *folder, res merge.Result) error {
 	follower := p.authority.Other()
 	fresh := res.Create[p.authority]
@@ -207,8 +207,11 @@ func (p *pass) deletedAndNumbered(ctx context.Context, f *folder, res merge.Resu
 	if err != nil {
 		return err
 	}
+	if len(d) < len(uids) { // it has got yet another UID: until it keeps one nobody can tell what it is
+		f.unsteady[follower] = true
+	}
 	for _, x := range d {
-		if later || x.date < cur.Scanned.Add(skew).Unix() {
+		if later || x.date < cur.Scanned.Add(skew).Unix() || x.date > p.s.o.Now().Add(skew).Unix() {
 			p.doubt(f, follower, x.uid, "perhaps a message that was deleted meanwhile, and has another UID here now")
 		}
 	}

@@ -318,7 +318,7 @@ func (p *pass) workOf(f *folder, snap [2][]merge.Entry, res merge.Result) {
 	pairs := f.pairs.all()
 	for side, unsteady := range f.unsteady {
 		if unsteady {
-			res.Expunge[1-side], res.Recreate[side], w.again = nil, nil, true
+			res.Expunge[1-side], res.Recreate[side], res.Drop, w.again = nil, nil, nil, true
 		}
 	}
 	for flag, n := range res.Lost {

@@ -67,6 +67,12 @@ func (s *Syncer) AtRest(ctx context.Context, user string) (bool, error) {
 	if err != nil || changed {
 		return false, err
 	}
+	s.mu.Lock()
+	_, strange := s.strange[user]
+	s.mu.Unlock()
+	if strange { // mailboxes that a rule leaves out; or new ones, of which Peek tells once only
+		return false, nil
+	}
 	intents, err := s.o.Store.Intents(ctx, user)
 	if err != nil || slices.ContainsFunc(intents, func(in Intent) bool { return in.Kind != IntentSuspect }) {
 		return false, err

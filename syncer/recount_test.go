@@ -1,6 +1,7 @@
 package syncer_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,6 +17,14 @@ func TestRecountAmidChanges(t *testing.T) {
 	for _, pair := range [][2]faulty.Product{{faulty.Dovecot(), faulty.Dovecot()}, {faulty.Dovecot(), faulty.Cyrus()}, {faulty.Courier(), faulty.Dovecot()}} {
 		for _, lost := range []bool{false, true} {
 			w := confirmed(t, pair)
+			for range 2 { // the largest comes last, and is open when the others' answers are looked at
+				w.put(config.Old, "Work")
+			}
+			for range 2 {
+				if _, err := w.pass(t); err != nil {
+					t.Fatal(err)
+				}
+			}
 			now := w.hosts[config.New].Account
 			if lost {
 				now.Expunge("INBOX", 1)
@@ -26,6 +35,7 @@ func TestRecountAmidChanges(t *testing.T) {
 			w.put(config.Old, "INBOX")
 			w.put(config.New, "INBOX")
 			now.Flag("INBOX", 3, []string{`\Flagged`}, nil)
+			now.Flag(w.name(config.New, "Work"), 4, []string{`\Answered`}, nil)
 			begun := len(w.hosts[config.New].Trace())
 			rep, err := w.Run(t.Context(), "user", syncer.RunOptions{Recount: true})
 			if err != nil {
@@ -38,9 +48,21 @@ func TestRecountAmidChanges(t *testing.T) {
 			if rep.Copied != want {
 				t.Errorf("%s to %s, lost %v: copied %v, want %v", pair[0].Name, pair[1].Name, lost, rep.Copied, want)
 			}
-			whole := false
+			for _, m := range w.hosts[config.Old].Account.Contents()["INBOX"] {
+				if slices.Contains(m.Flags, `\Answered`) {
+					t.Errorf("%s to %s, lost %v: flags of one mailbox in another", pair[0].Name, pair[1].Name, lost)
+				}
+			}
+			whole, open := false, ""
 			for _, line := range w.hosts[config.New].Trace()[begun:] {
-				whole = whole || strings.Contains(line, `UID FETCH "1:*" ("UID" "FLAGS")`)
+				if _, name, ok := strings.Cut(line, "SELECT "); ok {
+					open = name
+				}
+				if strings.Contains(line, `UID FETCH "1:*" ("UID" "FLAGS")`) {
+					if whole = true; !strings.HasPrefix(open, `"INBOX"`) {
+						t.Errorf("%s to %s, lost %v: read while %s is open", pair[0].Name, pair[1].Name, lost, open)
+					}
+				}
 			}
 			if whole != lost {
 				t.Errorf("%s to %s, lost %v: read as a whole: %v", pair[0].Name, pair[1].Name, lost, whole)
@@ -90,4 +112,8 @@ func TestAtRest(t *testing.T) {
 		}
 	}
 	rests("behind what made it again", true)
+	old := w.hosts[config.Old].Account
+	old.Create(w.name(config.Old, "Projects"))
+	w.put(config.Old, "Projects")
+	rests("behind a new mailbox that nobody has copied", false)
 }

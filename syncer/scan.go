@@ -397,9 +397,7 @@ func (s *scanning) take(ctx context.Context, p *pass, expunged *expunges) error 
 	if f.pairs.len() > 0 && (sel.Validity != f.box.Validity[s.side] || f.turnedBack(s.side)) {
 		f.reset[s.side] = true
 		if snap.mode == scanDelta { // what was asked for was about another mailbox
-			*snap = snapshot{mode: scanFull}
-			s.commands = p.fetchAll(s.c, s.side, f)
-			ends = []error{s.commands[0].Wait(ctx)}
+			return s.anew(ctx, p, expunged)
 		}
 	}
 	for i, err := range ends {
@@ -412,16 +410,7 @@ func (s *scanning) take(ctx context.Context, p *pass, expunged *expunges) error 
 	}
 	snap.order()
 	if p.opts.Recount && snap.mode == scanDelta && snap.alive == nil && uint32(len(f.whole(s.side)))+expunged.in(s) != sel.Exists {
-		// Of what is gone without having been carried nothing is told any more.
-		*snap = snapshot{mode: scanFull}
-		s.commands = p.fetchAll(s.c, s.side, f)
-		if err := s.commands[0].Wait(ctx); err != nil {
-			return err
-		}
-		if voidCode(s.commands[0].Code().Name) {
-			return errVoid
-		}
-		snap.order()
+		return s.anew(ctx, p, expunged) // of what is gone without having been carried nothing is told any more
 	}
 	if snap.mode == scanFull && uint32(len(snap.entries))+expunged.in(s) < sel.Exists {
 		return fmt.Errorf("%w: %d of %d messages", errVoid, len(snap.entries), sel.Exists)
@@ -430,6 +419,14 @@ func (s *scanning) take(ctx context.Context, p *pass, expunged *expunges) error 
 		return fmt.Errorf("%w: %d of %d messages", errVoid, n, sel.Exists)
 	}
 	return nil
+}
+
+// anew looks at the whole mailbox. It is opened again: others have been asked for behind it, and the last one is open.
+func (s *scanning) anew(ctx context.Context, p *pass, expunged *expunges) error {
+	s.f.snap[s.side].mode = scanFull
+	again := p.ask(s.c, s.side, s.f)
+	expunged.begin(again)
+	return again.take(ctx, p, expunged)
 }
 
 // voidCode tells response codes that say that an answer is not the whole (RFC 5530, RFC 9738).
