@@ -290,6 +290,11 @@ func (w *Waves) notice(ctx context.Context, name string) {
 			return
 		}
 	}
+	if row.Rolled.After(row.Flipped) { // a gate would take them back again, which a person has called off
+		if last, _, err := w.tries(ctx, name); err != nil || payloadOf(last).isCalledOff() {
+			return
+		}
+	}
 	now := time.Now()
 	w.save(ctx, name, func(r *op.WaveRow) {
 		r.Flipped, r.FlippedBy, r.SoakUntil = now, "its members, one by one", now.Add(w.o.Config().Wave(name).Soak)

@@ -40,7 +40,9 @@ type MoveRequest struct {
 type payload struct {
 	Users    []string `json:"users"`
 	Rollback bool     `json:"rollback,omitempty"`
-	Cancel   string   `json:"cancel,omitempty"` // who called it off
+	Cancel   string   `json:"cancel,omitempty"`  // who called it off
+	Instead  bool     `json:"instead,omitempty"` // for another move, of some of its users
+	Anyway   []string `json:"anyway,omitempty"`  // those who are asked for although they are there: see takenBack
 	Why      string   `json:"why,omitempty"`
 	Auto     bool     `json:"auto,omitempty"`  // see MoveRequest
 	First    string   `json:"first,omitempty"` // the same
@@ -96,6 +98,8 @@ type MovePlan struct {
 	Opens    time.Time `json:"opens,omitzero"`  // when that is
 	Why      string    `json:"refused,omitempty"`
 	Do       string    `json:"do,omitempty"`
+
+	anyway []string // of Users
 }
 
 // Plan tells what a move would do. That it would be refused is no error.
@@ -124,6 +128,10 @@ func (w *Waves) plan(ctx context.Context, r MoveRequest) (MovePlan, error) {
 	if err != nil {
 		return p, err
 	}
+	again, err := w.takenBack(ctx, r, users)
+	if err != nil {
+		return p, err
+	}
 	slices.Sort(users)
 	for _, u := range slices.Compact(users) {
 		going, moving := w.m.headed(u)
@@ -131,6 +139,8 @@ func (w *Waves) plan(ctx context.Context, r MoveRequest) (MovePlan, error) {
 		switch side := w.m.sideNow(u); {
 		case r.Rollback && r.Wave == "" && w.Reversible(u) != nil:
 			p.Complete = append(p.Complete, u)
+		case side == r.Target && (!moving || going == r.Target) && again[u]:
+			p.Users, p.anyway = append(p.Users, u), append(p.anyway, u)
 		case side == r.Target && (!moving || going == r.Target):
 			p.There = append(p.There, u)
 		case stays:
@@ -264,8 +274,8 @@ func (w *Waves) Move(ctx context.Context, r MoveRequest) (op.Operation, error) {
 	if err := w.m.isWorking(); err != nil {
 		return op.Operation{}, err
 	}
-	if o, ok := w.joins(r); ok {
-		return o, nil
+	if o, ok, err := w.joins(ctx, r); ok || err != nil {
+		return o, err
 	}
 	if err := w.refusal(ctx, r); err != nil { // ahead of the turn: a rollback must not wait for the gates of a flip
 		return op.Operation{}, err
@@ -275,8 +285,8 @@ func (w *Waves) Move(ctx context.Context, r MoveRequest) (op.Operation, error) {
 		return op.Operation{}, err
 	}
 	defer leave()
-	if o, ok := w.joins(r); ok {
-		return o, nil
+	if o, ok, err := w.joins(ctx, r); ok || err != nil {
+		return o, err
 	}
 	if err := w.standing(r); err != nil {
 		return op.Operation{}, err
@@ -284,6 +294,9 @@ func (w *Waves) Move(ctx context.Context, r MoveRequest) (op.Operation, error) {
 	if r.Rollback {
 		other, err := w.callOff(ctx, r)
 		if err != nil {
+			return op.Operation{}, err
+		}
+		if err := w.callOffFlips(ctx, r); err != nil {
 			return op.Operation{}, err
 		}
 		if !r.auto && other != "" { // rollback --now in the place of a gate's
@@ -311,13 +324,21 @@ func (w *Waves) Move(ctx context.Context, r MoveRequest) (op.Operation, error) {
 	return o, nil
 }
 
-// joins gives the rollback that is under way already and does what is asked for.
-func (w *Waves) joins(r MoveRequest) (op.Operation, bool) {
+// joins gives the rollback that is under way already and does all that is asked for.
+func (w *Waves) joins(ctx context.Context, r MoveRequest) (o op.Operation, ok bool, err error) {
 	if !r.Rollback || r.Wave == "" {
-		return op.Operation{}, false
+		return o, false, nil
 	}
-	o, ok := w.open(r.Wave)
-	return o, ok && o.Target == r.Target && (o.Now || !r.Now)
+	mv := w.openMove(r.Wave)
+	if mv == nil {
+		return o, false, nil
+	}
+	o, what := w.of(mv)
+	if o.Target != r.Target || r.Now && !o.Now || what.Cancel != "" {
+		return o, false, nil
+	}
+	p, err := w.plan(ctx, r)
+	return o, err == nil && !slices.ContainsFunc(p.Users, func(u string) bool { return !slices.Contains(what.Users, u) }), err
 }
 
 // enter waits for the turn to change which moves there are; leave ends it.
@@ -340,7 +361,7 @@ func (w *Waves) newMove(r MoveRequest, p MovePlan) (o op.Operation, e op.Event, 
 	if r.Rollback || r.Wave == "" || r.Target == config.Old {
 		o.Step = StepMoving // it waits for nothing
 	}
-	what := payload{Users: p.Users, Rollback: r.Rollback, Why: r.Why, All: r.All, Auto: r.auto, First: r.first}
+	what := payload{Users: p.Users, Rollback: r.Rollback, Why: r.Why, All: r.All, Auto: r.auto, First: r.first, Anyway: p.anyway}
 	for _, pin := range p.Pinned {
 		what.Stay = append(what.Stay, stay{pin.User, "pinned on " + pin.Side.String() + " by " + pin.By})
 	}
@@ -431,7 +452,7 @@ func (w *Waves) callOff(ctx context.Context, r MoveRequest) (auto string, err er
 	working := w.working
 	w.mu.Unlock()
 	for _, mv := range others {
-		if err := w.cancelMove(ctx, mv, r.By); err != nil && !errors.Is(err, ErrFinal) {
+		if err := w.cancelMove(ctx, mv, r.By, true); err != nil && !errors.Is(err, ErrFinal) {
 			return "", err
 		}
 		if !working {
@@ -448,6 +469,26 @@ func (w *Waves) callOff(ctx context.Context, r MoveRequest) (auto string, err er
 	return auto, nil
 }
 
+// callOffFlips ends flips to NEW of a wave that goes back, whoever has asked for them. A move that means others too goes on for those.
+func (w *Waves) callOffFlips(ctx context.Context, r MoveRequest) error {
+	if r.Wave == "" {
+		return nil
+	}
+	open, err := w.m.store.Operations(ctx, op.Filter{Open: true, Kind: op.Flip})
+	if err != nil {
+		return fmt.Errorf("read operations: %w", err)
+	}
+	for _, o := range open {
+		if o.Target != config.New || w.Wave(o.User) != r.Wave {
+			continue
+		}
+		if err := w.m.Cancel(ctx, o.ID, r.By); err != nil && !errors.Is(err, ErrFinal) && !errors.Is(err, op.ErrNotFound) {
+			return err
+		}
+	}
+	return nil
+}
+
 // Cancel ends a move: flips that are not committed are called off, the others stay. known is false when it is no move that is under way.
 func (w *Waves) Cancel(ctx context.Context, id, by string) (known bool, err error) {
 	w.mu.Lock()
@@ -456,17 +497,18 @@ func (w *Waves) Cancel(ctx context.Context, id, by string) (known bool, err erro
 	if mv == nil {
 		return false, nil
 	}
-	return true, w.cancelMove(ctx, mv, by)
+	return true, w.cancelMove(ctx, mv, by, false)
 }
 
-func (w *Waves) cancelMove(ctx context.Context, mv *moving, by string) error {
+func (w *Waves) cancelMove(ctx context.Context, mv *moving, by string, instead bool) error {
 	err := w.keep(ctx, mv, func(o *op.Operation, what *payload) error { // recorded first: a crash must not make it go on
 		if o.Status.Final() {
 			return fmt.Errorf("%s is %s: %w", o.ID, o.Status, ErrFinal)
 		}
 		if what.Cancel == "" {
-			what.Cancel = by
+			what.Cancel, what.Instead = by, instead
 		}
+		what.Instead = what.Instead && instead
 		return nil
 	})
 	if err != nil {

@@ -24,7 +24,6 @@ type Owed struct {
 	Refused string     `json:"refused,omitempty"` // why it could not be asked for when it was due
 
 	first string // the first try
-	now   bool
 }
 
 // OwedUser is a member who is to go back still.
@@ -36,18 +35,12 @@ type OwedUser struct {
 // owedMost is how long a rollback by a gate waits at most for its next try; it begins with the time between two looks.
 const owedMost = 10 * time.Minute
 
-// Owed is what a rollback by a gate has left to do in a wave, nil when that is nothing or it is under way.
-func (w *Waves) Owed(ctx context.Context, name string) (*Owed, error) {
-	row := w.Row(name)
-	if !row.Rolled.After(row.Flipped) || !row.Completed.IsZero() || !slices.ContainsFunc(w.Members(name), w.onNew) {
-		return nil, nil
-	}
+// tries are those of a gate to take a wave back, since it was moved to NEW last: the newest, zero when there was none, and how many.
+func (w *Waves) tries(ctx context.Context, name string) (last op.Operation, n int, err error) {
 	list, err := w.m.store.Operations(ctx, op.Filter{Kind: op.Wave})
 	if err != nil {
-		return nil, fmt.Errorf("read the moves of wave %s: %w", name, err)
+		return last, 0, fmt.Errorf("read the moves of wave %s: %w", name, err)
 	}
-	var last op.Operation
-	x := &Owed{By: row.RolledBy, Why: row.RolledWhy}
 	for _, o := range list { // the newest first
 		if o.Wave != name || o.Reason == strayReason {
 			continue
@@ -56,18 +49,35 @@ func (w *Waves) Owed(ctx context.Context, name string) (*Owed, error) {
 			break
 		}
 		if payloadOf(o).Auto {
-			x.Tries++
-			if last.ID == "" {
+			if n++; last.ID == "" {
 				last = o
 			}
 		}
 	}
-	what := payloadOf(last)
-	if last.ID == "" || !last.Status.Final() || what.Cancel != "" {
+	return last, n, nil
+}
+
+// isCalledOff tells that a person has called a move off, and not another one that took its place for some of its users.
+func (what payload) isCalledOff() bool { return what.Cancel != "" && !what.Instead }
+
+// Owed is what a rollback by a gate has left to do in a wave, nil when that is nothing or it is under way.
+func (w *Waves) Owed(ctx context.Context, name string) (*Owed, error) {
+	row := w.Row(name)
+	if !row.Rolled.After(row.Flipped) || !row.Completed.IsZero() || !slices.ContainsFunc(w.Members(name), w.onNew) {
 		return nil, nil
 	}
-	x.Op, x.By, x.Why, x.first, x.now = last.ID, last.By, what.Why, cmp.Or(what.First, last.ID), last.Now
+	last, n, err := w.tries(ctx, name)
+	what := payloadOf(last)
+	if err != nil || last.ID == "" || !last.Status.Final() || what.isCalledOff() {
+		return nil, err
+	}
+	x := &Owed{Op: last.ID, Tries: n, first: cmp.Or(what.First, last.ID)}
 	what.First = x.first
+	first, err := w.m.store.Operation(ctx, x.first)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", x.first, err)
+	}
+	x.By, x.Why = first.By, payloadOf(first).Why
 	users, err := w.stillOwed(ctx, what, what.Users)
 	if err != nil || len(users) == 0 {
 		return nil, err
@@ -92,6 +102,30 @@ func (w *Waves) Owed(ctx context.Context, name string) (*Owed, error) {
 	x.Refused = w.refused[name]
 	w.mu.Unlock()
 	return x, nil
+}
+
+// takenBack are those on NEW whom a request to move there means all the same: a gate's rollback had meant them, and is over by that.
+func (w *Waves) takenBack(ctx context.Context, r MoveRequest, users []string) (map[string]bool, error) {
+	if r.Target != config.New {
+		return nil, nil
+	}
+	out, meant := map[string]bool{}, map[string]bool{}
+	for _, u := range users {
+		wave := w.Wave(u)
+		is, known := meant[wave]
+		if row := w.Row(wave); !known && wave != "" && row.Rolled.After(row.Flipped) && row.Completed.IsZero() {
+			last, _, err := w.tries(ctx, wave)
+			if err != nil {
+				return nil, err
+			}
+			is = last.ID != ""
+		}
+		meant[wave] = is
+		if is && w.onNew(u) {
+			out[u] = true
+		}
+	}
+	return out, nil
 }
 
 // onNew tells whether a user is on NEW.
@@ -145,7 +179,7 @@ func (w *Waves) bringBack(ctx context.Context, name string) bool {
 	if time.Now().Before(x.Again) {
 		return true
 	}
-	r := MoveRequest{Wave: name, Target: config.Old, Rollback: true, Now: x.now, By: x.By, From: "serve", Why: x.Why, auto: true, first: x.first}
+	r := MoveRequest{Wave: name, Target: config.Old, Rollback: true, By: x.By, From: "serve", Why: x.Why, auto: true, first: x.first}
 	for _, u := range x.Users {
 		r.only = append(r.only, u.User)
 	}

@@ -248,9 +248,15 @@ func (w *Waves) patient(mv *moving, f func(ctx context.Context) error) error {
 // ask asks for the flip of each user who is not on the target and has none of this move. The lines of the routes file come first: what
 // their edit asks for belongs to the move (see parts), so that file and requests agree also where a crash comes between.
 func (w *Waves) ask(mv *moving, o op.Operation, what payload) error {
-	users := what.Users
 	if !what.Rollback {
-		lines := w.lines(o, users)
+		var has map[string]bool
+		if err := w.patient(mv, func(ctx context.Context) (err error) {
+			has, err = w.asked(ctx, o)
+			return err
+		}); err != nil {
+			return err
+		}
+		lines := w.lines(o, what.Users, has)
 		w.m.parts.claim(o, lines)
 		if len(lines) > 0 {
 			err := w.patient(mv, func(ctx context.Context) error { return w.o.Edit(ctx, lines, o.Target, o.By) })
@@ -260,23 +266,17 @@ func (w *Waves) ask(mv *moving, o op.Operation, what payload) error {
 		}
 	}
 	return w.patient(mv, func(ctx context.Context) error {
-		children, err := w.m.store.Operations(ctx, op.Filter{Parent: o.ID})
+		has, err := w.asked(ctx, o)
 		if err != nil {
-			return fmt.Errorf("read the flips of %s: %w", o.ID, err)
+			return err
 		}
-		has := map[string]bool{}
-		for _, c := range children {
-			if w.m.lost(c) {
-				return fmt.Errorf("%w: %s is being ended, since the store answered an error for it", op.ErrUnavailable, c.ID)
-			}
-			has[c.User] = has[c.User] || c.Reason != strayReason && !outside(c)
-		}
-		if users, err = w.stillOwed(ctx, what, users); err != nil {
+		users, err := w.stillOwed(ctx, what, what.Users)
+		if err != nil {
 			return err
 		}
 		var list []op.Operation
 		for _, u := range users {
-			if !has[u] && (what.Rollback || w.m.sideNow(u) != o.Target) {
+			if !has[u] && (what.Rollback || w.m.sideNow(u) != o.Target || slices.Contains(what.Anyway, u)) {
 				list = append(list, part(o, u, w.Wave(u)))
 			}
 		}
@@ -287,12 +287,28 @@ func (w *Waves) ask(mv *moving, o op.Operation, what payload) error {
 	})
 }
 
+// asked are the users who have a flip of a move, but for one that came too late for a window.
+func (w *Waves) asked(ctx context.Context, o op.Operation) (map[string]bool, error) {
+	children, err := w.m.store.Operations(ctx, op.Filter{Parent: o.ID})
+	if err != nil {
+		return nil, fmt.Errorf("read the flips of %s: %w", o.ID, err)
+	}
+	has := map[string]bool{}
+	for _, c := range children {
+		if w.m.lost(c) {
+			return nil, fmt.Errorf("%w: %s is being ended, since the store answered an error for it", op.ErrUnavailable, c.ID)
+		}
+		has[c.User] = has[c.User] || c.Reason != strayReason && !outside(c)
+	}
+	return has, nil
+}
+
 // lines are the users whose lines of the routes file must be edited: those that are moved, and those of the wave that are there already
-// while their lines say otherwise.
-func (w *Waves) lines(o op.Operation, users []string) (out []string) {
+// while their lines say otherwise. Who has had his flip has had his edit: what his line says since is somebody's wish.
+func (w *Waves) lines(o op.Operation, users []string, has map[string]bool) (out []string) {
 	routes := w.o.Routes()
 	for _, u := range users {
-		if r := routes.Users[u]; o.Wave == "" || r != nil {
+		if r := routes.Users[u]; !has[u] && (o.Wave == "" || r != nil) {
 			if r == nil || r.Side != o.Target {
 				out = append(out, u)
 			}
@@ -300,7 +316,7 @@ func (w *Waves) lines(o op.Operation, users []string) (out []string) {
 	}
 	if o.Wave != "" {
 		for _, u := range routes.Members(o.Wave) {
-			if routes.Users[u].Side != o.Target && w.m.sideNow(u) == o.Target && !slices.Contains(out, u) {
+			if !has[u] && routes.Users[u].Side != o.Target && w.m.sideNow(u) == o.Target && !slices.Contains(out, u) {
 				out = append(out, u)
 			}
 		}

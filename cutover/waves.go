@@ -302,6 +302,9 @@ func (w *Waves) Complete(ctx context.Context, name, by, from string) (changed bo
 	now := time.Now()
 	_, err = w.update(ctx, name, func(r *op.WaveRow) (bool, error) {
 		changed = r.Completed.IsZero()
+		if r.Rolled.After(r.Flipped) { // nothing is left to go back: what a gate had begun is over
+			r.Flipped, r.FlippedBy = now, by
+		}
 		r.Completed, r.CompletedBy, r.Gate, r.GateWhy, r.GateAt = now, by, "", "", time.Time{}
 		return changed, nil
 	}, op.Event{At: now, User: op.HoldWave(name), What: "wave completed", By: by, From: from})
@@ -383,20 +386,26 @@ func (w *Waves) soaks(row op.WaveRow) bool {
 	return row.Soaking() && slices.ContainsFunc(w.o.Routes().Members(row.Name), func(u string) bool { return w.m.sideNow(u) == config.New })
 }
 
-// open is the move of a wave that is under way, the newest of them.
-func (w *Waves) open(name string) (op.Operation, bool) {
+// openMove is the move of a wave that is under way, the newest of them; nil when there is none.
+func (w *Waves) openMove(name string) (last *moving) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var last *moving
 	for _, mv := range w.moves {
 		if mv.op.Wave == name && name != "" && (last == nil || mv.op.Created.After(last.op.Created)) {
 			last = mv
 		}
 	}
-	if last == nil {
+	return last
+}
+
+// open is its operation.
+func (w *Waves) open(name string) (op.Operation, bool) {
+	mv := w.openMove(name)
+	if mv == nil {
 		return op.Operation{}, false
 	}
-	return last.op, true
+	o, _ := w.of(mv)
+	return o, true
 }
 
 // Open is the move of a wave that is under way.

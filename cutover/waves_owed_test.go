@@ -166,8 +166,157 @@ func TestRollbackGoesOnNow(t *testing.T) {
 		if _, err := f.m.Unhold(t.Context(), op.HoldUser(cOf), "lee", ""); err != nil {
 			t.Fatal(err)
 		}
+		f.slower(nil)
+		f.silence("") // NEW is there again
 		time.Sleep(4 * soakLook)
 		f.want("ao bo co xo yo")
+		ops, err := f.st.Operations(t.Context(), op.Filter{Kind: op.Wave})
+		must(t, err)
+		if ops[0].Now || ops[0].By != "gate lag" { // whoever was in a hurry then is not any more, and mail of meanwhile is carried
+			t.Errorf("%+v", ops[0])
+		}
+	})
+}
+
+// TestListNowAmidRollback: whom a list takes back at once a gate's rollback need not any more; the others it does.
+func TestListNowAmidRollback(t *testing.T) {
+	inFleet(t, sales, func(t *testing.T, f *fleet) {
+		inTrouble(f)
+		f.silence("")
+		f.slower(func(string) time.Duration { return time.Hour })
+		time.Sleep(2 * soakLook)
+		f.ended(f.move(MoveRequest{Users: []string{"a@example.com"}, Target: config.Old, Rollback: true, Now: true}))
+		f.want("ao bn cn xo yo")
+		f.slower(nil)
+		time.Sleep(time.Hour)
+		f.want("ao bo co xo yo")
+	})
+}
+
+// TestRollbackCalledOffForGood: a gate's rollback that a person calls off does not begin again, though nobody had gone back; the wave soaks again
+// when it is moved again.
+func TestRollbackCalledOffForGood(t *testing.T) {
+	inFleet(t, sales, func(t *testing.T, f *fleet) {
+		inTrouble(f)
+		f.silence("")
+		f.slower(func(string) time.Duration { return time.Hour })
+		time.Sleep(2 * soakLook)
+		o, ok := f.w.Open("sales")
+		if !ok || o.Target != config.Old {
+			t.Fatalf("%+v", o)
+		}
+		if known, err := f.w.Cancel(t.Context(), o.ID, "lee"); !known || err != nil {
+			t.Fatal(known, err)
+		}
+		f.ended(o)
+		f.slower(nil)
+		time.Sleep(time.Hour)
+		f.want("an bn cn xo yo")
+		ops, err := f.st.Operations(t.Context(), op.Filter{Kind: op.Wave})
+		must(t, err)
+		if ops[0].ID != o.ID {
+			t.Errorf("%+v", ops[0])
+		}
+		f.say("sales", gate.Pass)
+		f.ended(f.move(MoveRequest{Wave: "sales", Target: config.New}))
+		if row := f.w.Row("sales"); !row.Soaking() {
+			t.Errorf("%+v", row)
+		}
+		time.Sleep(time.Hour)
+		f.want("an bn cn xo yo")
+	})
+}
+
+// TestMoveInPlaceOfRollback: who is asked for by name, in a list or with his wave, is left out of the next tries of a gate's rollback, though he
+// was on NEW still.
+func TestMoveInPlaceOfRollback(t *testing.T) {
+	for want, r := range map[string]MoveRequest{
+		"an bo cn xo yo": {Users: []string{"a@example.com", cOf}, Target: config.New},
+		"an bn cn xo yo": {Wave: "sales", Target: config.New},
+	} {
+		inFleet(t, sales, func(t *testing.T, f *fleet) {
+			inTrouble(f)
+			if r.Wave != "" {
+				f.silence("*")
+			}
+			time.Sleep(2 * soakLook)
+			f.say("sales", gate.Pass)
+			if r.Wave == "" {
+				f.silence("")
+			}
+			if p, err := f.w.Plan(t.Context(), r); err != nil || len(p.Users) < 2 {
+				t.Errorf("%+v %v", p, err)
+			}
+			f.ended(f.move(r))
+			f.silence("")
+			time.Sleep(time.Hour)
+			f.want(want)
+		})
+	}
+}
+
+// TestRollbackBesideTry: a rollback by a person that means more than the try of a gate's that is under way does not leave it at that.
+func TestRollbackBesideTry(t *testing.T) {
+	inFleet(t, sales, func(t *testing.T, f *fleet) {
+		inTrouble(f)
+		time.Sleep(2 * soakLook)
+		f.silence("")
+		f.say("sales", gate.Pass)
+		if o := f.wait(f.request("b@example.com", config.New).ID); o.Status != op.Done {
+			t.Fatalf("%+v", o)
+		}
+		f.slower(func(u string) time.Duration { return map[bool]time.Duration{true: time.Hour}[u == cOf] })
+		time.Sleep(5 * soakLook)
+		try, ok := f.w.Open("sales")
+		if !ok {
+			t.Fatal("no try is under way")
+		}
+		o := f.move(MoveRequest{Wave: "sales", Target: config.Old, Rollback: true})
+		if o.ID == try.ID {
+			t.Error("joined")
+		}
+		f.slower(nil)
+		time.Sleep(2 * time.Hour)
+		f.want("ao bo co xo yo")
+	})
+}
+
+// TestRollbackBesideList: a wave that goes back calls off what a list would move of it, and of others nothing.
+func TestRollbackBesideList(t *testing.T) {
+	inFleet(t, sales, func(t *testing.T, f *fleet) {
+		f.ended(f.move(MoveRequest{Users: []string{"a@example.com"}, Target: config.New}))
+		f.slower(func(string) time.Duration { return time.Hour })
+		list := f.move(MoveRequest{Users: []string{"b@example.com", cOf, "x@example.com"}, Target: config.New})
+		time.Sleep(time.Second)
+		f.slower(nil)
+		f.ended(f.move(MoveRequest{Wave: "sales", Target: config.Old, Rollback: true}))
+		time.Sleep(time.Minute)
+		f.want("ao bo co xo yo")
+		time.Sleep(time.Hour)
+		f.ended(list)
+		f.want("ao bo co xn yo")
+	})
+}
+
+// TestCompleteEndsRollback: a wave that was completed, and is started again, is not taken back by what a gate had begun before.
+func TestCompleteEndsRollback(t *testing.T) {
+	inFleet(t, sales, func(t *testing.T, f *fleet) {
+		inTrouble(f)
+		f.silence("*")
+		time.Sleep(2 * soakLook)
+		f.say("sales", gate.Pass)
+		if x := owed(t, f); x == nil || len(x.Users) != 3 {
+			t.Fatalf("%+v", x)
+		}
+		if _, err := f.w.Complete(t.Context(), "sales", "kim", ""); err != nil {
+			t.Fatal(err)
+		}
+		f.silence("")
+		if _, err := f.w.Launch(t.Context(), "sales", "kim", ""); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		f.want("an bn cn xo yo")
 	})
 }
 

@@ -153,7 +153,7 @@ func (f *fleet) slower(slow func(user string) time.Duration) {
 	f.slow = slow
 }
 
-// silence has a user's mailbox be out of reach; "" is nobody's.
+// silence has a user's mailbox be out of reach; "" is nobody's, "*" everybody's.
 func (f *fleet) silence(user string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -165,7 +165,7 @@ func (f *fleet) Prepare(ctx context.Context, m Move, _ func(Progress)) error {
 	f.mu.Lock()
 	slow, silent := f.slow, f.silent
 	f.mu.Unlock()
-	if silent == m.User {
+	if silent == m.User || silent == "*" {
 		return errors.New("NEW is silent")
 	}
 	if slow == nil {

@@ -70,6 +70,26 @@ func TestWindowClosesAmid(t *testing.T) {
 	}
 }
 
+// TestBackBetweenWindows: whom an admin moves back alone while his wave waits for its next window stays there.
+func TestBackBetweenWindows(t *testing.T) {
+	inFleet(t, sales, func(t *testing.T, f *fleet) {
+		nightly(f)
+		o := f.move(MoveRequest{Wave: "sales", Target: config.New})
+		time.Sleep(time.Second)
+		o = must2(f.st.Operation(t.Context(), o.ID))
+		time.Sleep(time.Until(o.Deadline) + 2*time.Hour)
+		f.want("an bo co xo yo")
+		must(t, f.edit(t.Context(), []string{"a@example.com"}, config.Old, "kim")) // as flip USER old does
+		time.Sleep(2 * time.Hour)
+		f.want("ao bo co xo yo")
+		f.slower(nil)
+		o = must2(f.st.Operation(t.Context(), o.ID))
+		time.Sleep(time.Until(o.Deadline) + time.Minute)
+		f.ended(o)
+		f.want("ao bn cn xo yo")
+	})
+}
+
 // TestWindowClosedAndBack: a wave of which a part waits for the next window goes back as a whole, and it does not wait any more.
 func TestWindowClosedAndBack(t *testing.T) {
 	inFleet(t, sales, func(t *testing.T, f *fleet) {
