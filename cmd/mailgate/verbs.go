@@ -347,7 +347,7 @@ func (p *program) flipCommand() *cobra.Command {
 		Long: "flip moves one user (an address), a wave (a name without @), everybody or the users of a file. The plan is shown once for all, with the\n" +
 			"count, before it asks. A wave is one operation: it waits for its window (waves in mailgate.yaml), its gates are asked, all lines of the\n" +
 			"routes file are edited in one write, and its members are moved several at once (flip.parallel). Whom the end of the window has left behind\n" +
-			"is moved in the next one. Exit status: 0 all are there, 3 refused (a hold, a gate, the order of waves, all pinned) and nothing was changed,\n" +
+			"is moved in the next one. Exit status: 0 all are there, 3 nobody has moved (a hold, a gate, the order of waves, all pinned; or each was called off),\n" +
 			"4 some are there and some are not (those that are pinned are named), 5 it goes on: it waits for a window, or longer than --timeout.",
 		Example: "  mailgate flip sales new --dry-run\n  mailgate flip sales new\n  mailgate flip alice@example.com new --yes",
 		Args:    cobra.RangeArgs(1, 2), RunE: func(c *cobra.Command, args []string) error {
