@@ -262,7 +262,7 @@ func (s *Syncer) Run(ctx context.Context, user string, o RunOptions) (r *Report,
 	defer end()
 	p, err := s.newPass(ctx, user, o)
 	if err != nil {
-		return nil, err
+		return nil, causeOf(ctx, err)
 	}
 	defer p.close()
 	p.proofs = s.o.Proofs.take(user) // before anything is looked at: what they are about is done
@@ -274,7 +274,7 @@ func (s *Syncer) Run(ctx context.Context, user string, o RunOptions) (r *Report,
 	if !o.DryRun {
 		stop, err := p.acquire(ctx)
 		if err != nil {
-			return nil, err
+			return nil, causeOf(ctx, err)
 		}
 		defer stop()
 		if ctx, err = p.fenced(ctx); err != nil {
@@ -283,14 +283,20 @@ func (s *Syncer) Run(ctx context.Context, user string, o RunOptions) (r *Report,
 	}
 	err = safely(func() error { return p.run(ctx) })
 	s.logDefect(user, err)
-	if err != nil && asked.Err() != nil { // whatever it was that noticed first
-		err = context.Cause(asked)
-	}
+	err = causeOf(asked, err)
 	err = safely(func() error {
 		r, err = p.finish(err)
 		return err
 	})
 	return r, err
+}
+
+// causeOf is why ctx has ended, whatever it was that noticed first.
+func causeOf(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
 }
 
 // logDefect keeps what is needed to mend a defect.
