@@ -312,11 +312,11 @@ func (g *gateway) ceaseToLead(ctx context.Context) error {
 	if !g.syncing.idle(last) {
 		return cmp.Or(ctx.Err(), errors.New("passes over mailboxes do not end; try again when less is under way (mailgate op list)"))
 	}
+	if host := g.host.Load(); host != nil { // who handed over before comes to the successor, or to the next Host of this process
+		host.Part() // before the last write of proofs: what is told is written, or told again
+	}
 	if !g.endLeading(last) {
 		return cmp.Or(ctx.Err(), errors.New("what one process alone does (passes, certificates, records) does not end; try again in a moment"))
-	}
-	if host := g.host.Load(); host != nil { // who handed over before comes to the successor
-		host.Part()
 	}
 	save, enough := context.WithTimeout(context.WithoutCancel(ctx), giveTime)
 	defer enough()

@@ -19,11 +19,14 @@ import (
 )
 
 // inside starts serve within the test, and returns it when it serves. It ends with the test at the latest.
-func (g *gate) inside() (x *gateway, end func()) {
+func (g *gate) inside() (x *gateway, end func()) { return g.insideAs(&program{file: g.file}) }
+
+// insideAs is inside with flags.
+func (g *gate) insideAs(p *program) (x *gateway, end func()) {
 	g.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	g.log, g.done = &syncBuffer{}, make(chan struct{})
-	p := &program{file: g.file, err: g.log}
+	p.err = g.log
 	serves := make(chan *gateway, 1)
 	done := g.done
 	go func() {
@@ -141,6 +144,43 @@ func TestTakeOverRefusedByPasses(t *testing.T) {
 	last.close()
 	leave()
 	end()
+}
+
+// TestTakeOverRefusedBehindAnother: a process that has taken over cannot hand over in time itself, and leads again. The one before comes to
+// what it leads with then, and flips go on.
+func TestTakeOverRefusedBehindAnother(t *testing.T) {
+	t.Parallel()
+	g := takeOverGate(t, "")
+	g.start()
+	stay := g.mustDial("user0@example.com")
+	before := g.process()
+	x, end := g.insideAs(&program{file: g.file, takesOver: true, outlast: time.Hour})
+	defer end()
+	defer before.ended()
+	defer stay.Close()
+	g.until("the one before knows", func() bool { return strings.Contains(g.log.String(), `msg="taken over"`) })
+	first := x.host.Load()
+	part := x.leading.Load()
+	slow := &leadingPart{ctx: part.ctx, stop: part.stop, ended: make(chan struct{})}
+	x.leading.Store(slow)
+	x.leaving.patience = 100 * time.Millisecond
+	h := g.halfSoon()
+	if err := h.take(t.Context()); err == nil || !strings.Contains(err.Error(), "one process alone does") {
+		t.Fatal(err)
+	}
+	h.close()
+	<-part.ended
+	close(slow.ended)
+	g.until("it leads again", func() bool { return strings.Contains(g.log.String(), "leads again") })
+	if x.host.Load() == first {
+		t.Error("it leads with what had ended")
+	}
+	if o := g.move("user1@example.com", "new"); o.Status != op.Done {
+		t.Errorf("%+v", o)
+	}
+	if s, err := sideByMail(stay); s != "old" || err != nil {
+		t.Error(s, err)
+	}
 }
 
 // TestTakeOverStoreInUse: while a process that took over and ended leaves the store to somebody else, the one before cannot lead again. It
