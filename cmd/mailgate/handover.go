@@ -180,6 +180,9 @@ func (g *gateway) successor(w http.ResponseWriter) {
 	case g.leaving.taking.Load(): // else that one would believe that this process never served, and lead again
 		sayNo(w, admin.ExitRefused, errors.New("it has taken over itself, and the process before it does not know that yet; ask again in a moment"))
 		return
+	case !g.ready.Load(): // what it is to end may not have begun, and begin behind that
+		sayNo(w, admin.ExitRefused, errors.New("it is starting or ending; ask again in a moment"))
+		return
 	case !g.leaving.turn.TryLock():
 		sayNo(w, admin.ExitRefused, errors.New("another process is taking over already"))
 		return

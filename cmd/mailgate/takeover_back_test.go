@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -14,6 +16,7 @@ import (
 	"mailgate/config"
 	"mailgate/cutover"
 	"mailgate/imapwire"
+	"mailgate/mailtest"
 	"mailgate/op"
 	"mailgate/store"
 )
@@ -205,7 +208,9 @@ func TestTakeOverStoreInUse(t *testing.T) {
 		t.Error(out)
 	}
 	x.syncing.flipBegins("user4@example.com") // so that his deletes are noted
-	x.deleted("user4@example.com", config.Old, 7, imapwire.Deletes{Mailbox: 5, Validity: 7, UIDs: imapwire.Spans{{First: 3, Last: 3}}, Most: 1})
+	x.syncing.flipBegins("user3@example.com")
+	some := imapwire.Deletes{Mailbox: 5, Validity: 7, UIDs: imapwire.Spans{{First: 3, Last: 4}}, Most: 1} // which of the two is not known
+	x.deleted("user4@example.com", config.Old, 7, some)
 
 	second := g.halfSoon()
 	if err := second.take(t.Context()); err != nil {
@@ -229,6 +234,14 @@ func TestTakeOverStoreInUse(t *testing.T) {
 	if len(x.leaving.notes.list) > 0 {
 		t.Error("notes are left")
 	}
+	// What the session deletes from now on is one with that: both are gone, as with somebody who did it all by now.
+	for _, user := range []string{"user4@example.com", "user3@example.com", "user3@example.com"} {
+		x.deleted(user, config.Old, 7, some)
+	}
+	g.until("what one session deleted before and behind it is one", func() bool {
+		proofs, err := x.store.Proofs(t.Context())
+		return err == nil && len(proofs["user3@example.com"]) > 0 && bytes.Equal(proofs["user4@example.com"], proofs["user3@example.com"])
+	})
 }
 
 // TestTakeOverLinkLost: the two processes lose their connection before the one before knows that its successor serves. Nobody leads beside
@@ -304,6 +317,72 @@ func TestTakeOverLinkLost(t *testing.T) {
 	if err := n.close(); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestTakeOverStarting: nobody takes over from a process that has its control socket and does not serve yet: here a backend that says nothing
+// keeps it from that for a while.
+func TestTakeOverStarting(t *testing.T) {
+	t.Parallel()
+	old, err := mailtest.StartMemory("old.example.com", map[string]string{"user0@example.com": "secret"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(old.Close)
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // the kernel accepts
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { silent.Close() })
+	g := newGate(t, fmt.Sprintf("{imap: 'imap://%s', submission: 'submission://%s'}", old.IMAP, old.Submission),
+		fmt.Sprintf("{imap: 'imap://%s', submission: 'submission://%s'}", silent.Addr(), old.Submission), "default old\nuser0@example.com old\n", "node: gw\nshutdown: 2s\n")
+	ctx, cancel := context.WithCancel(context.Background())
+	log, serves, done := &syncBuffer{}, make(chan struct{}), make(chan struct{})
+	p := &program{file: g.file, err: log}
+	go func() {
+		defer close(done)
+		if err := p.serve(ctx, func(*gateway) { close(serves) }); err != nil {
+			fmt.Fprintln(log, "level=ERROR", err)
+		}
+	}()
+	defer func() {
+		cancel()
+		<-done
+		if t.Failed() {
+			t.Log(log)
+		}
+	}()
+	for {
+		h, err := (&program{file: g.file, err: &syncBuffer{}}).inherit(t.Context(), time.Hour)
+		select {
+		case <-serves:
+			h.close()
+			t.Skip("the machine is too slow: it was not asked in time")
+		case <-done:
+			t.Fatal("serve has ended")
+		default:
+		}
+		if err != nil {
+			if !strings.Contains(err.Error(), "starting") {
+				t.Fatal(err)
+			}
+			break
+		}
+		if h != nil {
+			h.close()
+			t.Fatal("it hands over before it serves")
+		}
+		time.Sleep(time.Millisecond) // the socket is not open yet
+	}
+	select {
+	case <-serves:
+	case <-done:
+		t.Fatal("serve has ended")
+	}
+	h := g.halfSoon()
+	if err := h.take(t.Context()); err != nil {
+		t.Error(err)
+	}
+	h.close()
 }
 
 // TestTakeOverTooEarly: a process that has taken over, and could not tell the one before yet, is not taken over: that one would believe that
