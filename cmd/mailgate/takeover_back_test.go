@@ -216,7 +216,7 @@ func TestTakeOverStoreInUse(t *testing.T) {
 	if err := second.take(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if a, b := h.other.Node, second.other.Node; a.Name != b.Name || processOf(a) == processOf(b) {
+	if a, b := h.other.Node, second.other.Node; a.Name != b.Name || a.Incarnation == b.Incarnation {
 		t.Errorf("%+v and then %+v: whoever has heard of the first would take the second for it", a, b)
 	}
 	if list, err := alive(g.storePath() + ".nodes"); err != nil || len(list) != 1 || list[0].Incarnation != second.other.Node.Incarnation {
