@@ -391,6 +391,7 @@ func (g *gateway) follow(ctx context.Context, first *cutover.Link) {
 	l.end = sync.OnceFunc(func() {
 		cancel()
 		l.rest()
+		l.member.Close()
 		wg.Wait()
 	})
 }

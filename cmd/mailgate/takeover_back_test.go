@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -318,6 +320,55 @@ func TestTakeOverLinkLost(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestTakeOverLeavesNothing: a process that goes back has nothing left of the node that it was. Not parallel: it looks at all goroutines.
+func TestTakeOverLeavesNothing(t *testing.T) {
+	g := takeOverGate(t, "")
+	x, end := g.inside()
+	defer end()
+	serving := func() int {
+		all := make([]byte, 8<<20)
+		return strings.Count(string(all[:runtime.Stack(all, true)]), "cutover.tetherWire.Serve(")
+	}
+	for range 2 {
+		before := x.leading.Load()
+		h := g.halfSoon()
+		if err := h.take(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		var hosts sync.WaitGroup
+		host := cutover.NewHost(cutover.HostOptions{Store: &joinsAll{}, Local: &cutover.LocalNode{ID: "gw"}})
+		hosts.Go(func() { _ = host.Serve(t.Context(), h.link) })
+		g.until("it listens", func() bool { return serving() > 0 })
+		h.close()
+		hosts.Wait()
+		g.until("it leads again", func() bool { return x.leading.Load() != before && !x.leaving.lent.Load() })
+	}
+	g.until("nothing is left", func() bool { return serving() == 0 })
+}
+
+// joinsAll is the store of a successor, as far as a process before it asks in its first moment.
+type joinsAll struct {
+	op.Store
+	mu    sync.Mutex
+	nodes []op.Node
+}
+
+func (s *joinsAll) AddNode(_ context.Context, n op.Node) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.nodes = append(s.nodes, n)
+	return nil
+}
+
+func (s *joinsAll) Nodes(context.Context) ([]op.Node, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.nodes), nil
+}
+
+func (s *joinsAll) Rules(context.Context) (op.Rules, error)        { return op.Rules{}, nil }
+func (s *joinsAll) Rows(context.Context, func(op.Row) error) error { return nil }
 
 // TestTakeOverStarting: nobody takes over from a process that has its control socket and does not serve yet: here a backend that says nothing
 // keeps it from that for a while.
