@@ -261,6 +261,7 @@ func TestLaterBaselineStands(t *testing.T) {
 	if len(want) != 1 || !want[0].At.Equal(since) {
 		t.Fatalf("%+v", want)
 	}
+	s.count("gw1", alice, config.Old, gate.LoginOK, 3) // of sessions that were about to end: no part of it
 	for _, m := range []gate.Member{{User: bob}, {User: alice, Side: config.New, Since: since}} {
 		s.later()
 		if e := gw1.Evidence(ctx, wave(), []gate.Member{m}); m.User == alice && e.Before != want[0].Week {
