@@ -81,6 +81,7 @@ type Host struct {
 	mu      sync.Mutex
 	links   map[string]*Link // by incarnation
 	all     map[*Link]bool
+	parted  bool
 	heard   map[string]op.Node
 	changed chan struct{} // closed and made anew when links changes
 }
@@ -163,6 +164,9 @@ func (h *Host) look(ctx context.Context) {
 func (h *Host) Serve(ctx context.Context, l *Link) error {
 	h.mu.Lock()
 	h.all[l] = true
+	if h.parted {
+		l.end() // it was on its way
+	}
 	h.mu.Unlock()
 	defer func() {
 		h.drop(l)
@@ -190,10 +194,11 @@ func (h *Host) Serve(ctx context.Context, l *Link) error {
 	})
 }
 
-// Part ends all connections: this process has the store no more.
+// Part ends all connections, also those that come later: this process is to have the store no more, or another Host of it has.
 func (h *Host) Part() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.parted = true
 	for l := range h.all {
 		l.end()
 	}

@@ -240,3 +240,16 @@ func TestHostWaitsForLink(t *testing.T) {
 		t.Errorf("%+v %v", ack, err)
 	}
 }
+
+// TestPartedIsParted: a connection that comes to a Host behind Part ends at once, so that its process dials again and finds who leads then.
+func TestPartedIsParted(t *testing.T) {
+	here, there := net.Pipe()
+	defer there.Close()
+	h := NewHost(HostOptions{})
+	h.Part()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := h.Serve(ctx, NewLink(here)); err == nil || ctx.Err() != nil {
+		t.Errorf("it is served: %v", err)
+	}
+}

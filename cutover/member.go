@@ -396,6 +396,13 @@ func (m *Member) Leave(ctx context.Context) error {
 	return m.o.Registry.Leave(ctx, i.node)
 }
 
+// Close is Leave of a process that stays registered, or that nobody has to be told of: it listens no more. Join and Run must have returned.
+func (m *Member) Close() {
+	if i := m.present(); i != nil {
+		m.end(i)
+	}
+}
+
 // Cluster are the nodes as who leads in a term asks them.
 func (m *Member) Cluster(term int64) Cluster { return &termNodes{m, term} }
 

@@ -24,7 +24,7 @@ type Wire interface {
 // Asker is the half of a Wire that asks.
 type Asker interface {
 	// Ask sends a request to a node and returns its answer. On an error the node may have carried it out all the same. op.ErrGone when the
-	// wire knows that nobody will answer: that process is registered no more.
+	// wire knows that nobody will answer: that process is registered no more; op.ErrNotAsked, which is one, when it was not even asked.
 	Ask(ctx context.Context, to op.Node, request []byte) (answer []byte, err error)
 }
 

@@ -3,6 +3,7 @@ package op
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -20,6 +21,8 @@ var (
 	ErrNodes = errors.New("other nodes are registered than have acknowledged")
 	// ErrGone means that a node that was asked is registered no more: it was removed, or another process has its name.
 	ErrGone = errors.New("is no registered node any more")
+	// ErrNotAsked is an ErrGone that was known before anything was sent: the node has carried out nothing.
+	ErrNotAsked = fmt.Errorf("it %w, and was not asked", ErrGone)
 	// ErrNodeName means that another process has the node's name.
 	ErrNodeName = errors.New("another process is registered under this node's name")
 	// ErrInUse means that another process has the store open for writing.

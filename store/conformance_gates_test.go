@@ -63,6 +63,11 @@ func conformGates(t *testing.T, one, two syncer.Store) {
 	annas.At, annas.Day = annas.At.Add(time.Second), gate.Counts{}
 	must(t, other.SaveBaselines(ctx, []gate.Baseline{annas}))
 	same(t, dumpGates(t, s).Baselines, []gate.Baseline{annas, berts})
+	must(t, s.SaveBaselines(ctx, []gate.Baseline{{User: anna, At: annas.At.Add(-time.Second), Week: gateCounts(1)}})) // an older one
+	same(t, dumpGates(t, s).Baselines, []gate.Baseline{annas, berts})
+	annas.Week = gateCounts(11) // the same anew
+	must(t, s.SaveBaselines(ctx, []gate.Baseline{annas}))
+	same(t, dumpGates(t, s).Baselines, []gate.Baseline{annas, berts})
 
 	row := func(node, user string, side config.Side, day int, n int64) gate.Row {
 		return gate.Row{Node: node, User: user, Side: side, Day: gateDay(day), Counts: gateCounts(n)}

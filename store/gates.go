@@ -46,7 +46,7 @@ func (d *database) SaveBaselines(ctx context.Context, list []gate.Baseline) erro
 				return err
 			}
 			if _, err := t.exec(ctx, `INSERT INTO baselines (user, at, text) VALUES (?,?,?)
-				ON CONFLICT (user) DO UPDATE SET at = excluded.at, text = excluded.text`, x.User, stamp(x.At), blob(text)); err != nil {
+				ON CONFLICT (user) DO UPDATE SET at = excluded.at, text = excluded.text WHERE excluded.at >= baselines.at`, x.User, stamp(x.At), blob(text)); err != nil {
 				return err
 			}
 		}

@@ -72,7 +72,7 @@ func (w *Wire) Ask(ctx context.Context, to op.Node, request []byte) ([]byte, err
 	}
 	w.mu.Unlock()
 	if errors.Is(err, sql.ErrNoRows) {
-		return nil, op.ErrGone
+		return nil, op.ErrNotAsked
 	} else if err != nil {
 		return nil, wrapPostgres(err)
 	}

@@ -180,6 +180,9 @@ func (g *gateway) successor(w http.ResponseWriter) {
 	case g.leaving.taking.Load(): // else that one would believe that this process never served, and lead again
 		sayNo(w, admin.ExitRefused, errors.New("it has taken over itself, and the process before it does not know that yet; ask again in a moment"))
 		return
+	case !g.ready.Load(): // what it is to end may not have begun, and begin behind that
+		sayNo(w, admin.ExitRefused, errors.New("it is starting or ending; ask again in a moment"))
+		return
 	case !g.leaving.turn.TryLock():
 		sayNo(w, admin.ExitRefused, errors.New("another process is taking over already"))
 		return
@@ -312,11 +315,11 @@ func (g *gateway) ceaseToLead(ctx context.Context) error {
 	if !g.syncing.idle(last) {
 		return cmp.Or(ctx.Err(), errors.New("passes over mailboxes do not end; try again when less is under way (mailgate op list)"))
 	}
+	if host := g.host.Load(); host != nil { // who handed over before comes to the successor, or to the next Host of this process
+		host.Part() // before the last write of proofs: what is told is written, or told again
+	}
 	if !g.endLeading(last) {
 		return cmp.Or(ctx.Err(), errors.New("what one process alone does (passes, certificates, records) does not end; try again in a moment"))
-	}
-	if host := g.host.Load(); host != nil { // who handed over before comes to the successor
-		host.Part()
 	}
 	save, enough := context.WithTimeout(context.WithoutCancel(ctx), giveTime)
 	defer enough()
@@ -388,6 +391,7 @@ func (g *gateway) follow(ctx context.Context, first *cutover.Link) {
 	l.end = sync.OnceFunc(func() {
 		cancel()
 		l.rest()
+		l.member.Close()
 		wg.Wait()
 	})
 }

@@ -140,7 +140,7 @@ func (g *gateway) leadAgain(ctx context.Context) error {
 		g.startLeading()
 	}
 	l.lent.Store(false)
-	l.notes.drain(g.ownHeard)
+	l.notes.drain(g.heard)
 	return nil
 }
 

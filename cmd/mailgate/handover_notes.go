@@ -159,7 +159,7 @@ func (g *gateway) judged(user string, side config.Side, p config.Protocol, passw
 	}
 }
 
-// heard takes what a process that has handed over tells of its sessions.
+// heard takes what a process that has handed over tells of its sessions, or what one of this process did while another one had the store.
 func (g *gateway) heard(n cutover.Note) {
 	switch kp := g.syncing.keeping; {
 	case kp == nil:
@@ -168,10 +168,4 @@ func (g *gateway) heard(n cutover.Note) {
 	default:
 		kp.changed(n.User, n.Protocol)
 	}
-}
-
-// ownHeard is the same for what a session of this process did while another one had the store.
-func (g *gateway) ownHeard(n cutover.Note) {
-	n.Session &= 1<<32 - 1 // as deleted has it, so that what the session deletes from now on is one with it
-	g.heard(n)
 }

@@ -176,9 +176,9 @@ func (g *gateway) endTerm() {
 	t.stop()
 	old := g.managing.Load()
 	old.end() // before anybody is told that this node does not lead
-	t.endProofs()
 	g.managing.Store(g.onlooker())
 	g.term.Store(nil)
+	t.endProofs() // behind that: what sessions delete from now on is told to who leads next, which cannot be before the right is given back
 	try, cancel := context.WithTimeout(context.Background(), localWait)
 	defer cancel()
 	if err := g.look(try); err != nil { // the one that leads is asked, and knows

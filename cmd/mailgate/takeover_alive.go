@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -126,23 +127,13 @@ func readAlive(path string, f *os.File) (n op.Node, runs, replaced bool, err err
 	return n, true, false, err
 }
 
-// runs tells whether the process of a node runs, also where that is registering under its next incarnation: it has its sessions as before.
-// true also when it cannot be told.
+// runs tells whether the process of a node runs, also where that is registering under its next incarnation, or has let go of the file of the
+// last one because it hands over again: it has its sessions as before. So the name decides, which holds the number of the process. true also
+// when it cannot be told, and where another process has that number by now: until that is registered flips wait.
 func runs(dir string, n op.Node) bool {
 	list, err := alive(dir)
 	if err != nil {
 		return true
 	}
-	for _, x := range list {
-		if x.Name == n.Name && processOf(x) == processOf(n) {
-			return true
-		}
-	}
-	return false
-}
-
-// processOf is what all incarnations of a process begin with: see cutover.MemberOptions.
-func processOf(n op.Node) string {
-	tag, _, _ := strings.Cut(n.Incarnation, ".")
-	return tag
+	return slices.ContainsFunc(list, func(x op.Node) bool { return x.Name == n.Name })
 }

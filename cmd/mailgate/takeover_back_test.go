@@ -1,10 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -14,16 +18,20 @@ import (
 	"mailgate/config"
 	"mailgate/cutover"
 	"mailgate/imapwire"
+	"mailgate/mailtest"
 	"mailgate/op"
 	"mailgate/store"
 )
 
 // inside starts serve within the test, and returns it when it serves. It ends with the test at the latest.
-func (g *gate) inside() (x *gateway, end func()) {
+func (g *gate) inside() (x *gateway, end func()) { return g.insideAs(&program{file: g.file}) }
+
+// insideAs is inside with flags.
+func (g *gate) insideAs(p *program) (x *gateway, end func()) {
 	g.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	g.log, g.done = &syncBuffer{}, make(chan struct{})
-	p := &program{file: g.file, err: g.log}
+	p.err = g.log
 	serves := make(chan *gateway, 1)
 	done := g.done
 	go func() {
@@ -143,6 +151,43 @@ func TestTakeOverRefusedByPasses(t *testing.T) {
 	end()
 }
 
+// TestTakeOverRefusedBehindAnother: a process that has taken over cannot hand over in time itself, and leads again. The one before comes to
+// what it leads with then, and flips go on.
+func TestTakeOverRefusedBehindAnother(t *testing.T) {
+	t.Parallel()
+	g := takeOverGate(t, "")
+	g.start()
+	stay := g.mustDial("user0@example.com")
+	before := g.process()
+	x, end := g.insideAs(&program{file: g.file, takesOver: true, outlast: time.Hour})
+	defer end()
+	defer before.ended()
+	defer stay.Close()
+	g.until("the one before knows", func() bool { return strings.Contains(g.log.String(), `msg="taken over"`) })
+	first := x.host.Load()
+	part := x.leading.Load()
+	slow := &leadingPart{ctx: part.ctx, stop: part.stop, ended: make(chan struct{})}
+	x.leading.Store(slow)
+	x.leaving.patience = 100 * time.Millisecond
+	h := g.halfSoon()
+	if err := h.take(t.Context()); err == nil || !strings.Contains(err.Error(), "one process alone does") {
+		t.Fatal(err)
+	}
+	h.close()
+	<-part.ended
+	close(slow.ended)
+	g.until("it leads again", func() bool { return strings.Contains(g.log.String(), "leads again") })
+	if x.host.Load() == first {
+		t.Error("it leads with what had ended")
+	}
+	if o := g.move("user1@example.com", "new"); o.Status != op.Done {
+		t.Errorf("%+v", o)
+	}
+	if s, err := sideByMail(stay); s != "old" || err != nil {
+		t.Error(s, err)
+	}
+}
+
 // TestTakeOverStoreInUse: while a process that took over and ended leaves the store to somebody else, the one before cannot lead again. It
 // answers, another one can take over from it, and it leads as soon as it can. What its sessions did meanwhile it knows.
 func TestTakeOverStoreInUse(t *testing.T) {
@@ -165,13 +210,15 @@ func TestTakeOverStoreInUse(t *testing.T) {
 		t.Error(out)
 	}
 	x.syncing.flipBegins("user4@example.com") // so that his deletes are noted
-	x.deleted("user4@example.com", config.Old, 7, imapwire.Deletes{Mailbox: 5, Validity: 7, UIDs: imapwire.Spans{{First: 3, Last: 3}}, Most: 1})
+	x.syncing.flipBegins("user3@example.com")
+	some := imapwire.Deletes{Mailbox: 5, Validity: 7, UIDs: imapwire.Spans{{First: 3, Last: 4}}, Most: 1} // which of the two is not known
+	x.deleted("user4@example.com", config.Old, 7, some)
 
 	second := g.halfSoon()
 	if err := second.take(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if a, b := h.other.Node, second.other.Node; a.Name != b.Name || processOf(a) == processOf(b) {
+	if a, b := h.other.Node, second.other.Node; a.Name != b.Name || a.Incarnation == b.Incarnation {
 		t.Errorf("%+v and then %+v: whoever has heard of the first would take the second for it", a, b)
 	}
 	if list, err := alive(g.storePath() + ".nodes"); err != nil || len(list) != 1 || list[0].Incarnation != second.other.Node.Incarnation {
@@ -189,6 +236,14 @@ func TestTakeOverStoreInUse(t *testing.T) {
 	if len(x.leaving.notes.list) > 0 {
 		t.Error("notes are left")
 	}
+	// What the session deletes from now on is one with that: both are gone, as with somebody who did it all by now.
+	for _, user := range []string{"user4@example.com", "user3@example.com", "user3@example.com"} {
+		x.deleted(user, config.Old, 7, some)
+	}
+	g.until("what one session deleted before and behind it is one", func() bool {
+		proofs, err := x.store.Proofs(t.Context())
+		return err == nil && len(proofs["user3@example.com"]) > 0 && bytes.Equal(proofs["user4@example.com"], proofs["user3@example.com"])
+	})
 }
 
 // TestTakeOverLinkLost: the two processes lose their connection before the one before knows that its successor serves. Nobody leads beside
@@ -264,6 +319,121 @@ func TestTakeOverLinkLost(t *testing.T) {
 	if err := n.close(); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestTakeOverLeavesNothing: a process that goes back has nothing left of the node that it was. Not parallel: it looks at all goroutines.
+func TestTakeOverLeavesNothing(t *testing.T) {
+	g := takeOverGate(t, "")
+	x, end := g.inside()
+	defer end()
+	serving := func() int {
+		all := make([]byte, 8<<20)
+		return strings.Count(string(all[:runtime.Stack(all, true)]), "cutover.tetherWire.Serve(")
+	}
+	for range 2 {
+		before := x.leading.Load()
+		h := g.halfSoon()
+		if err := h.take(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		var hosts sync.WaitGroup
+		host := cutover.NewHost(cutover.HostOptions{Store: &joinsAll{}, Local: &cutover.LocalNode{ID: "gw"}})
+		hosts.Go(func() { _ = host.Serve(t.Context(), h.link) })
+		g.until("it listens", func() bool { return serving() > 0 })
+		h.close()
+		hosts.Wait()
+		g.until("it leads again", func() bool { return x.leading.Load() != before && !x.leaving.lent.Load() })
+	}
+	g.until("nothing is left", func() bool { return serving() == 0 })
+}
+
+// joinsAll is the store of a successor, as far as a process before it asks in its first moment.
+type joinsAll struct {
+	op.Store
+	mu    sync.Mutex
+	nodes []op.Node
+}
+
+func (s *joinsAll) AddNode(_ context.Context, n op.Node) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.nodes = append(s.nodes, n)
+	return nil
+}
+
+func (s *joinsAll) Nodes(context.Context) ([]op.Node, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.nodes), nil
+}
+
+func (s *joinsAll) Rules(context.Context) (op.Rules, error)        { return op.Rules{}, nil }
+func (s *joinsAll) Rows(context.Context, func(op.Row) error) error { return nil }
+
+// TestTakeOverStarting: nobody takes over from a process that has its control socket and does not serve yet: here a backend that says nothing
+// keeps it from that for a while.
+func TestTakeOverStarting(t *testing.T) {
+	t.Parallel()
+	old, err := mailtest.StartMemory("old.example.com", map[string]string{"user0@example.com": "secret"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(old.Close)
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // the kernel accepts
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { silent.Close() })
+	g := newGate(t, fmt.Sprintf("{imap: 'imap://%s', submission: 'submission://%s'}", old.IMAP, old.Submission),
+		fmt.Sprintf("{imap: 'imap://%s', submission: 'submission://%s'}", silent.Addr(), old.Submission), "default old\nuser0@example.com old\n", "node: gw\nshutdown: 2s\n")
+	ctx, cancel := context.WithCancel(context.Background())
+	log, serves, done := &syncBuffer{}, make(chan struct{}), make(chan struct{})
+	p := &program{file: g.file, err: log}
+	go func() {
+		defer close(done)
+		if err := p.serve(ctx, func(*gateway) { close(serves) }); err != nil {
+			fmt.Fprintln(log, "level=ERROR", err)
+		}
+	}()
+	defer func() {
+		cancel()
+		<-done
+		if t.Failed() {
+			t.Log(log)
+		}
+	}()
+	for {
+		h, err := (&program{file: g.file, err: &syncBuffer{}}).inherit(t.Context(), time.Hour)
+		select {
+		case <-serves:
+			h.close()
+			t.Skip("the machine is too slow: it was not asked in time")
+		case <-done:
+			t.Fatal("serve has ended")
+		default:
+		}
+		if err != nil {
+			if !strings.Contains(err.Error(), "starting") {
+				t.Fatal(err)
+			}
+			break
+		}
+		if h != nil {
+			h.close()
+			t.Fatal("it hands over before it serves")
+		}
+		time.Sleep(time.Millisecond) // the socket is not open yet
+	}
+	select {
+	case <-serves:
+	case <-done:
+		t.Fatal("serve has ended")
+	}
+	h := g.halfSoon()
+	if err := h.take(t.Context()); err != nil {
+		t.Error(err)
+	}
+	h.close()
 }
 
 // TestTakeOverTooEarly: a process that has taken over, and could not tell the one before yet, is not taken over: that one would believe that

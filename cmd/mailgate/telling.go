@@ -199,11 +199,18 @@ func (t *telling) tell(ctx context.Context, b *batch) error {
 		return err
 	}
 	form := url.Values{"from": {from}, "number": {strconv.FormatUint(b.number, 10)}, "notes": {string(text)}}
+	was := b.asked
 	b.asked = leader.Term
 	reply, err := cutover.AskNode(ctx, g.member.Wire(), op.Node{Name: leader.Name, Incarnation: leader.Incarnation}, cutover.Call{Method: http.MethodPost, Path: notesPath, Form: form})
 	switch {
+	case errors.Is(err, op.ErrNotAsked):
+		b.asked = was
+		return err
 	case err != nil:
 		return err
+	case reply.Status == statusNotHeard:
+		b.asked = was
+		return fmt.Errorf("node %s: %s", leader.Name, reply.Body)
 	case reply.Status != http.StatusOK:
 		return fmt.Errorf("node %s: %s", leader.Name, reply.Body)
 	}
@@ -245,6 +252,15 @@ func (h *heardNotes) again(from string, number uint64) bool {
 	return number <= was
 }
 
+// statusNotHeard answers a batch of which nothing was taken: whoever leads next may be told it without a doubt.
+const statusNotHeard = http.StatusServiceUnavailable
+
+// notHeard is why nothing was taken.
+type notHeard struct{ why string }
+
+// Error implements error.
+func (e notHeard) Error() string { return e.why }
+
 // hearNotes takes what another node tells of its sessions.
 func (g *gateway) hearNotes(ctx context.Context, form url.Values) cutover.Reply {
 	number, err := strconv.ParseUint(form.Get("number"), 10, 64)
@@ -257,21 +273,25 @@ func (g *gateway) hearNotes(ctx context.Context, form url.Values) cutover.Reply 
 	}
 	if err != nil {
 		b, _ := json.Marshal(admin.Failure{Error: err.Error(), Exit: admin.ExitUnknown})
-		return cutover.Reply{Status: http.StatusUnprocessableEntity, Body: b}
+		status := http.StatusUnprocessableEntity
+		if errors.As(err, new(notHeard)) {
+			status = statusNotHeard
+		}
+		return cutover.Reply{Status: status, Body: b}
 	}
 	return cutover.Reply{Status: http.StatusOK, Body: []byte("{}")}
 }
 
-// takeNotes takes a batch, once, and writes down what it proves. nil means that it is in the store.
+// takeNotes takes a batch, once, and writes down what it proves. nil means that it is in the store; a notHeard that nothing of it was taken.
 func (g *gateway) takeNotes(ctx context.Context, from string, number uint64, list []cutover.Note) error {
 	g.terms.Lock() // the term does not end meanwhile
 	defer g.terms.Unlock()
 	t := g.term.Load()
 	switch {
 	case t == nil:
-		return errors.New("this node does not lead")
+		return notHeard{"this node does not lead"}
 	case g.syncing == nil || g.syncing.keeping == nil || g.leading.Load() == nil:
-		return errors.New("this node makes no passes yet")
+		return notHeard{"this node makes no passes yet"}
 	}
 	if !g.telling.heard.again(from, number) {
 		for _, n := range list {

@@ -241,7 +241,8 @@ func (b *Book) Run(ctx context.Context) {
 		case <-later:
 			later = nil
 			if at := b.unripe(); !at.IsZero() {
-				b.refine(b.gatherAll(ctx, at))
+				not, asked := b.gatherAll(ctx, at)
+				b.refine(ctx, not, asked)
 			}
 			if report(b.write(ctx)); failed {
 				later = time.After(again)
@@ -368,7 +369,7 @@ func (b *Book) Evidence(ctx context.Context, w config.Wave, members []Member) Ev
 	}
 	var asked time.Time
 	e.Untold, asked = b.gatherAll(ctx, b.now().Add(-gatherFresh))
-	b.refine(e.Untold, asked)
+	b.refine(ctx, e.Untold, asked)
 	b.catchUp(ctx, members)
 	for _, m := range members {
 		switch {

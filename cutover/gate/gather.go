@@ -82,16 +82,19 @@ type rough struct {
 	earlier Baseline
 }
 
-// refine records anew the baselines of flips of moments ago, when all nodes have told what they had counted until then.
-func (b *Book) refine(not string, at time.Time) {
-	if not != "" {
+// refine records anew the baselines of flips of moments ago, when all nodes have told what they had counted until then. Where another node
+// has made a later flip since, what that has recorded stands. Without the store it is done the next time.
+func (b *Book) refine(ctx context.Context, not string, at time.Time) {
+	if not != "" || !b.ripens(at) || b.refresh(ctx) != nil {
 		return
 	}
 	b.mu.Lock()
 	ripe := map[string]rough{}
 	for user, x := range b.rough {
 		if at.After(x.at) {
-			ripe[user] = x
+			if !b.baselines[user].At.After(x.at) {
+				ripe[user] = x
+			}
 			delete(b.rough, user)
 		}
 	}
@@ -99,6 +102,18 @@ func (b *Book) refine(not string, at time.Time) {
 	for user, x := range ripe {
 		b.record(b.behind(x.earlier, user, x.at, x.at))
 	}
+}
+
+// ripens tells whether there is something to record anew by what was gathered at a time.
+func (b *Book) ripens(at time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, x := range b.rough {
+		if at.After(x.at) {
+			return true
+		}
+	}
+	return false
 }
 
 // unripe is since when other nodes must be asked for the sake of baselines; zero when they need not be.

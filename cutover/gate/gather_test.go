@@ -244,6 +244,36 @@ func TestBaselineOfSilent(t *testing.T) {
 	}
 }
 
+// TestLaterBaselineStands: a node that led, and makes the baseline of its flip whole when another has flipped the user again by then, does not
+// put it in the place of the later one.
+func TestLaterBaselineStands(t *testing.T) {
+	s := newSeveral(t, "gw1", "gw2")
+	ctx := t.Context()
+	gw1, gw2 := s.books["gw1"], s.books["gw2"]
+	s.count("gw1", alice, config.Old, gate.LoginOK, 20)
+	s.flip("gw1", alice, config.New)
+	s.flip("gw2", alice, config.Old)
+	s.count("gw2", alice, config.Old, gate.LoginOK, 5)
+	since := s.flip("gw2", alice, config.New)
+	must(t, gw2.Save(ctx))
+	want, err := s.store.Baselines(ctx)
+	must(t, err)
+	if len(want) != 1 || !want[0].At.Equal(since) {
+		t.Fatalf("%+v", want)
+	}
+	s.count("gw1", alice, config.Old, gate.LoginOK, 3) // of sessions that were about to end: no part of it
+	for _, m := range []gate.Member{{User: bob}, {User: alice, Side: config.New, Since: since}} {
+		s.later()
+		if e := gw1.Evidence(ctx, wave(), []gate.Member{m}); m.User == alice && e.Before != want[0].Week {
+			t.Errorf("%+v, and not %+v", e.Before, want[0].Week)
+		}
+		must(t, gw1.Save(ctx))
+		if list, err := s.store.Baselines(ctx); err != nil || len(list) != 1 || list[0] != want[0] {
+			t.Errorf("%+v, and not %+v (%v)", list, want, err)
+		}
+	}
+}
+
 // TestRunGathers: other nodes are asked behind a flip, before its baseline is written, and whether or not anybody judges.
 func TestRunGathers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -277,4 +307,5 @@ func TestRunGathers(t *testing.T) {
 type emptyStore struct{ *memory }
 
 func (emptyStore) Signals(context.Context, time.Time, func(gate.Row) error) error { return nil }
+func (emptyStore) Baselines(context.Context) ([]gate.Baseline, error)             { return nil, nil }
 func (emptyStore) Waivers(context.Context) ([]gate.Waiver, error)                 { return nil, errors.New("none") }

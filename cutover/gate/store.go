@@ -30,7 +30,7 @@ type Row struct {
 // Store keeps what a Book knows. Packages outside implement it. All methods are safe for concurrent use, each is one transaction,
 // durable when it returns nil; trouble wraps op.ErrUnavailable.
 type Store interface {
-	// Baselines lists all, by user; SaveBaselines replaces those of their users.
+	// Baselines lists all, by user; SaveBaselines replaces those of their users, where it is not older than what is recorded.
 	Baselines(ctx context.Context) ([]Baseline, error)
 	SaveBaselines(ctx context.Context, list []Baseline) error
 	// Signals calls f for each row not older than since, by user; f must not call the store. SaveSignals replaces rows; those that
