@@ -68,9 +68,9 @@ func (s *Syncer) AtRest(ctx context.Context, user string) (bool, error) {
 		return false, err
 	}
 	s.mu.Lock()
-	_, strange := s.strange[user]
+	laden := s.laden[user]
 	s.mu.Unlock()
-	if strange { // mailboxes that a rule leaves out; or new ones, of which Peek tells once only
+	if laden != [2]bool{} { // mailboxes that a rule leaves out; or new ones, of which Peek tells once only
 		return false, nil
 	}
 	intents, err := s.o.Store.Intents(ctx, user)
@@ -102,6 +102,13 @@ func (s *Syncer) AtRest(ctx context.Context, user string) (bool, error) {
 		}
 	}
 	return true, nil
+}
+
+// LookAnew has the next Peek tell again of mailboxes that nothing is known of: the pass that was to take them has not come to its end.
+func (s *Syncer) LookAnew(user string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.strange, user)
 }
 
 // peekWait is how long a look waits for a connection.
@@ -221,12 +228,14 @@ func (s *Syncer) differs(m Mailbox, side config.Side, st *backend.Status) bool {
 // them is a hash each, in this process.
 func (s *Syncer) strangers(user string, side config.Side, listed map[string]*backend.ListEntry) (fresh bool) {
 	var now []uint64
+	laden := false
 	for name, e := range listed {
 		if selectable(*e) {
 			h := fnv.New64a()
 			_, _ = io.WriteString(h, name)
 			if e.Status != nil && e.Status.Messages > 0 { // empty ones of the follower are left out (hollow): only until they have mail
 				_, _ = io.WriteString(h, "\x00mail")
+				laden = true
 			}
 			now = append(now, h.Sum64())
 		}
@@ -234,6 +243,12 @@ func (s *Syncer) strangers(user string, side config.Side, listed map[string]*bac
 	slices.Sort(now)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	has := s.laden[user]
+	if has[side] = laden; has == [2]bool{} {
+		delete(s.laden, user)
+	} else {
+		s.laden[user] = has
+	}
 	was := s.strange[user]
 	for _, h := range now {
 		_, there := slices.BinarySearch(was[side], h)

@@ -116,4 +116,11 @@ func TestAtRest(t *testing.T) {
 	old.Create(w.name(config.Old, "Projects"))
 	w.put(config.Old, "Projects")
 	rests("behind a new mailbox that nobody has copied", false)
+	if changed, err := w.Peek(t.Context(), "user"); changed || err != nil {
+		t.Error(changed, err)
+	}
+	w.LookAnew("user")
+	if changed, err := w.Peek(t.Context(), "user"); !changed || err != nil {
+		t.Error("a mailbox that no pass has taken is told of once only", err)
+	}
 }

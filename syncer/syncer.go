@@ -162,6 +162,7 @@ type Syncer struct {
 	users   map[string]bool         // under way
 	told    map[string]time.Time    // trouble with folders that was logged, and when
 	strange map[string][2][]uint64  // Peek's: by user and side, hashes of the mailboxes that nothing was known of, ascending
+	laden   map[string][2]bool      // by user: some of those have mail
 	hot     map[string][]hotMailbox // Peek's too: by user, where something was done lately, the latest last
 	sieves  map[string]*SieveReport // the latest, by user
 	idle    idleConns
@@ -211,7 +212,7 @@ func New(o Options) *Syncer {
 	if o.Proofs == nil {
 		o.Proofs = &Proofs{}
 	}
-	s := &Syncer{o: o, users: map[string]bool{}, told: map[string]time.Time{}, strange: map[string][2][]uint64{}, hot: map[string][]hotMailbox{},
+	s := &Syncer{o: o, users: map[string]bool{}, told: map[string]time.Time{}, strange: map[string][2][]uint64{}, laden: map[string][2]bool{}, hot: map[string][]hotMailbox{},
 		sieves: map[string]*SieveReport{}}
 	s.idle.enough = o.Enough
 	s.alone = o.Budget.share(&s.idle)

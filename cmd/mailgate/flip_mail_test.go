@@ -522,6 +522,7 @@ func TestFlipMailAtRest(t *testing.T) {
 		st, _ := kp.k.State(r.m.User)
 		return st.Phase == "paused" && !st.Now
 	})
+	again()
 	prepare("behind a pass", false)
 	x[0].Do("APPEND INBOX {2}\r\ny\n")
 	prepare("behind new mail", true)

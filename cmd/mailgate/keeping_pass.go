@@ -91,6 +91,9 @@ func (kp *keeping) once(ctx context.Context, user string, hinted bool) (*syncer.
 		}
 	}
 	r, err := kp.over(u, e, user)
+	if err != nil {
+		e.LookAnew(user)
+	}
 	if r == nil && errors.Is(err, syncer.ErrCrowded) { // it has not begun
 		return nil, fmt.Errorf("%w: %w", syncer.ErrBusy, err)
 	}
