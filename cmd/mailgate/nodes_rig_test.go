@@ -158,7 +158,7 @@ func newFleet(t *testing.T, many, users int) *fleet {
 	shared := filepath.Join(t.TempDir(), "routes")
 	for i := range many {
 		h := newHose(t, at)
-		g := newGate(t, yaml[0], yaml[1], "", fmt.Sprintf("node: gw%d\nstore: {url: '%s'}\nflip: {deadline: 4s, hold: 8s}\nshutdown: 2s\n", i+1,
+		g := newGate(t, yaml[0], yaml[1], "", fmt.Sprintf("node: gw%d\nstore: {url: '%s'}\nflip: {deadline: 8s, hold: 12s}\nshutdown: 2s\n", i+1,
 			strings.Replace(dsn, at, h.l.Addr().String(), 1)))
 		text := mustRead(t, g.file)
 		g.write(g.file, strings.Replace(text, "{file: routes, watch", "{file: "+shared+", watch", 1))
