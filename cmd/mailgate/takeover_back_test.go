@@ -374,6 +374,17 @@ func (s *joinsAll) Rows(context.Context, func(op.Row) error) error { return nil 
 // keeps it from that for a while.
 func TestTakeOverStarting(t *testing.T) {
 	t.Parallel()
+	for range 5 { // it starts within two seconds: a slow machine may not ask in time
+		if askedWhileStarting(t) || t.Failed() {
+			return
+		}
+	}
+	t.Error("it was never asked while it started")
+}
+
+// askedWhileStarting is one start; false when it served before it was asked.
+func askedWhileStarting(t *testing.T) bool {
+	t.Helper()
 	old, err := mailtest.StartMemory("old.example.com", map[string]string{"user0@example.com": "secret"})
 	if err != nil {
 		t.Fatal(err)
@@ -406,8 +417,9 @@ func TestTakeOverStarting(t *testing.T) {
 		h, err := (&program{file: g.file, err: &syncBuffer{}}).inherit(t.Context(), time.Hour)
 		select {
 		case <-serves:
-			h.close()
-			t.Skip("the machine is too slow: it was not asked in time")
+			if h.close(); err == nil || !strings.Contains(err.Error(), "starting") {
+				return false
+			}
 		case <-done:
 			t.Fatal("serve has ended")
 		default:
@@ -434,6 +446,7 @@ func TestTakeOverStarting(t *testing.T) {
 		t.Error(err)
 	}
 	h.close()
+	return true
 }
 
 // TestTakeOverTooEarly: a process that has taken over, and could not tell the one before yet, is not taken over: that one would believe that
