@@ -187,6 +187,9 @@ func (m mutant) build(t *testing.T) (test string) {
 		for _, s := range info.Settings {
 			if s.Key == "-race" && s.Value == "true" {
 				args = append(args, "-race")
+				for _, p := range []string{"modernc.org/sqlite/lib", "modernc.org/libc/...", "modernc.org/memory"} { // as in the Makefile
+					args = append(args, "-gcflags="+p+"=-race=false -d=checkptr=0")
+				}
 			}
 		}
 	}

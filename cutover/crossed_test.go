@@ -1,6 +1,7 @@
 package cutover
 
 import (
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -75,11 +76,11 @@ func TestCrossedWhileHeld(t *testing.T) {
 		g := newGateway(t, s)
 		must(t, g.m.Start(t.Context()))
 		defer g.m.Stop()
-		asked := 0
+		var asked atomic.Int64
 		g.st.set(func(name string, _ int) fault {
 			switch name {
 			case "Holds":
-				asked++
+				asked.Add(1)
 			case "Import":
 				if _, _, err := g.m.Hold(t.Context(), op.Hold{Scope: op.HoldUser(alice), By: "kim", At: time.Now()}, ""); err != nil {
 					t.Error(err)
@@ -96,10 +97,10 @@ func TestCrossedWhileHeld(t *testing.T) {
 		synctest.Wait()
 		g.check(bob, config.New, 1)
 		g.check(alice, config.Old, 0)
-		before := asked
+		before := asked.Load()
 		time.Sleep(10 * time.Minute)
-		if asked-before > 25 {
-			t.Errorf("asked %d times in 10 minutes", asked-before)
+		if n := asked.Load() - before; n > 25 {
+			t.Errorf("asked %d times in 10 minutes", n)
 		}
 		if changed, err := g.m.Unhold(t.Context(), op.HoldUser(alice), "kim", ""); !changed || err != nil {
 			t.Error(changed, err)

@@ -339,11 +339,11 @@ func TestMemberRules(t *testing.T) {
 func TestSilentAmidReloads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, g, one, two := pairOf(t, "default old\n"+alice+" old\n")
-		asked := 0
+		var asked atomic.Int64
 		r.mu.Lock()
 		r.lose = func(to op.Node) bool {
 			if to.Name == "gw2" {
-				asked++
+				asked.Add(1)
 			}
 			return to.Name == "gw2"
 		}
@@ -353,9 +353,9 @@ func TestSilentAmidReloads(t *testing.T) {
 				t.Errorf("%v", err)
 			}
 		}
-		before := asked
+		before := asked.Load()
 		time.Sleep(time.Minute)
-		if n := asked - before; n == 0 || n > 60 {
+		if n := asked.Load() - before; n == 0 || n > 60 {
 			t.Errorf("asked %d times in a minute", n)
 		}
 		r.mu.Lock()

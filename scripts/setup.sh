@@ -8,7 +8,7 @@ set -eu
 lab=${MAILGATE_LAB:-/var/lib/mailgate-lab}
 need=(gcc libc6-dev dovecot-core dovecot-imapd dovecot-pop3d dovecot-submissiond dovecot-lmtpd dovecot-sieve dovecot-managesieved postfix swaks libnet-ssleay-perl isync mutt neomutt offlineimap3 curl fetchmail getmail6 mpop sieve-connect
 	postgresql libclamav12 libical3 libjansson4 libpq5 libxapian30 libzephyr4 libwrap0 libpcre3 libsasl2-2 libsasl2-modules
-	libsasl2-modules-db sasl2-bin libcourier-unicode4 libgamin0 gamin libgdbm6 libidn12 libltdl7 libgnutls30 openssl)
+	libsasl2-modules-db sasl2-bin libcourier-unicode4 libgamin0 gamin libgdbm6 libidn12 libltdl7 libgnutls30 liblmdb0 libjson-c5 libnghttp2-14 libxml2 openssl)
 [ "${1:-}" = bench ] && need+=(nginx-light libnginx-mod-mail)
 missing=()
 for p in "${need[@]}"; do
