@@ -448,7 +448,7 @@ func (a *API) unpin(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	o, err := a.Manager.Unpin(r.Context(), user, r.FormValue("by"), from(r))
+	o, err := a.Manager.Unpin(r.Context(), user, r.FormValue("by"), from(r), r.FormValue("plan"))
 	switch {
 	case errors.Is(err, cutover.ErrNotPinned):
 		return Unpinned{User: user}, nil

@@ -109,13 +109,16 @@ type WaveUnlooked struct {
 
 // Held answers hold and unhold.
 type Held struct {
-	Hold    op.Hold `json:"hold"`
-	Changed bool    `json:"changed"`
+	Hold    op.Hold        `json:"hold"`
+	Changed bool           `json:"changed"`
+	DryRun  bool           `json:"dry_run,omitempty"` // nothing was changed: Changed is what would be
+	Stops   []op.Operation `json:"stops,omitempty"`   // what is under way that a hold would stop; with DryRun only
 }
 
 // Changed answers verbs that may find nothing to do.
 type Changed struct {
 	Changed bool `json:"changed"`
+	DryRun  bool `json:"dry_run,omitempty"` // nothing was changed: Changed is what would be
 }
 
 func (a *API) waveRoutes(handle func(pattern string, f func(*http.Request) (any, error))) {
@@ -181,8 +184,40 @@ func (a *API) hold(r *http.Request) (any, error) {
 	if strings.TrimSpace(r.FormValue("reason")) == "" {
 		return nil, fault{ExitUsage, errors.New("a hold needs a reason: whoever finds it must know why (--reason TEXT)")}
 	}
-	h, changed, err := a.Manager.Hold(r.Context(), op.Hold{Scope: scope, By: r.FormValue("by"), Reason: r.FormValue("reason")}, from(r))
-	return Held{h, changed}, err
+	h := op.Hold{Scope: scope, By: r.FormValue("by"), Reason: r.FormValue("reason"), At: time.Now()}
+	if dryRun(r) {
+		return a.wouldHold(r.Context(), h)
+	}
+	h, changed, err := a.Manager.Hold(r.Context(), h, from(r))
+	return Held{Hold: h, Changed: changed}, err
+}
+
+// dryRun tells that what a request would do is asked for, and that nothing is to be changed.
+func dryRun(r *http.Request) bool { return r.FormValue("dry-run") != "" }
+
+// wouldHold tells what a hold would do.
+func (a *API) wouldHold(ctx context.Context, h op.Hold) (Held, error) {
+	out := Held{Hold: h, Changed: true, DryRun: true}
+	list, err := a.Manager.Holds(ctx)
+	if err != nil {
+		return out, err
+	}
+	for _, x := range list {
+		if x.Scope == h.Scope && !cutover.ByFile(x) {
+			out.Hold, out.Changed = x, false
+		}
+	}
+	open, err := a.Store.Operations(ctx, op.Filter{Open: true})
+	if err != nil {
+		return out, err
+	}
+	for _, o := range open {
+		committed := o.Step == string(op.Release)
+		if o.Kind == op.Flip && !committed && slices.Contains(op.HoldScopes(o.User, a.Waves.Wave(o.User)), h.Scope) {
+			out.Stops = append(out.Stops, o)
+		}
+	}
+	return out, nil
 }
 
 func (a *API) unhold(r *http.Request) (any, error) {
@@ -190,21 +225,34 @@ func (a *API) unhold(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if dryRun(r) {
+		h, err := a.wouldHold(r.Context(), op.Hold{Scope: scope})
+		h.Changed, h.Stops = !h.Changed, nil
+		return h, err
+	}
 	changed, err := a.Manager.Unhold(r.Context(), scope, r.FormValue("by"), from(r))
-	return Held{op.Hold{Scope: scope}, changed}, err
+	return Held{Hold: op.Hold{Scope: scope}, Changed: changed}, err
 }
 
 func (a *API) waveStart(r *http.Request) (any, error) {
+	if dryRun(r) {
+		would, err := a.Waves.Launches(r.FormValue("wave"))
+		return Changed{Changed: would, DryRun: true}, err
+	}
 	changed, err := a.Waves.Launch(r.Context(), r.FormValue("wave"), r.FormValue("by"), from(r))
-	return Changed{changed}, err
+	return Changed{Changed: changed}, err
 }
 
 func (a *API) waveComplete(r *http.Request) (any, error) {
+	if dryRun(r) {
+		would, err := a.Waves.Completes(r.Context(), r.FormValue("wave"))
+		return Changed{Changed: would, DryRun: true}, err
+	}
 	if name := r.FormValue("wave"); r.FormValue("confirm") != name {
 		return nil, fault{ExitUsage, fmt.Errorf("this cannot be undone by a rollback: say it again by name, --confirm %s", name)}
 	}
 	changed, err := a.Waves.Complete(r.Context(), r.FormValue("wave"), r.FormValue("by"), from(r))
-	return Changed{changed}, err
+	return Changed{Changed: changed}, err
 }
 
 // waiver reads what a waiver is about: a wave or a user, and a gate.
@@ -237,7 +285,7 @@ func (a *API) waive(r *http.Request) (any, error) {
 	}
 	err = a.Waivers.Waive(r.Context(), scope, g, r.FormValue("by"), from(r), r.FormValue("reason"), time.Now().Add(d))
 	a.Waves.Configure()
-	return Changed{err == nil}, err
+	return Changed{Changed: err == nil}, err
 }
 
 func (a *API) unwaive(r *http.Request) (any, error) {
@@ -247,7 +295,7 @@ func (a *API) unwaive(r *http.Request) (any, error) {
 	}
 	changed, err := a.Waivers.Unwaive(r.Context(), scope, g, r.FormValue("by"), from(r))
 	a.Waves.Configure()
-	return Changed{changed}, err
+	return Changed{Changed: changed}, err
 }
 
 // Waivers keeps what lets a gate pass by name; package gate implements it.

@@ -396,8 +396,8 @@ func (m *Manager) Desired(user string) (config.Side, bool) {
 var ErrNotPinned = errors.New("is not pinned")
 
 // Unpin removes a user's pin, and asks for the side that the file names, if that is another.
-// from is where the request came from, for the history.
-func (m *Manager) Unpin(ctx context.Context, user, by, from string) (op.Operation, error) {
+// from is where the request came from, and plan what was shown before it, for the history.
+func (m *Manager) Unpin(ctx context.Context, user, by, from, plan string) (op.Operation, error) {
 	err := m.store.DeletePin(ctx, user, op.Event{At: time.Now(), User: user, What: "unpinned", By: by, From: from})
 	if errors.Is(err, op.ErrNotFound) {
 		return op.Operation{}, fmt.Errorf("%s %w", user, ErrNotPinned)
@@ -412,5 +412,5 @@ func (m *Manager) Unpin(ctx context.Context, user, by, from string) (op.Operatio
 	if !listed || will == want {
 		return op.Operation{}, nil
 	}
-	return m.Ask(ctx, op.Operation{User: user, Target: want, By: by, From: from})
+	return m.Ask(ctx, op.Operation{User: user, Target: want, By: by, From: from, Plan: plan})
 }

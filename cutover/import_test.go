@@ -94,14 +94,14 @@ func TestPins(t *testing.T) {
 		if d := g.drift(); d != "" {
 			t.Errorf("drift %q", d)
 		}
-		if _, err := g.m.Unpin(t.Context(), alice, "me", ""); !errors.Is(err, ErrNotPinned) {
+		if _, err := g.m.Unpin(t.Context(), alice, "me", "", ""); !errors.Is(err, ErrNotPinned) {
 			t.Error(err)
 		}
 		g.imports(file) // a changed line again: a request
 		g.settle()
 		g.check(alice, config.New, 2)
 		g.wait(g.request(alice, config.Old).ID)
-		o, err := g.m.Unpin(t.Context(), alice, "me", "")
+		o, err := g.m.Unpin(t.Context(), alice, "me", "", "")
 		must(t, err)
 		g.wait(o.ID)
 		g.check(alice, config.New, 4)

@@ -52,7 +52,7 @@ func randomRun(t *testing.T, rnd *rand.Rand) {
 		case 4:
 			_ = g.m.Cancel(t.Context(), fmt.Sprintf("op-%d", 1+rnd.IntN(40)), "test")
 		case 5:
-			_, _ = g.m.Unpin(t.Context(), users[rnd.IntN(len(users))], "test", "")
+			_, _ = g.m.Unpin(t.Context(), users[rnd.IntN(len(users))], "test", "", "")
 		case 6: // bad weather
 			kind, share := fault(rnd.IntN(3)), rnd.Float64() // no hang: waiting for a mutex stops the clock of the bubble
 			dice := rand.New(rand.NewPCG(rnd.Uint64(), 2))   // decide is called with the wrapper's lock held

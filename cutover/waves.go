@@ -250,9 +250,17 @@ func (w *Waves) update(ctx context.Context, name string, change func(*op.WaveRow
 	}
 }
 
+// Launches tells whether Launch would start a wave, and changes nothing.
+func (w *Waves) Launches(name string) (would bool, err error) {
+	if _, err := w.members(name); err != nil {
+		return false, err
+	}
+	return !w.Row(name).Kept(), nil
+}
+
 // Launch starts a wave: from now on its mailboxes are kept in sync, as if it stood in sync.waves. changed is false when they were.
 func (w *Waves) Launch(ctx context.Context, name, by, from string) (changed bool, err error) {
-	if _, err := w.members(name); err != nil {
+	if would, err := w.Launches(name); !would {
 		return false, err
 	}
 	now := time.Now()
@@ -276,19 +284,26 @@ func (w *Waves) changed() {
 	}
 }
 
-// Complete ends the soak of a wave and its sync: rollback is not offered any more.
-func (w *Waves) Complete(ctx context.Context, name, by, from string) (changed bool, err error) {
+// Completes tells whether Complete would end the wave, and changes nothing; a *Refusal says what is in the way.
+func (w *Waves) Completes(ctx context.Context, name string) (would bool, err error) {
 	users, err := w.members(name)
-	if err != nil {
+	if err != nil || !w.Row(name).Completed.IsZero() {
 		return false, err
-	}
-	if row := w.Row(name); !row.Completed.IsZero() {
-		return false, nil
 	}
 	if err := w.completable(name, users); err != nil {
 		return false, err
 	}
-	if err := w.gatesPass(ctx, name, gate.Soak); err != nil {
+	err = w.gatesPass(ctx, name, gate.Soak)
+	return err == nil, err
+}
+
+// Complete ends the soak of a wave and its sync: rollback is not offered any more.
+func (w *Waves) Complete(ctx context.Context, name, by, from string) (changed bool, err error) {
+	if would, err := w.Completes(ctx, name); !would {
+		return false, err
+	}
+	users, err := w.members(name)
+	if err != nil {
 		return false, err
 	}
 	leave, err := w.enter(ctx)

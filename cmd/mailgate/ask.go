@@ -14,10 +14,16 @@ import (
 
 // agreed asks a person on a terminal, once: nil means yes. Without a terminal nobody can be asked. Ctrl-C is a no.
 func (p *program) agreed(ctx context.Context, question string) error {
-	if f, ok := p.in.(*os.File); !ok || !isatty.IsTerminal(f.Fd()) {
+	if !p.asks() {
 		return exitError{exitUsage, errors.New("not on a terminal: add --yes (or --dry-run)")}
 	}
 	return p.answer(ctx, p.in, question)
+}
+
+// asks tells whether there is somebody to ask.
+func (p *program) asks() bool {
+	f, ok := p.in.(*os.File)
+	return ok && isatty.IsTerminal(f.Fd())
 }
 
 func (p *program) answer(ctx context.Context, in io.Reader, question string) error {

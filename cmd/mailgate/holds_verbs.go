@@ -40,17 +40,26 @@ func (p *program) holdCommand() *cobra.Command {
 			}
 			reason, _ := c.Flags().GetString("reason")
 			form.Set("reason", reason)
+			dryRun(c, form)
 			var h admin.Held
 			if err := p.call(c, http.MethodPost, "/hold", form, &h); err != nil {
 				return err
 			}
 			return p.print(h, func(w io.Writer) {
-				if !h.Changed {
+				switch {
+				case !h.Changed:
 					fmt.Fprintf(w, "was held already: ")
+				case h.DryRun:
+					fmt.Fprintf(w, "would be set: ")
 				}
 				printHold(w, h.Hold)
+				for _, o := range h.Stops {
+					fmt.Fprintf(w, "would stop: ")
+					printOp(w, o)
+				}
 			})
 		}}
+	asksNothing(c)
 	c.Flags().Bool("all", false, "everybody")
 	c.Flags().String("reason", "", "why; whoever finds the hold reads it")
 	return c
@@ -63,23 +72,42 @@ func (p *program) unholdCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			dryRun(c, form)
 			var h admin.Held
 			if err := p.call(c, http.MethodPost, "/unhold", form, &h); err != nil {
 				return err
 			}
 			if err := p.print(h, func(w io.Writer) {
-				if h.Changed {
+				switch {
+				case h.Changed && h.DryRun:
+					fmt.Fprintf(w, "would be taken away: ")
+					printHold(w, h.Hold)
+				case h.Changed:
 					fmt.Fprintf(w, "%s: held no more\n", h.Hold.What())
-				} else {
+				default:
 					fmt.Fprintf(w, "%s: there was no hold of that scope; nothing to do\n", h.Hold.What())
 				}
-			}); err != nil {
+			}); err != nil || h.DryRun {
 				return err
 			}
 			return p.otherHolds(c)
 		}}
+	asksNothing(c)
 	c.Flags().Bool("all", false, "the hold of everybody (those of single users and waves stay)")
 	return c
+}
+
+// asksNothing adds the flags of verbs that move somebody to one that needs no plan and does not ask.
+func asksNothing(c *cobra.Command) {
+	c.Flags().Bool("yes", false, "do not ask (it asks nothing)")
+	c.Flags().Bool("dry-run", false, "say what it would do, and change nothing")
+}
+
+// dryRun has the API say what it would do, where the flag says so.
+func dryRun(c *cobra.Command, form url.Values) {
+	if dry, _ := c.Flags().GetBool("dry-run"); dry {
+		form.Set("dry-run", "1")
+	}
 }
 
 // otherHolds says what is held still, so that nobody is surprised.

@@ -438,25 +438,57 @@ func (p *program) follow(c *cobra.Command, o op.Operation) error {
 }
 
 func (p *program) unpinCommand() *cobra.Command {
-	c := &cobra.Command{Use: "unpin USER", Short: "Let the routes file decide about a user again; moves him if it says otherwise",
-		Args: exactly(1), RunE: func(c *cobra.Command, args []string) error {
-			var u admin.Unpinned
-			if err := p.call(c, http.MethodPost, "/unpin", userForm(args), &u); err != nil {
+	return moving(&cobra.Command{Use: "unpin USER", Short: "Let the routes file decide about a user again; moves him if it says otherwise",
+		Long: "unpin takes away the pin that a rollback has left. Where the routes file names the other side, the user is moved there: the plan is shown,\n" +
+			"and on a terminal it asks.",
+		Args: exactly(1), RunE: func(c *cobra.Command, args []string) error { return p.unpin(c, args[0]) }})
+}
+
+func (p *program) unpin(c *cobra.Command, user string) error {
+	form := userForm([]string{user})
+	dry, _ := c.Flags().GetBool("dry-run")
+	var is admin.UserStatus
+	err := p.call(c, http.MethodGet, "/user", form, &is)
+	moves := err == nil && is.Pin != nil && is.Listed && is.Desired != nil && *is.Desired != is.Side
+	switch {
+	case err != nil && dry:
+		return err
+	case moves:
+		yes, _ := c.Flags().GetBool("yes")
+		asks := p.asks()
+		plan := p.planFor(c.Context(), &is, user, *is.Desired, false, dry || !yes && asks)
+		form.Set("plan", plan.text())
+		if !dry && !yes && !asks { // scripts have no --yes for what this verb has always done
+			if err := plan.write(p.err); err != nil {
 				return err
 			}
-			if u.Operation == nil {
-				return p.print(u, func(w io.Writer) {
-					if u.Pinned {
-						fmt.Fprintln(w, u.User+" is unpinned; he is where the routes file says, or not in it")
-					} else {
-						fmt.Fprintln(w, u.User+" is not pinned; nothing to do")
-					}
-				})
+		} else if goOn, err := p.confirm(c, plan); err != nil || !goOn {
+			return err
+		}
+	case dry:
+		would := admin.Unpinned{User: is.User, Pinned: is.Pin != nil}
+		return p.print(would, func(w io.Writer) {
+			if would.Pinned {
+				fmt.Fprintln(w, would.User+" would be unpinned; he is where the routes file says, or not in it")
+			} else {
+				fmt.Fprintln(w, would.User+" is not pinned; nothing to do")
 			}
-			return p.follow(c, *u.Operation)
-		}}
-	c.Flags().Duration("timeout", time.Minute, "how long to wait for the end of the operation")
-	return c
+		})
+	}
+	var u admin.Unpinned
+	if err := p.call(c, http.MethodPost, "/unpin", form, &u); err != nil {
+		return err
+	}
+	if u.Operation != nil {
+		return p.follow(c, *u.Operation)
+	}
+	return p.print(u, func(w io.Writer) {
+		if u.Pinned {
+			fmt.Fprintln(w, u.User+" is unpinned; he is where the routes file says, or not in it")
+		} else {
+			fmt.Fprintln(w, u.User+" is not pinned; nothing to do")
+		}
+	})
 }
 
 func (p *program) opCommand() *cobra.Command {

@@ -52,21 +52,27 @@ func (p *program) waveCommand() *cobra.Command {
 		Long: "start has the mailboxes of the wave brought together and kept so, as if the wave stood in sync.waves. It is remembered, also over\n" +
 			"restarts, until mailgate wave complete. Nobody is moved. A wave that was complete is opened again.",
 		Args: exactly(1), RunE: func(c *cobra.Command, args []string) error {
+			form := url.Values{"wave": {args[0]}}
+			dryRun(c, form)
 			var x admin.Changed
-			if err := p.call(c, http.MethodPost, "/wave/start", url.Values{"wave": {args[0]}}, &x); err != nil {
+			if err := p.call(c, http.MethodPost, "/wave/start", form, &x); err != nil {
 				return err
 			}
 			return p.print(x, func(w io.Writer) {
-				if x.Changed {
-					fmt.Fprintf(w, "%s is started: its mailboxes are kept in sync (mailgate wave show %s)\n", args[0], args[0])
-				} else {
+				switch {
+				case !x.Changed:
 					fmt.Fprintf(w, "%s was started already; nothing to do\n", args[0])
+				case x.DryRun:
+					fmt.Fprintf(w, "%s would be started: its mailboxes would be kept in sync, nobody would be moved\n", args[0])
+				default:
+					fmt.Fprintf(w, "%s is started: its mailboxes are kept in sync (mailgate wave show %s)\n", args[0], args[0])
 				}
 				if p.local != nil {
 					fmt.Fprintln(w, "mailgate serve does not run: it begins when that does")
 				}
 			})
 		}}
+	asksNothing(start)
 	back := chooses(moving(&cobra.Command{Use: "rollback NAME", Short: "Move a wave back to old: the same as mailgate rollback NAME", Args: exactly(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			return p.moveMany(c, url.Values{"wave": args}, 0, true)
@@ -77,18 +83,24 @@ func (p *program) waveCommand() *cobra.Command {
 			"from now on is on NEW only. It is refused while members are not on NEW, or an enforced gate does not pass. mailgate wave start NAME opens it again.",
 		Args: exactly(1), RunE: func(c *cobra.Command, args []string) error {
 			confirm, _ := c.Flags().GetString("confirm")
+			form := url.Values{"wave": {args[0]}, "confirm": {confirm}}
+			dryRun(c, form)
 			var x admin.Changed
-			if err := p.call(c, http.MethodPost, "/wave/complete", url.Values{"wave": {args[0]}, "confirm": {confirm}}, &x); err != nil {
+			if err := p.call(c, http.MethodPost, "/wave/complete", form, &x); err != nil {
 				return err
 			}
 			return p.print(x, func(w io.Writer) {
-				if x.Changed {
-					fmt.Fprintf(w, "%s is complete: its mailboxes on old are not kept in sync any more, and it does not go back\n", args[0])
-				} else {
+				switch {
+				case !x.Changed:
 					fmt.Fprintf(w, "%s was complete already; nothing to do\n", args[0])
+				case x.DryRun:
+					fmt.Fprintf(w, "%s would be complete: its mailboxes on old would not be kept in sync any more, and it would not go back\n", args[0])
+				default:
+					fmt.Fprintf(w, "%s is complete: its mailboxes on old are not kept in sync any more, and it does not go back\n", args[0])
 				}
 			})
 		}}
+	asksNothing(complete)
 	complete.Flags().String("confirm", "", "the wave's name once more")
 	waive := &cobra.Command{Use: "waive WAVE|USER GATE --reason TEXT --until DURATION", Short: "Let one gate pass for a while, by name", Args: exactly(2),
 		Example: "  mailgate wave waive sales lag --reason \"one mailbox of 90 GB\" --until 24h",
