@@ -22,6 +22,7 @@ type verifiedSummary struct {
 	Open        int64          `json:"open,omitempty"`
 	Waived      int64          `json:"waived,omitempty"`
 	Differences map[string]int `json:"differences,omitempty"` // by kind
+	Amid        int            `json:"amid,omitempty"`        // of Differences: what was seen once, while he worked
 }
 
 // verified tells when both sides of a user were last compared as a whole, and whether they were equal; ok is false when they never were.
@@ -36,7 +37,13 @@ func (s *syncing) compare(ctx context.Context, y *syncer.Syncer, user string, o 
 	if err != nil {
 		return nil, err
 	}
-	sum := verifiedSummary{By: by, Folders: len(v.Folders), Messages: v.Messages, Compared: v.Compared, Open: v.Open, Waived: v.Waived}
+	s.saveVerified(ctx, user, v, v.Equal, 0, by)
+	return v, nil
+}
+
+// saveVerified keeps how a comparison ended.
+func (s *syncing) saveVerified(ctx context.Context, user string, v *syncer.Verification, equal bool, amid int, by string) {
+	sum := verifiedSummary{By: by, Folders: len(v.Folders), Messages: v.Messages, Compared: v.Compared, Open: v.Open, Waived: v.Waived, Amid: amid}
 	for _, f := range v.Folders {
 		for _, d := range f.Differences {
 			if sum.Differences == nil {
@@ -46,13 +53,12 @@ func (s *syncing) compare(ctx context.Context, y *syncer.Syncer, user string, o 
 		}
 	}
 	text, err := json.Marshal(sum)
-	if err != nil {
-		return v, err
+	if err == nil {
+		err = s.g.store.SaveVerified(ctx, syncer.Verified{User: user, At: v.At, Equal: equal, Text: text})
 	}
-	if err := s.g.store.SaveVerified(ctx, syncer.Verified{User: user, At: v.At, Equal: v.Equal, Text: text}); err != nil {
+	if err != nil {
 		s.g.log.Warn("how a comparison ended is not recorded", "user", user, "err", err)
 	}
-	return v, nil
 }
 
 // compareTries is how often both sides are compared before a flip while what differs is not the same.
@@ -86,6 +92,27 @@ func losses(v *syncer.Verification) map[string]string {
 	return out
 }
 
+// passedBy tells that all that two comparisons in a row have found, with a pass in between, was there once: nothing that differed the first
+// time differed again, so each message that both have seen was equal at one of them. What the second found is what the user did meanwhile.
+func passedBy(before, after *syncer.Verification) bool {
+	for _, v := range []*syncer.Verification{before, after} {
+		n, found := int64(len(losses(v))), v.Open
+		for _, f := range v.Folders {
+			found += f.Found
+		}
+		if s := v.Sieve; n != found || s != nil && (s.Different > 0 || s.Trouble != "") { // not all are listed, or some are of another kind
+			return false
+		}
+	}
+	was := losses(before)
+	for key := range losses(after) {
+		if _, again := was[key]; again {
+			return false
+		}
+	}
+	return true
+}
+
 // compared sees to it that both sides were compared as a whole not long ago, and were equal. The user works meanwhile: what differs each
 // time, though it was carried in between, differs.
 func (w *flipWork) compared() error {
@@ -93,11 +120,13 @@ func (w *flipWork) compared() error {
 	if err != nil || ok && equal && time.Since(at) < verifiedFor {
 		return err
 	}
+	by := "flip " + w.m.Op
 	times := map[string]int{}
+	var before *syncer.Verification
 	for try := range compareTries {
 		v, err := w.s.compare(w.u.ctx, w.y, w.m.User, syncer.VerifyOptions{Sample: 1, Progress: func(p syncer.Progress) {
 			w.tell(cutover.Progress{Why: "compares both sides" + far(p, time.Now()), Done: int64(p.Folders[0]), Total: int64(p.Folders[1]), Unit: "folders"})
-		}}, "flip "+w.m.Op)
+		}}, by)
 		if err != nil {
 			return w.refusal(err)
 		}
@@ -112,14 +141,20 @@ func (w *flipWork) compared() error {
 			return &cutover.Refusal{Why: fmt.Sprintf("both sides differ, though all was carried: %s", someOf(same, func(s string) string { return s })),
 				Do: "see mailgate verify " + w.m.User + " and mailgate sync run " + w.m.User + ", then ask again"}
 		}
-		if len(now) == 0 && v.Took < prepShort || try == compareTries-1 {
+		equal := len(now) == 0
+		if !equal && before != nil && passedBy(before, v) {
+			equal = true
+			w.s.saveVerified(w.u.ctx, w.m.User, v, true, len(now), by)
+		}
+		before = v
+		if equal && v.Took < prepShort || try == compareTries-1 {
 			return nil
 		}
 		r, err := w.together()
 		if err == nil {
 			err = obstacles(w.m, r)
 		}
-		if err != nil || len(now) == 0 {
+		if err != nil || equal {
 			return err
 		}
 	}
