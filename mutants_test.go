@@ -182,7 +182,7 @@ func (m mutant) overlay(t *testing.T) string {
 func (m mutant) build(t *testing.T) (test string) {
 	t.Helper()
 	test = filepath.Join(t.TempDir(), "mutant.test")
-	args := []string{"test", "-c", "-vet=off", "-ldflags=-w", "-overlay", m.overlay(t), "-o", test}
+	args := []string{"test", "-c", "-vet=off", "-ldflags=-w", "-gcflags=mailgate/" + filepath.Dir(m.file) + "=-N -l", "-overlay", m.overlay(t), "-o", test}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {
 			if s.Key == "-race" && s.Value == "true" {

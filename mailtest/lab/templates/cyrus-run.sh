@@ -8,16 +8,16 @@ mount --make-rprivate /
 { grep -v ^cyrus: /etc/group; echo "cyrus:x:{{.Host.MailID}}:"; } >"$d/group"
 mount --bind "$d/passwd" /etc/passwd
 mount --bind "$d/group" /etc/group
-mount --rbind /dev "$d/dev"
-mount -t tmpfs -o mode=0755 tmpfs /dev
+mount -t tmpfs -o mode=0755 tmpfs "$d/dev"
 for f in null zero full random urandom tty; do
-	touch "/dev/$f"
-	mount --bind "$d/dev/$f" "/dev/$f"
+	touch "$d/dev/$f"
+	mount --bind "/dev/$f" "$d/dev/$f"
 done
-mkdir /dev/shm
-mount --bind "$d/dev/shm" /dev/shm
-ln -s /proc/self/fd /dev/fd
-ln -s "$d/sock/log" /dev/log
+mkdir "$d/dev/shm" # our folder may be in it
+mount --bind /dev/shm "$d/dev/shm"
+ln -s /proc/self/fd "$d/dev/fd"
+ln -s "$d/sock/log" "$d/dev/log"
+mount --move "$d/dev" /dev
 exec 3<&0 </dev/null
 "{{.Bin}}/master" -l 1024 -C "$d/imapd.conf" -M "$d/cyrus.conf" -p "$d/master.pid" 3<&- &
 master=$!
