@@ -250,7 +250,7 @@ func (f *flipping) accept(ctx context.Context) error {
 	}
 	if row.Side == f.op.Target {
 		f.op.Status, f.op.Reason, f.op.Changed = op.Done, "already on "+row.Side.String(), time.Now()
-		if err := m.store.SaveOperation(ctx, f.op); err != nil {
+		if err := f.stays(ctx, row); err != nil {
 			return err
 		}
 		return errDone
@@ -261,6 +261,20 @@ func (f *flipping) accept(ctx context.Context) error {
 		return fmt.Errorf("record the beginning: %w", err)
 	}
 	return nil
+}
+
+// stays records the end of a flip of a user who is there. Who was rolled back by name stays where he is, though his line says otherwise or will
+// in a moment: he gets the pin that he would have had, had he been moved.
+func (f *flipping) stays(ctx context.Context, row op.Row) error {
+	pin := f.m.pinFor(f.op)
+	if f.op.Pin && pin.At.IsZero() && f.m.members.Means(f.op.User, f.op.Target.Other()) {
+		pin.By, pin.At, pin.Reason = f.op.By, f.op.Changed, f.op.ID
+	}
+	if _, listed := f.m.Desired(f.op.User); !listed || pin.At.IsZero() {
+		return f.m.store.SaveOperation(ctx, f.op)
+	}
+	return f.m.store.Swap(ctx, row.Generation, row, f.op, pin, op.Event{At: pin.At, Op: f.op.ID, User: f.op.User, What: "pinned", After: pin.Side.String(),
+		By: pin.By, From: f.op.From})
 }
 
 // fence records FENCE. It may be called again when its outcome is unknown.

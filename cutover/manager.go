@@ -389,3 +389,5 @@ func (noRecorder) StoreOK(time.Time)                                     {}
 type noMembers struct{}
 
 func (noMembers) Wave(string) string { return "" }
+
+func (noMembers) Means(string, config.Side) bool { return false }

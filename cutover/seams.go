@@ -81,6 +81,8 @@ func (r *Refusal) Unwrap() error { return r.Err }
 type Members interface {
 	// Wave is that of a user, "" when he is in none.
 	Wave(user string) string
+	// Means tells whether a move of several to that side is under way that means the user, be it that his flip was not asked for yet.
+	Means(user string, to config.Side) bool
 }
 
 func moveOf(o op.Operation, r op.Row, wave string) Move {

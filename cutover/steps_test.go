@@ -59,6 +59,7 @@ func (w *watched) Before(ctx context.Context, m Move) error { return w.call(ctx,
 func (w *watched) After(m Move)                             { _ = w.call(w.g.t.Context(), "after", m) }
 func (w *watched) Aborted(m Move, why string)               { _ = w.call(w.g.t.Context(), "aborted: "+why, m) }
 func (w *watched) Wave(string) string                       { return "sales" }
+func (w *watched) Means(string, config.Side) bool           { return false }
 func (w *watched) on(what string, f func(context.Context, Move) error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

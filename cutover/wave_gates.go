@@ -104,8 +104,11 @@ func (w *Waves) Begin(ctx context.Context, m Move, _ bool) error {
 	if err := w.calledOff(ctx, m.Op); err != nil {
 		return err
 	}
-	if m.To == config.Old || m.Wave == "" {
+	if m.To == config.Old {
 		return nil
+	}
+	if err := w.takenOut(ctx, m); err != nil || m.Wave == "" {
+		return err
 	}
 	if open, until := w.window(m.Wave, time.Now()); !open {
 		return &Refusal{Why: fmt.Sprintf("wave %s moves in its windows only; the next one opens %s", m.Wave, clock(until)),
@@ -136,6 +139,28 @@ func (w *Waves) calledOff(ctx context.Context, id string) error {
 	}
 	if who := by[o.Parent]; who != "" {
 		return fmt.Errorf("%w by %s", ErrCancelled, who)
+	}
+	return nil
+}
+
+// takenOut is the *Refusal of a flip that a move of several asked for though its user was rolled back since that move: by name, while the
+// move had not come to him.
+func (w *Waves) takenOut(ctx context.Context, m Move) error {
+	o, err := w.m.store.Operation(ctx, m.Op)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", m.Op, err)
+	}
+	if o.Parent == "" {
+		return nil
+	}
+	flips, err := w.m.store.Operations(ctx, op.Filter{Kind: op.Flip, User: m.User})
+	if err != nil {
+		return fmt.Errorf("read the flips of %s: %w", m.User, err)
+	}
+	for _, c := range flips {
+		if c.Target == config.Old && c.Pin && c.Status != op.Failed && c.Status != op.Cancelled && laterOp(c.ID, o.Parent) && laterOp(o.ID, c.ID) {
+			return &Refusal{Why: fmt.Sprintf("%s rolled him back since (%s)", c.By, c.ID), Do: "to move him nevertheless: mailgate flip " + m.User + " new"}
+		}
 	}
 	return nil
 }

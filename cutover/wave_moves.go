@@ -34,6 +34,8 @@ type MoveRequest struct {
 	auto  bool     // nobody has asked: a gate takes a wave back, and goes on until all are back, see Owed
 	first string   // the operation that it goes on with
 	only  []string // those of the wave who are meant; nil means all
+
+	called []string // whose flips to NEW were called off for this
 }
 
 // payload is what a move of several remembers beside its operation.
@@ -139,7 +141,7 @@ func (w *Waves) plan(ctx context.Context, r MoveRequest) (MovePlan, error) {
 		switch side := w.m.sideNow(u); {
 		case r.Rollback && r.Wave == "" && w.Reversible(u) != nil:
 			p.Complete = append(p.Complete, u)
-		case side == r.Target && (!moving || going == r.Target) && again[u]:
+		case side == r.Target && (!moving || going == r.Target) && (again[u] || w.pickedOut(r, u)):
 			p.Users, p.anyway = append(p.Users, u), append(p.anyway, u)
 		case side == r.Target && (!moving || going == r.Target):
 			p.There = append(p.There, u)
@@ -164,6 +166,12 @@ func (w *Waves) plan(ctx context.Context, r MoveRequest) (MovePlan, error) {
 		}
 	}
 	return p, nil
+}
+
+// pickedOut tells whether a list that goes back means a user who is on OLD all the same: another move has not come to him, or was on its way
+// with him. He gets a pin.
+func (w *Waves) pickedOut(r MoveRequest, user string) bool {
+	return r.Rollback && r.Wave == "" && !r.All && (slices.Contains(r.called, user) || w.Means(user, r.Target.Other()))
 }
 
 // refuse notes a refusal in the plan; any other error comes back.
@@ -296,8 +304,12 @@ func (w *Waves) Move(ctx context.Context, r MoveRequest) (op.Operation, error) {
 		if err != nil {
 			return op.Operation{}, err
 		}
-		if err := w.callOffFlips(ctx, r); err != nil {
+		called, err := w.callOffFlips(ctx, r)
+		if err != nil {
 			return op.Operation{}, err
+		}
+		if r.Wave == "" && !r.All {
+			r.called = called
 		}
 		if !r.auto && other != "" { // rollback --now in the place of a gate's
 			r.auto, r.first = true, other
@@ -432,7 +444,7 @@ func subject(wave string) string {
 	return op.HoldWave(wave)
 }
 
-// callOff ends what moves the same users to the other side, or to this one by a way that needs NEW when they are to go back at once, and
+// callOff ends what moves the same users, and no others, to the other side, or to this one by a way that needs NEW when they are to go back at once, and
 // returns when it asks for no more flips: those that it has asked for are called off by themselves, or go back behind their commit. auto is a
 // rollback by a gate among them, the first of its tries.
 func (w *Waves) callOff(ctx context.Context, r MoveRequest) (auto string, err error) {
@@ -442,7 +454,8 @@ func (w *Waves) callOff(ctx context.Context, r MoveRequest) (auto string, err er
 		if mv.op.Target == r.Target && (!r.Now || mv.op.Now) {
 			continue
 		}
-		if r.Wave != "" && mv.op.Wave == r.Wave || slices.ContainsFunc(mv.what.Users, func(u string) bool { return slices.Contains(r.Users, u) }) {
+		named := func(u string) bool { return slices.Contains(r.Users, u) }
+		if r.Wave != "" && mv.op.Wave == r.Wave || len(r.Users) > 0 && !slices.ContainsFunc(mv.what.Users, func(u string) bool { return !named(u) }) {
 			others = append(others, mv)
 			if mv.op.Target == r.Target && mv.op.Wave == r.Wave && mv.what.Auto {
 				auto = cmp.Or(mv.what.First, mv.op.ID)
@@ -469,24 +482,25 @@ func (w *Waves) callOff(ctx context.Context, r MoveRequest) (auto string, err er
 	return auto, nil
 }
 
-// callOffFlips ends flips to NEW of a wave that goes back, whoever has asked for them. A move that means others too goes on for those.
-func (w *Waves) callOffFlips(ctx context.Context, r MoveRequest) error {
-	if r.Wave == "" {
-		return nil
-	}
+// callOffFlips ends flips to NEW of users who go back, whoever has asked for them, and those to OLD that need NEW where they are to go back at
+// once. A move that means others too goes on for those. called are whose flips were ended.
+func (w *Waves) callOffFlips(ctx context.Context, r MoveRequest) (called []string, err error) {
 	open, err := w.m.store.Operations(ctx, op.Filter{Open: true, Kind: op.Flip})
 	if err != nil {
-		return fmt.Errorf("read operations: %w", err)
+		return nil, fmt.Errorf("read operations: %w", err)
 	}
 	for _, o := range open {
-		if o.Target != config.New || w.Wave(o.User) != r.Wave {
+		if o.Target == config.Old && (!r.Now || o.Now) || r.Wave != "" && w.Wave(o.User) != r.Wave || r.Wave == "" && !slices.Contains(r.Users, o.User) {
 			continue
 		}
-		if err := w.m.Cancel(ctx, o.ID, r.By); err != nil && !errors.Is(err, ErrFinal) && !errors.Is(err, op.ErrNotFound) {
-			return err
+		switch err := w.m.Cancel(ctx, o.ID, r.By); {
+		case err == nil:
+			called = append(called, o.User)
+		case !errors.Is(err, ErrFinal) && !errors.Is(err, op.ErrNotFound):
+			return nil, err
 		}
 	}
-	return nil
+	return called, nil
 }
 
 // Cancel ends a move: flips that are not committed are called off, the others stay. known is false when it is no move that is under way.

@@ -144,6 +144,18 @@ func (w *Waves) Wave(user string) string {
 	return ""
 }
 
+// Means implements Members.
+func (w *Waves) Means(user string, to config.Side) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, mv := range w.moves {
+		if mv.op.Target == to && mv.what.Cancel == "" && slices.Contains(mv.what.Users, user) {
+			return true
+		}
+	}
+	return false
+}
+
 // Row is what is remembered of a wave.
 func (w *Waves) Row(name string) op.WaveRow {
 	w.mu.Lock()

@@ -1,0 +1,84 @@
+package cutover
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"mailgate/config"
+	"mailgate/op"
+)
+
+// TestRollbackAheadOfWave: whom an admin rolls back, alone or in a list, while his wave has not come to him yet stays on OLD with a pin; the
+// others are moved.
+func TestRollbackAheadOfWave(t *testing.T) {
+	for _, list := range []bool{false, true} {
+		inFleet(t, sales, func(t *testing.T, f *fleet) {
+			nightly(f)
+			f.slower(nil)
+			o := f.move(MoveRequest{Wave: "sales", Target: config.New})
+			time.Sleep(time.Second)
+			opens := must2(f.st.Operation(t.Context(), o.ID)).Deadline // it waits for its window
+			if list {
+				if back := f.ended(f.move(MoveRequest{Users: []string{"b@example.com", "x@example.com"}, Target: config.Old, Rollback: true})); back.Status != op.Done {
+					t.Errorf("%+v", back)
+				}
+			} else {
+				f.wait(must2(f.m.Request(t.Context(), "b@example.com", config.Old, "kim", true)).ID)
+			}
+			pins := must2(f.st.Pins(t.Context()))
+			if len(pins) != 1 || pins[0].User != "b@example.com" || pins[0].Side != config.Old || pins[0].By != "kim" {
+				t.Errorf("%+v", pins)
+			}
+			time.Sleep(time.Until(opens) + time.Minute)
+			o = f.ended(o)
+			f.want("an bo cn xo yo")
+			if o.Status != op.Done || !strings.Contains(o.Reason, "2 of 3 users moved; 1 did not: b@example.com: kim rolled him back since (op-") {
+				t.Errorf("%+v", o)
+			}
+			f.ended(f.move(MoveRequest{Users: []string{"b@example.com"}, Target: config.New})) // asked for by name
+			f.want("an bn cn xo yo")
+		})
+	}
+}
+
+// TestListOutOfWave: a list that goes back while the wave of some of it is on its way takes those out of the wave; the others of the wave go on.
+// A list of the whole wave calls it off.
+func TestListOutOfWave(t *testing.T) {
+	for _, whole := range []bool{false, true} {
+		inFleet(t, sales, func(t *testing.T, f *fleet) {
+			f.slower(func(user string) time.Duration {
+				return map[bool]time.Duration{true: 0, false: time.Hour}[user == "a@example.com"]
+			})
+			there := f.move(MoveRequest{Wave: "sales", Target: config.New})
+			time.Sleep(time.Minute)
+			f.want("an bo co xo yo")
+			users := []string{"a@example.com", "b@example.com"}
+			if whole {
+				users = append(users, cOf)
+			}
+			f.slower(nil)
+			back := f.ended(f.move(MoveRequest{Users: users, Target: config.Old, Rollback: true}))
+			f.want("ao bo co xo yo")
+			time.Sleep(2 * time.Hour)
+			there = f.ended(there)
+			if back.Status != op.Done || back.Reason != "" || back.Done != int64(len(users)) {
+				t.Errorf("%+v", back)
+			}
+			if pins := must2(f.st.Pins(t.Context())); len(pins) != len(users) {
+				t.Errorf("%+v", pins)
+			}
+			if whole {
+				f.want("ao bo co xo yo")
+				if there.Status != op.Cancelled {
+					t.Errorf("%+v", there)
+				}
+				return
+			}
+			f.want("ao bo cn xo yo")
+			if there.Status != op.Done || !strings.Contains(there.Reason, "b@example.com") {
+				t.Errorf("%+v", there)
+			}
+		})
+	}
+}
