@@ -119,6 +119,9 @@ func (p *pass) close() {
 	p.unlimit()
 	ctx, cancel := p.ending(2 * logoutTime)
 	defer cancel()
+	// A session that lists a mailbox which it does not open then knows an old list, and may know no other as long as it lives (Dovecot, behind
+	// renames in other sessions): the next pass asks in a new one.
+	sound := len(p.report.Errors) == 0
 	var keep [2]pooled
 	var rest []pooled
 	var wg sync.WaitGroup
@@ -126,7 +129,7 @@ func (p *pass) close() {
 		pl.end()
 		list := pl.take()
 		rest = append(rest, list...)
-		if p.s.o.Keep > 0 && len(list) > 0 {
+		if p.s.o.Keep > 0 && len(list) > 0 && sound {
 			wg.Go(func() {
 				if leave(ctx, list[0].Client) {
 					keep[side] = list[0]
