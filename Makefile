@@ -12,7 +12,7 @@ setup: ## real mail servers and clients for the tests
 	scripts/setup.sh
 
 # SQLite as translated from C does not run under the race detector, and its memory is not Go's: it took most of the time of the tests.
-# The driver and all of ours does. mutants_test.go builds with the same.
+# The driver and all of ours does.
 UNRACED := -race=false -d=checkptr=0
 RACE := -race '-gcflags=modernc.org/sqlite/lib=$(UNRACED)' '-gcflags=modernc.org/libc/...=$(UNRACED)' '-gcflags=modernc.org/memory=$(UNRACED)'
 

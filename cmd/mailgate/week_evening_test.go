@@ -50,7 +50,8 @@ func (p *person) settle() error {
 		if err != nil { // a folder that was listed may be gone, or have another name, when it is opened
 			status += ", " + err.Error()
 		}
-		if err == nil && len(list) > 0 && tries%6 == 5 && u.Sync.Phase == "converged" && !u.Sync.Running { // a pass under way would give way to verify
+		// A pass under way would give way to verify; but where our own looks at the mailboxes make passes, one is always under way.
+		if err == nil && len(list) > 0 && tries%6 == 5 && u.Sync.Phase == "converged" && (!u.Sync.Running || tries%18 == 17) {
 			if v, err := p.report(false); err == nil {
 				list = people.Unexplained(list, v)
 			} else {
