@@ -188,7 +188,8 @@ func (m *Manager) complete(ctx context.Context, rf *config.RouteFile, by, approv
 		return fmt.Errorf("read pins: %w", err)
 	}
 	for _, pin := range pins {
-		if r := rf.Users[pin.User]; r != nil && r.Side == pin.Side {
+		// of a move that is on its way he was taken out: his line will say otherwise
+		if r := rf.Users[pin.User]; r != nil && r.Side == pin.Side && !m.members.Means(pin.User, pin.Side.Other()) {
 			tx.Unpin = append(tx.Unpin, pin.User)
 		}
 	}

@@ -3,6 +3,7 @@ package cutover
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"mailgate/config"
@@ -130,7 +131,7 @@ func (w *Waves) calledOff(ctx context.Context, id string) error {
 		}
 	}
 	w.mu.Unlock()
-	if len(by) == 0 {
+	if len(by) == 0 || id == "" {
 		return nil
 	}
 	o, err := w.m.store.Operation(ctx, id)
@@ -146,6 +147,9 @@ func (w *Waves) calledOff(ctx context.Context, id string) error {
 // takenOut is the *Refusal of a flip that a move of several asked for though its user was rolled back since that move: by name, while the
 // move had not come to him.
 func (w *Waves) takenOut(ctx context.Context, m Move) error {
+	if m.Op == "" { // nothing was asked for yet
+		return nil
+	}
 	o, err := w.m.store.Operation(ctx, m.Op)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", m.Op, err)
@@ -157,8 +161,18 @@ func (w *Waves) takenOut(ctx context.Context, m Move) error {
 	if err != nil {
 		return fmt.Errorf("read the flips of %s: %w", m.User, err)
 	}
-	for _, c := range flips {
-		if c.Target == config.Old && c.Pin && c.Status != op.Failed && c.Status != op.Cancelled && laterOp(c.ID, o.Parent) && laterOp(o.ID, c.ID) {
+	i := slices.IndexFunc(flips, func(c op.Operation) bool {
+		return c.Target == config.Old && c.Pin && laterOp(c.ID, o.Parent) && laterOp(o.ID, c.ID)
+	})
+	if i < 0 {
+		return nil
+	}
+	pins, err := w.m.store.Pins(ctx) // until it is taken away
+	if err != nil {
+		return fmt.Errorf("read pins: %w", err)
+	}
+	for _, c := range flips[i:] {
+		if slices.ContainsFunc(pins, func(p op.Pin) bool { return p.User == m.User && p.Side == config.Old && p.Reason == c.ID }) && laterOp(c.ID, o.Parent) {
 			return &Refusal{Why: fmt.Sprintf("%s rolled him back since (%s)", c.By, c.ID), Do: "to move him nevertheless: mailgate flip " + m.User + " new"}
 		}
 	}

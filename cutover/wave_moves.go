@@ -35,7 +35,7 @@ type MoveRequest struct {
 	first string   // the operation that it goes on with
 	only  []string // those of the wave who are meant; nil means all
 
-	called []string // whose flips to NEW were called off for this
+	called map[string]bool // whose flips to NEW were called off for this
 }
 
 // payload is what a move of several remembers beside its operation.
@@ -98,8 +98,10 @@ type MovePlan struct {
 	Held     []op.Hold `json:"held,omitempty"`  // holds of single users among them
 	Waits    string    `json:"waits,omitempty"` // for which window
 	Opens    time.Time `json:"opens,omitzero"`  // when that is
-	Why      string    `json:"refused,omitempty"`
-	Do       string    `json:"do,omitempty"`
+	// CallsOff are the moves that a rollback would call off.
+	CallsOff []string `json:"calls_off,omitempty"`
+	Why      string   `json:"refused,omitempty"`
+	Do       string   `json:"do,omitempty"`
 
 	anyway []string // of Users
 }
@@ -133,6 +135,16 @@ func (w *Waves) plan(ctx context.Context, r MoveRequest) (MovePlan, error) {
 	again, err := w.takenBack(ctx, r, users)
 	if err != nil {
 		return p, err
+	}
+	if r.Rollback {
+		w.mu.Lock()
+		for _, mv := range w.against(r) {
+			if mv.what.Cancel == "" {
+				p.CallsOff = append(p.CallsOff, mv.op.ID)
+			}
+		}
+		w.mu.Unlock()
+		slices.Sort(p.CallsOff)
 	}
 	slices.Sort(users)
 	for _, u := range slices.Compact(users) {
@@ -171,7 +183,7 @@ func (w *Waves) plan(ctx context.Context, r MoveRequest) (MovePlan, error) {
 // pickedOut tells whether a list that goes back means a user who is on OLD all the same: another move has not come to him, or was on its way
 // with him. He gets a pin.
 func (w *Waves) pickedOut(r MoveRequest, user string) bool {
-	return r.Rollback && r.Wave == "" && !r.All && (slices.Contains(r.called, user) || w.Means(user, r.Target.Other()))
+	return r.Rollback && r.Wave == "" && !r.All && (r.called[user] || w.Means(user, r.Target.Other()))
 }
 
 // refuse notes a refusal in the plan; any other error comes back.
@@ -300,7 +312,7 @@ func (w *Waves) Move(ctx context.Context, r MoveRequest) (op.Operation, error) {
 		return op.Operation{}, err
 	}
 	if r.Rollback {
-		other, err := w.callOff(ctx, r)
+		other, meant, err := w.callOff(ctx, r)
 		if err != nil {
 			return op.Operation{}, err
 		}
@@ -309,7 +321,7 @@ func (w *Waves) Move(ctx context.Context, r MoveRequest) (op.Operation, error) {
 			return op.Operation{}, err
 		}
 		if r.Wave == "" && !r.All {
-			r.called = called
+			r.called = setOf(append(meant, called...))
 		}
 		if !r.auto && other != "" { // rollback --now in the place of a gate's
 			r.auto, r.first = true, other
@@ -446,27 +458,23 @@ func subject(wave string) string {
 
 // callOff ends what moves the same users, and no others, to the other side, or to this one by a way that needs NEW when they are to go back at once, and
 // returns when it asks for no more flips: those that it has asked for are called off by themselves, or go back behind their commit. auto is a
-// rollback by a gate among them, the first of its tries.
-func (w *Waves) callOff(ctx context.Context, r MoveRequest) (auto string, err error) {
+// rollback by a gate among them, the first of its tries, and called are whom moves to the other side meant.
+func (w *Waves) callOff(ctx context.Context, r MoveRequest) (auto string, called []string, err error) {
 	w.mu.Lock()
-	var others []*moving
-	for _, mv := range w.moves {
-		if mv.op.Target == r.Target && (!r.Now || mv.op.Now) {
-			continue
+	others := w.against(r)
+	for _, mv := range others {
+		if mv.op.Target == r.Target && mv.op.Wave == r.Wave && mv.what.Auto {
+			auto = cmp.Or(mv.what.First, mv.op.ID)
 		}
-		named := func(u string) bool { return slices.Contains(r.Users, u) }
-		if r.Wave != "" && mv.op.Wave == r.Wave || len(r.Users) > 0 && !slices.ContainsFunc(mv.what.Users, func(u string) bool { return !named(u) }) {
-			others = append(others, mv)
-			if mv.op.Target == r.Target && mv.op.Wave == r.Wave && mv.what.Auto {
-				auto = cmp.Or(mv.what.First, mv.op.ID)
-			}
+		if mv.op.Target != r.Target {
+			called = append(called, mv.what.Users...)
 		}
 	}
 	working := w.working
 	w.mu.Unlock()
 	for _, mv := range others {
 		if err := w.cancelMove(ctx, mv, r.By, true); err != nil && !errors.Is(err, ErrFinal) {
-			return "", err
+			return "", nil, err
 		}
 		if !working {
 			continue
@@ -474,12 +482,41 @@ func (w *Waves) callOff(ctx context.Context, r MoveRequest) (auto string, err er
 		select {
 		case <-mv.sealed:
 		case <-ctx.Done():
-			return "", context.Cause(ctx)
+			return "", nil, context.Cause(ctx)
 		case <-w.ctx.Done():
-			return "", ErrStopping
+			return "", nil, ErrStopping
 		}
 	}
-	return auto, nil
+	return auto, called, nil
+}
+
+// against are the moves under way that a rollback calls off: those of the same wave, those that mean nobody who is not in the list, and any
+// that means somebody where all go back; mu is held.
+func (w *Waves) against(r MoveRequest) (out []*moving) {
+	in := setOf(r.Users)
+	for _, mv := range w.moves {
+		if mv.op.Target == r.Target && (!r.Now || mv.op.Now) {
+			continue
+		}
+		n := 0
+		for _, u := range mv.what.Users {
+			if in[u] {
+				n++
+			}
+		}
+		if r.Wave != "" && mv.op.Wave == r.Wave || n > 0 && (r.All || n == len(mv.what.Users)) {
+			out = append(out, mv)
+		}
+	}
+	return out
+}
+
+func setOf(list []string) map[string]bool {
+	out := make(map[string]bool, len(list))
+	for _, s := range list {
+		out[s] = true
+	}
+	return out
 }
 
 // callOffFlips ends flips to NEW of users who go back, whoever has asked for them, and those to OLD that need NEW where they are to go back at
@@ -489,8 +526,9 @@ func (w *Waves) callOffFlips(ctx context.Context, r MoveRequest) (called []strin
 	if err != nil {
 		return nil, fmt.Errorf("read operations: %w", err)
 	}
+	in := setOf(r.Users)
 	for _, o := range open {
-		if o.Target == config.Old && (!r.Now || o.Now) || r.Wave != "" && w.Wave(o.User) != r.Wave || r.Wave == "" && !slices.Contains(r.Users, o.User) {
+		if o.Target == config.Old && (!r.Now || o.Now) || r.Wave != "" && w.Wave(o.User) != r.Wave || r.Wave == "" && !in[o.User] {
 			continue
 		}
 		switch err := w.m.Cancel(ctx, o.ID, r.By); {

@@ -399,6 +399,9 @@ func tally(users []string, children []op.Operation, at func(user string) bool) (
 	for _, u := range users {
 		c, ok := last[u]
 		switch {
+		case ok && c.Status == op.Done && at != nil && !at(u): // somebody has moved him back since
+			c.Reason = "is not there any more"
+			s.left = append(s.left, c)
 		case ok && c.Status == op.Done, !ok && at != nil && at(u):
 			s.moved = append(s.moved, u)
 		case ok && c.Status.Final():

@@ -30,8 +30,12 @@ func TestRollbackAheadOfWave(t *testing.T) {
 			if len(pins) != 1 || pins[0].User != "b@example.com" || pins[0].Side != config.Old || pins[0].By != "kim" {
 				t.Errorf("%+v", pins)
 			}
+			must2(f.m.Import(t.Context(), f.file(), "kim")) // his line says OLD, as his pin does, until the wave comes to it
 			time.Sleep(time.Until(opens) + time.Minute)
 			o = f.ended(o)
+			if pins := must2(f.st.Pins(t.Context())); len(pins) != 1 {
+				t.Errorf("%+v", pins)
+			}
 			f.want("an bo cn xo yo")
 			if o.Status != op.Done || !strings.Contains(o.Reason, "2 of 3 users moved; 1 did not: b@example.com: kim rolled him back since (op-") {
 				t.Errorf("%+v", o)
@@ -76,9 +80,39 @@ func TestListOutOfWave(t *testing.T) {
 				return
 			}
 			f.want("ao bo cn xo yo")
-			if there.Status != op.Done || !strings.Contains(there.Reason, "b@example.com") {
+			if there.Status != op.Done || !strings.Contains(there.Reason, "1 of 3 users moved; 2 did not") {
 				t.Errorf("%+v", there)
 			}
+		})
+	}
+}
+
+// TestRollbackOfWaveThatWaits: a wave that waits for its window is called off by its rollback, though nobody has moved: the plan says so. So is
+// one whose member is in the routes file no more, when all go back.
+func TestRollbackOfWaveThatWaits(t *testing.T) {
+	for _, all := range []bool{false, true} {
+		inFleet(t, sales, func(t *testing.T, f *fleet) {
+			nightly(f)
+			f.slower(nil)
+			there := f.move(MoveRequest{Wave: "sales", Target: config.New})
+			time.Sleep(time.Second)
+			r := MoveRequest{Wave: "sales", Target: config.Old, Rollback: true}
+			if all {
+				f.parse(strings.ReplaceAll(f.text, "c@example.com old wave=sales\n", ""))
+				must2(f.m.Import(t.Context(), f.file(), "kim"))
+				r.Wave, r.Users, r.All = "", f.w.Everybody(), true
+			}
+			if p := must2(f.w.Plan(t.Context(), r)); len(p.Users) != 0 || len(p.CallsOff) != 1 || p.CallsOff[0] != there.ID {
+				t.Errorf("%+v", p)
+			}
+			if back := f.ended(f.move(r)); back.Status != op.Done {
+				t.Errorf("%+v", back)
+			}
+			if there = f.ended(there); there.Status != op.Cancelled {
+				t.Errorf("%+v", there)
+			}
+			time.Sleep(48 * time.Hour)
+			f.want(map[bool]string{false: "ao bo co xo yo", true: "ao bo xo yo"}[all])
 		})
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"mailgate/cutover"
@@ -99,15 +100,31 @@ func passedBy(before, after *syncer.Verification) bool {
 		n, found := int64(len(losses(v))), v.Open
 		for _, f := range v.Folders {
 			found += f.Found
+			if slices.ContainsFunc(f.Differences, func(d syncer.Difference) bool { return d.Kind == "folder" }) { // nobody has looked into it
+				return false
+			}
 		}
 		if s := v.Sieve; n != found || s != nil && (s.Different > 0 || s.Trouble != "") { // not all are listed, or some are of another kind
 			return false
 		}
 	}
-	was := losses(before)
-	for key := range losses(after) {
-		if _, again := was[key]; again {
-			return false
+	type message struct {
+		folder [2]string
+		side   int
+		uid    uint32
+	}
+	was := map[message]bool{}
+	for i, v := range []*syncer.Verification{before, after} {
+		for _, f := range v.Folders {
+			for _, d := range f.Differences {
+				for side, uid := range d.UID {
+					if m := (message{f.Name, side, uid}); uid != 0 && i == 0 {
+						was[m] = true
+					} else if was[m] {
+						return false
+					}
+				}
+			}
 		}
 	}
 	return true

@@ -26,15 +26,17 @@ func TestPassedBy(t *testing.T) {
 		before, after *syncer.Verification
 		want          bool
 	}{
-		"other messages each time": {of(missing(7), flags), of(missing(8)), true},
-		"nothing the second time":  {of(missing(7)), of(), true},
-		"the same again":           {of(missing(7), flags), of(missing(8), missing(7)), false},
-		"flags again":              {of(flags), of(flags), false},
-		"contents":                 {of(missing(7)), of(syncer.Difference{Kind: "body", UID: [2]uint32{4, 4}}), false},
-		"contents before":          {of(syncer.Difference{Kind: "size", UID: [2]uint32{4, 4}}), of(missing(8)), false},
-		"not all are listed":       {cut, of(missing(9)), false},
-		"one waits in quarantine":  {of(missing(7)), open, false},
-		"scripts":                  {of(missing(7)), scripts, false},
+		"other messages each time":  {of(missing(7), flags), of(missing(8)), true},
+		"nothing the second time":   {of(missing(7)), of(), true},
+		"the same again":            {of(missing(7), flags), of(missing(8), missing(7)), false},
+		"flags again":               {of(flags), of(flags), false},
+		"contents":                  {of(missing(7)), of(syncer.Difference{Kind: "body", UID: [2]uint32{4, 4}}), false},
+		"contents before":           {of(syncer.Difference{Kind: "size", UID: [2]uint32{4, 4}}), of(missing(8)), false},
+		"not all are listed":        {cut, of(missing(9)), false},
+		"one waits in quarantine":   {of(missing(7)), open, false},
+		"scripts":                   {of(missing(7)), scripts, false},
+		"missing behind flags":      {of(flags), of(missing(3)), false},
+		"a folder that was missing": {of(syncer.Difference{Kind: "folder"}), of(missing(3)), false},
 	} {
 		if got := passedBy(c.before, c.after); got != c.want {
 			t.Errorf("%s: %t", name, got)

@@ -371,7 +371,7 @@ func (p *program) rollbackCommand() *cobra.Command {
 	c := chooses(moving(&cobra.Command{Use: "rollback USER|WAVE|--all|--file FILE", Short: "Move a user, a wave or a list back to old, whatever the routes file says (leaves pins)",
 		Long: "rollback moves back to OLD: one user (an address), a wave (a name without @), everybody or the users of a file. It waits for no gate, no\n" +
 			"window and no analysis; only holds stop it, and it says who holds and how to let it on. A move of the same users to NEW that is under\n" +
-			"way is called off. The routes file stays as it is: pins are left, and nothing moves again by itself.",
+			"way is called off; a wave of which only some are named goes on for the others. The routes file stays as it is: pins are left, and nothing moves again by itself.",
 		Example: "  mailgate rollback sales\n  mailgate rollback alice@example.com --yes",
 		Args:    upTo(1), RunE: func(c *cobra.Command, args []string) error { return p.rollBack(c, args) }}))
 	c.Flags().Bool("now", false, "NEW cannot be reached: nothing is carried or compared; what is left behind is listed and brought over when NEW is back")

@@ -91,7 +91,7 @@ func (p *program) moveMany(c *cobra.Command, form url.Values, to config.Side, ro
 		return exitError{exitRefused, &cutover.Refusal{Why: plan.Why, Do: plan.Do}}
 	case dry:
 		return nil
-	case len(plan.Users) == 0:
+	case len(plan.Users) == 0 && len(plan.CallsOff) == 0:
 		if err := p.print(plan.MovePlan, func(w io.Writer) { fmt.Fprintln(w, "nobody is to be moved: nothing to do") }); err != nil {
 			return err
 		}
@@ -187,6 +187,9 @@ func (m *manyPlan) write(w io.Writer) error {
 		fmt.Fprintf(w, "%s shares %s with %s, who is not in the wave: they lose sight of each other's folders\n", s.User, strings.Join(s.Folders, ", "), s.With)
 	}
 	writeUnlooked(w, m.Unlooked, "Whether they share folders with people outside the wave: %s\n")
+	for _, id := range m.CallsOff {
+		fmt.Fprintf(w, "%s is called off: it would move them the other way.\n", id)
+	}
 	if m.Waits != "" {
 		fmt.Fprintf(w, "Not at once: %s. mailgate op cancel calls it off.\n", m.Waits)
 	}
