@@ -187,9 +187,13 @@ func (m *Manager) complete(ctx context.Context, rf *config.RouteFile, by, approv
 	if err != nil {
 		return fmt.Errorf("read pins: %w", err)
 	}
+	comes := map[string]bool{}
+	for _, d := range tx.Set {
+		comes[d.User] = true
+	}
 	for _, pin := range pins {
-		// of a move that is on its way he was taken out: his line will say otherwise
-		if r := rf.Users[pin.User]; r != nil && r.Side == pin.Side && !m.members.Means(pin.User, pin.Side.Other()) {
+		// Where the line has come to agree: who was taken out of a move that had not come to him is pinned beside a line that agreed before.
+		if r := rf.Users[pin.User]; r != nil && r.Side == pin.Side && comes[pin.User] && !m.members.Means(pin.User, pin.Side.Other()) {
 			tx.Unpin = append(tx.Unpin, pin.User)
 		}
 	}

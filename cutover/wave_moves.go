@@ -44,6 +44,7 @@ type payload struct {
 	Rollback bool     `json:"rollback,omitempty"`
 	Cancel   string   `json:"cancel,omitempty"`  // who called it off
 	Instead  bool     `json:"instead,omitempty"` // for another move, of some of its users
+	Done     *int64   `json:"done,omitempty"`    // how many were there at the end
 	Anyway   []string `json:"anyway,omitempty"`  // those who are asked for although they are there: see takenBack
 	Why      string   `json:"why,omitempty"`
 	Auto     bool     `json:"auto,omitempty"`  // see MoveRequest
@@ -112,7 +113,11 @@ func (w *Waves) Plan(ctx context.Context, r MoveRequest) (MovePlan, error) {
 	if err != nil {
 		return p, err
 	}
-	return p, p.refuse(w.refusal(ctx, r))
+	err = p.refuse(w.refusal(ctx, r))
+	if p.Why != "" {
+		p.CallsOff = nil
+	}
+	return p, err
 }
 
 // plan is Plan but for what stands in the way.
@@ -663,7 +668,9 @@ func (w *Waves) Live(ctx context.Context, o op.Operation) op.Operation {
 		return o
 	}
 	s := tally(what.Users, children, nil)
-	o.Done = int64(len(s.moved))
+	if o.Done = int64(len(s.moved)); what.Done != nil {
+		o.Done = *what.Done
+	}
 	if !o.Status.Final() && o.Step == StepMoving && o.Reason == "" {
 		o.Reason = fmt.Sprintf("%d of %d users moved", o.Done, o.Total)
 		if len(s.left) > 0 {

@@ -96,14 +96,47 @@ func (w *Waves) beginMoving(mv *moving) error {
 	if err := w.allowed(mv.ctx, o.Wave, o.Target); err != nil {
 		return err
 	}
-	users := w.stillMembers(o.Wave, what.Users)
+	users, wished, err := w.stillMeant(mv, o, what)
+	if err != nil {
+		return err
+	}
 	return w.patient(mv, func(ctx context.Context) error {
 		return w.keep(ctx, mv, func(o *op.Operation, what *payload) error {
 			what.Users = users
+			what.Stay = append(what.Stay, wished...)
 			o.Status, o.Step, o.Reason, o.Deadline = op.Running, StepMoving, "", time.Time{}
 			return nil
 		})
 	})
+}
+
+// stillMeant are those of a move who are meant when it begins, or goes on in another window. wished are left out: whom the end of a window had
+// left behind, and whose lines say otherwise by now, though the move had edited them.
+func (w *Waves) stillMeant(mv *moving, o op.Operation, what payload) (users []string, wished []stay, err error) {
+	users = w.stillMembers(o.Wave, what.Users)
+	if what.Paused.IsZero() {
+		return users, nil, nil
+	}
+	children, err := w.children(mv, o.ID)
+	if err != nil {
+		return nil, nil, err
+	}
+	last := map[string]op.Operation{}
+	for _, c := range children { // the oldest first
+		if c.Reason != strayReason {
+			last[c.User] = c
+		}
+	}
+	routes := w.o.Routes()
+	users = slices.DeleteFunc(slices.Clone(users), func(u string) bool {
+		r := routes.Users[u]
+		if !outside(last[u]) || r == nil || r.Side == o.Target {
+			return false
+		}
+		wished = append(wished, stay{User: u, Why: "his line was changed to " + r.Side.String() + " between two windows"})
+		return true
+	})
+	return users, wished, nil
 }
 
 // windowReason is in the reason of each flip that was refused outside of the windows of its wave.
@@ -154,7 +187,7 @@ func (w *Waves) rolled(ctx context.Context, o op.Operation, what payload) error 
 		return nil
 	}
 	_, err := w.update(ctx, o.Wave, func(row *op.WaveRow) (bool, error) {
-		if !row.Rolled.Before(o.Created) {
+		if !row.Rolled.Before(o.Created) || len(what.Users) == 0 && row.Flipped.IsZero() { // noted already; or it had never moved
 			return false, nil
 		}
 		at := o.Created
@@ -265,7 +298,7 @@ func (w *Waves) ask(mv *moving, o op.Operation, what payload) error {
 			}
 		}
 	}
-	return w.patient(mv, func(ctx context.Context) error {
+	err := w.patient(mv, func(ctx context.Context) error {
 		has, err := w.asked(ctx, o)
 		if err != nil {
 			return err
@@ -285,6 +318,10 @@ func (w *Waves) ask(mv *moving, o op.Operation, what payload) error {
 		}
 		return w.m.requestParts(ctx, list)
 	})
+	if err == nil { // all are asked for: what a line asks for from now on is somebody's own wish
+		w.m.parts.giveBack(o.ID)
+	}
+	return err
 }
 
 // asked are the users who have a flip of a move, but for one that came too late for a window.
@@ -390,6 +427,8 @@ type tallied struct {
 
 // tally counts; side tells where a user is, and nil looks at the flips only.
 func tally(users []string, children []op.Operation, at func(user string) bool) (s tallied) {
+	var back []op.Operation
+	defer func() { s.left = append(s.left, back...) }() // behind those whose flips did not end well: their reasons matter more
 	last := map[string]op.Operation{}
 	for _, c := range children { // the newest first
 		if _, seen := last[c.User]; !seen && c.Reason != strayReason {
@@ -401,7 +440,7 @@ func tally(users []string, children []op.Operation, at func(user string) bool) (
 		switch {
 		case ok && c.Status == op.Done && at != nil && !at(u): // somebody has moved him back since
 			c.Reason = "is not there any more"
-			s.left = append(s.left, c)
+			back = append(back, c)
 		case ok && c.Status == op.Done, !ok && at != nil && at(u):
 			s.moved = append(s.moved, u)
 		case ok && c.Status.Final():
@@ -440,7 +479,9 @@ func (w *Waves) conclude(ctx context.Context, mv *moving, cause error) error {
 	}
 	w.o.Log.Info("a move of several has ended", "op", o.ID, "wave", o.Wave, "side", o.Target.String(), "status", string(status), "moved", len(s.moved),
 		"users", len(what.Users), "reason", reason)
-	return w.keep(ctx, mv, func(o *op.Operation, _ *payload) error {
+	done := int64(len(s.moved))
+	return w.keep(ctx, mv, func(o *op.Operation, what *payload) error {
+		what.Done = &done
 		o.Status, o.Reason, o.Took, o.Deadline = status, reason, took, time.Time{}
 		return nil
 	}, e)

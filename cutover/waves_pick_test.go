@@ -80,7 +80,7 @@ func TestListOutOfWave(t *testing.T) {
 				return
 			}
 			f.want("ao bo cn xo yo")
-			if there.Status != op.Done || !strings.Contains(there.Reason, "1 of 3 users moved; 2 did not") {
+			if there.Status != op.Done || there.Done != 1 || !strings.Contains(there.Reason, "1 of 3 users moved; 2 did not") {
 				t.Errorf("%+v", there)
 			}
 		})
@@ -111,8 +111,46 @@ func TestRollbackOfWaveThatWaits(t *testing.T) {
 			if there = f.ended(there); there.Status != op.Cancelled {
 				t.Errorf("%+v", there)
 			}
+			if row := f.w.Row("sales"); !row.Rolled.IsZero() { // it had never moved
+				t.Errorf("%+v", row)
+			}
 			time.Sleep(48 * time.Hour)
 			f.want(map[bool]string{false: "ao bo co xo yo", true: "ao bo xo yo"}[all])
 		})
 	}
+}
+
+// TestPinOutlivesMove: who was taken out of a wave that waited stays pinned when that wave is called off, whatever is reloaded: the next move of
+// the wave leaves him out, and the one behind it. The pin ends when his line comes to say what it says.
+func TestPinOutlivesMove(t *testing.T) {
+	inFleet(t, sales, func(t *testing.T, f *fleet) {
+		nightly(f)
+		f.slower(nil)
+		first := f.move(MoveRequest{Wave: "sales", Target: config.New})
+		time.Sleep(time.Second)
+		f.wait(must2(f.m.Request(t.Context(), "b@example.com", config.Old, "kim", true)).ID)
+		if known, err := f.w.Cancel(t.Context(), first.ID, "lee"); !known || err != nil {
+			t.Fatal(known, err)
+		}
+		f.ended(first)
+		must2(f.m.Import(t.Context(), f.file(), "kim"))
+		for range 2 {
+			r := MoveRequest{Wave: "sales", Target: config.New}
+			if p := must2(f.w.Plan(t.Context(), r)); len(p.Pinned) != 1 || p.Pinned[0].User != "b@example.com" {
+				t.Errorf("%+v", p)
+			}
+			o := f.move(r)
+			time.Sleep(24 * time.Hour)
+			f.ended(o)
+			f.want("an bo cn xo yo")
+			must2(f.m.Import(t.Context(), f.file(), "kim"))
+		}
+		for _, side := range []config.Side{config.New, config.Old} { // to OLD it is a change only when it said otherwise
+			must(t, f.edit(t.Context(), []string{"b@example.com"}, side, "kim"))
+		}
+		if pins := must2(f.st.Pins(t.Context())); len(pins) != 0 {
+			t.Errorf("%+v", pins)
+		}
+		f.want("an bo cn xo yo")
+	})
 }

@@ -90,6 +90,30 @@ func TestBackBetweenWindows(t *testing.T) {
 	})
 }
 
+// TestStaysBetweenWindows: whom the end of a window has left behind, and whose line is changed back until the next, is left out of the move.
+func TestStaysBetweenWindows(t *testing.T) {
+	inFleet(t, sales, func(t *testing.T, f *fleet) {
+		nightly(f)
+		o := f.move(MoveRequest{Wave: "sales", Target: config.New})
+		time.Sleep(time.Second)
+		o = must2(f.st.Operation(t.Context(), o.ID))
+		time.Sleep(time.Until(o.Deadline) + 2*time.Hour)
+		f.want("an bo co xo yo")
+		must(t, f.edit(t.Context(), []string{"b@example.com"}, config.Old, "kim"))
+		f.slower(nil)
+		o = must2(f.st.Operation(t.Context(), o.ID))
+		time.Sleep(time.Until(o.Deadline) + time.Minute)
+		o = f.ended(o)
+		f.want("an bo cn xo yo")
+		if o.Status != op.Done || o.Done != 2 || o.Reason != "1 left out: b@example.com (his line was changed to old between two windows)" {
+			t.Errorf("%+v", o)
+		}
+		if r := f.file().Users["b@example.com"]; r.Side != config.Old {
+			t.Errorf("his line was edited: %+v", r)
+		}
+	})
+}
+
 // TestWindowClosedAndBack: a wave of which a part waits for the next window goes back as a whole, and it does not wait any more.
 func TestWindowClosedAndBack(t *testing.T) {
 	inFleet(t, sales, func(t *testing.T, f *fleet) {

@@ -98,7 +98,11 @@ func (p *program) moveMany(c *cobra.Command, form url.Values, to config.Side, ro
 		return plan.stayExit()
 	}
 	if yes, _ := c.Flags().GetBool("yes"); !yes {
-		if err := p.agreed(c.Context(), fmt.Sprintf("Move %d users to %s?", len(plan.Users), to)); err != nil {
+		question := fmt.Sprintf("Move %d users to %s?", len(plan.Users), to)
+		if len(plan.Users) == 0 {
+			question = fmt.Sprintf("Call off %s?", strings.Join(plan.CallsOff, ", "))
+		}
+		if err := p.agreed(c.Context(), question); err != nil {
 			return err
 		}
 	}
@@ -188,7 +192,7 @@ func (m *manyPlan) write(w io.Writer) error {
 	}
 	writeUnlooked(w, m.Unlooked, "Whether they share folders with people outside the wave: %s\n")
 	for _, id := range m.CallsOff {
-		fmt.Fprintf(w, "%s is called off: it would move them the other way.\n", id)
+		fmt.Fprintf(w, "%s is called off.\n", id)
 	}
 	if m.Waits != "" {
 		fmt.Fprintf(w, "Not at once: %s. mailgate op cancel calls it off.\n", m.Waits)
