@@ -41,6 +41,8 @@ func TestQuiet(t *testing.T) {
 		to    config.Side
 		act   func(g *gateway, id string)
 		want  op.Status
+
+		before func(g *gateway)
 	}{
 		"committed": {to: config.New, want: op.Done},
 		"deadline":  {to: config.New, stuck: true, want: op.Failed},
@@ -49,9 +51,10 @@ func TestQuiet(t *testing.T) {
 			must(g.t, g.m.Cancel(g.t.Context(), id, "test"))
 		}},
 		"already there": {to: config.Old, want: op.Done},
-		"store down for a while": {to: config.New, want: op.Done, act: func(g *gateway, _ string) {
-			g.st.set(func(_ string, n int) fault {
-				if n < 20 {
+		"store down for a while": {to: config.New, want: op.Done, before: func(g *gateway) { // from the request on; under the fence it would end the flip
+			until := time.Now().Add(3 * time.Second)
+			g.st.set(func(name string, _ int) fault {
+				if time.Now().Before(until) && name != "Holds" && name != "NewOperation" {
 					return after
 				}
 				return well
@@ -74,6 +77,9 @@ func TestQuiet(t *testing.T) {
 					s, err := login(t.Context(), g.r, alice, &ender{})
 					must(t, err)
 					defer s.Done()
+				}
+				if test.before != nil {
+					test.before(g)
 				}
 				o := g.request(alice, test.to)
 				if test.act != nil {
