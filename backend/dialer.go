@@ -232,7 +232,7 @@ func (d *Dialer) ask(ctx context.Context, at config.Side, s *side, h *host, p co
 			c.Close()
 		}
 	}
-	if ctx.Err() == nil && h.tells(p, who, err) {
+	if !over(ctx) && h.tells(p, who, err) {
 		decided = true
 		a.mark(err)
 		d.rec.Up(at, p, h.Name, err == nil)
@@ -248,6 +248,13 @@ func (d *Dialer) ask(ctx context.Context, at config.Side, s *side, h *host, p co
 		settled()
 	})
 	return c, nil
+}
+
+// over tells whether whoever asks has no time left: a connection that failed for that says nothing of the host. Its timeout may come a moment
+// ahead of the end of ctx.
+func over(ctx context.Context) bool {
+	end, ok := ctx.Deadline()
+	return ctx.Err() != nil || ok && !time.Now().Before(end)
 }
 
 // loggedIn notes the answer to a login.

@@ -157,3 +157,25 @@ func TestBreakerOutlivesDefects(t *testing.T) {
 		t.Error("a connection that was closed stands")
 	}
 }
+
+// tardy is a context whose end has come and is not noticed yet.
+type tardy struct{ context.Context }
+
+func (tardy) Deadline() (time.Time, bool) { return time.Now().Add(-time.Millisecond), true }
+
+// TestOwnEndIsNoVerdict: a connection that has no time left fails a moment ahead of the end of its context, and says nothing of the host.
+func TestOwnEndIsNoVerdict(t *testing.T) {
+	s := mailtest.StartScript(t, nil, func(k *mailtest.Talk) { k.Dialogue(letIn + "!silent") }).AllowGone()
+	d := testDialer(t, config.Plain, "", s)
+	for range breakAfter + 2 {
+		var e *Error
+		if _, err := d.DialIMAP(tardy{t.Context()}, config.Old, "", who(t)); !errors.As(err, &e) || errors.Is(err, ErrDown) {
+			t.Fatalf("%v", err)
+		}
+	}
+	c, err := d.DialIMAP(t.Context(), config.Old, "", who(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+}
