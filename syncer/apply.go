@@ -80,6 +80,10 @@ func (p *pass) flagsOf(ctx context.Context, f *folder) error {
 	if err := p.load(ctx, f); err != nil {
 		return err
 	}
+	intents, err := p.intendFlags(ctx, f)
+	if err != nil {
+		return err
+	}
 	for _, r := range f.work.rebase {
 		f.pairs.rebase(r.uid, r.base)
 	}
@@ -109,7 +113,7 @@ func (p *pass) flagsOf(ctx context.Context, f *folder) error {
 			return err
 		}
 	}
-	_, err := p.save(ctx, f, Change{})
+	_, err = p.save(ctx, f, Change{DropIntents: intents})
 	return err
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
+	"strings"
 )
 
 // item is a message that is to be created on a side: what is known of its original on the other.
@@ -48,6 +49,60 @@ func encodeUIDs(uids []uint32) []byte {
 func encodeRename(to string, items []item) []byte {
 	b := binary.AppendUvarint([]byte{3}, uint64(len(to)))
 	return append(append(b, to...), encodeItems(items)...)
+}
+
+// flagDelta is what is added to messages of a side, and taken off them.
+type flagDelta struct {
+	add, remove []string
+	uids        []uint32 // ascending
+}
+
+// encodeFlags writes changes of flags: how many, and for each its flags, then its UIDs as encodeUIDs.
+func encodeFlags(deltas []flagDelta) []byte {
+	b := binary.AppendUvarint([]byte{4}, uint64(len(deltas)))
+	text := func(s string) {
+		b = binary.AppendUvarint(b, uint64(len(s)))
+		b = append(b, s...)
+	}
+	for _, d := range deltas {
+		text(strings.Join(d.add, " ")) // no flag holds a space (RFC 3501, section 9, atom)
+		text(strings.Join(d.remove, " "))
+		text(string(encodeUIDs(d.uids)))
+	}
+	return b
+}
+
+func decodeFlags(b []byte) ([]flagDelta, error) {
+	if len(b) == 0 || b[0] != 4 {
+		return nil, errPayload
+	}
+	b = b[1:]
+	n, k := binary.Uvarint(b)
+	if k <= 0 || n > uint64(len(b)) {
+		return nil, errPayload
+	}
+	b = b[k:]
+	out := make([]flagDelta, 0, n)
+	for range n {
+		var v [3]string
+		for i := range v {
+			size, k := binary.Uvarint(b)
+			if k <= 0 || size > uint64(len(b)-k) {
+				return nil, errPayload
+			}
+			v[i], b = string(b[k:k+int(size)]), b[k+int(size):]
+		}
+		items, err := decodeItems([]byte(v[2]))
+		if err != nil {
+			return nil, err
+		}
+		d := flagDelta{add: strings.Fields(v[0]), remove: strings.Fields(v[1])}
+		for _, it := range items {
+			d.uids = append(d.uids, it.uid)
+		}
+		out = append(out, d)
+	}
+	return out, nil
 }
 
 // decodeRename gives "" for what an edition before this one wrote, which had no name.

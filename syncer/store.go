@@ -147,6 +147,7 @@ const (
 	IntentAppend  IntentKind = "append"  // messages to be appended to Mailbox on Side
 	IntentMove    IntentKind = "move"    // messages to be copied or moved into Mailbox on Side
 	IntentExpunge IntentKind = "expunge" // messages to be expunged from Mailbox on Side: \Deleted that stands on them is ours
+	IntentFlags   IntentKind = "flags"   // flags to be changed in Mailbox on Side
 	IntentRestore IntentKind = "restore" // \Deleted to be set again: it was taken off mail of others for a plain EXPUNGE
 	IntentRename  IntentKind = "rename"  // Mailbox is about to be renamed on Side: its new name, its UIDs and their sizes, should it be given others
 	IntentSuspect IntentKind = "suspect" // an append of unknown outcome that was done again: what still arrives is a twin

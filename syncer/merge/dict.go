@@ -117,6 +117,19 @@ func (d *Dict) Without(f, other Flags) []string {
 	return out
 }
 
+// Changed is a set with flags more and flags less.
+func (d *Dict) Changed(f Flags, add, remove []string) Flags {
+	d.prepare()
+	set := slices.Clone(d.numbers(f))
+	for _, x := range add {
+		set = append(set, d.flag(x))
+	}
+	for _, x := range remove {
+		set = slices.DeleteFunc(set, func(n int) bool { return n == d.flag(x) })
+	}
+	return d.set(set)
+}
+
 var errDict = errors.New("the flags of a mailbox cannot be read")
 
 // Encode writes the dictionary; DecodeDict reads it.
