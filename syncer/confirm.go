@@ -336,9 +336,15 @@ func flagWords(d *merge.Dict, flags merge.Flags) string {
 // quota asks what an account may hold. A refusal is no answer, and no trouble.
 func (p *pass) quota(ctx context.Context, side config.Side) (q Quota, err error) {
 	err = p.on(ctx, side, func(c *backend.Client) (err error) {
-		q.Quota, q.Known, err = c.Quota(ctx, inboxName)
+		q, err = quotaOf(ctx, c)
 		return err
 	})
+	return q, err
+}
+
+// quotaOf is the quota of an account; a refusal is as good as no answer.
+func quotaOf(ctx context.Context, c *backend.Client) (q Quota, err error) {
+	q.Quota, q.Known, err = c.Quota(ctx, inboxName)
 	if refused(err) {
 		return Quota{}, nil
 	}

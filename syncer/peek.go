@@ -28,11 +28,16 @@ func (s *Syncer) Peek(ctx context.Context, user string) (changed bool, err error
 	if err != nil {
 		return false, err
 	}
+	return s.peek(ctx, user, known, false, nil)
+}
+
+// peek is Peek. keep keeps connections that were made for it too; also (may be nil) is asked of a side whose numbers have not changed.
+func (s *Syncer) peek(ctx context.Context, user string, known []Mailbox, keep bool, also func(config.Side, *backend.Client) error) (changed bool, err error) {
 	if len(known) == 0 {
 		return true, nil
 	}
 	conns := s.idle.take(user)
-	kept := [2]bool{conns[0].Client != nil, conns[1].Client != nil}
+	kept := [2]bool{keep || conns[0].Client != nil, keep || conns[1].Client != nil}
 	var wg sync.WaitGroup
 	var news [2]bool
 	var errs [2]error
@@ -40,6 +45,11 @@ func (s *Syncer) Peek(ctx context.Context, user string) (changed bool, err error
 		wg.Go(func() {
 			errs[side] = safely(func() (err error) {
 				news[side], err = s.peekSide(ctx, side, user, known, &conns[side])
+				if err == nil && !news[side] && also != nil {
+					if err = also(side, conns[side].Client); err != nil {
+						err = &SideError{side, err}
+					}
+				}
 				return err
 			})
 		})
@@ -61,12 +71,27 @@ func (s *Syncer) Peek(ctx context.Context, user string) (changed bool, err error
 
 // AtRest is Peek the other way round, and asks the store besides: true means that nothing has changed on either side since the last pass, that
 // each side holds as many messages as are accounted for, and that no pass has left anything to be finished. What Peek cannot see this cannot
-// either.
-func (s *Syncer) AtRest(ctx context.Context, user string) (bool, error) {
-	changed, err := s.Peek(ctx, user)
-	if err != nil || changed {
-		return false, err
+// either. q is what the side to holds and may hold, as far as it is at rest and tells. Connections are kept for the pass that follows.
+func (s *Syncer) AtRest(ctx context.Context, user string, to config.Side) (rest bool, q Quota, err error) {
+	known, err := s.o.Store.Mailboxes(ctx, user)
+	if err != nil {
+		return false, q, err
 	}
+	changed, err := s.peek(ctx, user, known, s.o.Keep > 0, func(side config.Side, c *backend.Client) (err error) {
+		if side == to {
+			q, err = quotaOf(ctx, c)
+		}
+		return err
+	})
+	if err != nil || changed {
+		return false, q, err
+	}
+	rest, err = s.accounted(ctx, user)
+	return rest, q, err
+}
+
+// accounted tells that each side holds, by the numbers of the last look, as many messages as are accounted for, and that nothing is unfinished.
+func (s *Syncer) accounted(ctx context.Context, user string) (bool, error) {
 	s.mu.Lock()
 	laden := s.laden[user]
 	s.mu.Unlock()

@@ -83,7 +83,7 @@ func TestAtRest(t *testing.T) {
 		for range 2 { // what nothing is known of is told once
 			_, _ = w.Peek(t.Context(), "user")
 		}
-		if got, err := w.AtRest(t.Context(), "user"); err != nil || got != want {
+		if got, _, err := w.AtRest(t.Context(), "user", config.New); err != nil || got != want {
 			t.Errorf("%s: at rest %v, %v", what, got, err)
 		}
 	}

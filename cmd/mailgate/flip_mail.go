@@ -183,10 +183,11 @@ func (fm *flipMail) Prepare(ctx context.Context, m cutover.Move, tell func(cutov
 	if err := w.s.proveBoth(w.u.ctx, w.y, m.User, true); err != nil {
 		return w.refusal(err)
 	}
-	if err := w.room(); err != nil {
-		return err
-	}
-	if !w.atRest() {
+	rest, err := w.atRest()
+	if err == nil && !rest {
+		if err = w.room(); err != nil {
+			return err
+		}
 		var r *syncer.Report
 		if r, err = w.together(); err == nil {
 			err = obstacles(m, r)
@@ -200,21 +201,25 @@ func (fm *flipMail) Prepare(ctx context.Context, m cutover.Move, tell func(cutov
 
 // atRest tells that no pass is needed before the fence: the keeper has brought the mailboxes together, nothing stands in the way since, and
 // both sides' numbers say that this is so still. DELTA makes a whole pass all the same. Where there are Sieve scripts it is none: what was
-// changed at the host itself does not show in numbers, and the passes under the fence leave scripts alone.
-func (w *flipWork) atRest() bool {
+// changed at the host itself does not show in numbers, and the passes under the fence leave scripts alone. An error is that of an account
+// which is full: nothing is to come, but nothing could.
+func (w *flipWork) atRest() (bool, error) {
 	kp := w.s.keeping
 	if kp == nil || !kp.atRest(w.m.User, w.fm.g.conf.Load(), time.Now()) {
-		return false
+		return false, nil
 	}
 	kp.mu.Lock()
 	k := kp.users[w.m.User]
 	good := k != nil && k.report != nil && k.report.Sieve == nil && k.report.Missing == 0 && obstacles(w.m, k.report) == nil
 	kp.mu.Unlock()
 	if !good {
-		return false
+		return false, nil
 	}
-	rest, err := w.y.AtRest(w.u.ctx, w.m.User)
-	return err == nil && rest // a pass has better words for trouble
+	rest, q, err := w.y.AtRest(w.u.ctx, w.m.User, w.m.To)
+	if err != nil || !rest {
+		return false, nil // a pass has better words for trouble
+	}
+	return true, w.fits(syncer.Room{Quota: q})
 }
 
 // together makes passes until little is left. A user who works on all the time comes to the fence nevertheless.

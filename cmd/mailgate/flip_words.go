@@ -136,9 +136,15 @@ func (w *flipWork) seen(c *syncer.Confirmation) string {
 // room refuses a flip where what is still to come does not fit, before it is carried.
 func (w *flipWork) room() error {
 	r, err := w.y.Room(w.u.ctx, w.m.User, nil)
-	switch {
-	case err != nil:
+	if err != nil {
 		return w.refusal(err)
+	}
+	return w.fits(r)
+}
+
+// fits refuses what does not.
+func (w *flipWork) fits(r syncer.Room) error {
+	switch {
 	case !r.Quota.Known:
 		w.tell(cutover.Progress{Why: fmt.Sprintf("%s does not tell how much room there is", w.m.To)})
 		return nil
