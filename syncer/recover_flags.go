@@ -52,8 +52,10 @@ func (p *pass) settleFlags(ctx context.Context, f *folder, in Intent) error {
 	slices.Sort(uids)
 	var now map[uint32]merge.Flags
 	err = p.on(ctx, in.Side, func(c *backend.Client) error {
-		if err := p.settle(ctx, c, f.Name[in.Side]); err != nil {
-			return err
+		if p.s.elapsed(in.Created) < 2*p.s.o.Settle { // what was sent may still be carried out
+			if err := p.settle(ctx, c, f.Name[in.Side]); err != nil {
+				return err
+			}
 		}
 		sel, err := c.Select(f.Name[in.Side], backend.SelectOptions{ReadOnly: true}).Result(ctx)
 		if err != nil {
