@@ -136,7 +136,7 @@ func (f *flipping) allowed(ctx context.Context, before bool) error {
 	if f.m.gates == nil {
 		return nil
 	}
-	return f.m.gates.Begin(ctx, f.moving(), before)
+	return f.begin(ctx, func(ctx context.Context) error { return f.m.gates.Begin(ctx, f.moving(), before) })
 }
 
 // answering waits in PREP for nodes that have not been heard of for some time, as long as a flip may take, and refuses then: behind the

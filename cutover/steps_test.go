@@ -360,3 +360,22 @@ func TestMovedAfterCrash(t *testing.T) {
 		h.check(alice, config.Old, 1)
 	})
 }
+
+// TestGatesWaitForStore: gates that cannot read the store say neither yes nor no: the flip waits, as it does for all else that it reads there.
+func TestGatesWaitForStore(t *testing.T) {
+	for _, what := range []string{"gates", "gates again"} {
+		synctest.Test(t, func(t *testing.T) {
+			g, w := watchedGateway(t)
+			times := 0
+			w.on(what, func(context.Context, Move) error {
+				if times++; times < 4 {
+					return fmt.Errorf("read pins: %w", errDisk)
+				}
+				return nil
+			})
+			if o := g.wait(g.request(alice, config.New).ID); o.Status != op.Done || times != 4 {
+				t.Errorf("%s: %+v, asked %d times", what, o, times)
+			}
+		})
+	}
+}
