@@ -494,8 +494,8 @@ func (a *API) user(ctx context.Context, login string) (UserStatus, error) {
 		more, _, _ := a.Fellows.Sessions(ctx, user) // what others have is no reason not to answer
 		u.Sessions = append(u.Sessions, more...)
 	}
-	if err := a.stored(ctx, &u); err != nil { // where he is, is known without it
-		u.Store = err.Error()
+	if err := a.stored(ctx, &u); err != nil { // where he is, is known without it; whether he stays there is not
+		u.Store, u.State = err.Error(), ""
 	} else if err := a.logins(ctx, &u); err != nil {
 		u.Store = err.Error()
 	}
@@ -551,6 +551,8 @@ const storeTime = 2 * time.Second
 func (u *UserStatus) explain() {
 	flips := slices.DeleteFunc(slices.Clone(u.Open), func(o op.Operation) bool { return o.Kind != op.Flip })
 	switch {
+	case u.State == "":
+		u.Why = "on " + u.Side.String() + " as far as this gateway knows; the store does not answer: whether he is being moved is not known"
 	case len(flips) > 0:
 		o := flips[len(flips)-1] // the oldest: it runs first
 		u.Why = "on " + u.Side.String() + "; " + o.ID + " is to move him to " + o.Target.String()

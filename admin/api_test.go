@@ -293,7 +293,7 @@ func TestStatusWithoutStore(t *testing.T) {
 	g := newRig(t, "alice@example.com new\n")
 	api := &API{Gateway: g, Router: g.r, Manager: g.m, Store: brokenStore{g.store}}
 	g.client = Client{Local: api.Handler()}
-	g.want(0, `"side":"new"|"store":"store unavailable"`, get, "/user", "user", "alice@example.com")
+	g.want(0, `"side":"new"|"state":""|whether he is being moved is not known|"store":"store unavailable"`, get, "/user", "user", "alice@example.com")
 	g.want(1, "store unavailable", get, "/ops")
 }
 

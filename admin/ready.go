@@ -25,7 +25,7 @@ type Readiness struct {
 
 // Hindrance is why a user is not ready.
 type Hindrance struct {
-	Class   string  `json:"class"` // "held", "moving", "paused", "first copy", "failing", "no login", "quarantine", "deletes", "folders", "host down", "not kept"
+	Class   string  `json:"class"` // "held", "moving", "paused", "first copy", "failing", "no login", "quarantine", "deletes", "folders", "host down", "store", "not kept"
 	Why     string  `json:"why"`
 	Do      string  `json:"do,omitempty"`
 	Seconds float64 `json:"seconds,omitempty"` // until it is over by itself; 0 where that is not known
@@ -56,6 +56,9 @@ func ReadinessOf(u *UserStatus, f ReadyFacts) *Readiness {
 			who = "--all"
 		}
 		hinder("held", "mailgate unhold "+strings.TrimPrefix(who, "wave "), "%s is held by %s since %s%s", h.What(), h.By, h.At.Local().Format(time.DateTime), why)
+	}
+	if u.State == "" {
+		hinder("store", "see to the store: mailgate status", "the store does not answer, and nobody is moved without it: %s", u.Store)
 	}
 	for _, o := range u.Open {
 		if o.Kind == op.Flip {

@@ -45,10 +45,14 @@ func TestReadiness(t *testing.T) {
 		{"first copy", config.Old, kept(func(s *SyncStatus) { s.Phase = "first copy"; s.Progress = "1/3" }), nil, ReadyFacts{Left: 3 * time.Minute}, false, []string{"his first copy is not through: 1/3, for about 3 min more"}},
 		{"failing", config.New, kept(func(s *SyncStatus) { s.Phase, s.Error, s.Do, s.Tries = "failing", "it is down", "wait", 3 }), nil, ReadyFacts{}, false, []string{"it is down (3 times) (wait)"}},
 		{"quarantine and deletes", config.New, kept(func(s *SyncStatus) { s.Quarantine, s.Held = 1200, 1 }), nil, ReadyFacts{}, false, []string{"1,200 messages in quarantine (mailgate quarantine list", "; deletes in 1 folder are held back"}},
+		{"store", config.New, kept(nil), nil, ReadyFacts{}, false, []string{"the store does not answer, and nobody is moved without it: no answer (see to the store: mailgate status)"}},
 		{"folders", config.New, kept(func(s *SyncStatus) { s.Broken = make([]BrokenFolder, 5) }), nil, ReadyFacts{}, false, []string{"and 2 folders more"}},
 	} {
 		t.Run(x.name, func(t *testing.T) {
-			u := &UserStatus{User: "alice@example.com", Side: x.side, Sync: x.sync, Open: x.open}
+			u := &UserStatus{User: "alice@example.com", Side: x.side, Sync: x.sync, Open: x.open, State: op.Settled, Store: "ok"}
+			if x.name == "store" {
+				u.State, u.Store = "", "no answer"
+			}
 			r := ReadinessOf(u, x.facts)
 			if r.Ready != x.ready || r.To != x.side.Other() {
 				t.Errorf("%+v", r)

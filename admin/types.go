@@ -123,7 +123,7 @@ type UserStatus struct {
 	Known    bool           `json:"known"`          // has a row
 	Side     config.Side    `json:"side"`           // where his sessions go
 	Epoch    int64          `json:"epoch"`          // committed flips so far
-	State    op.State       `json:"state"`          //
+	State    op.State       `json:"state"`          // "" when the store does not answer
 	Since    time.Time      `json:"since,omitzero"` // of Side
 	Desired  *config.Side   `json:"desired"`        // by the routes file
 	Why      string         `json:"why"`            // in plain words

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -22,6 +23,7 @@ import (
 	"mailgate/mailtest/lab"
 	"mailgate/mailtest/traffic"
 	"mailgate/op"
+	"mailgate/syncer"
 )
 
 // TestFlipsLoseNothing moves people to NEW and back while each of them works without pause with four mail programs, mail comes past the
@@ -477,6 +479,30 @@ func (r *rush) doubted(n int, odd []string) []string {
 	})
 }
 
+// wanted is the admin who has asked the user, and says of what is missing somewhere and waits for a person that it is wanted. Of what the user
+// has deleted he does not.
+func (r *rush) wanted(n int, odd []string) {
+	_, out, _ := r.gate.verb("quarantine", "list", lab.User(n), "-o", "json")
+	var list syncer.QuarantineList
+	if json.Unmarshal([]byte(out), &list) != nil {
+		return
+	}
+	some := false
+	for _, m := range list.Messages {
+		if m.Reason == "suspect" && slices.ContainsFunc(odd, func(text string) bool {
+			f := strings.Fields(text)
+			return len(f) > 3 && m.Subject != "" && f[3] == m.Subject && !strings.Contains(text, "it must be in [nowhere]")
+		}) {
+			some = true
+			r.happened("suspects that an admin has let go on")
+			r.gate.verb("quarantine", "retry", lab.User(n), "--side", m.Side.String(), "--folder", m.Folder[m.Side], "--uid", fmt.Sprint(m.UID))
+		}
+	}
+	if some {
+		r.gate.verb("sync", "run", lab.User(n), "--yes", "--progress", "none")
+	}
+}
+
 // equal waits until both sides hold what they must.
 func (r *rush) equal(n int, side config.Side) {
 	var odd []string
@@ -501,9 +527,7 @@ func (r *rush) equal(n int, side config.Side) {
 		// Of what may be a late copy a person has to say that it is wanted.
 		if u := r.status(n); len(odd) > 0 && u.Sync != nil && u.Sync.Quarantine > 0 && time.Since(asked) > 20*time.Second {
 			if !asked.IsZero() {
-				r.happened("suspects that an admin has let go on")
-				r.gate.verb("quarantine", "retry", lab.User(n), "--reason", "suspect")
-				r.gate.verb("sync", "run", lab.User(n), "--yes", "--progress", "none")
+				r.wanted(n, odd)
 			}
 			asked = time.Now()
 		}

@@ -262,7 +262,11 @@ func without(silent []string) string {
 }
 
 func printUser(w io.Writer, u admin.UserStatus) {
-	fmt.Fprintf(w, "%s\ton %s since %s (epoch %d, %s)\n", u.User, u.Side, stamp(u.Since), u.Epoch, u.State)
+	if u.State == "" {
+		fmt.Fprintf(w, "%s\ton %s (epoch %d)\n", u.User, u.Side, u.Epoch)
+	} else {
+		fmt.Fprintf(w, "%s\ton %s since %s (epoch %d, %s)\n", u.User, u.Side, stamp(u.Since), u.Epoch, u.State)
+	}
 	fmt.Fprintf(w, "why\t%s\n", u.Why)
 	if u.Ready != nil {
 		fmt.Fprintf(w, "%s\t%s\n", u.Ready.Title(), u.Ready.Text(time.Now()))
