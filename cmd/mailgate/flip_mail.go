@@ -200,7 +200,7 @@ func (fm *flipMail) Prepare(ctx context.Context, m cutover.Move, tell func(cutov
 }
 
 // atRest tells that no pass is needed before the fence: the keeper has brought the mailboxes together, nothing stands in the way since, and
-// both sides' numbers say that this is so still. DELTA makes a whole pass all the same. Where there are Sieve scripts it is none: what was
+// both sides' numbers say that this is so still, or said so a moment ago. DELTA makes a whole pass all the same. Where there are Sieve scripts it is none: what was
 // changed at the host itself does not show in numbers, and the passes under the fence leave scripts alone. An error is that of an account
 // which is full: nothing is to come, but nothing could.
 func (w *flipWork) atRest() (bool, error) {
@@ -208,12 +208,14 @@ func (w *flipWork) atRest() (bool, error) {
 	if kp == nil || !kp.atRest(w.m.User, w.fm.g.conf.Load(), time.Now()) {
 		return false, nil
 	}
+	st, _ := kp.k.State(w.m.User)
 	kp.mu.Lock()
 	k := kp.users[w.m.User]
 	good := k != nil && k.report != nil && k.report.Sieve == nil && k.report.Missing == 0 && obstacles(w.m, k.report) == nil
+	fresh := good && st.Phase == "converged" && st.Since.IsZero() && !st.Now && (time.Since(k.whole) < kp.fresh || time.Since(k.looked) < kp.fresh)
 	kp.mu.Unlock()
-	if !good {
-		return false, nil
+	if !good || fresh {
+		return fresh, nil
 	}
 	rest, q, err := w.y.AtRest(w.u.ctx, w.m.User, w.m.To)
 	if err != nil || !rest {

@@ -541,3 +541,57 @@ func TestFlipMailAtRest(t *testing.T) {
 	again()
 	prepare("behind the passes that made it again", false)
 }
+
+// TestFlipMailSeenJustNow: who was seen at rest a moment ago is asked nothing before his fence, and what came past the gateway since is carried
+// behind it. When that was longer ago, or a change is known of, both sides are asked.
+func TestFlipMailSeenJustNow(t *testing.T) {
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
+	r := newMailRig(t, l.Old, l.New, 1, "waves: [pilot]", "watch: 0", "poll: 1h")
+	x := lab.Dial(t, l.Old, 1)
+	defer x.Close()
+	x.Do("APPEND INBOX {2}\r\nx\n")
+	r.must("PREP", r.prepare()) // compares both sides, which is good for a day
+	r.abort()
+	kp := r.g.syncing.keeping
+	prepare := func(what string, passes bool) {
+		t.Helper()
+		r.told = nil
+		r.must(what, r.prepare())
+		if got := slices.ContainsFunc(r.told, func(s string) bool { return strings.HasPrefix(s, "brings his mailboxes together") }); got != passes {
+			t.Errorf("%s: a pass %v, want %v: %q", what, got, passes, r.told)
+		}
+	}
+	rests := func() {
+		t.Helper()
+		until(t, "he is at rest", func() bool {
+			st, kept := kp.k.State(r.m.User)
+			return kept && !st.Now && st.Since.IsZero() && kp.atRest(r.m.User, r.g.conf.Load(), time.Now())
+		})
+	}
+	fresh := func(d time.Duration) {
+		kp.mu.Lock()
+		defer kp.mu.Unlock()
+		kp.fresh = d
+	}
+	rests()
+	x.Do("APPEND INBOX {2}\r\ny\n")
+	fresh(time.Hour)
+	prepare("seen just now", false)
+	r.must("DELTA", r.delta())
+	_, err := r.verify()
+	r.must("VERIFY", err)
+	r.same("behind the fence", 2)
+	r.abort()
+	rests()
+	x.Do("APPEND INBOX {2}\r\nz\n")
+	fresh(0)
+	prepare("seen long ago", true)
+	r.abort()
+	rests()
+	fresh(time.Hour)
+	x.Do("APPEND INBOX {2}\r\nw\n")
+	kp.changed(r.m.User, config.IMAP)
+	prepare("a change is known of", true)
+	r.abort()
+}

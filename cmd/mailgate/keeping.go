@@ -29,6 +29,7 @@ type keeping struct {
 	added   chan struct{}
 	flipped chan struct{} // somebody was moved who may be kept from now on, or no more
 
+	fresh                      time.Duration // see freshTime
 	gapsPause                  time.Duration // before each look at what does not travel
 	compareFirst, comparePause time.Duration // before the first comparison of both sides, and before each
 }
@@ -66,13 +67,17 @@ const (
 	peekTime  = 5 * time.Minute
 )
 
+// freshTime is how long what a pass or a look has seen of a user is good for PREP, as long as no change is known of since: to ask a Maildir
+// of 20,000 messages for its numbers takes longer than all else before the fence. What came past the gateway meanwhile is carried behind it.
+const freshTime = 30 * time.Second
+
 // keptConnections is how long a connection to each side waits for the next pass over the same user.
 const keptConnections = 30 * time.Second
 
 func newKeeping(s *syncing) *keeping {
 	c := s.g.conf.Load().Sync
 	kp := &keeping{s: s, stall: stallTime, users: map[string]*keptUser{}, paused: map[string]syncer.Pause{}, added: make(chan struct{}, 1), flipped: make(chan struct{}, 1),
-		gapsPause: gapsPause, compareFirst: compareFirst, comparePause: comparePause}
+		fresh: freshTime, gapsPause: gapsPause, compareFirst: compareFirst, comparePause: comparePause}
 	kp.k = syncer.NewKeeper(syncer.KeeperOptions{Pass: kp.pass, Passes: c.Passes, Quiet: c.Poll, Log: s.g.log})
 	kp.w = syncer.NewWatcher(syncer.WatcherOptions{Open: s.accounts.open, Hint: kp.k.Hint, Place: s.g.place, Budget: s.budget, Max: 1, Log: s.g.log})
 	return kp
