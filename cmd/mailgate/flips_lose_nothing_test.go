@@ -60,6 +60,7 @@ func TestFlipsLoseNothing(t *testing.T) {
 type rush struct {
 	t     *testing.T
 	gate  *gate
+	gates []*gate // gate; of several the one that leads is among them
 	crowd *traffic.Crowd
 	users int
 	rnd   *rand.Rand // the main goroutine's
@@ -113,7 +114,7 @@ limits: {disconnect_spread: 500ms}
 		text = strings.Replace(text, "level: debug", "level: info", 1)
 	}
 	g.write(g.file, text)
-	r.gate = g
+	r.gate, r.gates = g, []*gate{g}
 	return r
 }
 
@@ -331,7 +332,7 @@ func (r *rush) flip(rnd *rand.Rand) {
 	r.count["not moved, "+reason(why)]++
 	if strings.Contains(why, "--deletes") { // an admin looks, and says that they are meant
 		r.admin.Go(func() {
-			r.gate.verb("sync", "run", lab.User(n), "--deletes", "--yes", "--progress", "none")
+			r.syncRun(n, "--deletes")
 		})
 	}
 }
@@ -499,7 +500,17 @@ func (r *rush) wanted(n int, odd []string) {
 		}
 	}
 	if some {
-		r.gate.verb("sync", "run", lab.User(n), "--yes", "--progress", "none")
+		r.syncRun(n)
+	}
+}
+
+// syncRun makes a pass, on whichever gateway leads.
+func (r *rush) syncRun(n int, more ...string) {
+	for _, g := range r.gates {
+		code, _, _ := g.verb(append([]string{"sync", "run", lab.User(n), "--yes", "--progress", "none"}, more...)...)
+		if code != exitRefused {
+			return
+		}
 	}
 }
 
@@ -522,7 +533,7 @@ func (r *rush) equal(n int, side config.Side) {
 		if u := r.status(n); u.Sync != nil && u.Sync.Held > 0 && !u.Sync.Running && time.Since(released) > 20*time.Second {
 			released = time.Now()
 			r.happened("deletes that an admin has released")
-			r.gate.verb("sync", "run", lab.User(n), "--deletes", "--yes", "--progress", "none")
+			r.syncRun(n, "--deletes")
 		}
 		// Of what may be a late copy a person has to say that it is wanted.
 		if u := r.status(n); len(odd) > 0 && u.Sync != nil && u.Sync.Quarantine > 0 && time.Since(asked) > 20*time.Second {

@@ -44,7 +44,6 @@ func TestFlipsOverNodesLoseNothing(t *testing.T) {
 // rushOfNodes is a rush before three gateways.
 type rushOfNodes struct {
 	*rush
-	gates []*gate
 	hoses []*hose
 	well  []sync.RWMutex // of each gateway: held for reading while it is asked, for writing while something is done to it
 }
@@ -54,7 +53,7 @@ func newRushOfNodes(t *testing.T, hosts pairOfHosts, seed uint64) *rushOfNodes {
 	first := mustRead(t, r.gate.file)
 	dsn := lab.StartPostgres(t)
 	at := regexp.MustCompile(`@([^/]+)/`).FindStringSubmatch(dsn)[1]
-	r.crowd.IMAP, r.crowd.POP3, r.crowd.SMTP = nil, nil, nil
+	r.gates, r.crowd.IMAP, r.crowd.POP3, r.crowd.SMTP = nil, nil, nil, nil
 	backends := first[strings.Index(first, "backends:"):strings.Index(first, "routes:")]
 	settings := first[strings.Index(first, "\nsync:")+1:]
 	for i := range 3 {
