@@ -177,7 +177,7 @@ func newBench(t *testing.T, configure func(*config.Config)) *bench {
 		t.Fatal(err)
 	}
 	rf := b.routes("default old\n")
-	if _, err := b.manager.Import(ctx, rf, "start"); err != nil { // the very first import moves nobody
+	if _, err := b.manager.Import(ctx, rf, "start", ""); err != nil { // the very first import moves nobody
 		t.Fatal(err)
 	}
 	b.server = proxy.NewServer(proxy.Options{Config: conf, Routes: rf, Router: b.router, Dialer: dialer,
@@ -218,7 +218,7 @@ func (b *bench) routes(text string) *config.RouteFile {
 func (b *bench) reload(text string) []op.Operation {
 	b.t.Helper()
 	rf := b.routes(text)
-	im, err := b.manager.Import(context.Background(), rf, "test")
+	im, err := b.manager.Import(context.Background(), rf, "test", "")
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -23,11 +23,11 @@ import (
 // Gateway is the running program as the API sees it; cmd/mailgate implements it.
 type Gateway interface {
 	// Reload reads configuration and routes anew: whole, or not at all.
-	Reload(ctx context.Context, by string) (Reloaded, error)
+	Reload(ctx context.Context, by, from string) (Reloaded, error)
 	// SetSide edits the user's line of the routes file and reloads.
-	SetSide(ctx context.Context, user string, side config.Side, by string) (Reloaded, error)
+	SetSide(ctx context.Context, user string, side config.Side, by, from string) (Reloaded, error)
 	// Approve takes over the routes file that an operation waits with.
-	Approve(ctx context.Context, id, by string) (cutover.Imported, error)
+	Approve(ctx context.Context, id, by, from string) (cutover.Imported, error)
 	// Overview and Resolve tell what is in force: Resolve gives the canonical user and his line.
 	Overview(ctx context.Context) Overview
 	Resolve(login string) (user string, r config.Route, listed bool, err error)
@@ -63,10 +63,10 @@ type API struct {
 type Fellows interface {
 	Nodes(ctx context.Context) ([]NodeInfo, error)
 	// RemoveNode takes one out that is down.
-	RemoveNode(ctx context.Context, name, by string) error
+	RemoveNode(ctx context.Context, name, by, from string) error
 	// Sessions are those of other nodes, of one user unless it is "", and Kick ends a user's there. silent are nodes that have not answered.
 	Sessions(ctx context.Context, user string) (list []SessionInfo, silent []string, err error)
-	Kick(ctx context.Context, user, by string) (Kicked, error)
+	Kick(ctx context.Context, user, by, from string) (Kicked, error)
 	// Counts are the numbers of sessions of other nodes: of the members of a wave, of everybody where that is "".
 	Counts(ctx context.Context, wave string) (n SessionCounts, silent []string, err error)
 	// Node is the name of this one, "" where there is one process.
@@ -115,11 +115,11 @@ func (a *API) Handler() http.Handler {
 		if a.Fellows == nil {
 			return nil, fault{ExitRefused, errors.New("there is one process")}
 		}
-		return struct{}{}, a.Fellows.RemoveNode(r.Context(), r.FormValue("name"), r.FormValue("by"))
+		return struct{}{}, a.Fellows.RemoveNode(r.Context(), r.FormValue("name"), r.FormValue("by"), from(r))
 	})
 	handle("POST /kick", a.kick)
 	handle("POST /reload", moving(func(r *http.Request) (any, error) {
-		return a.Gateway.Reload(r.Context(), r.FormValue("by"))
+		return a.Gateway.Reload(r.Context(), r.FormValue("by"), from(r))
 	}))
 	handle("POST /flip", moving(a.flip))
 	handle("POST /rollback", moving(a.rollback))
@@ -138,7 +138,7 @@ func (a *API) Handler() http.Handler {
 	handle("POST /op/wait", a.wait)
 	handle("POST /op/cancel", moving(a.cancel))
 	handle("POST /op/approve", moving(func(r *http.Request) (any, error) {
-		return a.Gateway.Approve(r.Context(), r.FormValue("id"), r.FormValue("by"))
+		return a.Gateway.Approve(r.Context(), r.FormValue("id"), r.FormValue("by"), from(r))
 	}))
 	handle("GET /history", a.history)
 	a.waveRoutes(handle)
@@ -225,16 +225,16 @@ func (a *API) waitsFor(ctx context.Context) string {
 const cancelTime = 10 * time.Second
 
 func (a *API) cancel(r *http.Request) (any, error) {
-	id, by := r.FormValue("id"), r.FormValue("by")
-	known := a.Syncing != nil && a.Syncing.Cancel(id, by)
+	id, by, from := r.FormValue("id"), r.FormValue("by"), from(r)
+	known := a.Syncing != nil && a.Syncing.Cancel(id, by, from)
 	if !known && a.Waves != nil {
 		var err error
-		if known, err = a.Waves.Cancel(r.Context(), id, by); err != nil {
+		if known, err = a.Waves.Cancel(r.Context(), id, by, from); err != nil {
 			return nil, err
 		}
 	}
 	if !known {
-		if err := a.Manager.Cancel(r.Context(), id, by); err != nil {
+		if err := a.Manager.Cancel(r.Context(), id, by, from); err != nil {
 			return nil, err
 		}
 	}
@@ -347,7 +347,7 @@ func (a *API) kick(r *http.Request) (any, error) {
 	var other Kicked
 	var wg sync.WaitGroup
 	if a.Fellows != nil && r.FormValue("here") == "" {
-		wg.Go(func() { other, err = a.Fellows.Kick(ctx, user, r.FormValue("by")) })
+		wg.Go(func() { other, err = a.Fellows.Kick(ctx, user, r.FormValue("by"), from(r)) })
 	}
 	asked, left := a.Router.Kick(ctx, user, "Your session was ended by the administrator, please reconnect", false)
 	if wg.Wait(); err != nil && !errors.Is(err, op.ErrUnavailable) {
@@ -388,7 +388,7 @@ func (a *API) flip(r *http.Request) (any, error) {
 		}
 	}
 	defer a.Manager.Asked(user, side, from(r), r.FormValue("plan"))()
-	re, err := a.Gateway.SetSide(r.Context(), user, side, by)
+	re, err := a.Gateway.SetSide(r.Context(), user, side, by, from(r))
 	if err != nil {
 		return nil, err
 	}
@@ -405,7 +405,7 @@ func (a *API) flip(r *http.Request) (any, error) {
 
 // callOff ends the flips of a user to NEW that are not committed: a rollback does not wait behind them. One that goes back at once does not
 // wait either behind one that needs NEW.
-func (a *API) callOff(ctx context.Context, user, by string, now bool) error {
+func (a *API) callOff(ctx context.Context, user, by, from string, now bool) error {
 	open, err := a.Store.Operations(ctx, op.Filter{Open: true, Kind: op.Flip, User: user})
 	if err != nil {
 		return err
@@ -414,7 +414,7 @@ func (a *API) callOff(ctx context.Context, user, by string, now bool) error {
 		if o.Target == config.Old && (!now || o.Now) {
 			continue
 		}
-		if err := a.Manager.Cancel(ctx, o.ID, by); err != nil && !errors.Is(err, cutover.ErrFinal) {
+		if err := a.Manager.Cancel(ctx, o.ID, by, from); err != nil && !errors.Is(err, cutover.ErrFinal) {
 			return err
 		}
 	}
@@ -436,7 +436,7 @@ func (a *API) rollback(r *http.Request) (any, error) {
 	if err := a.Manager.Held(r.Context(), user, wave); err != nil { // the flag file too
 		return nil, err
 	}
-	if err := a.callOff(r.Context(), user, r.FormValue("by"), r.FormValue("now") != ""); err != nil {
+	if err := a.callOff(r.Context(), user, r.FormValue("by"), from(r), r.FormValue("now") != ""); err != nil {
 		return nil, err
 	}
 	return a.Manager.Ask(r.Context(), op.Operation{User: user, Target: config.Old, By: r.FormValue("by"), Pin: true, Now: r.FormValue("now") != "",

@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -59,13 +60,13 @@ func newRig(t *testing.T, routes string) *rig {
 	g.m = cutover.New(cutover.Options{Store: g.store, Router: g.r, Nodes: []cutover.Node{&cutover.LocalNode{ID: "gw", Router: g.r}},
 		Flip: g.conf.Flip, Routes: g.conf.Routes, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	must(t, g.m.Start(t.Context()))
-	_, err = g.Reload(t.Context(), "start")
+	_, err = g.Reload(t.Context(), "start", "")
 	must(t, err)
 	l, err := net.Listen("unix", filepath.Join(dir, "s"))
 	must(t, err)
 	api := &API{Gateway: g, Router: g.r, Manager: g.m, Store: g.store}
 	g.api = api
-	srv := &http.Server{Handler: api.Handler()}
+	srv := &http.Server{Handler: api.Handler(), ConnContext: WithPeer}
 	done := make(chan struct{})
 	go func() { defer close(done); _ = srv.Serve(l) }()
 	t.Cleanup(func() {
@@ -83,12 +84,12 @@ func (g *rig) file() (*config.RouteFile, error) {
 }
 
 // Reload, SetSide, Approve, Overview and Resolve implement Gateway.
-func (g *rig) Reload(ctx context.Context, by string) (r Reloaded, err error) {
+func (g *rig) Reload(ctx context.Context, by, from string) (r Reloaded, err error) {
 	rf, err := g.file()
 	if err != nil {
 		return r, err
 	}
-	r.Import, err = g.m.Import(ctx, rf, by)
+	r.Import, err = g.m.Import(ctx, rf, by, from)
 	return r, err
 }
 
@@ -96,7 +97,7 @@ func (g *rig) Authority(r config.Route, _ config.Side) (config.Authority, string
 	return g.conf.AuthorityOf(r), ""
 }
 
-func (g *rig) SetSide(ctx context.Context, user string, side config.Side, by string) (Reloaded, error) {
+func (g *rig) SetSide(ctx context.Context, user string, side config.Side, by, from string) (Reloaded, error) {
 	var out []string
 	for _, line := range strings.SplitAfter(g.text, "\n") {
 		if strings.HasPrefix(line, user+" ") {
@@ -105,15 +106,15 @@ func (g *rig) SetSide(ctx context.Context, user string, side config.Side, by str
 		out = append(out, line)
 	}
 	g.text = strings.Join(out, "")
-	return g.Reload(ctx, by)
+	return g.Reload(ctx, by, from)
 }
 
-func (g *rig) Approve(ctx context.Context, id, by string) (cutover.Imported, error) {
+func (g *rig) Approve(ctx context.Context, id, by, from string) (cutover.Imported, error) {
 	rf, err := g.file()
 	if err != nil {
 		return cutover.Imported{}, err
 	}
-	return g.m.Approve(ctx, id, rf, by)
+	return g.m.Approve(ctx, id, rf, by, from)
 }
 
 func (g *rig) Overview(context.Context) Overview {
@@ -164,6 +165,25 @@ func (g *rig) want(exit int, words string, method, path string, form ...string) 
 		}
 	}
 	return text
+}
+
+// here is where this process's requests come from.
+var here = fmt.Sprintf("control socket, pid %d, uid ", os.Getpid())
+
+// came looks at the newest events: each tells that somebody asked for it, and where from.
+func (g *rig) came(what ...string) {
+	g.t.Helper()
+	list, err := g.store.History(g.t.Context(), op.HistoryFilter{Limit: 10, What: what})
+	must(g.t, err)
+	seen := map[string]bool{}
+	for _, e := range list {
+		if seen[e.What] = true; !strings.Contains(e.By, "cli: test") || !strings.HasPrefix(e.From, here) {
+			g.t.Errorf("%+v", e)
+		}
+	}
+	if len(seen) != len(what) {
+		g.t.Errorf("%v, want %v", seen, what)
+	}
 }
 
 type stubborn struct{}
@@ -246,6 +266,7 @@ func TestSlowFlipOverTheSocket(t *testing.T) {
 	g.want(0, "is to move him to new|waits for "+id, get, "/user", "user", "alice@example.com")
 	g.want(0, "waits for "+id, get, "/op", "id", next)
 	g.want(0, `"status":"cancelled"|by cli: test`, post, "/op/cancel", "id", next)
+	g.came("cancelled")
 	g.want(0, `"status":"failed"|deadline`, post, "/op/wait", "id", id)
 	g.want(0, "the routes file says so", get, "/user", "user", "alice@example.com")
 	s.Done()
@@ -276,16 +297,58 @@ func TestApprovalOverTheSocket(t *testing.T) {
 	var r Reloaded
 	must(t, json.Unmarshal([]byte(g.want(0, "op approve|lines_changed", post, "/reload")), &r))
 	id := r.Import.Waiting.ID
+	if !strings.HasPrefix(r.Import.Waiting.From, here) {
+		t.Errorf("%+v", r.Import.Waiting)
+	}
+	g.came("import waits for approval")
 	g.want(5, "waiting", post, "/op/wait", "id", id, "timeout", "10ms")
 	g.text += "# changed\n"
 	g.want(3, "has changed", post, "/op/approve", "id", id)
 	g.text = lines("new")
 	g.want(0, `"target":"new"`, post, "/op/approve", "id", id)
 	g.want(0, `"status":"done"|approved by`, post, "/op/wait", "id", id)
+	g.came("approved")
 	must(t, g.m.Idle(t.Context()))
 	// A flip by hand of a file that waits for approval says so.
 	g.text = lines("old")
 	g.want(0, `"kind":"import"|"status":"waiting"`, post, "/flip", "user", "u0@example.com", "side", "old")
+}
+
+// TestReloadTellsWhence: what a reload takes over, and an edit for a flip, say who asked and where from; what the start takes over does not.
+func TestReloadTellsWhence(t *testing.T) {
+	g := newRig(t, "alice@example.com old\n")
+	g.text += "default new\n"
+	g.want(0, "", post, "/reload")
+	g.came("default changed")
+	g.want(0, "", post, "/flip", "user", "alice@example.com", "side", "new", "ssh", "192.0.2.7 1 192.0.2.8 22")
+	list, err := g.store.History(t.Context(), op.HistoryFilter{What: []string{"routes imported"}})
+	must(t, err)
+	if len(list) != 3 || !strings.HasPrefix(list[0].From, here) || !strings.HasSuffix(list[0].From, ", ssh from 192.0.2.7") ||
+		!strings.HasPrefix(list[1].From, here) || list[2].From != "" {
+		t.Errorf("%+v", list)
+	}
+}
+
+// removing takes out nodes.
+type removing struct {
+	Fellows
+	asked []string
+}
+
+func (r *removing) RemoveNode(_ context.Context, name, by, from string) error {
+	r.asked = append(r.asked, name, by, from)
+	return nil
+}
+
+func TestNodesRemoveTellsWhence(t *testing.T) {
+	g := newRig(t, "alice@example.com old\n")
+	g.want(3, "one process", post, "/nodes/remove", "name", "gw2")
+	r := &removing{}
+	g.api.Fellows = r
+	g.want(0, "", post, "/nodes/remove", "name", "gw2")
+	if len(r.asked) != 3 || r.asked[0] != "gw2" || r.asked[1] != "cli: test" || !strings.HasPrefix(r.asked[2], here) {
+		t.Error(r.asked)
+	}
 }
 
 // TestStatusWithoutStore: where a user is, is known without the store.

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -19,13 +20,18 @@ import (
 
 // passing is a pass under way, which ends when it is told to.
 type passing struct {
-	g  *rig
-	id string
+	g    *rig
+	id   string
+	from []string // what Sync and Cancel were told
 }
 
-func (p *passing) Sync(context.Context, string, url.Values, func(any)) (any, error) { return nil, nil }
+func (p *passing) Sync(_ context.Context, _ string, form url.Values, _ func(any)) (any, error) {
+	p.from = append(p.from, form["from"]...)
+	return nil, nil
+}
 
-func (p *passing) Cancel(id, by string) bool {
+func (p *passing) Cancel(id, by, from string) bool {
+	p.from = append(p.from, from)
 	if id != p.id {
 		return false
 	}
@@ -59,7 +65,8 @@ func TestPassesOverTheSocket(t *testing.T) {
 	}
 	lives, dead := pass("alice@example.com"), pass("bob@example.com")
 	g.want(0, `"status":"interrupted"|`+op.GoesOn, get, "/op", "id", lives) // this process does not sync
-	g.api.Syncing = &passing{g: g, id: lives}
+	p := &passing{g: g, id: lives}
+	g.api.Syncing = p
 	g.want(0, `"kind":"sync"|"status":"running"|"step":"copy"|messages 3/7`, get, "/op", "id", lives)
 	g.want(0, `"status":"interrupted"|`+op.GoesOn, get, "/op", "id", dead)
 	g.want(0, `messages 3/7|"status":"interrupted"`, get, "/ops")
@@ -69,6 +76,11 @@ func TestPassesOverTheSocket(t *testing.T) {
 	g.want(0, `"status":"cancelled"|by cli: test`, post, "/op/cancel", "id", lives)
 	g.want(3, "ended already", post, "/op/cancel", "id", lives)
 	g.want(0, `"status":"cancelled"`, post, "/op/cancel", "id", dead)
+	g.came("cancelled")
+	must(t, g.client.Stream(t.Context(), "/sync/pause", url.Values{"from": {"the moon"}}, func(json.RawMessage) {}, new(any)))
+	if len(p.from) < 2 || slices.ContainsFunc(p.from, func(s string) bool { return !strings.HasPrefix(s, here) }) {
+		t.Errorf("%q", p.from)
+	}
 	g.want(0, "[]", get, "/ops")
 }
 

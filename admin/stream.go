@@ -18,11 +18,11 @@ import (
 
 // Syncing is what runs passes over mailboxes; cmd/mailgate implements it.
 type Syncing interface {
-	// Sync does what a verb asks for. progress may be called from any goroutine, one at a time; what it is given is encoded
-	// as JSON. The end of ctx ends the call, cleanly.
+	// Sync does what a verb asks for; who asks, and where from, are "by" and "from" in form. progress may be called from any
+	// goroutine, one at a time; what it is given is encoded as JSON. The end of ctx ends the call, cleanly.
 	Sync(ctx context.Context, verb string, form url.Values, progress func(any)) (any, error)
 	// Cancel tells a pass to end, by its operation; false when no such pass is under way.
-	Cancel(id, by string) bool
+	Cancel(id, by, from string) bool
 	// Live adds to an operation how far its pass is; false when no such pass is under way.
 	Live(o op.Operation) (op.Operation, bool)
 	// Status tells how far a user is; nil when his mailboxes are not kept equal.
@@ -50,6 +50,7 @@ func (a *API) stream(w http.ResponseWriter, r *http.Request) {
 		writeLine(w, streamed{Failure: &Failure{Error: err.Error(), Exit: ExitUsage}})
 		return
 	}
+	r.Form.Set("from", from(r)) // not the caller's word
 	v, err := a.Syncing.Sync(r.Context(), r.PathValue("verb"), r.Form, func(p any) {
 		b, err := json.Marshal(p)
 		if err == nil {

@@ -87,14 +87,17 @@ func (f *flipping) abort(cause error) {
 	f.t.late = true
 	m.mu.Unlock()
 	f.op.Reason, f.op.Status = plain(cause), op.Failed
-	what := "flip aborted"
+	end := op.Event{What: "flip aborted", By: f.op.By, From: f.op.From}
 	switch {
 	case errors.Is(cause, ErrStopping):
 		f.op.Status, f.op.Reason = op.Accepted, "begins anew after the restart"
 	case errors.Is(cause, ErrCancelled):
 		f.op.Status = op.Cancelled
+		if c, ok := errors.AsType[cancelled](cause); ok {
+			end.By, end.From = c.by, c.from
+		}
 	case !f.asked():
-		what = "flip refused"
+		end.What = "flip refused"
 	}
 	if f.ready {
 		m.hooks.Aborted(f.moving(), f.op.Reason)
@@ -112,10 +115,10 @@ func (f *flipping) abort(cause error) {
 				f.op.Took = time.Since(f.start)
 				m.rec.Flip(f.op.User, f.op.Target, f.op.Took, false)
 			}
-			m.log.Warn(what, "user", f.op.User, "side", f.row.Side.String(), "op", f.op.ID, "reason", f.op.Reason,
+			m.log.Warn(end.What, "user", f.op.User, "side", f.row.Side.String(), "op", f.op.ID, "reason", f.op.Reason,
 				"seconds", f.op.Took.Seconds())
 		}
-		err := f.undo(ctx, settled, what, terr == nil)
+		err := f.undo(ctx, settled, end, terr == nil)
 		if err == nil {
 			m.ended(f.t)
 		}
@@ -130,9 +133,9 @@ func (f *flipping) abort(cause error) {
 	}
 }
 
-// undo records an abort: how the operation ended, and, when every node knows, that the row is as before. It may be
-// called again, and does not trust what an earlier call answered.
-func (f *flipping) undo(ctx context.Context, settled int64, what string, all bool) error {
+// undo records an abort: how the operation ended, with an event of which end has what happened and by whom, and, when
+// every node knows, that the row is as before. It may be called again, and does not trust what an earlier call answered.
+func (f *flipping) undo(ctx context.Context, settled int64, end op.Event, all bool) error {
 	m := f.m
 	row, err := m.store.Row(ctx, f.op.User)
 	if err != nil && !errors.Is(err, op.ErrNotFound) {
@@ -148,8 +151,8 @@ func (f *flipping) undo(ctx context.Context, settled int64, what string, all boo
 	if recorded := was.Status == o.Status && was.Reason == o.Reason; recorded {
 		o = was
 	} else {
-		events = append(events, op.Event{At: o.Changed, Op: o.ID, User: o.User, What: what, Before: row.Side.String(),
-			After: row.Side.String(), By: o.By, From: o.From, Detail: o.Reason})
+		end.At, end.Op, end.User, end.Before, end.After, end.Detail = o.Changed, o.ID, o.User, row.Side.String(), row.Side.String(), o.Reason
+		events = append(events, end)
 	}
 	mine := row.Op == f.op.ID && row.State != op.Settled
 	switch {

@@ -140,11 +140,11 @@ func TestCancel(t *testing.T) {
 		waiter := make(chan op.Operation)
 		go func() { o, _ := g.m.Wait(t.Context(), second.ID); waiter <- o }()
 		synctest.Wait()
-		must(t, g.m.Cancel(t.Context(), second.ID, "me")) // in the queue: at once
+		must(t, g.m.Cancel(t.Context(), second.ID, "me", "there")) // in the queue: at once
 		if o := <-waiter; o.Status != op.Cancelled || o.Reason != "by me" {
 			t.Errorf("%+v", o)
 		}
-		must(t, g.m.Cancel(t.Context(), first.ID, "me")) // running
+		must(t, g.m.Cancel(t.Context(), first.ID, "me", "there")) // running
 		if o := g.wait(first.ID); o.Status != op.Cancelled {
 			t.Errorf("%+v", o)
 		}
@@ -153,12 +153,14 @@ func TestCancel(t *testing.T) {
 			t.Errorf("%+v", o)
 		}
 		g.check(alice, config.New, 1)
+		g.called("cancelled", second.ID, "me", "there")
+		g.called("flip aborted", first.ID, "me", "there") // not who had asked for the flip
 		for _, id := range []string{first.ID, second.ID, third.ID} {
-			if err := g.m.Cancel(t.Context(), id, "me"); !errors.Is(err, ErrFinal) {
+			if err := g.m.Cancel(t.Context(), id, "me", "there"); !errors.Is(err, ErrFinal) {
 				t.Errorf("%s: %v", id, err)
 			}
 		}
-		if err := g.m.Cancel(t.Context(), "op-99", "me"); !errors.Is(err, op.ErrNotFound) {
+		if err := g.m.Cancel(t.Context(), "op-99", "me", "there"); !errors.Is(err, op.ErrNotFound) {
 			t.Error(err)
 		}
 	})
@@ -178,7 +180,7 @@ func TestCancelWithoutStore(t *testing.T) {
 			}
 			return well
 		})
-		if err := g.m.Cancel(t.Context(), second.ID, "me"); !errors.Is(err, op.ErrUnavailable) {
+		if err := g.m.Cancel(t.Context(), second.ID, "me", "there"); !errors.Is(err, op.ErrUnavailable) {
 			t.Error(err)
 		}
 		g.st.set(nil)
@@ -203,7 +205,7 @@ func TestCancelCommitted(t *testing.T) {
 		})
 		o := g.request(alice, config.New)
 		synctest.Wait()
-		if err := g.m.Cancel(t.Context(), o.ID, "me"); !errors.Is(err, ErrFinal) {
+		if err := g.m.Cancel(t.Context(), o.ID, "me", "there"); !errors.Is(err, ErrFinal) {
 			t.Error(err)
 		}
 		g.st.set(nil)
@@ -595,7 +597,7 @@ func TestSeen(t *testing.T) {
 		if n := g.m.Owed(); n != 25 {
 			t.Errorf("%d owed, want 25", n)
 		}
-		if _, err := g.m.Import(t.Context(), g.file("default old\n"+alice+" old\n"), "test"); !errors.Is(err, op.ErrUnavailable) {
+		if _, err := g.m.Import(t.Context(), g.file("default old\n"+alice+" old\n"), "test", ""); !errors.Is(err, op.ErrUnavailable) {
 			t.Errorf("the default was changed while rows are owed: %v", err)
 		}
 		g.admits(g.r, "late@example.com", config.New)
@@ -694,7 +696,7 @@ func TestStartWithoutWriting(t *testing.T) {
 		if _, err := h.m.Request(t.Context(), alice, config.New, "test", true); !errors.Is(err, op.ErrUnavailable) {
 			t.Error(err)
 		}
-		if _, err := h.m.Import(t.Context(), h.file(alice+" old\n"), "test"); !errors.Is(err, op.ErrUnavailable) {
+		if _, err := h.m.Import(t.Context(), h.file(alice+" old\n"), "test", ""); !errors.Is(err, op.ErrUnavailable) {
 			t.Error(err)
 		}
 		h.st.set(nil)
@@ -718,7 +720,7 @@ func TestCancelWithoutServe(t *testing.T) {
 		must(t, s.AddRows(t.Context(), []op.Row{row}))
 		g := newGateway(t, s)
 		must(t, g.m.Load(t.Context()))
-		err = g.m.Cancel(t.Context(), o.ID, "me")
+		err = g.m.Cancel(t.Context(), o.ID, "me", "there")
 		got, rerr := g.m.Wait(expired(t), o.ID)
 		if state == op.Release {
 			if !errors.Is(err, ErrFinal) || rerr == nil {

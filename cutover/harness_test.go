@@ -250,7 +250,7 @@ func (g *gateway) file(text string) *config.RouteFile {
 
 func (g *gateway) imports(text string) Imported {
 	g.t.Helper()
-	im, err := g.m.Import(g.t.Context(), g.file(text), "test")
+	im, err := g.m.Import(g.t.Context(), g.file(text), "test", "")
 	must(g.t, err)
 	return im
 }
@@ -391,6 +391,17 @@ func (g *gateway) clients(r *router.Router, users ...string) (stop func()) {
 	}
 	g.t.Cleanup(stop)
 	return stop
+}
+
+// called looks who did something to an operation, and where from, as the history tells it.
+func (g *gateway) called(what, id, by, from string) {
+	g.t.Helper()
+	list, err := g.st.Store.History(context.Background(), op.HistoryFilter{What: []string{what}})
+	must(g.t, err)
+	i := slices.IndexFunc(list, func(e op.Event) bool { return e.Op == id })
+	if i < 0 || list[i].By != by || list[i].From != from {
+		g.t.Errorf("%s of %s: %+v", what, id, list)
+	}
 }
 
 // events are a user's history, oldest first.

@@ -31,14 +31,15 @@ func (im Imported) Flips() []op.Operation {
 // Import takes over a routes file that was parsed whole: each line that differs from the last import becomes, once, a
 // request. Deleted lines move nobody. A file that would move more users than the set share, or that lost all its
 // lines, waits as an operation for Approve. It is all or nothing: on an error nothing was taken over.
-func (m *Manager) Import(ctx context.Context, rf *config.RouteFile, by string) (Imported, error) {
+// from is where the request to read the file came from, "" where nobody has asked.
+func (m *Manager) Import(ctx context.Context, rf *config.RouteFile, by, from string) (Imported, error) {
 	m.importMu.Lock()
 	defer m.importMu.Unlock()
-	return m.doImport(ctx, rf, by, "")
+	return m.doImport(ctx, rf, by, from, "")
 }
 
 // Approve takes over the file that an import operation waits with; the file must not have changed since.
-func (m *Manager) Approve(ctx context.Context, id string, rf *config.RouteFile, by string) (Imported, error) {
+func (m *Manager) Approve(ctx context.Context, id string, rf *config.RouteFile, by, from string) (Imported, error) {
 	m.importMu.Lock()
 	defer m.importMu.Unlock()
 	o, err := m.store.Operation(ctx, id)
@@ -51,14 +52,14 @@ func (m *Manager) Approve(ctx context.Context, id string, rf *config.RouteFile, 
 	if o.Payload != rf.Serial {
 		return Imported{}, fmt.Errorf("%s: %w", id, ErrFileChanged)
 	}
-	return m.doImport(ctx, rf, by, id)
+	return m.doImport(ctx, rf, by, from, id)
 }
 
 // importTime bounds the store's part of an import: 100,000 changed lines take it a few seconds.
 const importTime = time.Minute
 
 // doImport is Import, of a file that was approved when the operation's ID is given; importMu is held.
-func (m *Manager) doImport(ctx context.Context, rf *config.RouteFile, by, approved string) (Imported, error) {
+func (m *Manager) doImport(ctx context.Context, rf *config.RouteFile, by, from, approved string) (Imported, error) {
 	m.asking.RLock()
 	defer m.asking.RUnlock()
 	if err := m.isWorking(); err != nil {
@@ -83,11 +84,11 @@ func (m *Manager) doImport(ctx context.Context, rf *config.RouteFile, by, approv
 	tx.Nodes = stood
 	im := Imported{Serial: rf.Serial, Changed: len(tx.Set) + len(tx.Delete), Placed: len(tx.Place)}
 	if why := m.guard(rf, unasked(tx.Operations)); why != "" && approved == "" && m.serial != "" {
-		o, err := m.hold(ctx, rf, by, why)
+		o, err := m.hold(ctx, rf, by, from, why)
 		im.Waiting = &o
 		return im, err
 	}
-	if err := m.complete(ctx, rf, by, approved, &tx); err != nil {
+	if err := m.complete(ctx, rf, by, from, approved, &tx); err != nil {
 		return im, err
 	}
 	im.Unpinned = len(tx.Unpin)
@@ -179,7 +180,7 @@ func addressRules(r config.Routes) string {
 
 // complete adds what the store has to say: rows owed are written first, so that new rules concern only names never
 // seen; pins that the file agrees with and imports that waited end.
-func (m *Manager) complete(ctx context.Context, rf *config.RouteFile, by, approved string, tx *op.ImportTx) error {
+func (m *Manager) complete(ctx context.Context, rf *config.RouteFile, by, from, approved string, tx *op.ImportTx) error {
 	if err := m.flushOwed(ctx); err != nil {
 		return fmt.Errorf("record who has logged in: %w", err)
 	}
@@ -206,20 +207,20 @@ func (m *Manager) complete(ctx context.Context, rf *config.RouteFile, by, approv
 		o.Changed = now
 		if o.Status, o.Reason = op.Cancelled, "another routes file was taken over"; o.ID == approved {
 			o.Status, o.Reason = op.Done, "approved by "+by
-			tx.Events = append(tx.Events, op.Event{At: now, Op: o.ID, What: "approved", By: by})
+			tx.Events = append(tx.Events, op.Event{At: now, Op: o.ID, What: "approved", By: by, From: from})
 		}
 		tx.Ended = append(tx.Ended, o)
 	}
 	rules := m.newcomers.rules.Load()
 	if rf.Default != rules.Default {
-		tx.Operations = append(tx.Operations, op.Operation{Kind: op.Default, Target: rf.Default, Status: op.Done, By: by,
+		tx.Operations = append(tx.Operations, op.Operation{Kind: op.Default, Target: rf.Default, Status: op.Done, By: by, From: from,
 			Created: now, Changed: now})
 		tx.Events = append(tx.Events, op.Event{At: now, What: "default changed", Before: rules.Default.String(),
-			After: rf.Default.String(), By: by})
+			After: rf.Default.String(), By: by, From: from})
 	}
 	if len(tx.Unpin)+len(tx.Ended)+len(tx.Set)+len(tx.Delete) > 0 || m.serial != rf.Serial {
 		flips := slices.DeleteFunc(slices.Clone(tx.Operations), func(o op.Operation) bool { return o.Kind != op.Flip })
-		tx.Events = append(tx.Events, op.Event{At: now, What: "routes imported", Before: m.serial, After: rf.Serial, By: by,
+		tx.Events = append(tx.Events, op.Event{At: now, What: "routes imported", Before: m.serial, After: rf.Serial, By: by, From: from,
 			Detail: fmt.Sprintf("%d lines changed, %d users placed, %d pins ended, %d flips asked for", len(tx.Set)+len(tx.Delete),
 				len(tx.Place), len(tx.Unpin), len(flips))})
 	}
@@ -251,7 +252,7 @@ func (m *Manager) guard(rf *config.RouteFile, moves int) string {
 }
 
 // hold records an import that waits; imports that waited with another file end. importMu is held.
-func (m *Manager) hold(ctx context.Context, rf *config.RouteFile, by, why string) (op.Operation, error) {
+func (m *Manager) hold(ctx context.Context, rf *config.RouteFile, by, from, why string) (op.Operation, error) {
 	open, err := m.store.Operations(ctx, op.Filter{Open: true, Kind: op.Import})
 	if err != nil {
 		return op.Operation{}, fmt.Errorf("read operations: %w", err)
@@ -267,9 +268,9 @@ func (m *Manager) hold(ctx context.Context, rf *config.RouteFile, by, why string
 			return o, fmt.Errorf("end %s: %w", o.ID, err)
 		}
 	}
-	o := op.Operation{Kind: op.Import, Status: op.Waiting, By: by, Created: now, Changed: now, Payload: rf.Serial,
+	o := op.Operation{Kind: op.Import, Status: op.Waiting, By: by, From: from, Created: now, Changed: now, Payload: rf.Serial,
 		Reason: why + "; look at the file, then run mailgate op approve"}
-	o, err = m.store.NewOperation(ctx, o, op.Event{At: now, What: "import waits for approval", After: rf.Serial, By: by, Detail: why})
+	o, err = m.store.NewOperation(ctx, o, op.Event{At: now, What: "import waits for approval", After: rf.Serial, By: by, From: from, Detail: why})
 	if err != nil {
 		return o, fmt.Errorf("record import: %w", err)
 	}

@@ -183,7 +183,7 @@ func TestApproval(t *testing.T) {
 			t.Fatalf("%+v", empty)
 		}
 		for id, want := range map[string]error{im.Waiting.ID: ErrFinal, empty.Waiting.ID: ErrFileChanged, "op-99": op.ErrNotFound} {
-			if _, err := g.m.Approve(t.Context(), id, most, "me"); !errors.Is(err, want) {
+			if _, err := g.m.Approve(t.Context(), id, most, "me", ""); !errors.Is(err, want) {
 				t.Errorf("%s: %v, want %v", id, err, want)
 			}
 		}
@@ -193,16 +193,17 @@ func TestApproval(t *testing.T) {
 			t.Errorf("%+v", o)
 		}
 		im = g.imports(manyLines(20, "new"))
-		must(t, g.m.Cancel(t.Context(), im.Waiting.ID, "me"))
-		if _, err := g.m.Approve(t.Context(), im.Waiting.ID, most, "me"); !errors.Is(err, ErrFinal) {
+		must(t, g.m.Cancel(t.Context(), im.Waiting.ID, "me", "there"))
+		if _, err := g.m.Approve(t.Context(), im.Waiting.ID, most, "me", ""); !errors.Is(err, ErrFinal) {
 			t.Errorf("approved though cancelled: %v", err)
 		}
 		im = g.imports(manyLines(20, "new"))
-		done, err := g.m.Approve(t.Context(), im.Waiting.ID, most, "me")
+		done, err := g.m.Approve(t.Context(), im.Waiting.ID, most, "me", "there")
 		must(t, err)
 		if len(done.Operations) != 20 || done.Waiting != nil {
 			t.Errorf("%+v", done)
 		}
+		g.called("approved", im.Waiting.ID, "me", "there")
 		if o := g.wait(im.Waiting.ID); o.Status != op.Done || !strings.Contains(o.Reason, "me") {
 			t.Errorf("%+v", o)
 		}
@@ -249,7 +250,7 @@ func TestAddressRules(t *testing.T) {
 		f, r := settingsOf()
 		r.LocalPart = "exact"
 		g.m.Configure(f, r)
-		if _, err := g.m.Import(t.Context(), g.file("Alice@example.com new\n"), "test"); !errors.Is(err, ErrAddressRules) {
+		if _, err := g.m.Import(t.Context(), g.file("Alice@example.com new\n"), "test", ""); !errors.Is(err, ErrAddressRules) {
 			t.Error(err)
 		}
 	})
@@ -283,7 +284,7 @@ func importRun(t *testing.T, decide func(string, int) fault) int {
 	g.wait(g.request(bob, config.New).ID) // pinned
 	file := "default new\n" + alice + " new\n" + bob + " old\ncarol@example.com new\n"
 	g.st.set(decide)
-	im, err := g.m.Import(t.Context(), g.file(file), "test")
+	im, err := g.m.Import(t.Context(), g.file(file), "test", "")
 	n := g.st.count()
 	time.Sleep(5 * time.Minute)
 	g.st.set(nil)
@@ -346,7 +347,7 @@ func TestBigImport(t *testing.T) {
 	must(t, g.m.Start(t.Context()))
 	old, next := g.file(manyLines(n, "old")), g.file(manyLines(n, "new"))
 	start := time.Now()
-	_, err := g.m.Import(t.Context(), old, "test")
+	_, err := g.m.Import(t.Context(), old, "test", "")
 	must(t, err)
 	t.Logf("%d users placed in %v", n, time.Since(start))
 	done, slowest := make(chan struct{}), time.Duration(0)
@@ -365,7 +366,7 @@ func TestBigImport(t *testing.T) {
 		}
 	}()
 	start = time.Now()
-	im, err := g.m.Import(t.Context(), next, "test")
+	im, err := g.m.Import(t.Context(), next, "test", "")
 	must(t, err)
 	took := time.Since(start)
 	cancel()

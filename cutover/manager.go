@@ -115,6 +115,12 @@ type settings struct {
 	routes config.Routes
 }
 
+// cancelled is an ErrCancelled that tells by whom, and where from.
+type cancelled struct{ by, from string }
+
+func (c cancelled) Error() string { return ErrCancelled.Error() + " by " + c.by }
+func (c cancelled) Unwrap() error { return ErrCancelled }
+
 // Errors of requests.
 var (
 	ErrCancelled = errors.New("cancelled")

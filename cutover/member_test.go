@@ -307,7 +307,7 @@ func TestMemberRules(t *testing.T) {
 		r.stuck = true
 		r.mu.Unlock()
 		g.admits(two.r, "owed@example.com", config.New)
-		if _, err := g.m.Import(t.Context(), g.file("default old\n"+alice+" old\n"), "test"); !errors.Is(err, ErrAway) {
+		if _, err := g.m.Import(t.Context(), g.file("default old\n"+alice+" old\n"), "test", ""); !errors.Is(err, ErrAway) {
 			t.Errorf("%v", err)
 		}
 		r.mu.Lock()
@@ -318,7 +318,7 @@ func TestMemberRules(t *testing.T) {
 		r.mu.Lock()
 		r.lose = func(to op.Node) bool { return to.Name == "gw2" }
 		r.mu.Unlock()
-		if _, err := g.m.Import(t.Context(), g.file("default old\n"+alice+" old\n"), "test"); !errors.Is(err, ErrAway) {
+		if _, err := g.m.Import(t.Context(), g.file("default old\n"+alice+" old\n"), "test", ""); !errors.Is(err, ErrAway) {
 			t.Errorf("%v", err)
 		}
 		g.admits(two.r, "third@example.com", config.New)
@@ -349,7 +349,7 @@ func TestSilentAmidReloads(t *testing.T) {
 		}
 		r.mu.Unlock()
 		for range 20 {
-			if _, err := g.m.Import(t.Context(), g.file("default new\n"+alice+" old\n"), "test"); !errors.Is(err, ErrAway) {
+			if _, err := g.m.Import(t.Context(), g.file("default new\n"+alice+" old\n"), "test", ""); !errors.Is(err, ErrAway) {
 				t.Errorf("%v", err)
 			}
 		}
@@ -384,7 +384,7 @@ func TestMemberJoinsAmidRules(t *testing.T) {
 			}
 			return well
 		})
-		if _, err := g.m.Import(t.Context(), g.file("default new\n"+alice+" old\n"), "test"); !errors.Is(err, op.ErrNodes) {
+		if _, err := g.m.Import(t.Context(), g.file("default new\n"+alice+" old\n"), "test", ""); !errors.Is(err, op.ErrNodes) {
 			t.Errorf("%v", err)
 		}
 		g.admits(three.r, "new@example.com", config.Old)

@@ -366,7 +366,7 @@ func (m *Manager) setWaiting(id string) {
 
 // Cancel ends an operation that has not been committed. ErrFinal when it has ended already or cannot be stopped any
 // more. That a running flip was told to stop is no proof that it did: Wait tells.
-func (m *Manager) Cancel(ctx context.Context, id, by string) error {
+func (m *Manager) Cancel(ctx context.Context, id, by, from string) error {
 	ctx, cancel := context.WithTimeout(ctx, tryTime)
 	defer cancel()
 	m.mu.Lock()
@@ -375,7 +375,7 @@ func (m *Manager) Cancel(ctx context.Context, id, by string) error {
 		m.mu.Unlock()
 		m.importMu.Lock() // an import that is being approved ends first
 		defer m.importMu.Unlock()
-		err := m.cancelRecorded(ctx, id, by)
+		err := m.cancelRecorded(ctx, id, by, from)
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		if err == nil && m.waiting == id {
@@ -388,7 +388,7 @@ func (m *Manager) Cancel(ctx context.Context, id, by string) error {
 		if t.late {
 			return fmt.Errorf("%s cannot be stopped any more: %w", id, ErrFinal)
 		}
-		t.cancel(fmt.Errorf("%w by %s", ErrCancelled, by))
+		t.cancel(cancelled{by, from})
 		return nil
 	}
 	// Out of the queue while it is written, so that it does not begin meanwhile.
@@ -399,7 +399,7 @@ func (m *Manager) Cancel(ctx context.Context, id, by string) error {
 	}
 	m.queue[t.op.User] = slices.Delete(m.queue[t.op.User], at, at+1)
 	m.mu.Unlock()
-	err := m.cancelRecorded(ctx, id, by)
+	err := m.cancelRecorded(ctx, id, by, from)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err != nil && !errors.Is(err, ErrFinal) {
@@ -425,7 +425,7 @@ func (m *Manager) putBack(t *task) {
 }
 
 // cancelRecorded ends an operation that no worker has.
-func (m *Manager) cancelRecorded(ctx context.Context, id, by string) error {
+func (m *Manager) cancelRecorded(ctx context.Context, id, by, from string) error {
 	o, err := m.store.Operation(ctx, id)
 	if err != nil {
 		return err
@@ -434,15 +434,15 @@ func (m *Manager) cancelRecorded(ctx context.Context, id, by string) error {
 		return fmt.Errorf("%s is %s: %w", id, o.Status, ErrFinal)
 	}
 	o.Status, o.Reason, o.Changed = op.Cancelled, "by "+by, time.Now()
-	e := op.Event{At: o.Changed, Op: id, User: o.User, What: "cancelled", By: by}
+	e := op.Event{At: o.Changed, Op: id, User: o.User, What: "cancelled", By: by, From: from}
 	if row, err := m.store.Row(ctx, o.User); err == nil && row.Op == id && row.State != op.Settled {
 		// A crash left it half way, and serve has not run since.
 		if row.State == op.Release {
 			return fmt.Errorf("%s is committed: %w", id, ErrFinal)
 		}
-		from := row.Generation
-		row.State, row.Op, row.Generation = op.Settled, "", from+1
-		return m.store.Swap(ctx, from, row, o, nil, e)
+		was := row.Generation
+		row.State, row.Op, row.Generation = op.Settled, "", was+1
+		return m.store.Swap(ctx, was, row, o, nil, e)
 	} else if err != nil && !errors.Is(err, op.ErrNotFound) {
 		return err
 	}
@@ -562,7 +562,7 @@ func (m *Manager) sweep(ctx context.Context) error {
 		}
 		o.Status, o.Reason, o.Changed = op.Failed, "the store answered an error when it was asked for; ask again", time.Now()
 		if err := m.store.SaveOperation(ctx, o, op.Event{At: o.Changed, Op: o.ID, User: o.User, What: "flip refused",
-			By: o.By, Detail: o.Reason}); err != nil {
+			By: o.By, From: o.From, Detail: o.Reason}); err != nil {
 			return err
 		}
 	}

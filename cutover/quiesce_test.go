@@ -48,7 +48,7 @@ func TestQuiet(t *testing.T) {
 		"deadline":  {to: config.New, stuck: true, want: op.Failed},
 		"cancelled": {to: config.New, stuck: true, want: op.Cancelled, act: func(g *gateway, id string) {
 			synctest.Wait() // he is fenced
-			must(g.t, g.m.Cancel(g.t.Context(), id, "test"))
+			must(g.t, g.m.Cancel(g.t.Context(), id, "test", "there"))
 		}},
 		"already there": {to: config.Old, want: op.Done},
 		"store down for a while": {to: config.New, want: op.Done, before: func(g *gateway) { // from the request on; under the fence it would end the flip
@@ -133,7 +133,7 @@ func TestRestless(t *testing.T) {
 
 		o = g.request(alice, config.New)
 		synctest.Wait()
-		if err := g.m.Cancel(t.Context(), o.ID, "test"); err != nil && !errors.Is(err, ErrFinal) {
+		if err := g.m.Cancel(t.Context(), o.ID, "test", "there"); err != nil && !errors.Is(err, ErrFinal) {
 			t.Error(err)
 		}
 		if o = g.wait(o.ID); o.Status != op.Cancelled {

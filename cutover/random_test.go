@@ -48,9 +48,9 @@ func randomRun(t *testing.T, rnd *rand.Rand) {
 		case 0, 1, 2:
 			_, _ = g.m.Request(t.Context(), users[rnd.IntN(len(users))], side(), "test", rnd.IntN(2) == 0)
 		case 3:
-			_, _ = g.m.Import(t.Context(), g.file(file()), "test")
+			_, _ = g.m.Import(t.Context(), g.file(file()), "test", "")
 		case 4:
-			_ = g.m.Cancel(t.Context(), fmt.Sprintf("op-%d", 1+rnd.IntN(40)), "test")
+			_ = g.m.Cancel(t.Context(), fmt.Sprintf("op-%d", 1+rnd.IntN(40)), "test", "")
 		case 5:
 			_, _ = g.m.Unpin(t.Context(), users[rnd.IntN(len(users))], "test", "", "")
 		case 6: // bad weather

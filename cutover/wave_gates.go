@@ -123,11 +123,11 @@ func (w *Waves) Begin(ctx context.Context, m Move, _ bool) error {
 
 // calledOff tells of a flip whose move was called off before a crash: it must not begin anew.
 func (w *Waves) calledOff(ctx context.Context, id string) error {
-	by := map[string]string{}
+	by := map[string]cancelled{}
 	w.mu.Lock()
 	for _, mv := range w.moves {
 		if mv.what.Cancel != "" {
-			by[mv.op.ID] = mv.what.Cancel
+			by[mv.op.ID] = mv.what.cancelled()
 		}
 	}
 	w.mu.Unlock()
@@ -138,8 +138,8 @@ func (w *Waves) calledOff(ctx context.Context, id string) error {
 	if err != nil {
 		return fmt.Errorf("read %s: %w", id, err)
 	}
-	if who := by[o.Parent]; who != "" {
-		return fmt.Errorf("%w by %s", ErrCancelled, who)
+	if c, ok := by[o.Parent]; ok {
+		return c
 	}
 	return nil
 }

@@ -40,17 +40,18 @@ type MoveRequest struct {
 
 // payload is what a move of several remembers beside its operation.
 type payload struct {
-	Users    []string `json:"users"`
-	Rollback bool     `json:"rollback,omitempty"`
-	Cancel   string   `json:"cancel,omitempty"`  // who called it off
-	Instead  bool     `json:"instead,omitempty"` // for another move, of some of its users
-	Done     *int64   `json:"done,omitempty"`    // how many were there at the end
-	Anyway   []string `json:"anyway,omitempty"`  // those who are asked for although they are there: see takenBack
-	Why      string   `json:"why,omitempty"`
-	Auto     bool     `json:"auto,omitempty"`  // see MoveRequest
-	First    string   `json:"first,omitempty"` // the same
-	All      bool     `json:"all,omitempty"`   // the same
-	Stay     []stay   `json:"stay,omitempty"`  // those that were left out when it was asked for
+	Users      []string `json:"users"`
+	Rollback   bool     `json:"rollback,omitempty"`
+	Cancel     string   `json:"cancel,omitempty"`      // who called it off
+	CancelFrom string   `json:"cancel_from,omitempty"` // and where from
+	Instead    bool     `json:"instead,omitempty"`     // for another move, of some of its users
+	Done       *int64   `json:"done,omitempty"`        // how many were there at the end
+	Anyway     []string `json:"anyway,omitempty"`      // those who are asked for although they are there: see takenBack
+	Why        string   `json:"why,omitempty"`
+	Auto       bool     `json:"auto,omitempty"`  // see MoveRequest
+	First      string   `json:"first,omitempty"` // the same
+	All        bool     `json:"all,omitempty"`   // the same
+	Stay       []stay   `json:"stay,omitempty"`  // those that were left out when it was asked for
 
 	Paused time.Time `json:"paused,omitzero"` // when the end of a window has last left somebody behind
 	Moved  int       `json:"moved,omitempty"` // how many had moved by then
@@ -61,6 +62,9 @@ type stay struct {
 	User string `json:"user"`
 	Why  string `json:"why"`
 }
+
+// cancelled is why a move that was called off ends.
+func (what payload) cancelled() cancelled { return cancelled{what.Cancel, what.CancelFrom} }
 
 // payloadOf is what the store has of a move.
 func payloadOf(o op.Operation) (what payload) {
@@ -478,7 +482,7 @@ func (w *Waves) callOff(ctx context.Context, r MoveRequest) (auto string, called
 	working := w.working
 	w.mu.Unlock()
 	for _, mv := range others {
-		if err := w.cancelMove(ctx, mv, r.By, true); err != nil && !errors.Is(err, ErrFinal) {
+		if err := w.cancelMove(ctx, mv, r.By, r.From, true); err != nil && !errors.Is(err, ErrFinal) {
 			return "", nil, err
 		}
 		if !working {
@@ -536,7 +540,7 @@ func (w *Waves) callOffFlips(ctx context.Context, r MoveRequest) (called []strin
 		if o.Target == config.Old && (!r.Now || o.Now) || r.Wave != "" && w.Wave(o.User) != r.Wave || r.Wave == "" && !in[o.User] {
 			continue
 		}
-		switch err := w.m.Cancel(ctx, o.ID, r.By); {
+		switch err := w.m.Cancel(ctx, o.ID, r.By, r.From); {
 		case err == nil:
 			called = append(called, o.User)
 		case !errors.Is(err, ErrFinal) && !errors.Is(err, op.ErrNotFound):
@@ -547,23 +551,23 @@ func (w *Waves) callOffFlips(ctx context.Context, r MoveRequest) (called []strin
 }
 
 // Cancel ends a move: flips that are not committed are called off, the others stay. known is false when it is no move that is under way.
-func (w *Waves) Cancel(ctx context.Context, id, by string) (known bool, err error) {
+func (w *Waves) Cancel(ctx context.Context, id, by, from string) (known bool, err error) {
 	w.mu.Lock()
 	mv := w.moves[id]
 	w.mu.Unlock()
 	if mv == nil {
 		return false, nil
 	}
-	return true, w.cancelMove(ctx, mv, by, false)
+	return true, w.cancelMove(ctx, mv, by, from, false)
 }
 
-func (w *Waves) cancelMove(ctx context.Context, mv *moving, by string, instead bool) error {
+func (w *Waves) cancelMove(ctx context.Context, mv *moving, by, from string, instead bool) error {
 	err := w.keep(ctx, mv, func(o *op.Operation, what *payload) error { // recorded first: a crash must not make it go on
 		if o.Status.Final() {
 			return fmt.Errorf("%s is %s: %w", o.ID, o.Status, ErrFinal)
 		}
 		if what.Cancel == "" {
-			what.Cancel, what.Instead = by, instead
+			what.Cancel, what.CancelFrom, what.Instead = by, from, instead
 		}
 		what.Instead = what.Instead && instead
 		return nil
@@ -574,7 +578,7 @@ func (w *Waves) cancelMove(ctx context.Context, mv *moving, by string, instead b
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if mv.cancel != nil {
-		mv.cancel(fmt.Errorf("%w by %s", ErrCancelled, mv.what.Cancel))
+		mv.cancel(mv.what.cancelled())
 	}
 	return nil
 }

@@ -19,7 +19,7 @@ func (w *Waves) begin(mv *moving) {
 	}
 	mv.ctx, mv.cancel = context.WithCancelCause(w.ctx)
 	if mv.what.Cancel != "" {
-		mv.cancel(fmt.Errorf("%w by %s", ErrCancelled, mv.what.Cancel))
+		mv.cancel(mv.what.cancelled())
 	}
 	w.wg.Go(func() { w.run(mv) })
 }
@@ -292,7 +292,7 @@ func (w *Waves) ask(mv *moving, o op.Operation, what payload) error {
 		lines := w.lines(o, what.Users, has)
 		w.m.parts.claim(o, lines)
 		if len(lines) > 0 {
-			err := w.patient(mv, func(ctx context.Context) error { return w.o.Edit(ctx, lines, o.Target, o.By) })
+			err := w.patient(mv, func(ctx context.Context) error { return w.o.Edit(ctx, lines, o.Target, o.By, o.From) })
 			if err != nil {
 				return err
 			}
@@ -405,7 +405,7 @@ func (w *Waves) cancelParts(mv *moving) {
 			return err
 		}
 		for _, c := range list { // the newest first: those that have not begun
-			if err := w.m.Cancel(ctx, c.ID, what.Cancel); err != nil && !errors.Is(err, ErrFinal) && !errors.Is(err, op.ErrNotFound) {
+			if err := w.m.Cancel(ctx, c.ID, what.Cancel, what.CancelFrom); err != nil && !errors.Is(err, ErrFinal) && !errors.Is(err, op.ErrNotFound) {
 				return err
 			}
 		}
@@ -473,6 +473,9 @@ func (w *Waves) conclude(ctx context.Context, mv *moving, cause error) error {
 		Detail: fmt.Sprintf("%s: %d of %d users moved in %s", status, len(s.moved), len(what.Users), took.Round(time.Millisecond))}
 	if reason != "" {
 		e.Detail += "; " + reason
+	}
+	if c, ok := errors.AsType[cancelled](cause); ok {
+		e.By, e.From = c.by, c.from
 	}
 	if err := w.flipped(ctx, o, what, s, now); err != nil {
 		return err

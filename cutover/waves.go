@@ -20,7 +20,7 @@ type WavesOptions struct {
 	Config func() *config.Config
 	Routes func() *config.RouteFile
 	// Edit changes the side in the lines of these users in one write, and takes the file over. On an error nothing was changed.
-	Edit func(ctx context.Context, users []string, side config.Side, by string) error
+	Edit func(ctx context.Context, users []string, side config.Side, by, from string) error
 	// Judge asks the gates of a wave.
 	Judge func(ctx context.Context, wave string, phase gate.Phase) ([]gate.Result, error)
 	// Changed is called when other waves are kept in sync than before.

@@ -110,7 +110,7 @@ func TestRollbackGoesOnNoMore(t *testing.T) {
 		if !ok || o.Target != config.Old || owed(t, f) != nil {
 			t.Fatalf("%+v", o)
 		}
-		if known, err := f.w.Cancel(t.Context(), o.ID, "lee"); !known || err != nil {
+		if known, err := f.w.Cancel(t.Context(), o.ID, "lee", "there"); !known || err != nil {
 			t.Fatal(known, err)
 		}
 		f.ended(o)
@@ -205,7 +205,7 @@ func TestRollbackCalledOffForGood(t *testing.T) {
 		if !ok || o.Target != config.Old {
 			t.Fatalf("%+v", o)
 		}
-		if known, err := f.w.Cancel(t.Context(), o.ID, "lee"); !known || err != nil {
+		if known, err := f.w.Cancel(t.Context(), o.ID, "lee", "there"); !known || err != nil {
 			t.Fatal(known, err)
 		}
 		f.ended(o)

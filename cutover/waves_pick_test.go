@@ -30,7 +30,7 @@ func TestRollbackAheadOfWave(t *testing.T) {
 			if len(pins) != 1 || pins[0].User != "b@example.com" || pins[0].Side != config.Old || pins[0].By != "kim" {
 				t.Errorf("%+v", pins)
 			}
-			must2(f.m.Import(t.Context(), f.file(), "kim")) // his line says OLD, as his pin does, until the wave comes to it
+			must2(f.m.Import(t.Context(), f.file(), "kim", "")) // his line says OLD, as his pin does, until the wave comes to it
 			time.Sleep(time.Until(opens) + time.Minute)
 			o = f.ended(o)
 			if pins := must2(f.st.Pins(t.Context())); len(pins) != 1 {
@@ -99,7 +99,7 @@ func TestRollbackOfWaveThatWaits(t *testing.T) {
 			r := MoveRequest{Wave: "sales", Target: config.Old, Rollback: true}
 			if all {
 				f.parse(strings.ReplaceAll(f.text, "c@example.com old wave=sales\n", ""))
-				must2(f.m.Import(t.Context(), f.file(), "kim"))
+				must2(f.m.Import(t.Context(), f.file(), "kim", ""))
 				r.Wave, r.Users, r.All = "", f.w.Everybody(), true
 			}
 			if p := must2(f.w.Plan(t.Context(), r)); len(p.Users) != 0 || len(p.CallsOff) != 1 || p.CallsOff[0] != there.ID {
@@ -129,11 +129,11 @@ func TestPinOutlivesMove(t *testing.T) {
 		first := f.move(MoveRequest{Wave: "sales", Target: config.New})
 		time.Sleep(time.Second)
 		f.wait(must2(f.m.Request(t.Context(), "b@example.com", config.Old, "kim", true)).ID)
-		if known, err := f.w.Cancel(t.Context(), first.ID, "lee"); !known || err != nil {
+		if known, err := f.w.Cancel(t.Context(), first.ID, "lee", "there"); !known || err != nil {
 			t.Fatal(known, err)
 		}
 		f.ended(first)
-		must2(f.m.Import(t.Context(), f.file(), "kim"))
+		must2(f.m.Import(t.Context(), f.file(), "kim", ""))
 		for range 2 {
 			r := MoveRequest{Wave: "sales", Target: config.New}
 			if p := must2(f.w.Plan(t.Context(), r)); len(p.Pinned) != 1 || p.Pinned[0].User != "b@example.com" {
@@ -143,10 +143,10 @@ func TestPinOutlivesMove(t *testing.T) {
 			time.Sleep(24 * time.Hour)
 			f.ended(o)
 			f.want("an bo cn xo yo")
-			must2(f.m.Import(t.Context(), f.file(), "kim"))
+			must2(f.m.Import(t.Context(), f.file(), "kim", ""))
 		}
 		for _, side := range []config.Side{config.New, config.Old} { // to OLD it is a change only when it said otherwise
-			must(t, f.edit(t.Context(), []string{"b@example.com"}, side, "kim"))
+			must(t, f.edit(t.Context(), []string{"b@example.com"}, side, "kim", ""))
 		}
 		if pins := must2(f.st.Pins(t.Context())); len(pins) != 0 {
 			t.Errorf("%+v", pins)

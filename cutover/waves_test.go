@@ -64,7 +64,7 @@ func newFleet(t *testing.T, s op.Store, text string, before ...func(f *fleet)) *
 	}
 	must(t, f.w.Load(t.Context()))
 	must(t, g.m.Start(t.Context()))
-	_, err := g.m.Import(t.Context(), f.file(), "start")
+	_, err := g.m.Import(t.Context(), f.file(), "start", "")
 	must(t, err)
 	f.w.Start()
 	return f
@@ -90,7 +90,7 @@ func (f *fleet) file() *config.RouteFile {
 }
 
 // edit is what the gateway does, on a file in memory.
-func (f *fleet) edit(ctx context.Context, users []string, side config.Side, by string) error {
+func (f *fleet) edit(ctx context.Context, users []string, side config.Side, by, from string) error {
 	f.mu.Lock()
 	before, lines := f.text, strings.SplitAfter(f.text, "\n")
 	rf, err := f.routes, f.fail
@@ -105,7 +105,7 @@ func (f *fleet) edit(ctx context.Context, users []string, side config.Side, by s
 		lines[i] = strings.Replace(lines[i], " "+side.Other().String(), " "+side.String(), 1)
 	}
 	f.parse(strings.Join(lines, ""))
-	im, err := f.m.Import(ctx, f.file(), by)
+	im, err := f.m.Import(ctx, f.file(), by, from)
 	if err == nil && im.Waiting != nil {
 		err = errors.New("waits for approval")
 	}
@@ -410,7 +410,7 @@ func TestWaveWindow(t *testing.T) {
 		// A wave that waits can be called off, and a hold ends it when its time comes.
 		o = f.move(MoveRequest{Wave: "sales", Target: config.New})
 		time.Sleep(time.Second)
-		if known, err := f.w.Cancel(t.Context(), o.ID, "lee"); !known || err != nil {
+		if known, err := f.w.Cancel(t.Context(), o.ID, "lee", "there"); !known || err != nil {
 			t.Error(known, err)
 		}
 		if o = f.ended(o); o.Status != op.Cancelled || !strings.Contains(o.Reason, "lee") {
@@ -461,11 +461,17 @@ func TestWavePartly(t *testing.T) {
 		if o := f.w.Live(t.Context(), must2(f.st.Operation(t.Context(), o.ID))); o.Done != 1 || o.Total != 3 || !strings.Contains(o.Reason, "1 of 3") {
 			t.Errorf("%+v", o)
 		}
-		if known, err := f.w.Cancel(t.Context(), o.ID, "lee"); !known || err != nil {
+		if known, err := f.w.Cancel(t.Context(), o.ID, "lee", "there"); !known || err != nil {
 			t.Error(known, err)
 		}
 		if o = f.ended(o); o.Status != op.Cancelled || o.Done != 1 || !strings.Contains(o.Reason, "1 of 3") {
 			t.Errorf("%+v", o)
+		}
+		f.called("move ended", o.ID, "lee", "there")
+		for _, c := range must2(f.st.Operations(t.Context(), op.Filter{Parent: o.ID})) {
+			if c.Status == op.Cancelled {
+				f.called("flip aborted", c.ID, "lee", "there")
+			}
 		}
 		f.want("ao bn cn xo yo")
 	})
@@ -633,13 +639,14 @@ func TestCalledOffAndKilled(t *testing.T) {
 		d.mu.Lock()
 		d.left, d.last = 1, true // that it is called off is the last that is written
 		d.mu.Unlock()
-		_, _ = f.w.Cancel(t.Context(), o.ID, "lee")
+		_, _ = f.w.Cancel(t.Context(), o.ID, "lee", "there")
 		f.stop()
 		g := newFleet(t, s, f.text)
 		defer g.stop()
 		if o = g.ended(o); o.Status != op.Cancelled || o.Done != 0 {
 			t.Errorf("%+v", o)
 		}
+		g.called("move ended", o.ID, "lee", "there") // by whom and from where too
 		g.want("ao bo co xo yo")
 	})
 }

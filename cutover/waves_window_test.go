@@ -79,7 +79,7 @@ func TestBackBetweenWindows(t *testing.T) {
 		o = must2(f.st.Operation(t.Context(), o.ID))
 		time.Sleep(time.Until(o.Deadline) + 2*time.Hour)
 		f.want("an bo co xo yo")
-		must(t, f.edit(t.Context(), []string{"a@example.com"}, config.Old, "kim")) // as flip USER old does
+		must(t, f.edit(t.Context(), []string{"a@example.com"}, config.Old, "kim", "")) // as flip USER old does
 		time.Sleep(2 * time.Hour)
 		f.want("ao bo co xo yo")
 		f.slower(nil)
@@ -99,7 +99,7 @@ func TestStaysBetweenWindows(t *testing.T) {
 		o = must2(f.st.Operation(t.Context(), o.ID))
 		time.Sleep(time.Until(o.Deadline) + 2*time.Hour)
 		f.want("an bo co xo yo")
-		must(t, f.edit(t.Context(), []string{"b@example.com"}, config.Old, "kim"))
+		must(t, f.edit(t.Context(), []string{"b@example.com"}, config.Old, "kim", ""))
 		f.slower(nil)
 		o = must2(f.st.Operation(t.Context(), o.ID))
 		time.Sleep(time.Until(o.Deadline) + time.Minute)

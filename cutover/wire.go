@@ -36,6 +36,7 @@ type Call struct {
 	Method string     `json:"method"`
 	Path   string     `json:"path"`
 	Form   url.Values `json:"form,omitempty"`
+	From   string     `json:"from,omitempty"` // where the request came from, see op.Operation
 }
 
 // Reply answers a Call.

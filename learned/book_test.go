@@ -250,7 +250,7 @@ func TestForget(t *testing.T) {
 	_, _ = r.uses(anna, config.Old, "another")
 	r.Note(anna, config.Old, config.IMAP, "waits") // in the queue
 	r.Note(bert, config.New, config.IMAP, "waits as well")
-	n, err := r.Forget(t.Context(), anna, "me")
+	n, err := r.Forget(t.Context(), anna, "me", "")
 	if err != nil || n != 2 {
 		t.Errorf("%d, %v", n, err)
 	}
@@ -282,7 +282,7 @@ func TestForget(t *testing.T) {
 	<-r.store.inside
 	erased := make(chan int, 2)
 	wg.Go(func() {
-		n, _ := r.Forget(t.Context(), "", "me")
+		n, _ := r.Forget(t.Context(), "", "me", "")
 		erased <- n
 	})
 	select {
@@ -298,7 +298,7 @@ func TestForget(t *testing.T) {
 	}
 
 	r.store.fail(op.ErrUnavailable)
-	if _, err := r.Forget(t.Context(), anna, "me"); !errors.Is(err, op.ErrUnavailable) || errors.Is(err, ErrLeft) {
+	if _, err := r.Forget(t.Context(), anna, "me", ""); !errors.Is(err, op.ErrUnavailable) || errors.Is(err, ErrLeft) {
 		t.Errorf("the store fails: %v", err)
 	}
 }

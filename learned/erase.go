@@ -16,7 +16,7 @@ var ErrLeft = errors.New("erased, but something may be left in the files of the 
 
 // Forget erases what is known of a user, or of everybody (""), in memory, in the queue and in the store, and tells how many passwords of
 // the store that were. The history has an event for each user. Behind it nothing can be read any more; whoever logs in again is learned again.
-func (b *Book) Forget(ctx context.Context, user, by string) (int, error) {
+func (b *Book) Forget(ctx context.Context, user, by, from string) (int, error) {
 	b.writing.Lock()
 	defer b.writing.Unlock()
 	meant := func(u string) bool { return user == "" || u == user }
@@ -38,7 +38,7 @@ func (b *Book) Forget(ctx context.Context, user, by string) (int, error) {
 		}
 	}
 	b.mu.Unlock()
-	n, err := b.o.Store.DropSecrets(ctx, user, op.Event{At: b.o.Now(), User: user, By: by, What: "learned password erased"})
+	n, err := b.o.Store.DropSecrets(ctx, user, op.Event{At: b.o.Now(), User: user, By: by, From: from, What: "learned password erased"})
 	if err != nil {
 		return 0, err
 	}
@@ -52,8 +52,8 @@ func (b *Book) Forget(ctx context.Context, user, by string) (int, error) {
 
 // Allow takes back that passwords of a user, or of everybody (""), are refused: somebody says that the host was wrong, and each may be tried
 // once more. It tells of how many passwords that was so.
-func (b *Book) Allow(ctx context.Context, user, by string) (int, error) {
-	n, err := b.o.Store.AllowSecrets(ctx, user, op.Event{At: b.o.Now(), User: user, By: by, What: "learned password may be tried again"})
+func (b *Book) Allow(ctx context.Context, user, by, from string) (int, error) {
+	n, err := b.o.Store.AllowSecrets(ctx, user, op.Event{At: b.o.Now(), User: user, By: by, From: from, What: "learned password may be tried again"})
 	if err != nil {
 		return 0, err
 	}

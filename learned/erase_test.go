@@ -14,7 +14,7 @@ func TestForgetLeaves(t *testing.T) {
 	r := newRig(t)
 	r.login(anna, config.Old, config.IMAP, "hunter2")
 	r.store.left = op.ErrUnavailable
-	n, err := r.Forget(t.Context(), anna, "me")
+	n, err := r.Forget(t.Context(), anna, "me", "")
 	if n != 1 || !errors.Is(err, ErrLeft) || !errors.Is(err, op.ErrUnavailable) || len(r.store.rows) != 0 {
 		t.Errorf("%d, %v", n, err)
 	}

@@ -22,7 +22,7 @@ func TestAtOnce(t *testing.T) {
 			for i := range 200 {
 				r.Note(user, config.Side(i%2), config.IMAP, config.Secret(fmt.Sprint("password ", i%3)))
 				if i%10 == 0 {
-					_, _ = r.Forget(ctx, user, "me")
+					_, _ = r.Forget(ctx, user, "me", "")
 				}
 			}
 		})
@@ -35,7 +35,7 @@ func TestAtOnce(t *testing.T) {
 		})
 	}
 	work.Wait()
-	if _, err := r.Forget(ctx, "", "me"); err != nil {
+	if _, err := r.Forget(ctx, "", "me", ""); err != nil {
 		t.Error(err)
 	}
 	for range 3 {

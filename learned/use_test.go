@@ -252,13 +252,13 @@ func TestAllow(t *testing.T) {
 		_, _ = r.uses(user, config.New, "")
 	}
 	r.store.fail(op.ErrUnavailable)
-	if _, err := r.Allow(t.Context(), anna, "me"); !errors.Is(err, op.ErrUnavailable) {
+	if _, err := r.Allow(t.Context(), anna, "me", ""); !errors.Is(err, op.ErrUnavailable) {
 		t.Error(err)
 	}
 	r.store.fail(nil)
 	tried, _ := r.uses(anna, config.New, "")
 	want(t, tried)
-	if n, err := r.Allow(t.Context(), anna, "me"); n != 1 || err != nil {
+	if n, err := r.Allow(t.Context(), anna, "me", ""); n != 1 || err != nil {
 		t.Error(n, err)
 	}
 	tried, _ = r.uses(bert, config.New, "")
@@ -267,7 +267,7 @@ func TestAllow(t *testing.T) {
 		tried, _ = r.uses(anna, config.New, "")
 		want(t, strings.Fields(strings.Join(tried, " ")), strings.Fields(again)...)
 	}
-	if n, err := r.Allow(t.Context(), "", "me"); n != 2 || err != nil {
+	if n, err := r.Allow(t.Context(), "", "me", ""); n != 2 || err != nil {
 		t.Error(n, err)
 	}
 	tried, err := r.uses(bert, config.New, "hunter2")

@@ -263,7 +263,7 @@ func TestHookOff(t *testing.T) {
 		r.Ledger.mu.Lock() // under which it is read
 		r.o.Listed = func(user string) bool { return user != anna }
 		r.Ledger.mu.Unlock()
-		if _, err := r.Forget(t.Context(), bert, "me"); err != nil {
+		if _, err := r.Forget(t.Context(), bert, "me", ""); err != nil {
 			t.Fatal(err)
 		}
 		r.pass(2 * firstRetry)

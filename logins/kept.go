@@ -186,7 +186,7 @@ func (l *Ledger) tidy(ctx context.Context) {
 
 // Forget erases what is kept of the passwords of a user, or of everybody (""), in memory and in the store, and tells of how many users
 // there was something in the store. What the hook has done stays done; it runs again at the next login. The caller sees to ScrubSecrets.
-func (l *Ledger) Forget(ctx context.Context, user, by string) (int, error) {
+func (l *Ledger) Forget(ctx context.Context, user, by, from string) (int, error) {
 	l.writing.Lock()
 	defer l.writing.Unlock()
 	meant := func(u string) bool { return user == "" || u == user }
@@ -204,7 +204,7 @@ func (l *Ledger) Forget(ctx context.Context, user, by string) (int, error) {
 	}
 	l.asks = slices.DeleteFunc(l.asks, func(a ask) bool { return meant(a.user) })
 	l.mu.Unlock()
-	n, err := l.o.Store.DropKept(ctx, user, op.Event{At: time.Now(), User: user, By: by, What: "hash of a password erased"})
+	n, err := l.o.Store.DropKept(ctx, user, op.Event{At: time.Now(), User: user, By: by, From: from, What: "hash of a password erased"})
 	if err != nil {
 		return 0, err
 	}

@@ -115,11 +115,11 @@ func TestKeptEnds(t *testing.T) {
 		r.login(anna, config.Old, config.IMAP, "hunter2")
 		r.login(bert, config.Old, config.IMAP, "hunter3")
 		r.store.fail(op.ErrUnavailable)
-		if n, err := r.Forget(t.Context(), anna, "me"); err == nil || n != 0 {
+		if n, err := r.Forget(t.Context(), anna, "me", ""); err == nil || n != 0 {
 			t.Error(n, err)
 		}
 		r.store.fail(nil)
-		n, err := r.Forget(t.Context(), anna, "me")
+		n, err := r.Forget(t.Context(), anna, "me", "")
 		if err != nil || n != 1 || len(r.store.snap().kept) != 1 || r.people[anna] != nil {
 			t.Errorf("%d %v %+v", n, err, r.store.snap().kept)
 		}
@@ -128,7 +128,7 @@ func TestKeptEnds(t *testing.T) {
 		if len(r.store.snap().refusals) != 0 {
 			t.Errorf("%+v", r.store.snap().refusals)
 		}
-		if n, err := r.Forget(t.Context(), "", "me"); err != nil || n != 1 || len(r.store.snap().kept) != 0 {
+		if n, err := r.Forget(t.Context(), "", "me", ""); err != nil || n != 1 || len(r.store.snap().kept) != 0 {
 			t.Errorf("%d %v %+v", n, err, r.store.snap().kept)
 		}
 		r.login(anna, config.Old, config.IMAP, "hunter2") // is learned again
@@ -156,7 +156,7 @@ func TestKeepsFew(t *testing.T) {
 		t.Error(r.n.n)
 	}
 	r.store.fail(nil)
-	if _, err := r.Forget(t.Context(), "user1@example.com", "me"); err != nil || len(r.order) != maxQueue-2 {
+	if _, err := r.Forget(t.Context(), "user1@example.com", "me", ""); err != nil || len(r.order) != maxQueue-2 {
 		t.Error(err, len(r.order))
 	}
 	r.Configure(Settings{Expire: life})

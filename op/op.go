@@ -59,7 +59,7 @@ type Operation struct {
 	Wave   string `json:"wave,omitempty"`   // that the user is in, or that is moved
 	Parent string `json:"parent,omitempty"` // the operation that this one is a part of
 	Now    bool   `json:"now,omitempty"`    // rollback --now: NEW need not be reached
-	From   string `json:"from,omitempty"`   // where the request came from: "control socket, pid 4711", "routes file", an address
+	From   string `json:"from,omitempty"`   // where the request came from: "control socket, pid 4711", "routes file", "SIGHUP", an address
 	Plan   string `json:"plan,omitempty"`   // what who asked was shown before
 
 	// Done and Total count what is carried or moved, and Unit names it; the store does not keep them.

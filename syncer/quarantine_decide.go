@@ -33,6 +33,7 @@ var (
 type DecideOptions struct {
 	Selection
 	By     string // for the history
+	From   string // the same
 	DryRun bool
 }
 
@@ -91,7 +92,7 @@ func (s *Syncer) DecideQuarantine(ctx context.Context, user string, d Decision, 
 	if o.DryRun || len(meant) == 0 {
 		return out, nil
 	}
-	_, err = s.o.Store.Decide(ctx, user, meant, s.decidedEvents(user, d, o.By, meant, boxes)...)
+	_, err = s.o.Store.Decide(ctx, user, meant, s.decidedEvents(user, d, o, meant, boxes)...)
 	return out, err
 }
 
@@ -157,7 +158,7 @@ func placeOf(q Quarantined, boxes map[int64]Mailbox) string {
 }
 
 // decidedEvents are a decision in the history: one event for each folder, side and reason, with all UIDs.
-func (s *Syncer) decidedEvents(user string, d Decision, by string, meant []Quarantined, boxes map[int64]Mailbox) (events []op.Event) {
+func (s *Syncer) decidedEvents(user string, d Decision, o DecideOptions, meant []Quarantined, boxes map[int64]Mailbox) (events []op.Event) {
 	type group struct {
 		mailbox  int64
 		side     config.Side
@@ -176,7 +177,7 @@ func (s *Syncer) decidedEvents(user string, d Decision, by string, meant []Quara
 	what := map[Decision]string{Retry: "quarantine retry", Waived: "quarantine waived"}[d]
 	for _, g := range order {
 		slices.Sort(uids[g])
-		events = append(events, op.Event{At: s.o.Now(), User: user, What: what, By: by, After: string(d), Detail: fmt.Sprintf("%s: UID %s of %s on %s (UIDVALIDITY %d)",
+		events = append(events, op.Event{At: s.o.Now(), User: user, What: what, By: o.By, From: o.From, After: string(d), Detail: fmt.Sprintf("%s: UID %s of %s on %s (UIDVALIDITY %d)",
 			g.reason, imapwire.AppendUIDs(nil, uids[g]), folderTitle(boxes[g.mailbox].Name[g.side]), sideName(g.side), g.validity)})
 	}
 	return events

@@ -67,9 +67,9 @@ func (g *gateway) Nodes(ctx context.Context) ([]admin.NodeInfo, error) {
 }
 
 // RemoveNode implements admin.Fellows.
-func (g *gateway) RemoveNode(ctx context.Context, name, by string) error {
+func (g *gateway) RemoveNode(ctx context.Context, name, by, from string) error {
 	if host := g.host.Load(); host != nil {
-		return g.removeOld(ctx, host, name, by)
+		return g.removeOld(ctx, host, name, by, from)
 	}
 	if g.shared == nil {
 		return exitError{exitRefused, errors.New("there is one process on this store (store.url names a database for several)")}
@@ -85,7 +85,7 @@ func (g *gateway) RemoveNode(ctx context.Context, name, by string) error {
 	case g.member != nil && nodes[i].Incarnation == g.member.Node().Incarnation:
 		return exitError{exitRefused, fmt.Errorf("%s is this node, and it runs: stop it instead", name)}
 	}
-	return removed(g.shared.RemoveNode(ctx, nodes[i], op.Event{At: time.Now(), What: "node removed", Before: name, By: by,
+	return removed(g.shared.RemoveNode(ctx, nodes[i], op.Event{At: time.Now(), What: "node removed", Before: name, By: by, From: from,
 		Detail: "last heard of " + nodes[i].Seen.Format(time.RFC3339)}), name)
 }
 
@@ -98,7 +98,7 @@ func removed(err error, name string) error {
 }
 
 // removeOld takes out a process that has handed over.
-func (g *gateway) removeOld(ctx context.Context, host *cutover.Host, name, by string) error {
+func (g *gateway) removeOld(ctx context.Context, host *cutover.Host, name, by, from string) error {
 	others, err := host.Others(ctx)
 	if err != nil {
 		return err
@@ -107,7 +107,7 @@ func (g *gateway) removeOld(ctx context.Context, host *cutover.Host, name, by st
 	if i < 0 {
 		return exitError{exitDifference, fmt.Errorf("%s is no other node; mailgate nodes lists them", name)}
 	}
-	return removed(g.store.RemoveNode(ctx, others[i], op.Event{At: time.Now(), What: "node removed", Before: name, By: by}), name)
+	return removed(g.store.RemoveNode(ctx, others[i], op.Event{At: time.Now(), What: "node removed", Before: name, By: by, From: from}), name)
 }
 
 // Sessions implements admin.Fellows.
@@ -128,11 +128,11 @@ func (g *gateway) Sessions(ctx context.Context, user string) (out []admin.Sessio
 }
 
 // Kick implements admin.Fellows.
-func (g *gateway) Kick(ctx context.Context, user, by string) (k admin.Kicked, err error) {
+func (g *gateway) Kick(ctx context.Context, user, by, from string) (k admin.Kicked, err error) {
 	if g.member == nil && g.host.Load() == nil {
 		return k, nil
 	}
-	k.Silent, err = g.fellows(ctx, 2*forwardTime, http.MethodPost, "/kick", url.Values{"user": {user}, "by": {by}}, func(_ string, body []byte) error {
+	k.Silent, err = g.fellows(admin.WithOrigin(ctx, from), 2*forwardTime, http.MethodPost, "/kick", url.Values{"user": {user}, "by": {by}}, func(_ string, body []byte) error {
 		var one admin.Kicked
 		err := json.Unmarshal(body, &one)
 		k.Asked += one.Asked

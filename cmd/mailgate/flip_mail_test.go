@@ -515,7 +515,7 @@ func TestFlipMailAtRest(t *testing.T) {
 		st, kept := kp.k.State(r.m.User)
 		return kept && !st.Now && kp.atRest(r.m.User, r.g.conf.Load(), time.Now())
 	})
-	if _, err := kp.pause(t.Context(), r.m.User, "test", "", true); err != nil { // no pass comes in between
+	if _, err := kp.pause(t.Context(), r.m.User, "test", "", "", true); err != nil { // no pass comes in between
 		t.Fatal(err)
 	}
 	until(t, "no pass is under way", func() bool {

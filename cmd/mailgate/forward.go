@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -51,7 +52,7 @@ func (g *gateway) handler() http.Handler {
 			sayNoSync(w, fmt.Errorf("this runs on the node that leads: run it on %s", leader.Name), admin.ExitRefused)
 			return
 		}
-		c := cutover.Call{Method: r.Method, Path: r.URL.Path, Form: r.Form}
+		c := cutover.Call{Method: r.Method, Path: r.URL.Path, Form: r.Form, From: g.cameFrom(r.Context())}
 		reply, err := g.forward(r.Context(), leader, c)
 		for errors.Is(err, errAnotherLeads) && c.Path == "/op/wait" { // it goes on with who leads now
 			reply, err = g.forward(r.Context(), g.whoLeads(r.Context()), c)
@@ -71,6 +72,11 @@ func (g *gateway) handler() http.Handler {
 			sayNo(w, admin.ExitUnknown, err)
 		}
 	})
+}
+
+// cameFrom is where a request came from that this node has others answer.
+func (g *gateway) cameFrom(ctx context.Context) string {
+	return strings.TrimSuffix("node "+g.Node()+", "+admin.Origin(ctx), ", ")
 }
 
 // leadsSurely is leads, behind the beginning or the end of a term that is under way.
@@ -208,6 +214,7 @@ func (g *gateway) answer(ctx context.Context, c cutover.Call) cutover.Reply {
 		b, _ := json.Marshal(admin.Failure{Error: "that node leads no more; ask again", Exit: admin.ExitUnknown})
 		return cutover.Reply{Status: http.StatusUnprocessableEntity, Body: b}
 	}
+	ctx = admin.WithOrigin(ctx, cmp.Or(c.From, "another node"))
 	status, body := admin.Serve(ctx, g.api().Handler(), c.Method, c.Path, c.Form)
 	if strings.HasPrefix(c.Path, "/sync/") {
 		return cutover.Reply{Status: status, Text: string(body)}
@@ -224,7 +231,7 @@ func (g *gateway) fellows(ctx context.Context, limit time.Duration, method, path
 	if err != nil {
 		return nil, err
 	}
-	ask := url.Values{"here": {"1"}}
+	ask, from := url.Values{"here": {"1"}}, g.cameFrom(ctx)
 	for k, v := range form {
 		ask[k] = v
 	}
@@ -242,7 +249,7 @@ func (g *gateway) fellows(ctx context.Context, limit time.Duration, method, path
 			continue
 		}
 		go func() { // ends with ctx
-			r, err := cutover.AskNode(ctx, wire, n, cutover.Call{Method: method, Path: path, Form: ask})
+			r, err := cutover.AskNode(ctx, wire, n, cutover.Call{Method: method, Path: path, Form: ask, From: from})
 			answers <- got{n.Name, r, err}
 		}()
 	}

@@ -89,7 +89,7 @@ func TestGapsKept(t *testing.T) {
 	kp := newKeeping(g.syncing)
 	g.syncing.keeping = kp
 	kp.gapsPause = 20 * time.Millisecond
-	if _, err := kp.pause(t.Context(), users[1], "test", "", true); err != nil {
+	if _, err := kp.pause(t.Context(), users[1], "test", "", "", true); err != nil {
 		t.Fatal(err)
 	}
 	ctx, end := context.WithCancel(t.Context())
@@ -120,7 +120,7 @@ func TestGapsKept(t *testing.T) {
 	if got := kept(users[0]); !got.At.Equal(r.At) || kept(users[1]).User != "" {
 		t.Errorf("it is looked again at once: %v, %v; or at who is paused: %+v", got.At, r.At, kept(users[1]))
 	}
-	if _, err := kp.pause(t.Context(), users[1], "test", "", false); err != nil {
+	if _, err := kp.pause(t.Context(), users[1], "test", "", "", false); err != nil {
 		t.Fatal(err)
 	}
 	until(t, "a look at who was paused", func() bool { return kept(users[1]).User != "" })

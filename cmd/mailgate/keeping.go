@@ -261,8 +261,8 @@ func (kp *keeping) put(e *engine) {
 }
 
 // pause keeps passes from a user, or from everybody, or lets them on again. It tells whether that changed anything.
-func (kp *keeping) pause(ctx context.Context, user, by, reason string, on bool) (changed bool, err error) {
-	e := op.Event{At: time.Now(), User: user, By: by, Detail: reason, What: "sync paused"}
+func (kp *keeping) pause(ctx context.Context, user, by, from, reason string, on bool) (changed bool, err error) {
+	e := op.Event{At: time.Now(), User: user, By: by, From: from, Detail: reason, What: "sync paused"}
 	if on {
 		changed, err = kp.s.g.store.SetPause(ctx, syncer.Pause{User: user, By: by, Reason: reason, At: e.At}, e)
 	} else {

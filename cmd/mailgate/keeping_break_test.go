@@ -92,13 +92,13 @@ func TestKeptThroughFlips(t *testing.T) {
 				now = strings.Replace(text, "waves: [pilot]", "waves: []", 1)
 			}
 			m.write("mailgate.yaml", now)
-			if _, err := g.Reload(t.Context(), "test"); err != nil {
+			if _, err := g.Reload(t.Context(), "test", ""); err != nil {
 				t.Error(err)
 			}
 			time.Sleep(time.Duration(n%7*40) * time.Millisecond)
 		}
 		m.write("mailgate.yaml", text)
-		if _, err := g.Reload(t.Context(), "test"); err != nil {
+		if _, err := g.Reload(t.Context(), "test", ""); err != nil {
 			t.Error(err)
 		}
 	})
@@ -235,7 +235,7 @@ func TestKeptPauseRace(t *testing.T) {
 		var wg sync.WaitGroup
 		for n := range 12 {
 			wg.Go(func() {
-				if _, err := kp.pause(t.Context(), users[n%3], "test", "", n%2 == 0); err != nil {
+				if _, err := kp.pause(t.Context(), users[n%3], "test", "", "", n%2 == 0); err != nil {
 					t.Error(err)
 				}
 			})

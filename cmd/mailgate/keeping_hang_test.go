@@ -90,7 +90,7 @@ func TestKeptSilence(t *testing.T) {
 	quick("status", time.Second, func() { g.syncing.Status(users[1]); g.syncing.keeping.overview() })
 	quick("a reload", 2*time.Second, func() {
 		m.write("mailgate.yaml", mustRead(t, m.dir+"/mailgate.yaml")+"\n")
-		if _, err := g.Reload(t.Context(), "test"); err != nil {
+		if _, err := g.Reload(t.Context(), "test", ""); err != nil {
 			t.Error(err)
 		}
 	})
@@ -133,7 +133,7 @@ func TestKeptSilentNew(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	m.write("mailgate.yaml", text)
-	if _, err := g.Reload(t.Context(), "test"); err != nil {
+	if _, err := g.Reload(t.Context(), "test", ""); err != nil {
 		t.Fatal(err)
 	}
 	until(t, "all are there", func() bool { return g.syncing.keeping.overview().Phases["converged"] == len(users) })

@@ -145,7 +145,7 @@ func (s *syncing) pause(ctx context.Context, verb string, form url.Values) (any,
 	if kp == nil { // nothing runs: it is for the next start
 		kp = newKeeping(s)
 	}
-	changed, err := kp.pause(ctx, user, form.Get("by"), form.Get("reason"), on)
+	changed, err := kp.pause(ctx, user, form.Get("by"), form.Get("from"), form.Get("reason"), on)
 	if err != nil {
 		return nil, err
 	}

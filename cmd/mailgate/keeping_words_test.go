@@ -118,7 +118,7 @@ func TestKeptRules(t *testing.T) {
 		t.Helper()
 		text := mustRead(t, m.dir+"/mailgate.yaml")
 		m.write("mailgate.yaml", strings.Replace(text, from, to, 1))
-		if _, err := g.Reload(t.Context(), "test"); err != nil {
+		if _, err := g.Reload(t.Context(), "test", ""); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -178,14 +178,14 @@ func (s *syncing) secrets(ctx context.Context, form url.Values) (any, error) {
 		}
 		out := SecretsChanged{User: user, On: on}
 		if form.Get("action") == "retry" {
-			out.Passwords, err = s.book.Allow(ctx, user, form.Get("by"))
+			out.Passwords, err = s.book.Allow(ctx, user, form.Get("by"), form.Get("from"))
 			s.again(user)
 			return out, err
 		}
-		if out.Hashes, err = s.ledger.Forget(ctx, user, form.Get("by")); err != nil {
+		if out.Hashes, err = s.ledger.Forget(ctx, user, form.Get("by"), form.Get("from")); err != nil {
 			return nil, err
 		}
-		if out.Passwords, err = s.book.Forget(ctx, user, form.Get("by")); errors.Is(err, learned.ErrLeft) {
+		if out.Passwords, err = s.book.Forget(ctx, user, form.Get("by"), form.Get("from")); errors.Is(err, learned.ErrLeft) {
 			err = exitError{exitPartly, err}
 		}
 		return out, err

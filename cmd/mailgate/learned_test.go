@@ -59,7 +59,7 @@ func TestLearnedRefused(t *testing.T) {
 		return s != nil && strings.Contains(s.Error, "is refused by NEW") && strings.Contains(s.Do, "mailgate secrets retry "+alice)
 	})
 	for range 5 {
-		if _, err := g.Reload(t.Context(), "test"); err != nil {
+		if _, err := g.Reload(t.Context(), "test", ""); err != nil {
 			t.Fatal(err)
 		}
 		_, err := m.ask(g, "run", alice)
@@ -135,7 +135,7 @@ func TestLearnedLive(t *testing.T) {
 	m.login(g, alice)
 	reload := func() {
 		t.Helper()
-		r, err := g.Reload(t.Context(), "test")
+		r, err := g.Reload(t.Context(), "test", "")
 		if err != nil || len(r.Restart) > 0 {
 			t.Fatal(err, r.Restart)
 		}
@@ -155,7 +155,7 @@ func TestLearnedLive(t *testing.T) {
 	// A key that is none changes nothing.
 	key := mustRead(t, m.dir+"/learn.key")
 	m.write("learn.key", key[:len(key)-2]+"\n")
-	if _, err := g.Reload(t.Context(), "test"); err == nil || !strings.Contains(err.Error(), "does not hold one age identity") {
+	if _, err := g.Reload(t.Context(), "test", ""); err == nil || !strings.Contains(err.Error(), "does not hold one age identity") {
 		t.Errorf("%v", err)
 	}
 	if code, errOut := m.run("config", "check"); code != exitRefused || !strings.Contains(errOut, "does not hold one age identity") {

@@ -287,7 +287,7 @@ func (g *gateway) takeRoutes(ctx context.Context) error {
 		}
 		return nil
 	}
-	_, err = g.importRoutes(ctx, routes, "start")
+	_, err = g.importRoutes(ctx, routes, "start", "")
 	if (errors.Is(err, op.ErrUnavailable) || errors.Is(err, cutover.ErrAway)) && g.manager().Imported() {
 		why := err.Error()
 		g.lastReload.Store(&why)

@@ -33,7 +33,7 @@ func TestNodesFiles(t *testing.T) {
 		t.Fatal("gw1 does not lead")
 	}
 	m1.write("routes", moved)
-	if _, err := g1.Reload(t.Context(), "test"); err != nil {
+	if _, err := g1.Reload(t.Context(), "test", ""); err != nil {
 		t.Fatal(err)
 	}
 	on := func(user string, side config.Side) bool {
@@ -65,17 +65,17 @@ func TestNodesFiles(t *testing.T) {
 		t.Error("an edit would move alice")
 	}
 	m2.write("routes", moved)
-	if _, err := g2.Reload(t.Context(), "test"); err != nil || g2.behind.Load() || !on(alice, config.New) {
+	if _, err := g2.Reload(t.Context(), "test", ""); err != nil || g2.behind.Load() || !on(alice, config.New) {
 		t.Errorf("%v, behind %v", err, g2.behind.Load())
 	}
 
 	m2.write("routes", "")
-	r, err := g2.Reload(t.Context(), "test")
+	r, err := g2.Reload(t.Context(), "test", "")
 	if err != nil || r.Import.Waiting == nil {
 		t.Fatalf("%+v %v", r, err)
 	}
 	g2.behind.Store(true) // as if the lead had changed: the file is not the one that was taken over
-	if _, err := g2.Approve(t.Context(), r.Import.Waiting.ID, "test"); err != nil || g2.mayEdit() != nil {
+	if _, err := g2.Approve(t.Context(), r.Import.Waiting.ID, "test", ""); err != nil || g2.mayEdit() != nil {
 		t.Errorf("approved: %v, may edit: %v", err, g2.mayEdit())
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -52,6 +53,11 @@ func TestNodes(t *testing.T) {
 		}
 		if out := gw2.run(exitRefused, "sync", "run", anna, "--yes"); !strings.Contains(out, "gw1") {
 			t.Error(out)
+		}
+		for _, what := range []string{"flip committed +new -> old", "sessions kicked"} { // gw1 was asked by gw2
+			if out := gw1.run(0, "history", anna); !regexp.MustCompile(what + ` .* node gw2, control socket, pid \d+, uid `).MatchString(out) {
+				t.Error(out)
+			}
 		}
 		gw2.run(exitRefused, "nodes", "remove", "gw2", "--yes")
 		gw2.run(exitDifference, "nodes", "remove", "gw9", "--yes")
@@ -121,6 +127,9 @@ func TestNodes(t *testing.T) {
 	}
 	if now := f.leader(other, leads); now == leads {
 		t.Error(now)
+	}
+	if out := other.run(0, "history", "--limit", "1000"); !regexp.MustCompile(`node removed +` + leads + ` -> .*control socket, pid \d+, uid `).MatchString(out) {
+		t.Error(out)
 	}
 	mark("another leads")
 	for _, u := range f.users[:2] {

@@ -303,7 +303,7 @@ func (g *gateway) work(ctx context.Context) error {
 		return err
 	}
 	if !g.manager().Imported() {
-		if _, err := g.importRoutes(ctx, g.routes.Load(), by()); err != nil {
+		if _, err := g.importRoutes(ctx, g.routes.Load(), by(), admin.From(ctx, os.Getenv("SSH_CONNECTION"))); err != nil {
 			return err
 		}
 	}

@@ -37,7 +37,7 @@ func (s *syncing) quarantine(ctx context.Context, y *syncer.Syncer, form url.Val
 	if !ok {
 		return nil, exitError{exitUsage, fmt.Errorf("unknown action %q", action)}
 	}
-	o := syncer.DecideOptions{By: form.Get("by"), DryRun: form.Get("dry-run") == "true"}
+	o := syncer.DecideOptions{By: form.Get("by"), From: form.Get("from"), DryRun: form.Get("dry-run") == "true"}
 	o.Folder, o.Side, o.Reason, o.Waived = form.Get("folder"), form.Get("side"), form.Get("reason"), form.Get("waived") == "true"
 	if o.UIDs, err = uidList(form["uid"]); err != nil {
 		return nil, exitError{exitUsage, err}

@@ -56,7 +56,7 @@ func TestReadyKept(t *testing.T) {
 	if _, err := g.store.DropHold(t.Context(), op.HoldWave("pilot")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := kp.pause(t.Context(), users[1], "kim", "", true); err != nil {
+	if _, err := kp.pause(t.Context(), users[1], "kim", "", "", true); err != nil {
 		t.Fatal(err)
 	}
 	counts, err := g.readyCounts(t.Context())

@@ -84,7 +84,7 @@ func (s *syncing) rehearse(ctx context.Context, form url.Values, progress func(a
 	for range min(rehearseJobs, len(members)) {
 		wg.Go(func() {
 			for i := range queue {
-				out.Members[i] = s.rehearseMember(ctx, members[i], form.Get("by"))
+				out.Members[i] = s.rehearseMember(ctx, members[i], form.Get("by"), form.Get("from"))
 				tell("%s: looked at", members[i])
 			}
 		})
@@ -97,7 +97,7 @@ func (s *syncing) rehearse(ctx context.Context, form url.Values, progress func(a
 		return nil, err
 	}
 	for _, user := range testers {
-		out.Lives = append(out.Lives, s.live(ctx, user, form.Get("by"), func(what string) { tell("%s: %s", user, what) }))
+		out.Lives = append(out.Lives, s.live(ctx, user, form.Get("by"), form.Get("from"), func(what string) { tell("%s: %s", user, what) }))
 	}
 	out.NotShown = notShown(out)
 	out.Took = time.Since(began)
@@ -120,7 +120,7 @@ func (s *syncing) rehearseWave(ctx context.Context, out *rehearsal) (err error) 
 }
 
 // rehearseMember makes a pass as PREP does, compares both sides, and tells what the move would be like.
-func (s *syncing) rehearseMember(ctx context.Context, user, by string) (r rehearsed) {
+func (s *syncing) rehearseMember(ctx context.Context, user, by, from string) (r rehearsed) {
 	r.User = user
 	fail := func(err error) rehearsed {
 		r.Error, r.Do = strings.ReplaceAll(err.Error(), "\n", "; "), wayOut(user, err)
@@ -136,7 +136,7 @@ func (s *syncing) rehearseMember(ctx context.Context, user, by string) (r rehear
 	if err := s.proveBoth(u.ctx, y, user, true); err != nil {
 		return fail(err)
 	}
-	report, err := s.pass(u, y, user, syncer.RunOptions{}, by)
+	report, err := s.pass(u, y, user, syncer.RunOptions{}, by, from)
 	if err != nil {
 		return fail(err)
 	}

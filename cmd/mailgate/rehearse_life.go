@@ -35,7 +35,7 @@ type lifeStep struct {
 const lifeTime = 10 * time.Minute
 
 // live leads a test user's life. However it ends he is on OLD again, if that can be.
-func (s *syncing) live(ctx context.Context, user, by string, tell func(what string)) (l life) {
+func (s *syncing) live(ctx context.Context, user, by, from string, tell func(what string)) (l life) {
 	l.User = user
 	ctx, cancel := context.WithTimeout(ctx, lifeTime)
 	defer cancel()
@@ -62,7 +62,7 @@ func (s *syncing) live(ctx context.Context, user, by string, tell func(what stri
 		if p, _ := s.g.router.Lookup(user); moved && p.Side == config.New { // a step in between failed
 			back, end := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 			defer end()
-			if err := s.flipFor(back, user, config.Old, by); err != nil {
+			if err := s.flipFor(back, user, config.Old, by, from); err != nil {
 				l.Error += "; and he is on new still: mailgate rollback " + user
 			}
 		}
@@ -84,12 +84,12 @@ func (s *syncing) live(ctx context.Context, user, by string, tell func(what stri
 		return nil
 	})
 	step("a message is put into his INBOX on old", func() error { return s.put(ctx, config.Old, user, one) })
-	step("he is moved to new", func() error { moved = true; return s.flipFor(ctx, user, config.New, by) })
+	step("he is moved to new", func() error { moved = true; return s.flipFor(ctx, user, config.New, by, from) })
 	step("the message is on new, once", func() error { return s.has(ctx, config.New, user, one, "") })
 	step("on new it is flagged, and another message comes", func() error {
 		return errors.Join(s.flag(ctx, config.New, user, one), s.put(ctx, config.New, user, two))
 	})
-	step("he is rolled back to old", func() error { return s.flipFor(ctx, user, config.Old, by) })
+	step("he is rolled back to old", func() error { return s.flipFor(ctx, user, config.Old, by, from) })
 	step("both messages are on old, once, with what was changed", func() error {
 		return errors.Join(s.has(ctx, config.Old, user, one, flag), s.has(ctx, config.Old, user, two, ""))
 	})
@@ -101,7 +101,7 @@ func (s *syncing) live(ctx context.Context, user, by string, tell func(what stri
 			return err
 		}
 		defer leave()
-		if _, err := s.pass(u, y, user, syncer.RunOptions{}, by); err != nil {
+		if _, err := s.pass(u, y, user, syncer.RunOptions{}, by, from); err != nil {
 			return err
 		}
 		v, err := y.Verify(u.ctx, user, syncer.VerifyOptions{})
@@ -117,8 +117,8 @@ func (s *syncing) live(ctx context.Context, user, by string, tell func(what stri
 }
 
 // flipFor moves a test user, and waits for the end.
-func (s *syncing) flipFor(ctx context.Context, user string, to config.Side, by string) error {
-	o, err := s.g.manager().Ask(ctx, op.Operation{User: user, Target: to, By: by, From: "a rehearsal", Pin: to == config.New})
+func (s *syncing) flipFor(ctx context.Context, user string, to config.Side, by, from string) error {
+	o, err := s.g.manager().Ask(ctx, op.Operation{User: user, Target: to, By: by, From: "a rehearsal, " + from, Pin: to == config.New})
 	if err != nil {
 		return err
 	}

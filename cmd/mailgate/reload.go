@@ -16,13 +16,13 @@ import (
 )
 
 // Reload implements admin.Gateway: read, check whole, record what the routes file asks for, then swap.
-func (g *gateway) Reload(ctx context.Context, by string) (admin.Reloaded, error) {
+func (g *gateway) Reload(ctx context.Context, by, from string) (admin.Reloaded, error) {
 	g.reloading.Lock()
 	defer g.reloading.Unlock()
-	return g.reload(ctx, by)
+	return g.reload(ctx, by, from)
 }
 
-func (g *gateway) reload(ctx context.Context, by string) (r admin.Reloaded, err error) {
+func (g *gateway) reload(ctx context.Context, by, from string) (r admin.Reloaded, err error) {
 	defer func() {
 		why := ""
 		if err != nil {
@@ -65,7 +65,7 @@ func (g *gateway) reload(ctx context.Context, by string) (r admin.Reloaded, err 
 		}
 	}
 	g.manager().Configure(conf.Flip, conf.Routes)
-	if r.Import, err = g.importRoutes(ctx, routes, by); err != nil {
+	if r.Import, err = g.importRoutes(ctx, routes, by, from); err != nil {
 		g.manager().Configure(before.Flip, before.Routes)
 		if g.serving {
 			err = errors.Join(err, g.certs.Apply(before.TLS))
@@ -123,12 +123,12 @@ func (g *gateway) adopt(conf *config.Config, routes *config.RouteFile) {
 	g.syncing.keeping.configure()
 }
 
-func (g *gateway) importRoutes(ctx context.Context, routes *config.RouteFile, by string) (cutover.Imported, error) {
+func (g *gateway) importRoutes(ctx context.Context, routes *config.RouteFile, by, from string) (cutover.Imported, error) {
 	if !g.leads() { // each node has a copy for hosts and login names; one says who is to be where
 		return cutover.Imported{Serial: routes.Serial}, nil
 	}
 	serial := routes.Serial[:12]
-	im, err := g.manager().Import(ctx, routes, "routes file "+serial+" ("+by+")")
+	im, err := g.manager().Import(ctx, routes, "routes file "+serial+" ("+by+")", from)
 	if err != nil {
 		return im, err
 	}
@@ -145,9 +145,9 @@ func (g *gateway) importRoutes(ctx context.Context, routes *config.RouteFile, by
 }
 
 // reloadLogged reloads for those who do not read the answer.
-func (g *gateway) reloadLogged(ctx context.Context, by string) {
+func (g *gateway) reloadLogged(ctx context.Context, by, from string) {
 	again := g.again.Load()
-	r, err := g.Reload(ctx, by)
+	r, err := g.Reload(ctx, by, from)
 	if again && (errors.Is(err, op.ErrUnavailable) || errors.Is(err, cutover.ErrAway)) {
 		return // told already, and tried again until it works
 	}
@@ -171,7 +171,7 @@ func (g *gateway) mayEdit() error {
 }
 
 // SetSide implements admin.Gateway.
-func (g *gateway) SetSide(ctx context.Context, user string, side config.Side, by string) (admin.Reloaded, error) {
+func (g *gateway) SetSide(ctx context.Context, user string, side config.Side, by, from string) (admin.Reloaded, error) {
 	g.reloading.Lock()
 	defer g.reloading.Unlock()
 	if err := g.mayEdit(); err != nil {
@@ -189,7 +189,7 @@ func (g *gateway) SetSide(ctx context.Context, user string, side config.Side, by
 	if err != nil {
 		return admin.Reloaded{}, fmt.Errorf("routes file: %w", err)
 	}
-	r, err := g.reload(ctx, by)
+	r, err := g.reload(ctx, by, from)
 	if err != nil { // the file must not say what was refused: the next reload would move the user
 		err = errors.Join(err, takeBack(c, before, mine))
 	}
@@ -205,7 +205,7 @@ func takeBack(c *config.Config, before, mine []byte) error {
 }
 
 // Approve implements admin.Gateway.
-func (g *gateway) Approve(ctx context.Context, id, by string) (cutover.Imported, error) {
+func (g *gateway) Approve(ctx context.Context, id, by, from string) (cutover.Imported, error) {
 	g.reloading.Lock()
 	defer g.reloading.Unlock()
 	conf, err := g.p.load()
@@ -216,7 +216,7 @@ func (g *gateway) Approve(ctx context.Context, id, by string) (cutover.Imported,
 	if err != nil {
 		return cutover.Imported{}, err
 	}
-	im, err := g.manager().Approve(ctx, id, routes, by)
+	im, err := g.manager().Approve(ctx, id, routes, by, from)
 	if err != nil {
 		return im, err
 	}

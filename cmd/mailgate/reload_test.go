@@ -3,7 +3,9 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 
 	"mailgate/config"
@@ -25,5 +27,28 @@ func TestTakeBack(t *testing.T) {
 		if (err != nil) != (now == want) || err != nil && !strings.Contains(err.Error(), "meanwhile") {
 			t.Errorf("%q: %v", now, err)
 		}
+	}
+}
+
+// TestReloadTellsWhence: a changed routes file that is seen, and one that a SIGHUP has read, are in the history as that.
+func TestReloadTellsWhence(t *testing.T) {
+	const nowhere = "{imap: 'imap://127.0.0.1:1', submission: 'submission://127.0.0.1:1'}"
+	for what, want := range map[string]string{"watch": `\(file changed\) +routes file +1 lines`, "SIGHUP": `\(SIGHUP\) +SIGHUP +1 lines`} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			g := newGate(t, nowhere, nowhere, "alice@example.com old\n", "")
+			if what == "SIGHUP" {
+				g.write(g.file, strings.Replace(mustRead(t, g.file), "watch: 100ms", "watch: 0s", 1))
+			}
+			g.start()
+			defer g.stop()
+			g.write(g.routes, "alice@example.com old\nbob@example.com old\n")
+			if what == "SIGHUP" {
+				_ = g.cmd.Process.Signal(syscall.SIGHUP)
+			}
+			until(t, "the reload", func() bool {
+				return regexp.MustCompile("routes imported .*" + want).MatchString(g.run(0, "history"))
+			})
+		})
 	}
 }

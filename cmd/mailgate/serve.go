@@ -338,7 +338,7 @@ func (g *gateway) hangups(ctx context.Context, ch <-chan os.Signal) {
 		case <-ctx.Done():
 			return
 		case <-ch:
-			g.reloadLogged(ctx, "SIGHUP")
+			g.reloadLogged(ctx, "SIGHUP", "SIGHUP")
 		}
 	}
 }
@@ -383,9 +383,9 @@ func (g *gateway) watch(ctx context.Context) {
 		now := g.lookAtFiles()
 		switch {
 		case every > 0 && now == before && now != *g.loaded.Load():
-			g.reloadLogged(ctx, fileChanged)
+			g.reloadLogged(ctx, fileChanged, "routes file")
 		case g.again.Load():
-			g.reloadLogged(ctx, "the store could not take it before")
+			g.reloadLogged(ctx, "the store could not take it before", "")
 		}
 		before = now
 	}

@@ -167,7 +167,7 @@ func (s *syncing) Sync(ctx context.Context, verb string, form url.Values, progre
 			out, err = s.compare(u.ctx, y, user, syncer.VerifyOptions{Deep: on("deep"), Progress: tell}, form.Get("by"))
 		default:
 			o := syncer.RunOptions{Progress: tell, DryRun: !writes, Recount: true, Deletes: on("deletes")}
-			out, err = s.pass(u, y, user, o, form.Get("by"))
+			out, err = s.pass(u, y, user, o, form.Get("by"), form.Get("from"))
 		}
 	}
 	return out, ending(u.ctx, writes, err)
@@ -185,11 +185,11 @@ func (s *syncing) proveBoth(ctx context.Context, y *syncer.Syncer, user string, 
 }
 
 // pass makes one pass; one that writes is an operation.
-func (s *syncing) pass(u *underway, y *syncer.Syncer, user string, o syncer.RunOptions, by string) (*syncer.Report, error) {
+func (s *syncing) pass(u *underway, y *syncer.Syncer, user string, o syncer.RunOptions, by, from string) (*syncer.Report, error) {
 	if o.DryRun {
 		return y.Run(u.ctx, user, o)
 	}
-	end, err := s.record(u, user, by)
+	end, err := s.record(u, user, by, from)
 	if err != nil {
 		return nil, err
 	}

@@ -37,7 +37,7 @@ func TestExitOfSync(t *testing.T) {
 		"a password that is refused":  {side(&backend.Error{Step: backend.StepLogin, Kind: backend.AuthFailed}), nil, exitUnknown, exitUnknown},
 		"a store that cannot be read": {fmt.Errorf("%w: full", op.ErrUnavailable), nil, exitFailed, exitFailed},
 		"a flip came":                 {context.Canceled, errFlip, exitPartly, exitUnknown},
-		"cancelled":                   {side(context.Canceled), cancelled{"me"}, exitPartly, exitUnknown},
+		"cancelled":                   {side(context.Canceled), cancelled{by: "me"}, exitPartly, exitUnknown},
 		"the socket of another user":  {fmt.Errorf("%w (x)", admin.ErrNotAllowed), nil, exitRefused, exitRefused},
 		"serve was killed":            {fmt.Errorf("%w (x)", admin.ErrEnded), nil, exitFailed, exitFailed},
 		"the end of serve":            {context.Canceled, errClosing, exitPartly, exitUnknown},

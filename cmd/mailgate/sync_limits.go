@@ -197,7 +197,7 @@ func (s *syncing) changeAndShow(ctx context.Context, form url.Values) (*SyncLimi
 	}
 	if words != "" {
 		s.g.log.Info("sync limits changed", "by", form.Get("by"), "limits", words)
-		err = s.g.store.AddEvents(ctx, op.Event{At: time.Now(), What: "sync limits", By: form.Get("by"), Detail: words})
+		err = s.g.store.AddEvents(ctx, op.Event{At: time.Now(), What: "sync limits", By: form.Get("by"), From: form.Get("from"), Detail: words})
 		if errors.Is(err, op.ErrUnavailable) { // to slow down must work then too
 			s.g.log.Warn("the change of sync limits is not in the history", "err", err)
 			err = nil

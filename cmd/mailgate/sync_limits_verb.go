@@ -42,7 +42,8 @@ func (p *program) syncLimitsCommand() *cobra.Command {
 }
 
 func (p *program) syncLimits(c *cobra.Command, _ []string) error {
-	form := url.Values{"by": {by()}}
+	form := url.Values{}
+	sign(form)
 	changes := false
 	for _, key := range append(limitKeys(), "side") {
 		if c.Flags().Changed(key) {

@@ -33,7 +33,7 @@ var (
 )
 
 // cancelled is the cause when somebody asked for the end.
-type cancelled struct{ by string }
+type cancelled struct{ by, from string }
 
 func (c cancelled) Error() string { return "cancelled by " + c.by }
 
@@ -271,12 +271,12 @@ func (s *syncing) endAll(why error) {
 }
 
 // Cancel implements admin.Syncing.
-func (s *syncing) Cancel(id, by string) bool {
+func (s *syncing) Cancel(id, by, from string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, u := range s.passes {
 		if id != "" && u.op.ID == id {
-			u.cancel(cancelled{by})
+			u.cancel(cancelled{by, from})
 			return true
 		}
 	}
@@ -321,8 +321,8 @@ func (s *syncing) running() (n int) {
 }
 
 // record makes an operation of a pass, and gives what records its end.
-func (s *syncing) record(u *underway, user, by string) (end func(*syncer.Report, error), err error) {
-	o := op.Operation{Kind: op.Sync, User: user, Status: op.Running, By: by, Created: time.Now()}
+func (s *syncing) record(u *underway, user, by, from string) (end func(*syncer.Report, error), err error) {
+	o := op.Operation{Kind: op.Sync, User: user, Status: op.Running, By: by, From: from, Created: time.Now()}
 	o.Changed = o.Created
 	s.mu.Lock()
 	u.writes = true
@@ -335,8 +335,12 @@ func (s *syncing) record(u *underway, user, by string) (end func(*syncer.Report,
 	s.mu.Unlock()
 	return func(r *syncer.Report, err error) {
 		o.Changed, o.Took = time.Now(), time.Since(o.Created)
-		e := op.Event{At: o.Changed, Op: o.ID, User: user, By: by, Detail: did(r)}
-		o.Status, o.Reason, e.What = passEnd(context.Cause(u.ctx), r, err)
+		e := op.Event{At: o.Changed, Op: o.ID, User: user, By: by, From: from, Detail: did(r)}
+		cause := context.Cause(u.ctx)
+		o.Status, o.Reason, e.What = passEnd(cause, r, err)
+		if c, ok := errors.AsType[cancelled](cause); ok && o.Status == op.Cancelled {
+			e.By, e.From = c.by, c.from
+		}
 		if o.Reason != "" {
 			e.Detail = strings.TrimPrefix(e.Detail+"; "+o.Reason, "; ")
 		}
@@ -389,7 +393,7 @@ func (g *gateway) endInterrupted(ctx context.Context) {
 	for _, o := range list {
 		o.Status, o.Reason, o.Changed = op.Interrupted, op.GoesOn, time.Now()
 		if err == nil {
-			err = g.store.SaveOperation(ctx, o, op.Event{At: o.Changed, Op: o.ID, User: o.User, What: "sync pass interrupted", By: o.By})
+			err = g.store.SaveOperation(ctx, o, op.Event{At: o.Changed, Op: o.ID, User: o.User, What: "sync pass interrupted", By: o.By, From: o.From})
 		}
 	}
 	if err != nil {

@@ -53,7 +53,7 @@ func TestPassIsAnOperation(t *testing.T) {
 	m.relay.block()
 	done := make(chan error, 1)
 	go func() {
-		_, err := g.syncing.Sync(t.Context(), "run", url.Values{"user": {user}}, func(any) {})
+		_, err := g.syncing.Sync(t.Context(), "run", url.Values{"user": {user}, "by": {"kim"}, "from": {"her desk"}}, func(any) {})
 		done <- err
 	}()
 	id := ""
@@ -67,7 +67,7 @@ func TestPassIsAnOperation(t *testing.T) {
 	if n := g.sources().Operations()[op.Sync][op.Running]; n != 1 || id == "" {
 		t.Errorf("%d running, %q", n, id)
 	}
-	if g.syncing.Cancel("", "test") || g.syncing.Cancel("op-999", "test") || !g.syncing.Cancel(id, "test") {
+	if g.syncing.Cancel("", "test", "") || g.syncing.Cancel("op-999", "test", "") || !g.syncing.Cancel(id, "test", "there") {
 		t.Error("the wrong pass was cancelled")
 	}
 	if err := <-done; exitCode(err) != exitPartly || !strings.Contains(err.Error(), "cancelled by test") {
@@ -78,8 +78,12 @@ func TestPassIsAnOperation(t *testing.T) {
 		t.Errorf("%d running behind the end", n)
 	}
 	o, err := g.store.Operation(t.Context(), id)
-	if err != nil || o.Status != op.Cancelled || o.Reason != "by test" || o.Took <= 0 {
+	if err != nil || o.Status != op.Cancelled || o.Reason != "by test" || o.Took <= 0 || o.By != "kim" || o.From != "her desk" {
 		t.Errorf("%+v, %v", o, err)
+	}
+	list, err := g.store.History(t.Context(), op.HistoryFilter{Limit: 1})
+	if err != nil || len(list) != 1 || list[0].Op != id || list[0].By != "test" || list[0].From != "there" {
+		t.Errorf("%+v, %v", list, err)
 	}
 }
 
@@ -123,7 +127,7 @@ func TestPassEnds(t *testing.T) {
 		{errFlip, nil, &syncer.Report{}, op.Done, ""},
 		{errFlip, errFlip, nil, op.Cancelled, "he is being moved; the next pass goes on where this one was"},
 		{errClosing, errFlip, r, op.Interrupted, "mailgate is ending; the next pass goes on where this one was"},
-		{cancelled{"me"}, errFlip, r, op.Cancelled, "by me"},
+		{cancelled{by: "me"}, errFlip, r, op.Cancelled, "by me"},
 		{nil, &syncer.SideError{Err: syncer.ErrNoLogin}, nil, op.Failed, "old: " + syncer.ErrNoLogin.Error()},
 	} {
 		if status, reason, _ := passEnd(test.cause, test.r, test.err); status != test.status || reason != test.reason {

@@ -96,7 +96,7 @@ func (p *program) probeCommand() *cobra.Command {
 
 // stream asks the running gateway, or does it in this process when nothing runs. The API is the same.
 func (p *program) stream(ctx context.Context, verb string, form url.Values, progress func(syncer.Progress), out any) error {
-	form.Set("by", by())
+	sign(form)
 	conf, bad := p.loadAnyway()
 	take := func(b json.RawMessage) {
 		var g syncer.Progress
@@ -122,6 +122,7 @@ func (p *program) stream(ctx context.Context, verb string, form url.Values, prog
 			return err
 		}
 	}
+	form.Set("from", admin.From(ctx, form.Get("ssh")))
 	v, err := g.syncing.Sync(ctx, verb, form, func(v any) {
 		if x, ok := v.(syncer.Progress); ok {
 			progress(x)

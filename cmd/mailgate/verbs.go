@@ -27,10 +27,7 @@ import (
 //
 // A running gateway must be reached, to look and to roll back, also while the files on disk have a mistake in them.
 func (p *program) call(c *cobra.Command, method, path string, form url.Values, out any) error {
-	form.Set("by", by())
-	if ssh := os.Getenv("SSH_CONNECTION"); ssh != "" {
-		form.Set("ssh", ssh)
-	}
+	sign(form)
 	what := asVerbNode
 	switch {
 	case method == http.MethodGet, path == "/kick", path == "/hold", path == "/unhold", path == "/nodes/remove":
@@ -62,6 +59,14 @@ func (p *program) call(c *cobra.Command, method, path string, form url.Values, o
 		p.works = true
 	}
 	return admin.Client{Local: p.local.api().Handler()}.Call(c.Context(), method, path, form, out)
+}
+
+// sign says who asks, for the history.
+func sign(form url.Values) {
+	form.Set("by", by())
+	if ssh := os.Getenv("SSH_CONNECTION"); ssh != "" {
+		form.Set("ssh", ssh)
+	}
 }
 
 // noServe is what verbs about sessions say when nothing runs.

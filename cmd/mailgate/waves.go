@@ -30,7 +30,7 @@ func (g *gateway) otherWaves() {
 }
 
 // setSides edits many lines of the routes file in one write, and takes it over.
-func (g *gateway) setSides(ctx context.Context, users []string, side config.Side, by string) error {
+func (g *gateway) setSides(ctx context.Context, users []string, side config.Side, by, from string) error {
 	g.reloading.Lock()
 	defer g.reloading.Unlock()
 	if err := g.mayEdit(); err != nil {
@@ -48,7 +48,7 @@ func (g *gateway) setSides(ctx context.Context, users []string, side config.Side
 	if err != nil {
 		return fmt.Errorf("routes file: %w", err)
 	}
-	r, err := g.reload(ctx, by)
+	r, err := g.reload(ctx, by, from)
 	waits := err == nil && r.Import.Waiting != nil
 	if err == nil && !waits {
 		return nil
@@ -57,15 +57,15 @@ func (g *gateway) setSides(ctx context.Context, users []string, side config.Side
 	if terr := takeBack(c, before, mine); !waits || terr != nil {
 		return errors.Join(err, terr)
 	}
-	return g.approveFirst(ctx, by)
+	return g.approveFirst(ctx, by, from)
 }
 
 // approveFirst is the refusal of an edit beside changes of others which wait for approval. What can be approved is the file as they have left it,
 // without the edit: it is taken up anew for that.
-func (g *gateway) approveFirst(ctx context.Context, by string) error {
+func (g *gateway) approveFirst(ctx context.Context, by, from string) error {
 	no := &cutover.Refusal{Why: "the routes file holds other changes too, which need approval",
 		Do: "take them back, or mailgate reload and approve what it says; then ask again"}
-	if r, err := g.reload(ctx, by); err == nil && r.Import.Waiting != nil {
+	if r, err := g.reload(ctx, by, from); err == nil && r.Import.Waiting != nil {
 		no.Why += ": " + r.Import.Waiting.Reason
 		no.Do = "mailgate op approve " + r.Import.Waiting.ID + ", or take them back; then ask again"
 	}
