@@ -228,7 +228,7 @@ func (w *flipWork) atRest() (bool, error) {
 func (w *flipWork) together() (r *syncer.Report, err error) {
 	last := time.Duration(0)
 	for round, once := 0, 0; round < prepRounds; round++ {
-		if r, err = w.pass("brings his mailboxes together", syncer.RunOptions{NoSieve: round > 0, Recount: true}); err != nil {
+		if r, err = w.whenFree(syncer.RunOptions{NoSieve: round > 0, Recount: true}); err != nil {
 			return r, err
 		}
 		if once < passingRounds && r.Passing() {
@@ -245,6 +245,23 @@ func (w *flipWork) together() (r *syncer.Report, err error) {
 		last = r.Took
 	}
 	return r, nil
+}
+
+// leaseTime is longer than mailboxes stay with a process that has died.
+const leaseTime = 2 * time.Minute
+
+// whenFree makes a pass before the fence. A gateway that was killed, or is cut off, has mailboxes for a while yet: nobody waits but the flip.
+func (w *flipWork) whenFree(o syncer.RunOptions) (*syncer.Report, error) {
+	for end := time.Now().Add(leaseTime); ; {
+		r, err := w.pass("brings his mailboxes together", o)
+		if !errors.Is(err, syncer.ErrFenced) || time.Now().After(end) {
+			return r, err
+		}
+		w.tell(cutover.Progress{Why: "waits for another gateway, which may be at work in his mailboxes: " + plainly(err)})
+		if err := w.pause(9); err != nil {
+			return r, err
+		}
+	}
 }
 
 // carried is how much a pass had to do.

@@ -595,3 +595,23 @@ func TestFlipMailSeenJustNow(t *testing.T) {
 	prepare("a change is known of", true)
 	r.abort()
 }
+
+// TestFlipMailWaitsForLease: mailboxes that a gateway which was killed has yet are waited for, ahead of the fence.
+func TestFlipMailWaitsForLease(t *testing.T) {
+	t.Parallel()
+	l := lab.Start(t, lab.MailboxesOnly())
+	r := newMailRig(t, l.Old, l.New, 1)
+	x := lab.Dial(t, l.Old, 1)
+	defer x.Close()
+	x.Do("APPEND INBOX {2}\r\nx\n")
+	r.must("a pass", r.prepare()) // the account is known
+	r.abort()
+	if _, err := r.g.store.Acquire(t.Context(), r.m.User, "gw9", 1500*time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	r.told = nil
+	r.must("PREP", r.prepare())
+	if !slices.ContainsFunc(r.told, func(s string) bool { return strings.Contains(s, "another process syncs this account: gw9") }) {
+		t.Errorf("%q", r.told)
+	}
+}
