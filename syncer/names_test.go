@@ -12,7 +12,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// checks makes rapid try n cases, whatever the command line says.
+// checks makes rapid try n cases, whatever the command line says. The flag is one for all tests: those that set it run one by one.
 func checks(t *testing.T, n string) {
 	t.Helper()
 	before := flag.Lookup("rapid.checks").Value.String()
@@ -43,7 +43,6 @@ func badChars() *rapid.Generator[string] {
 // TestEscape: what is escaped is read back, holds nothing that the side cannot hold, and no two texts are written alike; and all
 // that a side can hold is what some text is written as.
 func TestEscape(t *testing.T) {
-	t.Parallel()
 	checks(t, "20000")
 	rapid.Check(t, func(t *rapid.T) {
 		e := newEscaper(rapid.SampledFrom([]byte{0, '.', '/', '^', '=', '\\'}).Draw(t, "separator"), badChars().Draw(t, "bad"), badChars().Draw(t, "first"))
@@ -82,7 +81,6 @@ func TestEscapeFirst(t *testing.T) {
 
 // TestUTF7: text is read back, only one way of writing is taken for modified UTF-7, and any other name is read as it stands.
 func TestUTF7(t *testing.T) {
-	t.Parallel()
 	checks(t, "20000")
 	rapid.Check(t, func(t *rapid.T) {
 		text := oddText().Draw(t, "text")
@@ -126,7 +124,6 @@ func anySide() *rapid.Generator[SideFolders] {
 // TestNames: a path that a side can hold is written so that it is read back, with every product's rules, and what it cannot
 // hold is told.
 func TestNames(t *testing.T) {
-	t.Parallel()
 	checks(t, "20000")
 	rapid.Check(t, func(t *rapid.T) {
 		n := newNaming(anySide().Draw(t, "side"))

@@ -43,7 +43,6 @@ func anyFolder() *rapid.Generator[Folder] {
 
 // TestPlanRoundTrip sends plans through JSON, as the control socket does.
 func TestPlanRoundTrip(t *testing.T) {
-	t.Parallel()
 	checks(t, "3000")
 	rapid.Check(t, func(t *rapid.T) {
 		p := &Plan{

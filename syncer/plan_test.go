@@ -120,7 +120,6 @@ func (m *model) carry(t interface{ Fatalf(string, ...any) }) bool {
 // deleted folders on both sides: each folder has its line, no two become one, a folder stays what it is whatever it is called,
 // and a second plan has nothing to do.
 func TestPlanConverges(t *testing.T) {
-	t.Parallel()
 	checks(t, "3000")
 	refused, carried := 0, 0
 	rapid.Check(t, func(t *rapid.T) {
