@@ -174,6 +174,13 @@ func hasEnded(path string) (n op.Node, over bool, err error) {
 	case err != nil:
 		return n, false, err
 	}
+	mine, err := f.Stat()
+	if err != nil {
+		return n, false, err
+	}
+	if there, err := os.Stat(path); err != nil || !os.SameFile(mine, there) { // it was taken away, or replaced, before the lock went
+		return n, false, nil
+	}
 	err = json.NewDecoder(f).Decode(&n)
 	return n, err == nil, err
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -145,9 +146,11 @@ func TestTakeOverNodes(t *testing.T) {
 	f.mustMove(gw1, f.users[1], "new")
 	mustEnd(t, moved, here, there)
 	gw1.lands(f.users[1], "new")
-	if out := gw2.run(0, "kick", f.users[3]); !strings.HasPrefix(out, "1 ") {
-		t.Error(out)
+	var kicked admin.Kicked
+	if err := ask(gw2, http.MethodPost, "/kick", url.Values{"user": {f.users[3]}}, &kicked); err != nil || kicked.Asked != 1 {
+		t.Errorf("%v %+v", err, kicked)
 	}
+	mustEnd(t, stay)
 	old.ended()
 	gw2.becomes("gw1", "gw2")
 
@@ -299,4 +302,61 @@ func TestTakeOverNodesKilled(t *testing.T) {
 	g.start()
 	g.becomes("gw1")
 	f.mustMove(g, f.users[1], "old")
+}
+
+// TestTakeOverNodesRefused: what is in the way of giving the name up leaves a gateway behind a database as it was, however far it came.
+func TestTakeOverNodesRefused(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 1, 2)
+	g := f.gates[0]
+	x, end := g.inside()
+	defer end()
+	session := g.mustDial(f.users[0])
+	refused := func(why string) {
+		t.Helper()
+		h := g.halfSoon()
+		defer h.close()
+		if err := h.take(t.Context()); err == nil || !strings.Contains(err.Error(), why) {
+			t.Fatal(err)
+		}
+	}
+	side := "old"
+	asBefore := func() {
+		t.Helper()
+		g.until("it goes on as before", func() bool { return !x.leaving.lent.Load() && x.leading.Load() != nil && x.lock != nil })
+		f.leader(g, "")
+		side = map[string]string{"old": "new", "new": "old"}[side]
+		f.mustMove(g, f.users[1], side)
+		mustBe(t, session, "old")
+		if files, _ := os.ReadDir(g.saysAlive()); len(files) != 0 {
+			t.Errorf("%d files say that it has handed over", len(files))
+		}
+	}
+	x.leaving.patience = 100 * time.Millisecond
+	_, leave, err := x.syncing.enter(t.Context(), f.users[0], false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leave = sync.OnceFunc(leave)
+	defer leave() // or serve would not end
+	part := x.leading.Load()
+	refused("passes over mailboxes do not end")
+	asBefore()
+	if x.leading.Load() != part || part.ctx.Err() != nil {
+		t.Error("what one process alone runs was ended")
+	}
+	leave()
+
+	x.leaving.patience = giveTime
+	n, err := x.shared.Join(t.Context(), op.Node{Name: nameApart(x.conf.Load()), Incarnation: "x.1", About: op.About{Place: "elsewhere"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused("is at elsewhere")
+	if err := x.shared.Leave(t.Context(), n); err != nil {
+		t.Fatal(err)
+	}
+	asBefore()
+	g.becomes("gw1")
+	session.Close()
 }
