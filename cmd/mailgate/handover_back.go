@@ -41,7 +41,8 @@ func (g *gateway) goBack(ctx context.Context) {
 			if back.Err() != nil { // the control socket may be the successor's
 				return
 			}
-			if !answers {
+			// Behind a database the control socket is that of who has the lock.
+			if !answers && !(g.member != nil && errors.Is(err, op.ErrInUse)) {
 				e := g.openControl()
 				if answers = e == nil; !answers {
 					g.log.Error("the control socket", "err", e)
