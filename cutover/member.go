@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,7 +33,7 @@ type Registry interface {
 	Rules(ctx context.Context) (op.Rules, error)
 }
 
-// MemberOptions are what a Member works with. All but Served and Moved must be set.
+// MemberOptions are what a Member works with. All but Served, Rename and Moved must be set.
 type MemberOptions struct {
 	Registry  Registry
 	Router    *router.Router
@@ -45,6 +46,8 @@ type MemberOptions struct {
 	// Removed is called when the node has learned that it is registered no more, behind the end of its sessions: the lead, if it has it,
 	// is to be given up before it returns.
 	Removed func()
+	// Rename is how the registry has a node go on under another name (store.Postgres.Rename); nil: Member.Rename is not called.
+	Rename func(ctx context.Context, n op.Node, name string, over bool) error
 	// Moved is LocalNode.Moved; nil: nobody asks.
 	Moved func(user string, to config.Side)
 	Log   *slog.Logger
@@ -73,6 +76,7 @@ type Member struct {
 
 	mu     sync.Mutex
 	now    *incarnation
+	name   string // to join under
 	n      int
 	leader op.Leader
 	shut   bool      // nobody is let in before it has joined again
@@ -93,7 +97,7 @@ func NewMember(o MemberOptions) *Member {
 	if !o.Served {
 		o.Router.HoldAll(router.Everybody, true)
 	}
-	return &Member{o: o}
+	return &Member{o: o, name: o.Name}
 }
 
 // Join registers, listens, and then loads: a flip that began before still needs this node's acknowledgement, one that begins later asks
@@ -101,7 +105,7 @@ func NewMember(o MemberOptions) *Member {
 func (m *Member) Join(ctx context.Context) error {
 	m.mu.Lock()
 	m.n++
-	n := op.Node{Name: m.o.Name, Incarnation: fmt.Sprintf("%s.%d", m.o.Tag, m.n), About: m.o.About()}
+	n := op.Node{Name: m.name, Incarnation: fmt.Sprintf("%s.%d", m.o.Tag, m.n), About: m.o.About()}
 	m.mu.Unlock()
 	n, err := m.o.Registry.Join(ctx, n)
 	if err != nil {
@@ -203,6 +207,30 @@ func (m *Member) Joining() bool {
 	return m.shut || m.now == nil
 }
 
+// Rename has this process go on under another name. It stays the node that it is, with its incarnation, and is asked as before. over tells
+// that whoever has the name ran in its place, and has ended. It may be called again after an error, then also with the name of before.
+func (m *Member) Rename(ctx context.Context, name string, over bool) error {
+	i := m.present()
+	if i == nil || m.Joining() {
+		return fmt.Errorf("rename this node: %w: it is not registered now", op.ErrNodes)
+	}
+	n := i.node
+	n.About = m.o.About()
+	if err := m.o.Rename(ctx, n, name, over); err != nil {
+		return fmt.Errorf("rename this node: %w", err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.now != i { // it was taken out, and has joined under the name of before
+		return fmt.Errorf("rename this node: %w: it has registered anew", op.ErrNodes)
+	}
+	i.local.Rename(name)
+	next := *i
+	next.node.Name = name
+	m.now, m.name = &next, name
+	return nil
+}
+
 // Wire reaches other nodes.
 func (m *Member) Wire() Wire { return m.present().wire }
 
@@ -244,7 +272,7 @@ func (m *Member) Run(ctx context.Context) error {
 			return nil
 		case errors.Is(err, op.ErrNodeName):
 			m.clear()
-			return fmt.Errorf("%w: %s; give each process its own (node in mailgate.yaml)", op.ErrNodeName, m.o.Name)
+			return fmt.Errorf("%w: %s; give each process its own (node in mailgate.yaml)", op.ErrNodeName, m.Node().Name)
 		case errors.Is(err, op.ErrNodes):
 			if err := m.again(ctx); err != nil {
 				return err
@@ -294,7 +322,7 @@ func (m *Member) clear() {
 
 // again joins anew after the node was taken out: what runs may be on the wrong side, and what is known may be over.
 func (m *Member) again(ctx context.Context) error {
-	m.o.Log.Error("this node is registered no more: its sessions end, and it begins anew", "node", m.o.Name)
+	m.o.Log.Error("this node is registered no more: its sessions end, and it begins anew", "node", m.Node().Name)
 	m.clear()
 	m.end(m.present())
 	for wait := retryMin; !m.o.Router.Forget(); wait = min(2*wait, retryMax) {
@@ -314,7 +342,7 @@ func (m *Member) again(ctx context.Context) error {
 		err := m.Join(try)
 		cancel()
 		if err == nil {
-			m.o.Log.Info("registered again", "node", m.o.Name, "incarnation", m.Node().Incarnation)
+			m.o.Log.Info("registered again", "node", m.Node().Name, "incarnation", m.Node().Incarnation)
 			return nil
 		}
 		if ctx.Err() != nil {
@@ -422,11 +450,33 @@ func (c *termNodes) Nodes(ctx context.Context) ([]Node, error) {
 	for _, n := range list {
 		if n.Name == i.node.Name && n.Incarnation == i.node.Incarnation {
 			out = append(out, i.local.Under(c.term))
+		} else if r := (&RemoteNode{Node: n, Wire: i.wire, Term: c.term}); n.About.HandedOver {
+			out = append(out, &parting{r, c.m.o.Registry})
 		} else {
-			out = append(out, &RemoteNode{Node: n, Wire: i.wire, Term: c.term})
+			out = append(out, r)
 		}
 	}
 	return out, nil
+}
+
+// parting is a node that has handed over, and leaves with its last session: that may be the one which it is asked to end, and so the node may
+// be gone before it is asked for the next step. Who is registered no more does not count for a commit, so nothing is to be called off.
+type parting struct {
+	*RemoteNode
+	registry Registry
+}
+
+// Send implements Node.
+func (n *parting) Send(ctx context.Context, m Message) (Ack, error) {
+	ack, err := n.RemoteNode.Send(ctx, m)
+	if !errors.Is(err, op.ErrGone) {
+		return ack, err
+	}
+	nodes, lerr := n.registry.Nodes(ctx)
+	if lerr != nil || slices.ContainsFunc(nodes, func(x op.Node) bool { return x.Incarnation == n.Incarnation() }) {
+		return ack, err // the wire has lost what it was asked
+	}
+	return Ack{Node: n.Name(), User: m.User, Generation: m.Generation}, nil
 }
 
 // Silent tells which nodes have not been heard of for some time, and for how long: the one that was heard of last is the clock.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"mailgate/config"
@@ -66,7 +67,12 @@ type LocalNode struct {
 
 	pausing sync.Mutex
 	paused  [2]int64 // term and number of the last pause that was heard of
+
+	renamed atomic.Pointer[string] // in place of ID; nil: it never was
 }
+
+// Rename gives it another name.
+func (n *LocalNode) Rename(name string) { n.renamed.Store(&name) }
 
 // Heed makes term the oldest that counts.
 func (n *LocalNode) Heed(term int64) {
@@ -105,14 +111,19 @@ func (n *underTerm) Send(ctx context.Context, m Message) (Ack, error) {
 }
 
 // Name implements Node.
-func (n *LocalNode) Name() string { return n.ID }
+func (n *LocalNode) Name() string {
+	if name := n.renamed.Load(); name != nil {
+		return *name
+	}
+	return n.ID
+}
 
 // Incarnation implements Node.
 func (n *LocalNode) Incarnation() string { return n.Once }
 
 // Send implements Node.
 func (n *LocalNode) Send(ctx context.Context, m Message) (Ack, error) {
-	ack := Ack{Node: n.ID, User: m.User, Generation: m.Generation}
+	ack := Ack{Node: n.Name(), User: m.User, Generation: m.Generation}
 	switch m.Kind {
 	case AskPause:
 		return ack, n.pause(ctx, m)
@@ -166,6 +177,11 @@ func (n *LocalNode) drain(ctx context.Context, m Message, ack Ack, empty <-chan 
 				half.Reset(time.Until(end) / 2)
 			}
 		case <-ctx.Done():
+			select {
+			case <-empty: // and so this process ends, or who asks has no more time
+				return ack, nil
+			default:
+			}
 			for _, s := range n.Router.Sessions(m.User) {
 				if s.Mailbox {
 					ack.Left++

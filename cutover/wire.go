@@ -90,6 +90,7 @@ func (n *RemoteNode) Send(ctx context.Context, m Message) (Ack, error) {
 	if err != nil {
 		return Ack{}, err
 	}
+	a.Ack.Node = n.Name() // the wire has asked this very incarnation, and it may have another name by now
 	switch {
 	case a.Stale:
 		err = router.ErrStale

@@ -66,6 +66,8 @@ type About struct {
 	Place    string `json:"place,omitempty"`  // machine and control socket: another process there is its successor
 	Serial   string `json:"serial,omitempty"` // of its routes file
 	Sessions int    `json:"sessions"`
+	// HandedOver tells that another process in its place has its listeners and its name: it has its sessions, and no files that count.
+	HandedOver bool `json:"handed_over,omitempty"`
 }
 
 // Condition is what must still hold when a flip is committed. It is looked at within the transaction.

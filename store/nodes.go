@@ -70,19 +70,84 @@ func (t *transaction) dropLeases(ctx context.Context, name string) error {
 	return err
 }
 
+// Rename has a node go on under another name, by its incarnation: its registration stays, so that nothing is committed without its word. It
+// must not lead, and nobody is said to lead behind it. Who is registered under that name is ErrNodeName, unless it is over: an earlier process
+// in the same place that has ended. op.ErrNodes when the node is registered no more. It may be called again after an error.
+func (s *Postgres) Rename(ctx context.Context, n op.Node, name string, over bool) error {
+	about, err := aboutText(n.About)
+	if err != nil {
+		return err
+	}
+	return s.tx(ctx, func(t *transaction) error {
+		if err := t.freeze(ctx, false); err != nil {
+			return err
+		}
+		now, err := t.d.now(ctx, t)
+		if err != nil {
+			return err
+		}
+		was, err := scanNode(t.row(ctx, "SELECT "+nodeColumns+" FROM nodes WHERE name=?", name))
+		switch {
+		case errors.Is(err, sql.ErrNoRows), err == nil && was.Incarnation == n.Incarnation:
+		case err != nil:
+			return err
+		case !over || was.About.Place != n.About.Place:
+			return fmt.Errorf("%w: %s is at %s", op.ErrNodeName, name, was.About.Place)
+		default:
+			if err := t.dropNode(ctx, was); err != nil {
+				return err
+			}
+			if err := t.dropLeases(ctx, name); err != nil {
+				return err
+			}
+		}
+		changed, err := t.exec(ctx, "UPDATE nodes SET name=?, seen=?, about=? WHERE incarnation=?", name, stamp(now), about, n.Incarnation)
+		if err != nil {
+			return err
+		}
+		if changed == 0 {
+			return fmt.Errorf("%w: %s", op.ErrNodes, n.Name)
+		}
+		if _, err := t.exec(ctx, "UPDATE messages SET node=? WHERE incarnation=?", name, n.Incarnation); err != nil {
+			return err
+		}
+		return t.leadsNoMore(ctx, n)
+	})
+}
+
+// leadsNoMore has nobody said to lead where a node is, which has given the right up. The term stays: who joins must heed no older one.
+func (t *transaction) leadsNoMore(ctx context.Context, n op.Node) error {
+	var text string
+	err := t.row(ctx, "SELECT value FROM meta WHERE key='leader'").Scan(&text)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	l, err := parseLeader(text, err)
+	if err != nil || l.Incarnation != n.Incarnation {
+		return err
+	}
+	nobody, err := json.Marshal(op.Leader{Term: l.Term, Since: l.Since})
+	if err != nil {
+		return err
+	}
+	_, err = t.exec(ctx, "UPDATE meta SET value=? WHERE key='leader' AND value=?", string(nobody), text) // another may lead by now
+	return err
+}
+
 // Leave is the end of a node whose sessions have ended; of another incarnation nothing is done.
 func (s *Postgres) Leave(ctx context.Context, n op.Node) error {
 	return s.tx(ctx, func(t *transaction) error {
 		if err := t.freeze(ctx, false); err != nil {
 			return err
 		}
-		_, err := t.exec(ctx, "DELETE FROM nodes WHERE name=? AND incarnation=?", n.Name, n.Incarnation)
+		_, err := t.exec(ctx, "DELETE FROM nodes WHERE incarnation=?", n.Incarnation)
 		return err
 	})
 }
 
 // Beat notes that a node lives, and what it tells of itself. It answers who leads. op.ErrNodes when it is registered no more,
-// op.ErrNodeName when another process has its name.
+// op.ErrNodeName when another process has its name. The incarnation says which node it is, here as in Leave and AddRowsOf: its name may be
+// changing, see Rename.
 func (s *Postgres) Beat(ctx context.Context, n op.Node) (leads op.Leader, err error) {
 	about, err := aboutText(n.About)
 	if err != nil {
@@ -93,7 +158,7 @@ func (s *Postgres) Beat(ctx context.Context, n op.Node) (leads op.Leader, err er
 		if err != nil {
 			return err
 		}
-		changed, err := t.exec(ctx, "UPDATE nodes SET seen=?, about=? WHERE name=? AND incarnation=?", stamp(now), about, n.Name, n.Incarnation)
+		changed, err := t.exec(ctx, "UPDATE nodes SET seen=?, about=? WHERE incarnation=?", stamp(now), about, n.Incarnation)
 		if err != nil {
 			return err
 		}
@@ -120,7 +185,7 @@ func (s *Postgres) AddRowsOf(ctx context.Context, n op.Node, rows []op.Row) erro
 			return err
 		}
 		var one int
-		err := t.row(ctx, "SELECT 1 FROM nodes WHERE name=? AND incarnation=?", n.Name, n.Incarnation).Scan(&one)
+		err := t.row(ctx, "SELECT 1 FROM nodes WHERE incarnation=?", n.Incarnation).Scan(&one)
 		if errors.Is(err, sql.ErrNoRows) {
 			return op.ErrNodes
 		} else if err != nil {

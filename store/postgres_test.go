@@ -154,6 +154,7 @@ func TestPostgres(t *testing.T) {
 	t.Run("one writer", func(t *testing.T) { postgresWriter(t, c) })
 	t.Run("nodes", func(t *testing.T) { postgresNodes(t, c) })
 	t.Run("leases of nodes", func(t *testing.T) { postgresLeases(t, c) })
+	t.Run("names of nodes", func(t *testing.T) { postgresRename(t, c) })
 	t.Run("a node is removed", func(t *testing.T) { postgresRemoved(t, c) })
 	t.Run("wire", func(t *testing.T) { postgresWire(t, c) })
 	t.Run("newer schema", func(t *testing.T) { postgresNewer(t, c) })

@@ -20,7 +20,7 @@ const (
 )
 
 // Wire carries requests between nodes through a table; LISTEN and NOTIFY wake who waits. It implements cutover.Wire. Ask gets its answer
-// as long as Serve runs.
+// as long as Serve runs. Nodes are told apart by their incarnations alone: what is under way outlives a change of name.
 type Wire struct {
 	s    *Postgres
 	self op.Node
@@ -55,9 +55,9 @@ func (w *Wire) Ask(ctx context.Context, to op.Node, request []byte) ([]byte, err
 	w.mu.Unlock()
 	var id int64
 	err := w.s.write.QueryRowContext(ctx, `WITH m AS (INSERT INTO messages (node, incarnation, sender, at, request)
-		SELECT name, incarnation, $3, `+sqlNow+`, $4 FROM nodes WHERE name=$1 AND incarnation=$2 RETURNING id)
-		SELECT id FROM m, LATERAL (SELECT pg_notify($5, 'request')) n`,
-		to.Name, to.Incarnation, w.self.Incarnation, request, channel(to.Incarnation)).Scan(&id)
+		SELECT name, incarnation, $2, `+sqlNow+`, $3 FROM nodes WHERE incarnation=$1 RETURNING id)
+		SELECT id FROM m, LATERAL (SELECT pg_notify($4, 'request')) n`,
+		to.Incarnation, w.self.Incarnation, request, channel(to.Incarnation)).Scan(&id)
 	p := &pending{to: to, answer: make(chan []byte, 1), gone: make(chan struct{})}
 	w.mu.Lock()
 	w.asking--
@@ -225,8 +225,8 @@ func (w *Wire) answer(ctx context.Context, id int64, body []byte) {
 	defer cancel()
 	var one int
 	_ = w.s.write.QueryRowContext(ctx, `WITH m AS (UPDATE messages SET answer=$2 WHERE id=$1
-		AND EXISTS (SELECT 1 FROM nodes WHERE name=$3 AND nodes.incarnation=$4) RETURNING sender)
-		SELECT 1 FROM m, LATERAL (SELECT pg_notify('mailgate_' || sender, 'answer')) n`, id, body, w.self.Name, w.self.Incarnation).Scan(&one)
+		AND EXISTS (SELECT 1 FROM nodes WHERE nodes.incarnation=$3) RETURNING sender)
+		SELECT 1 FROM m, LATERAL (SELECT pg_notify('mailgate_' || sender, 'answer')) n`, id, body, w.self.Incarnation).Scan(&one)
 }
 
 // missing tells those who wait for a node that is registered no more, or whose request the database has lost.
@@ -240,7 +240,7 @@ func (w *Wire) missing(ctx context.Context) {
 	if len(ids) == 0 {
 		return
 	}
-	rows, err := w.s.write.QueryContext(ctx, `SELECT m.id FROM messages m JOIN nodes n ON n.name = m.node AND n.incarnation = m.incarnation
+	rows, err := w.s.write.QueryContext(ctx, `SELECT m.id FROM messages m JOIN nodes n ON n.incarnation = m.incarnation
 		WHERE m.id = ANY($1)`, ids)
 	if err != nil {
 		return

@@ -17,6 +17,29 @@ import (
 // waits while a verb has it; op.ErrInUse.
 func (g *gateway) alone(ctx context.Context, wait time.Duration) error {
 	socket := g.conf.Load().Control.Socket
+	for end := time.Now().Add(wait); ; {
+		err := g.aloneNow()
+		if !errors.Is(err, op.ErrInUse) {
+			return err
+		}
+		if c, err := net.Dial("unix", socket); err == nil {
+			c.Close()
+			return fmt.Errorf("mailgate serve runs already: it answers at %s", socket)
+		}
+		if time.Now().After(end) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// aloneNow is alone that does not wait.
+func (g *gateway) aloneNow() error {
+	socket := g.conf.Load().Control.Socket
 	if err := os.MkdirAll(filepath.Dir(socket), 0o700); err != nil {
 		return fmt.Errorf("control.socket: %w", err)
 	}
@@ -26,30 +49,22 @@ func (g *gateway) alone(ctx context.Context, wait time.Duration) error {
 	} else if err != nil {
 		return fmt.Errorf("control.socket: %w", err)
 	}
-	for end := time.Now().Add(wait); ; {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			g.lock = f
-			return nil
-		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) {
-			f.Close()
-			return fmt.Errorf("control.socket: lock %s.lock: %w", socket, err)
-		}
-		if c, err := net.Dial("unix", socket); err == nil {
-			c.Close()
-			f.Close()
-			return fmt.Errorf("mailgate serve runs already: it answers at %s", socket)
-		}
-		if time.Now().After(end) {
-			f.Close()
-			return fmt.Errorf("%w (%s.lock)", op.ErrInUse, socket)
-		}
-		select {
-		case <-ctx.Done():
-			f.Close()
-			return context.Cause(ctx)
-		case <-time.After(50 * time.Millisecond):
-		}
+	switch err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); {
+	case err == nil:
+		g.lock = f
+		return nil
+	case errors.Is(err, syscall.EWOULDBLOCK):
+		f.Close()
+		return fmt.Errorf("%w (%s.lock)", op.ErrInUse, socket)
+	default:
+		f.Close()
+		return fmt.Errorf("control.socket: lock %s.lock: %w", socket, err)
 	}
+}
+
+// notAlone lets the lock go: at once, also where a program that is being started has the file open for a moment still.
+func (g *gateway) notAlone() error {
+	err := errors.Join(syscall.Flock(int(g.lock.Fd()), syscall.LOCK_UN), g.lock.Close())
+	g.lock = nil
+	return err
 }

@@ -61,7 +61,7 @@ func (g *gateway) Nodes(ctx context.Context) ([]admin.NodeInfo, error) {
 	for _, n := range nodes {
 		out = append(out, admin.NodeInfo{Name: n.Name, Here: n.Incarnation == self, Leads: n.Incarnation == leader.Incarnation,
 			Since: n.Since, Seen: n.Seen, SilentSeconds: silent[n.Name].Seconds(), Sessions: n.About.Sessions, Version: n.About.Version,
-			Serial: n.About.Serial, Differs: taken != "" && n.About.Serial != taken, Waiting: waiting[n.Incarnation]})
+			Serial: n.About.Serial, Differs: taken != "" && n.About.Serial != taken && !n.About.HandedOver, Waiting: waiting[n.Incarnation]})
 	}
 	return out, nil
 }
@@ -194,6 +194,7 @@ func (g *gateway) startVerb(ctx context.Context) error {
 	if err := g.member.Join(ctx); err != nil {
 		return err
 	}
+	g.removeEnded(ctx)
 	if err := g.elect(ctx); err != nil {
 		if errors.Is(err, op.ErrInUse) {
 			return exitError{exitRefused, fmt.Errorf("node %s leads: run it there", g.member.Leader().Name)}

@@ -20,7 +20,8 @@ import (
 	"mailgate/proxy"
 )
 
-// leaving is how this process hands over to a successor, and what it is from then on: a node without a store. See handOver.
+// leaving is how this process hands over to a successor, and what it is from then on: a node without a store, or one of several with a name
+// of its own. See handOver.
 type leaving struct {
 	turn     sync.Mutex     // held while a successor is spoken with
 	wg       sync.WaitGroup // connections to the control socket that became something else
@@ -29,7 +30,8 @@ type leaving struct {
 	taking atomic.Bool // this process has taken over, and who was before it does not know yet that it serves
 	lent   atomic.Bool // this process does not lead, and has let the store go, or is about to
 	served atomic.Bool // a successor serves
-	given  bool        // this process has let the store go; of who has turn, or goes back
+	apart  atomic.Bool // this process has a name of its own among the nodes of a database, see giveName
+	given  bool        // this process has let the store go, or its name; of who has turn, or goes back
 
 	mu     sync.Mutex
 	closed bool               // nothing becomes something else any more
@@ -38,6 +40,7 @@ type leaving struct {
 	node   op.Node            // that this process is while lent
 	alive  *os.File           // see sayAlive
 	said   string             // the incarnation in it
+	file   string             // where it is, if it has to be taken away, see unsay
 	limit  time.Duration      // for the sessions
 	member *cutover.Member
 	tether *cutover.Tether
@@ -171,9 +174,6 @@ func (g *gateway) switchTo(w http.ResponseWriter, f func(ctx context.Context, c 
 // successor answers a process that wants to take over.
 func (g *gateway) successor(w http.ResponseWriter) {
 	switch {
-	case g.shared != nil || !g.serving:
-		sayNo(w, admin.ExitRefused, errors.New("this gateway cannot hand over: its store is a database"))
-		return
 	case g.leaving.served.Load():
 		sayNo(w, admin.ExitUnknown, errHanded)
 		return
@@ -182,6 +182,9 @@ func (g *gateway) successor(w http.ResponseWriter) {
 		return
 	case !g.ready.Load(): // what it is to end may not have begun, and begin behind that
 		sayNo(w, admin.ExitRefused, errors.New("it is starting or ending; ask again in a moment"))
+		return
+	case g.member != nil && (g.member.Joining() || !g.member.Away().IsZero()):
+		sayNo(w, admin.ExitRefused, errors.New("its database does not answer; ask again when it does"))
 		return
 	case !g.leaving.turn.TryLock():
 		sayNo(w, admin.ExitRefused, errors.New("another process is taking over already"))
@@ -208,13 +211,13 @@ func (g *gateway) fellow(w http.ResponseWriter) {
 	g.switchTo(w, func(_ context.Context, c *net.UnixConn) { _ = host.Serve(leads.ctx, cutover.NewLink(c)) })
 }
 
-// handOver gives sockets and store to a successor. Until that has said that it serves this process can go on as before, and does if the
+// handOver gives sockets and store, or name, to a successor. Until that has said that it serves this process can go on as before, and does if the
 // successor ends: it listens all the time.
 func (g *gateway) handOver(ctx context.Context, c *net.UnixConn) {
 	l := &g.leaving
 	_, pid, _ := peerOf(c)
 	g.log.Info("another process wants to take over", "pid", pid)
-	if err := offer(c, g.sockets()); err != nil {
+	if err := offer(c, storeName(g.conf.Load()), g.sockets()); err != nil {
 		g.log.Error("the sockets are not handed over", "err", err)
 		return
 	}
@@ -239,7 +242,13 @@ func (g *gateway) handOver(ctx context.Context, c *net.UnixConn) {
 		g.goBack(ctx)
 		return
 	}
-	if !g.stayBehind(ctx, cutover.NewLink(c)) && ctx.Err() == nil {
+	served := false
+	if g.member != nil {
+		served = g.stayNode(c)
+	} else {
+		served = g.stayBehind(ctx, cutover.NewLink(c))
+	}
+	if !served && ctx.Err() == nil {
 		g.log.Error("the other process has ended before it served", "pid", pid)
 		g.goBack(ctx)
 	}
@@ -277,7 +286,7 @@ func (g *gateway) sockets() []proxy.Socket {
 // giveTime bounds the end of what this process alone does.
 const giveTime = 30 * time.Second
 
-// give ends what this process does as the one that leads, and lets the store go. Flips that are under way are called off, or end; they
+// give ends what this process does as the one that leads, and lets the store go, or its name. Flips that are under way are called off, or end; they
 // begin anew with the successor. It may be called again after an error, and behind a hand-over that came to nothing; goBack undoes it,
 // however far it came.
 func (g *gateway) give(ctx context.Context, limit time.Duration) error {
@@ -285,15 +294,20 @@ func (g *gateway) give(ctx context.Context, limit time.Duration) error {
 	l.limit = limit
 	g.reloading.Lock()
 	l.lent.Store(true)
-	l.notes.keep()
+	if g.member == nil { // else it tells who leads: telling
+		l.notes.keep()
+	}
 	g.reloading.Unlock()
 	if !l.given {
 		if err := g.ceaseToLead(ctx); err != nil {
 			return err
 		}
 	}
+	if g.member != nil {
+		return g.giveName(ctx)
+	}
 	conf, tag := g.conf.Load(), newTag() // another one each time: a successor before may have heard of the last one
-	n := op.Node{Name: fmt.Sprintf("%s/%d", nodeName(conf), os.Getpid()), Incarnation: tag + ".1"}
+	n := op.Node{Name: nameApart(conf), Incarnation: tag + ".1"}
 	l.mu.Lock()
 	f, err := sayAlive(aliveDir(conf), tag, n, l.alive)
 	if err == nil {
@@ -308,7 +322,11 @@ func (g *gateway) give(ctx context.Context, limit time.Duration) error {
 
 // ceaseToLead ends all that works with the store.
 func (g *gateway) ceaseToLead(ctx context.Context) error {
-	g.managing.Load().end()
+	if g.member != nil {
+		g.stepDown() // for good: see take
+	} else {
+		g.managing.Load().end()
+	}
 	g.syncing.stop()
 	last, cancel := context.WithTimeout(ctx, g.leaving.patience)
 	defer cancel()

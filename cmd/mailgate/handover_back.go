@@ -14,20 +14,24 @@ import (
 // redialTime is between attempts to be registered, and to lead again.
 const redialTime = 200 * time.Millisecond
 
-// goBack has this process lead again, as soon as it can have the store: in a moment, unless a newer program has changed that. It listens
-// meanwhile, and on the control socket too, so that another successor may come.
+// goBack has this process lead again, as soon as it can have the store, or its name: in a moment, unless a newer program has changed the store.
+// It listens meanwhile, and on the control socket too, so that another successor may come.
 func (g *gateway) goBack(ctx context.Context) {
 	l := &g.leaving
 	back, cancel := context.WithCancel(ctx)
 	l.back, l.backed = cancel, make(chan struct{})
 	done := l.backed
+	again, notYet := "this process leads again", "this process cannot lead yet; mail goes on, nobody can be moved"
+	if g.member != nil {
+		again, notYet = "this process goes on under its name", "this process cannot go on under its name yet; mail goes on, and it is a node under another one"
+	}
 	l.wg.Go(func() {
 		defer close(done)
 		defer cancel()
 		// This process answers at the control socket while it has the store; behind that the successor may.
 		for told, answers := false, !l.given; ; told = true {
 			err := g.takeBack(back)
-			if errors.Is(err, op.ErrInUse) {
+			if g.member == nil && errors.Is(err, op.ErrInUse) {
 				served, met := g.meetAgain(back)
 				if served {
 					return
@@ -37,7 +41,8 @@ func (g *gateway) goBack(ctx context.Context) {
 			if back.Err() != nil { // the control socket may be the successor's
 				return
 			}
-			if !answers {
+			// Behind a database the control socket is that of who has the lock.
+			if !answers && !(g.member != nil && errors.Is(err, op.ErrInUse)) {
 				e := g.openControl()
 				if answers = e == nil; !answers {
 					g.log.Error("the control socket", "err", e)
@@ -47,11 +52,11 @@ func (g *gateway) goBack(ctx context.Context) {
 				err = g.leadAgain(back)
 			}
 			if err == nil {
-				g.log.Info("this process leads again")
+				g.log.Info(again)
 				return
 			}
 			if !told && back.Err() == nil {
-				g.log.Error("this process cannot lead yet; mail goes on, nobody can be moved", "err", err)
+				g.log.Error(notYet, "err", err)
 			}
 			select {
 			case <-back.Done():
@@ -80,11 +85,16 @@ func (g *gateway) meetAgain(ctx context.Context) (served, met bool) {
 	return g.stayBehind(ctx, cutover.NewLink(c)), true
 }
 
-// takeBack takes the store back, if this process has let it go.
+// takeBack takes the store back, or the right to the name, if this process has let it go.
 func (g *gateway) takeBack(ctx context.Context) error {
 	l := &g.leaving
 	if !l.given {
 		return nil
+	}
+	if g.member != nil {
+		err := g.aloneNow()
+		l.given = err != nil
+		return err
 	}
 	if err := g.store.(*store.SQLite).TakeBack(ctx); err != nil {
 		return err
@@ -99,6 +109,9 @@ func (g *gateway) leadAgain(ctx context.Context) error {
 	runs, err := g.stillLeads(ctx)
 	if err != nil {
 		return err
+	}
+	if g.member != nil {
+		return g.nameAgain(ctx, runs)
 	}
 	if runs {
 		g.managing.Store(g.rulingAlone())

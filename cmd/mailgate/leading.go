@@ -22,7 +22,9 @@ func (g *gateway) startLeading() {
 	}
 	p.wg.Go(func() { g.watch(p.ctx) })
 	p.wg.Go(func() { g.lead(p.ctx) })
-	if g.member == nil { // else with the term: elect
+	if g.member != nil {
+		p.wg.Go(func() { g.watchEnded(p.ctx) })
+	} else { // else with the term: elect
 		p.wg.Go(func() { g.syncing.proofs.Run(p.ctx, g.store.SaveProofs, g.log) })
 	}
 	p.wg.Go(func() { g.syncing.book.Run(p.ctx) })

@@ -46,13 +46,14 @@ func nodePlace(c *config.Config) string {
 func (g *gateway) newMember(conf *config.Config, shared *store.Postgres, tag string, verb bool) *cutover.Member {
 	return cutover.NewMember(cutover.MemberOptions{Registry: shared, Router: g.router, Newcomers: g.newcomers, Name: nodeName(conf), Tag: tag,
 		About: func() op.About {
-			a := op.About{Version: version, Place: nodePlace(conf), Serial: g.routes.Load().Serial}
+			a := op.About{Version: version, Place: nodePlace(conf), Serial: g.routes.Load().Serial, HandedOver: g.leaving.apart.Load()}
 			if a.Sessions = len(g.router.Sessions("")); verb {
 				a.Version += " (a verb)"
 			}
 			return a
 		},
 		Wire:    func(n op.Node) cutover.Wire { return shared.Wire(n) },
+		Rename:  shared.Rename,
 		Call:    g.answer,
 		Removed: g.stepDown, Log: g.log,
 		Moved: func(user string, to config.Side) { g.gates.ForgetHere(user, to) }})
@@ -218,8 +219,8 @@ func (g *gateway) lead(ctx context.Context) {
 func (g *gateway) take(ctx context.Context) error {
 	g.terms.Lock()
 	defer g.terms.Unlock()
-	if !g.member.Away().IsZero() || g.member.Joining() {
-		return nil // it would not last
+	if !g.member.Away().IsZero() || g.member.Joining() || g.leaving.lent.Load() {
+		return nil // it would not last, or is another process's now
 	}
 	err := g.takeAlone(ctx)
 	if err != nil {
@@ -298,7 +299,7 @@ func (g *gateway) takeRoutes(ctx context.Context) error {
 	return err
 }
 
-// others are the nodes registered beside this one.
+// others are the nodes registered beside this one, but for processes that had its name before: these are no other gateways.
 func (g *gateway) others(ctx context.Context) ([]op.Node, error) {
 	if g.member == nil {
 		return nil, nil
@@ -310,7 +311,7 @@ func (g *gateway) others(ctx context.Context) ([]op.Node, error) {
 	self := g.member.Node()
 	out := nodes[:0]
 	for _, n := range nodes {
-		if n.Name != self.Name {
+		if n.Name != self.Name && !(n.About.HandedOver && n.About.Place == self.About.Place) {
 			out = append(out, n)
 		}
 	}

@@ -133,6 +133,7 @@ func (g *gateway) start(ctx context.Context) error {
 		if err := g.member.Join(ctx); err != nil {
 			return err
 		}
+		g.removeEnded(ctx)
 		switch err := g.electSoon(ctx); {
 		case errors.Is(err, op.ErrInUse):
 			g.log.Info("another node leads", "node", g.member.Node().Name, "leader", g.member.Leader().Name)
@@ -219,8 +220,10 @@ func (g *gateway) leave() error {
 	err := g.member.Leave(ctx)
 	if err != nil {
 		g.log.Warn("this node stays registered: flips wait until it comes again or is removed (mailgate nodes remove)", "err", err)
+		return err
 	}
-	return err
+	g.leaving.unsay()
+	return nil
 }
 
 // api is what verbs ask.

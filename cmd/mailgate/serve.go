@@ -101,6 +101,9 @@ func (p *program) serve(ctx context.Context, started func(*gateway)) error {
 		return err
 	}
 	defer g.close()
+	if err := g.findOld(ctx, old); err != nil {
+		return err
+	}
 	conf, log := g.conf.Load(), g.log
 	files, err := filesLimit()
 	if err != nil {

@@ -86,6 +86,10 @@ func (g *gateway) tellSignals(form url.Values) cutover.Reply {
 		b, _ := json.Marshal(admin.Failure{Error: "that node has only just begun; ask again", Exit: admin.ExitUnknown})
 		return cutover.Reply{Status: http.StatusServiceUnavailable, Body: b}
 	}
+	if g.leaving.lent.Load() { // what was counted until then is in the store, and another process tells it
+		b, _ := json.Marshal(wavegate.Snapshot{Of: "handed over", Series: []wavegate.Series{}})
+		return cutover.Reply{Status: http.StatusOK, Body: b}
+	}
 	upto, err := strconv.ParseUint(form.Get("upto"), 10, 64)
 	var b []byte
 	if err == nil {

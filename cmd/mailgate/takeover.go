@@ -81,10 +81,6 @@ func (p *program) inherit(ctx context.Context, limit time.Duration) (h *heir, er
 	if err != nil {
 		return nil, err
 	}
-	if conf.Store.URL != "" {
-		return nil, exitError{exitRefused, errors.New("--take-over is for a gateway with a store of its own: behind a database " +
-			"another gateway serves meanwhile, so stop this one and start it again")}
-	}
 	if err := rehearse(conf); err != nil {
 		return nil, err
 	}
@@ -113,6 +109,10 @@ func (p *program) inherit(ctx context.Context, limit time.Duration) (h *heir, er
 		return nil, fmt.Errorf("take over: %w", err)
 	}
 	h.sockets = old
+	if mine := storeName(conf); o.Store != "" && o.Store != mine {
+		return nil, exitError{exitRefused, fmt.Errorf("take over: the other process has its store in %s, and the configuration says %s; "+
+			"stop it, and start this one", o.Store, mine)}
+	}
 	if err := h.openRest(conf); err != nil {
 		return nil, err
 	}
@@ -172,7 +172,8 @@ func (h *heir) open(network, address string) (net.Listener, error) {
 	return takeSocket(&h.sockets, network, address)
 }
 
-// take asks for the store. When it returns nil the store is free, and the other process is a node that has to be asked.
+// take asks for the store. When it returns nil the store is free, or the name among the nodes of a database, and the other process is a node
+// that has to be asked.
 func (h *heir) take(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() { h.conn.Close() })()
 	if err := say(h.conn, wanted{Limit: h.limit}, nil); err != nil {
@@ -256,6 +257,10 @@ const meetTime = 2 * time.Second
 // tellOld tells the process that was taken over that this one serves, until it knows or has ended: until then both listen.
 func (g *gateway) tellOld(ctx context.Context, h *heir) {
 	defer g.leaving.taking.Store(false)
+	if g.member != nil {
+		g.tellNode(ctx, h)
+		return
+	}
 	host := g.host.Load()
 	if host == nil { // it ended as soon as it had given the store
 		g.log.Warn("the process that was taken over has ended, and its sessions with it", "node", h.other.Node.Name)

@@ -14,12 +14,17 @@ import (
 	"mailgate/op"
 )
 
-// A process that has handed over proves that it runs by a file beside the store, which it keeps locked: the kernel lets go of the lock
-// when the process ends, however that ends. Whoever opens the store next needs that process's acknowledgement, also when the one in
-// between was killed.
+// A process that has handed over proves that it runs by a file beside the store, or beside the control socket where the store is a database,
+// which it keeps locked: the kernel lets go of the lock when the process ends, however that ends. Whoever opens the store next needs that
+// process's acknowledgement, also when the one in between was killed.
 
 // aliveDir is where these files are.
-func aliveDir(c *config.Config) string { return c.Store.Path + ".nodes" }
+func aliveDir(c *config.Config) string {
+	if c.Store.URL != "" {
+		return c.Control.Socket + ".nodes"
+	}
+	return c.Store.Path + ".nodes"
+}
 
 // sayAlive makes the file of a node, in place of that which this process had before (nil if none). It ends when the result is closed.
 func sayAlive(dir, tag string, n op.Node, before *os.File) (*os.File, error) {
@@ -125,6 +130,59 @@ func readAlive(path string, f *os.File) (n op.Node, runs, replaced bool, err err
 	}
 	err = json.NewDecoder(f).Decode(&n)
 	return n, true, false, err
+}
+
+// ended are the nodes of which a file says that their process has ended, by the file. Here the files stay: with a database a registration goes
+// only for a file that is there, since somebody may have emptied the directory.
+func ended(dir string) (map[string]op.Node, error) {
+	list, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look which gateways that have handed over have ended: %w", err)
+	}
+	out := map[string]op.Node{}
+	for _, e := range list {
+		if strings.HasPrefix(e.Name(), ".") {
+			continue
+		}
+		path := filepath.Join(dir, e.Name())
+		n, over, err := hasEnded(path)
+		if err != nil {
+			return nil, fmt.Errorf("look which gateways that have handed over have ended: %w", err)
+		}
+		if over {
+			out[path] = n
+		}
+	}
+	return out, nil
+}
+
+func hasEnded(path string) (n op.Node, over bool, err error) {
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return n, false, nil
+	}
+	if err != nil {
+		return n, false, err
+	}
+	defer f.Close()
+	switch err := syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB); {
+	case errors.Is(err, syscall.EWOULDBLOCK):
+		return n, false, nil
+	case err != nil:
+		return n, false, err
+	}
+	mine, err := f.Stat()
+	if err != nil {
+		return n, false, err
+	}
+	if there, err := os.Stat(path); err != nil || !os.SameFile(mine, there) { // it was taken away, or replaced, before the lock went
+		return n, false, nil
+	}
+	err = json.NewDecoder(f).Decode(&n)
+	return n, err == nil, err
 }
 
 // runs tells whether the process of a node runs, also where that is registering under its next incarnation, or has let go of the file of the

@@ -60,3 +60,29 @@ func soon(t *testing.T, what string, f func() bool) {
 		}
 	}
 }
+
+// TestEnded: only a file that is there and not locked tells that a process has ended, and it stays until somebody takes it away.
+func TestEnded(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "nodes")
+	if list, err := ended(dir); err != nil || len(list) != 0 {
+		t.Errorf("%v %v", list, err)
+	}
+	f, err := sayAlive(dir, "tag", op.Node{Name: "gw/1", Incarnation: "tag.1"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if list, err := ended(dir); err != nil || len(list) != 0 {
+		t.Errorf("%v %v", list, err)
+	}
+	f.Close()
+	for range 2 {
+		soon(t, "it has ended", func() bool {
+			list, err := ended(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return list[filepath.Join(dir, "tag")].Name == "gw/1"
+		})
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"mailgate/config"
 	"mailgate/op"
 	"mailgate/proxy"
 	"mailgate/tlsconf"
@@ -22,6 +23,7 @@ type (
 	offered struct {
 		Sockets []offeredSocket `json:"sockets"`
 		Version string          `json:"version"`
+		Store   string          `json:"store,omitempty"` // see storeName
 	}
 	offeredSocket struct {
 		Network string `json:"network"`
@@ -36,7 +38,19 @@ type (
 		Node  op.Node `json:"node,omitzero"` // that the one which gave it is from now on
 		Error string  `json:"error,omitempty"`
 	}
+	// serves comes from a successor behind a database when it serves, and heard is the answer: the other one does not listen any more. Where
+	// the store passes both go over the Link.
+	serves struct{}
+	heard  struct{}
 )
+
+// storeName tells stores apart, as far as it may be said: two processes with different ones would not know of each other.
+func storeName(c *config.Config) string {
+	if c.Store.URL != "" {
+		return "a database"
+	}
+	return c.Store.Path
+}
 
 // maxOffer bounds an offer, in bytes; maxSockets is what the kernel passes at once.
 const (
@@ -105,11 +119,11 @@ func hear(c *net.UnixConn, v any) (files []*os.File, err error) {
 }
 
 // offer sends listening sockets.
-func offer(c *net.UnixConn, sockets []proxy.Socket) error {
+func offer(c *net.UnixConn, store string, sockets []proxy.Socket) error {
 	if len(sockets) > maxSockets {
 		return fmt.Errorf("there are %d listening sockets, and no more than %d can be handed over", len(sockets), maxSockets)
 	}
-	o := offered{Version: version}
+	o := offered{Version: version, Store: store}
 	for _, s := range sockets {
 		o.Sockets = append(o.Sockets, offeredSocket{s.Network, s.Address})
 	}
