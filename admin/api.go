@@ -484,7 +484,7 @@ func (a *API) user(ctx context.Context, login string) (UserStatus, error) {
 		return UserStatus{}, err
 	}
 	p, known := a.Router.Lookup(user)
-	u := UserStatus{User: user, Listed: listed, Known: known, Side: p.Side, Epoch: p.Epoch, State: op.Settled,
+	u := UserStatus{User: user, Listed: listed, Known: known, Side: p.Side, Epoch: p.Epoch,
 		Login: route.Login, Host: route.Host, Wave: route.Wave, Sessions: []SessionInfo{}, Open: []op.Operation{}, Store: "ok"}
 	u.Logins, u.Held = a.Router.Pending(user)
 	for _, s := range a.Router.Sessions(user) {
@@ -495,7 +495,7 @@ func (a *API) user(ctx context.Context, login string) (UserStatus, error) {
 		u.Sessions = append(u.Sessions, more...)
 	}
 	if err := a.stored(ctx, &u); err != nil { // where he is, is known without it; whether he stays there is not
-		u.Store, u.State = err.Error(), ""
+		u.Store = err.Error()
 	} else if err := a.logins(ctx, &u); err != nil {
 		u.Store = err.Error()
 	}
@@ -522,6 +522,7 @@ func (a *API) user(ctx context.Context, login string) (UserStatus, error) {
 func (a *API) stored(ctx context.Context, u *UserStatus) error {
 	ctx, cancel := context.WithTimeout(ctx, storeTime)
 	defer cancel()
+	u.State = ""
 	list, err := a.Store.Operations(ctx, op.Filter{Open: true, User: u.User})
 	if u.Open, err = a.live(ctx, list, err); err != nil {
 		return err
@@ -531,6 +532,8 @@ func (a *API) stored(ctx context.Context, u *UserStatus) error {
 		u.Side, u.Epoch, u.State, u.Since = row.Side, row.Epoch, row.State, row.Since
 	} else if !errors.Is(err, op.ErrNotFound) {
 		return err
+	} else {
+		u.State = op.Settled
 	}
 	pins, err := a.Store.Pins(ctx)
 	if err != nil {
@@ -551,7 +554,7 @@ const storeTime = 2 * time.Second
 func (u *UserStatus) explain() {
 	flips := slices.DeleteFunc(slices.Clone(u.Open), func(o op.Operation) bool { return o.Kind != op.Flip })
 	switch {
-	case u.State == "":
+	case u.State == "" && len(flips) == 0:
 		u.Why = "on " + u.Side.String() + " as far as this gateway knows; the store does not answer: whether he is being moved is not known"
 	case len(flips) > 0:
 		o := flips[len(flips)-1] // the oldest: it runs first

@@ -225,7 +225,7 @@ func (t *teller) forget(ctx context.Context, err error) error {
 		return errors.Join(err, e)
 	}
 	t.left = slices.DeleteFunc(t.left, func(n Node) bool {
-		return !slices.ContainsFunc(nodes, func(x Node) bool { return x.Name() == n.Name() && x.Incarnation() == n.Incarnation() })
+		return !slices.ContainsFunc(nodes, func(x Node) bool { return x.Incarnation() == n.Incarnation() }) // it may have another name by now
 	})
 	if len(t.left) == 0 {
 		return nil

@@ -96,6 +96,10 @@ func (f *flipping) move(ctx context.Context) error {
 	defer cancel()
 	for _, step := range []func(context.Context) error{f.drain, f.delta, f.verify, f.commit} {
 		if err := step(ctx); err != nil {
+			// The store says of a call that was cut off only that it did not answer.
+			if cause := context.Cause(ctx); (errors.Is(cause, ErrStopping) || errors.Is(cause, ErrCancelled)) && !errors.Is(err, cause) && !errors.Is(err, errUnknown) {
+				err = fmt.Errorf("%w: %w", cause, err)
+			}
 			return err
 		}
 	}
@@ -136,7 +140,7 @@ func (f *flipping) allowed(ctx context.Context, before bool) error {
 	if f.m.gates == nil {
 		return nil
 	}
-	return f.begin(ctx, func(ctx context.Context) error { return f.m.gates.Begin(ctx, f.moving(), before) })
+	return f.patient(ctx, 0, func(ctx context.Context) error { return f.m.gates.Begin(ctx, f.moving(), before) }) // gates are asked as long as they take
 }
 
 // answering waits in PREP for nodes that have not been heard of for some time, as long as a flip may take, and refuses then: behind the
@@ -201,9 +205,17 @@ func (f *flipping) still(ctx context.Context) (resume func(), err error) {
 
 // begin records a step before anybody is fenced. While the store does not answer it waits: nothing has to be called off.
 func (f *flipping) begin(ctx context.Context, record func(context.Context) error) error {
+	return f.patient(ctx, tryTime, record)
+}
+
+// patient is begin with a bound of each try; 0 means none.
+func (f *flipping) patient(ctx context.Context, bound time.Duration, record func(context.Context) error) error {
 	wait := retryMin
 	for {
-		try, cancel := context.WithTimeout(ctx, tryTime)
+		try, cancel := ctx, func() {}
+		if bound > 0 {
+			try, cancel = context.WithTimeout(ctx, bound)
+		}
 		err := record(try)
 		cancel()
 		if ctx.Err() != nil && !errors.Is(err, errDone) {

@@ -413,6 +413,52 @@ func TestStopDuringFlip(t *testing.T) {
 	})
 }
 
+// TestStopDuringWrite: a stop, or a cancellation, that comes while the store is at a step of a flip ends it as one that comes between two.
+func TestStopDuringWrite(t *testing.T) {
+	for _, step := range []op.State{op.Drain, op.Delta, op.Verify} {
+		for _, cancel := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				s := openStore(t, tempDir(t))
+				defer s.Close()
+				g := newGateway(t, s)
+				must(t, g.m.Start(t.Context()))
+				g.imports(alice + " old\n")
+				g.st.set(func(name string, _ int) fault {
+					if row, err := s.Row(context.Background(), alice); name == "Swap" && err == nil && row.State == ahead(step) {
+						return hang
+					}
+					return well
+				})
+				o := g.request(alice, config.New)
+				synctest.Wait()
+				if cancel {
+					must(t, g.m.Cancel(t.Context(), o.ID, "me", ""))
+				}
+				synctest.Wait()
+				g.st.set(nil)
+				if !cancel {
+					g.m.Stop()
+				}
+				h := g
+				if !cancel {
+					h = newGateway(t, s)
+					must(t, h.m.Start(t.Context()))
+				}
+				want := map[bool]op.Status{false: op.Done, true: op.Cancelled}[cancel]
+				if o := h.wait(o.ID); o.Status != want {
+					t.Errorf("at %s, cancelled %v: %s: %s", step, cancel, o.Status, o.Reason)
+				}
+				h.m.Stop()
+			})
+		}
+	}
+}
+
+// ahead is the state ahead of one.
+func ahead(s op.State) op.State {
+	return map[op.State]op.State{op.Drain: op.Fence, op.Delta: op.Drain, op.Verify: op.Delta}[s]
+}
+
 // TestUnknownCommitAtStop: what became of a commit is learned by the next start; until then the user is fenced.
 func TestUnknownCommitAtStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -86,7 +86,7 @@ func (s *faulty) do(ctx context.Context, name string, f func(ctx context.Context
 	}
 	if what == hang || what == hangOn {
 		<-ctx.Done()
-		return fmt.Errorf("%w: %w", errDisk, context.Cause(ctx))
+		return fmt.Errorf("%w: %w", errDisk, ctx.Err()) // as a real store: it does not say why
 	}
 	if what != well {
 		return errDisk

@@ -221,7 +221,7 @@ func (m *Member) Rename(ctx context.Context, name string, over bool) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.now != i { // it was taken out, and has joined under the name of before
+	if m.now != i || m.shut { // it was taken out, and joins, or has joined, under the name of before
 		return fmt.Errorf("rename this node: %w: it has registered anew", op.ErrNodes)
 	}
 	i.local.Rename(name)

@@ -47,6 +47,9 @@ func (w *Waves) judge(ctx context.Context, name string, phase gate.Phase) ([]gat
 	if err != nil {
 		return nil, fmt.Errorf("ask the gates of wave %s: %w", name, err)
 	}
+	if ctx.Err() != nil { // what they say then is that they were not asked to the end
+		return nil, fmt.Errorf("ask the gates of wave %s: %w", name, context.Cause(ctx))
+	}
 	now := time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -102,13 +105,15 @@ func (w *Waves) Begin(ctx context.Context, m Move, _ bool) error {
 	if err := w.Commit(m); err != nil {
 		return err
 	}
-	if err := w.calledOff(ctx, m.Op); err != nil {
+	try, cancel := context.WithTimeout(ctx, tryTime)
+	defer cancel()
+	if err := w.calledOff(try, m.Op); err != nil {
 		return err
 	}
 	if m.To == config.Old {
 		return nil
 	}
-	if err := w.takenOut(ctx, m); err != nil || m.Wave == "" {
+	if err := w.takenOut(try, m); err != nil || m.Wave == "" {
 		return err
 	}
 	if open, until := w.window(m.Wave, time.Now()); !open {

@@ -189,17 +189,22 @@ func (p *pool) dial(ctx context.Context, s *slot) (*backend.Client, error) {
 		return nil, err
 	}
 	s.connected(true)
-	// CONDSTORE and QRESYNC have to be on before SELECT (RFC 7162, section 3.1). Nobody waits for the answer.
-	if c.Has("QRESYNC") {
-		c.Enable("QRESYNC")
-	} else if c.Has("CONDSTORE") && c.Has("ENABLE") {
-		c.Enable("CONDSTORE")
-	}
+	enable(c)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.used[c] = true
 	p.slots[c] = s
 	return c, nil
+}
+
+// enable has CONDSTORE and QRESYNC on before SELECT (RFC 7162, section 3.1): a pass asks for what they give, also over a connection that a look
+// has made and that was kept. Nobody waits for the answer.
+func enable(c *backend.Client) {
+	if c.Has("QRESYNC") {
+		c.Enable("QRESYNC")
+	} else if c.Has("CONDSTORE") && c.Has("ENABLE") {
+		c.Enable("CONDSTORE")
+	}
 }
 
 // undo takes back what choose has counted.

@@ -30,6 +30,7 @@ type pass struct {
 	fresh     bool     // report.Sieve is this pass's own
 	folders   []*folder
 	intents   []Intent      // suspects: appends that may still come true
+	settled   bool          // what a pass before had sent has had its time, see settleFlags
 	release   []Quarantined // to be let go: the message is gone
 
 	newQuarantine []Quarantined          // not written yet

@@ -72,8 +72,11 @@ func encodeFlags(deltas []flagDelta) []byte {
 	return b
 }
 
+// aboutFlags tells what encodeFlags wrote. An older program makes a suspect of such an intent where a mailbox has begun anew.
+func aboutFlags(b []byte) bool { return len(b) > 0 && b[0] == 4 }
+
 func decodeFlags(b []byte) ([]flagDelta, error) {
-	if len(b) == 0 || b[0] != 4 {
+	if !aboutFlags(b) {
 		return nil, errPayload
 	}
 	b = b[1:]

@@ -44,7 +44,7 @@ func (s *Syncer) peek(ctx context.Context, user string, known []Mailbox, keep bo
 	for _, side := range config.Sides {
 		wg.Go(func() {
 			errs[side] = safely(func() (err error) {
-				news[side], err = s.peekSide(ctx, side, user, known, &conns[side])
+				news[side], err = s.peekSide(ctx, side, user, known, &conns[side], kept[side])
 				if err == nil && !news[side] && also != nil {
 					if err = also(side, conns[side].Client); err != nil {
 						err = &SideError{side, err}
@@ -140,13 +140,16 @@ func (s *Syncer) LookAnew(user string) {
 const peekWait = 2 * time.Second
 
 // peekSide looks at a side. A kept connection that has died meanwhile is replaced; c is the one to be kept afterwards.
-func (s *Syncer) peekSide(ctx context.Context, side config.Side, user string, known []Mailbox, c *pooled) (changed bool, err error) {
+func (s *Syncer) peekSide(ctx context.Context, side config.Side, user string, known []Mailbox, c *pooled, keep bool) (changed bool, err error) {
 	kept := c.Client != nil
 	for {
 		if c.Client == nil {
 			sl, err := s.o.Budget.soon(ctx, side, user, peekWait)
 			if err == nil {
 				*c, err = s.openWith(ctx, sl, side, user)
+			}
+			if err == nil && keep {
+				enable(c.Client)
 			}
 			if err != nil {
 				return false, &SideError{side, err}

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"mailgate/config"
 	"mailgate/mailtest/faulty"
@@ -123,4 +124,20 @@ func TestAtRest(t *testing.T) {
 	if changed, err := w.Peek(t.Context(), "user"); !changed || err != nil {
 		t.Error("a mailbox that no pass has taken is told of once only", err)
 	}
+}
+
+// TestLookThenPass: a pass can do over the connections that a look has made, and that were kept, what it does over its own.
+func TestLookThenPass(t *testing.T) {
+	t.Parallel()
+	w := &asideWorld{newFaultyWorld(t, faulty.Dovecot(), faulty.Dovecot(), 1, func(o *syncer.Options) { o.Keep = 100 * time.Millisecond }), t}
+	w.put(config.Old, "INBOX", "a", 10)
+	w.run()
+	w.run()
+	time.Sleep(300 * time.Millisecond) // none is kept any more
+	if rest, _, err := w.AtRest(t.Context(), "user", config.New); err != nil || !rest {
+		t.Fatal(rest, err)
+	}
+	w.hosts[config.Old].Account.Flag("INBOX", 0, []string{`\Seen`}, nil)
+	w.hosts[config.New].Account.Flag("INBOX", 0, []string{`\Flagged`}, nil)
+	w.run()
 }

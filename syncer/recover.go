@@ -50,7 +50,7 @@ func (p *pass) settleIntent(ctx context.Context, f *folder, in Intent) error {
 	}
 	stale := st != nil && st.Validity != in.Validity
 	switch {
-	case st == nil, in.Kind == IntentSuspect && p.s.elapsed(in.Created) > suspectTime, stale && (in.Kind == IntentExpunge || in.Kind == IntentRestore || in.Kind == IntentFlags),
+	case st == nil, in.Kind == IntentSuspect && (p.s.elapsed(in.Created) > suspectTime || aboutFlags(in.Payload)), stale && (in.Kind == IntentExpunge || in.Kind == IntentRestore || in.Kind == IntentFlags),
 		in.Kind == IntentExpunge && (in.Epoch != p.epoch || f.turnedBack(in.Side)): // who decides now has not said so; or UIDs are those of other mail
 		_, err := p.write(ctx, Change{DropIntents: []int64{in.ID}})
 		return err

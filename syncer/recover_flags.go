@@ -3,6 +3,7 @@ package syncer
 import (
 	"context"
 	"slices"
+	"time"
 
 	"mailgate/backend"
 	"mailgate/config"
@@ -35,6 +36,9 @@ func (p *pass) intendFlags(ctx context.Context, f *folder) (intents []int64, err
 	return a.Intents, err
 }
 
+// storeTime is longer than a host is at the changes of flags that one pass has sent it for a folder.
+const storeTime = 10 * time.Minute
+
 // settleFlags counts as common what a pass that ended early has changed: the flags that stand on the side as they were to be. The rest is
 // as before, and a change again if it still is one.
 func (p *pass) settleFlags(ctx context.Context, f *folder, in Intent) error {
@@ -52,10 +56,11 @@ func (p *pass) settleFlags(ctx context.Context, f *folder, in Intent) error {
 	slices.Sort(uids)
 	var now map[uint32]merge.Flags
 	err = p.on(ctx, in.Side, func(c *backend.Client) error {
-		if p.s.elapsed(in.Created) < 2*p.s.o.Settle { // what was sent may still be carried out
+		if !p.settled && p.s.elapsed(in.Created) < storeTime { // what was sent may still be carried out, for all folders alike
 			if err := p.settle(ctx, c, f.Name[in.Side]); err != nil {
 				return err
 			}
+			p.settled = true
 		}
 		sel, err := c.Select(f.Name[in.Side], backend.SelectOptions{ReadOnly: true}).Result(ctx)
 		if err != nil {

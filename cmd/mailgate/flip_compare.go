@@ -135,7 +135,7 @@ func passedBy(before, after *syncer.Verification) bool {
 func (w *flipWork) compared() error {
 	at, equal, ok, err := w.s.verified(w.u.ctx, w.m.User)
 	if err != nil || ok && equal && time.Since(at) < verifiedFor {
-		return err
+		return w.refusal(err)
 	}
 	by := "flip " + w.m.Op
 	times := map[string]int{}

@@ -157,8 +157,8 @@ func (w *flipWork) refusal(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(context.Cause(w.u.ctx), errClosing):
-		return fmt.Errorf("%w: %w", cutover.ErrStopping, errClosing)
+	case errors.Is(context.Cause(w.u.ctx), errClosing), errors.Is(context.Cause(w.u.ctx), errLeadLost): // whoever leads next goes on
+		return fmt.Errorf("%w: %w", cutover.ErrStopping, context.Cause(w.u.ctx))
 	case w.u.ctx.Err() != nil:
 		return context.Cause(w.u.ctx)
 	case errors.As(err, &refused), errors.Is(err, syncer.ErrNoLogin), notLearned(err), errors.As(err, &be) && be.Kind == backend.AuthFailed,
@@ -212,7 +212,7 @@ func (w *flipWork) atRest() (bool, error) {
 	kp.mu.Lock()
 	k := kp.users[w.m.User]
 	good := k != nil && k.report != nil && k.report.Sieve == nil && k.report.Missing == 0 && obstacles(w.m, k.report) == nil
-	fresh := good && st.Phase == "converged" && st.Since.IsZero() && !st.Now && (time.Since(k.whole) < kp.fresh || time.Since(k.looked) < kp.fresh)
+	fresh := good && !k.refused && st.Phase == "converged" && st.Since.IsZero() && !st.Now && (time.Since(k.whole) < kp.fresh || time.Since(k.looked) < kp.fresh)
 	kp.mu.Unlock()
 	if !good || fresh {
 		return fresh, nil
@@ -252,10 +252,13 @@ const leaseTime = 2 * time.Minute
 
 // whenFree makes a pass before the fence. A gateway that was killed, or is cut off, has mailboxes for a while yet: nobody waits but the flip.
 func (w *flipWork) whenFree(o syncer.RunOptions) (*syncer.Report, error) {
-	for end := time.Now().Add(leaseTime); ; {
+	for since := (time.Time{}); ; {
 		r, err := w.pass("brings his mailboxes together", o)
-		if !errors.Is(err, syncer.ErrFenced) || time.Now().After(end) {
+		if !errors.Is(err, syncer.ErrFenced) || !since.IsZero() && time.Since(since) > leaseTime {
 			return r, err
+		}
+		if since.IsZero() {
+			since = time.Now()
 		}
 		w.tell(cutover.Progress{Why: "waits for another gateway, which may be at work in his mailboxes: " + plainly(err)})
 		if err := w.pause(9); err != nil {
@@ -286,12 +289,24 @@ func (fm *flipMail) Delta(ctx context.Context, m cutover.Move, tell func(cutover
 	n := &flipNotes{op: m.Op}
 	if err := w.delta(n); err != nil {
 		fm.forget(m)
+		fm.refused(m, true)
 		return err
 	}
 	fm.mu.Lock()
 	defer fm.mu.Unlock()
 	fm.users[m.User] = n
 	return nil
+}
+
+// refused notes of a user whether his last flip ended behind the fence without a move.
+func (fm *flipMail) refused(m cutover.Move, so bool) {
+	if s := fm.g.syncing; s != nil && s.keeping != nil {
+		s.keeping.mu.Lock()
+		defer s.keeping.mu.Unlock()
+		if k := s.keeping.users[m.User]; k != nil {
+			k.refused = so
+		}
+	}
 }
 
 // delta makes a pass under the fence.
@@ -325,7 +340,7 @@ func (w *flipWork) pause(round int) error {
 	defer t.Stop()
 	select {
 	case <-w.u.ctx.Done():
-		return context.Cause(w.u.ctx)
+		return w.refusal(context.Cause(w.u.ctx))
 	case <-t.C:
 		return nil
 	}
@@ -352,6 +367,11 @@ func (fm *flipMail) Verify(ctx context.Context, m cutover.Move) (seen string, er
 		return "no mail is carried: nothing was compared", nil
 	}
 	defer fm.forget(m)
+	defer func() {
+		if err != nil {
+			fm.refused(m, true)
+		}
+	}()
 	w, leave, err := fm.work(ctx, m, true, func(cutover.Progress) {})
 	if err != nil {
 		return "", err
@@ -385,6 +405,7 @@ func (fm *flipMail) Verify(ctx context.Context, m cutover.Move) (seen string, er
 // Moved implements cutover.Mail.
 func (fm *flipMail) Moved(m cutover.Move) {
 	fm.forget(m)
+	fm.refused(m, false)
 	s := fm.g.syncing
 	if s == nil {
 		return

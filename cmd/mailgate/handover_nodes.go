@@ -117,7 +117,9 @@ func (g *gateway) findOld(ctx context.Context, h *heir) error {
 	if err != nil {
 		return fmt.Errorf("take over: read nodes: %w", err)
 	}
-	if slices.ContainsFunc(nodes, func(n op.Node) bool { return tagOf(n) == tagOf(h.other.Node) }) {
+	if slices.ContainsFunc(nodes, func(n op.Node) bool {
+		return n.Name == h.other.Node.Name && tagOf(n) == tagOf(h.other.Node) // a copy of its database knows it under the name of before
+	}) {
 		return nil
 	}
 	_ = h.conn.SetReadDeadline(time.Now().Add(meetTime))

@@ -48,6 +48,7 @@ type keptUser struct {
 	gaps     string    // what does not travel, in a line; "" where nobody has looked
 	gapsAt   time.Time // when that was
 	looked   time.Time // when a look at numbers showed last that nothing has changed
+	refused  bool      // his last flip ended behind the fence without a move: the next one is looked into ahead of it
 
 	paces []time.Duration // how long the last passes took that found little to do
 }

@@ -82,8 +82,8 @@ func hearSignals(ctx context.Context, wire cutover.Asker, n op.Node, heard func(
 
 // tellSignals answers it.
 func (g *gateway) tellSignals(form url.Values) cutover.Reply {
-	if !g.gates.Loaded() {
-		b, _ := json.Marshal(admin.Failure{Error: "that node has only just begun; ask again", Exit: admin.ExitUnknown})
+	if !g.gates.Loaded() || g.leaving.lent.Load() && !g.leaving.apart.Load() { // what it has counted is not in the store yet
+		b, _ := json.Marshal(admin.Failure{Error: "that node has only just begun, or is handed over; ask again", Exit: admin.ExitUnknown})
 		return cutover.Reply{Status: http.StatusServiceUnavailable, Body: b}
 	}
 	if g.leaving.lent.Load() { // what was counted until then is in the store, and another process tells it

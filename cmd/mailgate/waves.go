@@ -14,6 +14,7 @@ import (
 	"mailgate/config"
 	"mailgate/cutover"
 	wavegate "mailgate/cutover/gate"
+	"mailgate/op"
 	"mailgate/syncer"
 )
 
@@ -33,6 +34,9 @@ func (g *gateway) otherWaves() {
 func (g *gateway) setSides(ctx context.Context, users []string, side config.Side, by, from string) error {
 	g.reloading.Lock()
 	defer g.reloading.Unlock()
+	if g.leaving.lent.Load() { // whoever leads next goes on with what is moved
+		return fmt.Errorf("%w: %w", op.ErrUnavailable, errHanded)
+	}
 	if err := g.mayEdit(); err != nil {
 		return err
 	}
