@@ -57,7 +57,7 @@ func ReadinessOf(u *UserStatus, f ReadyFacts) *Readiness {
 		}
 		hinder("held", "mailgate unhold "+strings.TrimPrefix(who, "wave "), "%s is held by %s since %s%s", h.What(), h.By, h.At.Local().Format(time.DateTime), why)
 	}
-	if u.State == "" {
+	if u.State == "" && u.Store != "" { // who asks of many has asked the store already
 		hinder("store", "see to the store: mailgate status", "the store does not answer, and nobody is moved without it: %s", u.Store)
 	}
 	for _, o := range u.Open {

@@ -86,10 +86,15 @@ func (p *planner) useLinks(rules Rules) {
 			at[config.New], ok[config.New], sure[config.New] = p.names[config.New].written(wish), true, true
 			p.wished[s.use] = at[config.New].key()
 		}
+		guessed := false
 		for side := range at {
 			if !ok[side] && sure[1-side] && !slices.ContainsFunc(p.entries[side], func(e entry) bool { return e.own && e.use == s.use }) {
 				at[side], ok[side] = named[side][s.use]
+				guessed = true
 			}
+		}
+		if guessed && ok[0] && ok[1] && p.excluded(at[config.Old]) {
+			continue // what is left out is not known the next time, when a folder more may have such a name: the other would come then
 		}
 		if !ok[0] || !ok[1] || at[0].key() == at[1].key() || at[0].inbox || at[1].inbox {
 			continue
