@@ -151,6 +151,12 @@ func TestPlanCases(t *testing.T) {
 			m.with(new, "a", "", 3)
 			m.rules.Exclude = []string{"A"}
 		}, []string{"leave out INBOX.A | ", "refuse INBOX.a | a"}, "OLD has another folder INBOX.a, which is left out."},
+		{"what a rule leaves out has no partner that is only guessed", func(m *model) { // another "Sent" comes to NEW, and the guess would be over
+			m.with(old, "INBOX.b", `\Sent`, 2)
+			m.with(old, "INBOX.Sent", "", 3)
+			m.with(new, "Sent Items", "", 4)
+			m.rules.Exclude = []string{"b"}
+		}, []string{"create on NEW INBOX.Sent | Sent", "create on OLD INBOX.Sent Items | Sent Items", `leave out (\Sent) INBOX.b | `}, ""},
 		{"what is below a folder follows it, and no rule for another", func(m *model) {
 			m.with(old, "INBOX.C", "", 2)
 			m.with(new, "C", "", 3)
