@@ -306,7 +306,7 @@ func TestLongLines(t *testing.T) {
 		if count++; r.First != count {
 			t.Errorf("%d at %d", r.First, count)
 		}
-	}).Wait(ctx(t)); err != nil || count != n {
+	}).Wait(t.Context()); err != nil || count != n { // however long the machine takes: it is about the line
 		t.Errorf("%d %v", count, err)
 	}
 }
