@@ -469,7 +469,9 @@ func (k *Keeper) pass(ctx context.Context, u *kept) {
 		u.failed = now
 		pause := max(u.retry, suggested(err))
 		u.at = now.Add(pause + rand.N(pause/4+1))
-		u.retry = min(u.retry*2, k.o.Late)
+		if !errors.Is(err, ErrFenced) { // a lease ends by itself, soon
+			u.retry = min(u.retry*2, k.o.Late)
+		}
 		if u.mended {
 			u.at, u.retry = now.Add(k.o.Soon), k.o.Retry
 		}

@@ -3,6 +3,7 @@ package syncer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -64,5 +65,32 @@ func TestKeeperRetry(t *testing.T) {
 		count("a", 4)
 		cancel()
 		wg.Wait()
+	})
+}
+
+// TestKeeperLease: who waits for the end of another process's lease is not tried less and less often, as others who fail are.
+func TestKeeperLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		passes := map[string]int{}
+		k := NewKeeper(KeeperOptions{Retry: 16 * time.Second, Late: time.Hour, Pass: func(_ context.Context, user string, _ bool) (bool, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			passes[user]++
+			if user == "fenced" {
+				return false, fmt.Errorf("%w: gw1", ErrFenced)
+			}
+			return false, errors.New("no")
+		}})
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { k.Run(ctx) })
+		k.Keep([]string{"fenced", "ill"}, nil)
+		time.Sleep(3 * time.Minute)
+		cancel()
+		wg.Wait()
+		if passes["fenced"] < 9 || passes["ill"] > 5 {
+			t.Errorf("%v", passes)
+		}
 	})
 }
