@@ -172,14 +172,32 @@ func (p *pass) change(ctx context.Context, c *backend.Client, f *folder, side co
 				}
 			}
 		}
+		var now map[uint32]merge.Flags
+		keywords := slices.DeleteFunc(slices.Clone(s.add), func(flag string) bool { return flag[0] == '\\' || slices.Contains(s.lost, flag) })
+		if len(keywords) > 0 { // behind STORE's answer, or a message that is gone may show yet
+			var err error
+			if now, err = f.flagsAt(ctx, c, uidsOf(s.pairs, side)); err != nil {
+				return err
+			}
+		}
 		f.mu.Lock()
 		kept := f.without(s.base[side], s.lost)
-		if slices.ContainsFunc(s.add, func(flag string) bool { return flag[0] != '\\' }) {
-			kept = f.dict.Unconfirmed(kept)
-		}
-		for _, q := range s.pairs {
-			if q, ok := f.pairs.find(q.UID[config.Old]); ok && q.Base[side] != kept {
-				q.Base[side] = kept
+		for _, before := range s.pairs {
+			q, ok := f.pairs.find(before.UID[config.Old])
+			if !ok {
+				continue
+			}
+			was := q.Base
+			if q.Base[side] = kept; len(keywords) > 0 {
+				has, there := now[q.UID[side]]
+				switch {
+				case !there: // STORE is OK for those too: what was to be carried goes to wherever its owner has moved it
+					q.Base, f.work.again = before.Base, true
+				case slices.ContainsFunc(keywords, func(flag string) bool { return !hasFlag(f.dict, has, flag) }):
+					q.Base[side] = f.dict.Unconfirmed(kept)
+				}
+			}
+			if q.Base != was {
 				f.pairs.rebase(q.UID[config.Old], q.Base)
 			}
 		}

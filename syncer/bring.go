@@ -305,14 +305,10 @@ func (p *pass) move(ctx context.Context, j *job, s step) error {
 		if it.again != 0 {
 			f.pairs.remove(it.again)
 		}
-		f.pairs.put(q)
-		if now, sent := merge.Flags(it.flags), f.dict.Sent(q.Base[to]); now != sent { // changed since, or while it was moved
-			x := change{add: f.dict.Without(now, sent), remove: f.dict.Without(sent, now), pairs: []merge.Pair{q}, base: [2]merge.Flags{now, now}}
-			if sent != q.Base[to] {
-				x.base[to] = f.dict.Unconfirmed(now)
-			}
+		if x, ok := f.flagsOfMoved(&q, to, merge.Flags(it.flags)); ok {
 			f.work.change[to] = append(f.work.change[to], x)
 		}
+		f.pairs.put(q)
 	}
 	f.next[to] = max(f.next[to], top)
 	f.mu.Unlock()
@@ -336,4 +332,21 @@ func (p *pass) move(ctx context.Context, j *job, s step) error {
 	}
 	p.count(func(r *Report) { r.Moved[to] += int64(len(pairs)) })
 	return nil
+}
+
+// flagsOfMoved is what has changed of a message's flags since both sides were alike, or while it was moved: now is what the side has from which it
+// moves to. What a side does not keep stays in the base of the other. The caller holds mu.
+func (f *folder) flagsOfMoved(q *merge.Pair, to config.Side, now merge.Flags) (x change, changed bool) {
+	from := to.Other()
+	q.Base[from] = f.dict.Settled(q.Base[from], now)
+	x.add, x.remove = f.dict.Without(now, q.Base[from]), f.dict.Without(q.Base[from], now)
+	if len(x.add)+len(x.remove) == 0 {
+		return x, false
+	}
+	x.pairs = []merge.Pair{*q}
+	x.base[from], x.base[to] = now, f.dict.Changed(f.dict.Sent(q.Base[to]), x.add, x.remove)
+	if q.Base[to] != f.dict.Sent(q.Base[to]) {
+		x.base[to] = f.dict.Unconfirmed(x.base[to])
+	}
+	return x, true
 }

@@ -58,6 +58,7 @@ func TestBudgetOfHost(t *testing.T) {
 				for _, h := range w.hosts {
 					c := crowd
 					h.Crowd(&c)
+					h.Fail(&faulty.Faults{Rate: 1, Kinds: []faulty.Kind{faulty.Slow}, Wait: 4 * time.Millisecond}) // or two do all before a third begins
 				}
 				rep, err := w.Run(t.Context(), "user", syncer.RunOptions{})
 				if err != nil {

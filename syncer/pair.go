@@ -432,10 +432,15 @@ func (p *pass) hold(f *folder, side config.Side, n, of int, why string) {
 
 // uidSets are UIDs of pairs on one side, as command arguments.
 func uidSets(pairs []merge.Pair, side config.Side) []string {
+	return imapwire.SplitUIDs(uidsOf(pairs, side), lineLength)
+}
+
+// uidsOf are UIDs of pairs on one side, ascending.
+func uidsOf(pairs []merge.Pair, side config.Side) []uint32 {
 	uids := make([]uint32, len(pairs))
 	for i, q := range pairs {
 		uids[i] = q.UID[side]
 	}
 	slices.Sort(uids)
-	return imapwire.SplitUIDs(uids, lineLength)
+	return uids
 }

@@ -79,7 +79,8 @@ func (p *person) settle() error {
 			for _, o := range list[:min(len(list), 30)] {
 				odd = append(odd, o.String())
 			}
-			return fmt.Errorf("the sides are not equal after %v; status %s; %d oddities:\n%s", patience, status, len(list), strings.Join(odd, "\n"))
+			odd = append(odd, p.Undecided()...)
+			return fmt.Errorf("the sides are not equal after %v; status %s; %d oddities, and flags that may end either way:\n%s", patience, status, len(list), strings.Join(odd, "\n"))
 		}
 	}
 	p.Settled()

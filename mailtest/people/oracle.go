@@ -236,6 +236,23 @@ func (p *Person) Adopt() (again bool) {
 	return again
 }
 
+// Undecided are the letters with flags that could end either way, and what Look has seen of each on both sides.
+func (p *Person) Undecided() (list []string) {
+	for _, l := range p.Letters {
+		if len(l.either) == 0 {
+			continue
+		}
+		text := fmt.Sprintf("%s in %s, %s:", l.mark, l.path, strings.Join(slices.Sorted(maps.Keys(l.either)), " "))
+		for _, side := range config.Sides {
+			for _, s := range p.seen[side][l] {
+				text += fmt.Sprintf(" %s has UID %d (%s)", side, s.uid, s.item.Flags)
+			}
+		}
+		list = append(list, text)
+	}
+	return list
+}
+
 // has tells whether a message that was seen has a flag. Hosts may spell keywords in another case.
 func has(s sight, flag string) bool {
 	return slices.ContainsFunc(strings.Fields(s.item.Flags), func(f string) bool { return strings.EqualFold(f, flag) })
