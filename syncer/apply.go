@@ -174,7 +174,7 @@ func (p *pass) change(ctx context.Context, c *backend.Client, f *folder, side co
 		}
 		var now map[uint32]merge.Flags
 		keywords := slices.DeleteFunc(slices.Clone(s.add), func(flag string) bool { return flag[0] == '\\' || slices.Contains(s.lost, flag) })
-		if len(keywords) > 0 { // behind STORE's answer, or a message that is gone may show yet
+		if len(keywords) > 0 { // of a message that is gone, which STORE says OK to, the place where it was moved to tells
 			var err error
 			if now, err = f.flagsAt(ctx, c, uidsOf(s.pairs, side)); err != nil {
 				return err
@@ -182,22 +182,13 @@ func (p *pass) change(ctx context.Context, c *backend.Client, f *folder, side co
 		}
 		f.mu.Lock()
 		kept := f.without(s.base[side], s.lost)
-		for _, before := range s.pairs {
-			q, ok := f.pairs.find(before.UID[config.Old])
-			if !ok {
-				continue
+		for _, q := range s.pairs {
+			base := kept
+			if has, there := now[q.UID[side]]; there && slices.ContainsFunc(keywords, func(flag string) bool { return !hasFlag(f.dict, has, flag) }) {
+				base = f.dict.Unconfirmed(kept)
 			}
-			was := q.Base
-			if q.Base[side] = kept; len(keywords) > 0 {
-				has, there := now[q.UID[side]]
-				switch {
-				case !there: // STORE is OK for those too: what was to be carried goes to wherever its owner has moved it
-					q.Base, f.work.again = before.Base, true
-				case slices.ContainsFunc(keywords, func(flag string) bool { return !hasFlag(f.dict, has, flag) }):
-					q.Base[side] = f.dict.Unconfirmed(kept)
-				}
-			}
-			if q.Base != was {
+			if q, ok := f.pairs.find(q.UID[config.Old]); ok && q.Base[side] != base {
+				q.Base[side] = base
 				f.pairs.rebase(q.UID[config.Old], q.Base)
 			}
 		}

@@ -303,6 +303,9 @@ func (p *pass) move(ctx context.Context, j *job, s step) error {
 			q.Base[side] = f.dict.ID([]byte(strings.Join(s.from.dict.List(old.Base[side]), " ")))
 		}
 		if it.again != 0 {
+			if before, ok := f.pairs.find(it.again); ok && s.fresh { // its flags on the follower are changes there, as if it had not been moved
+				q.Base = before.Base
+			}
 			f.pairs.remove(it.again)
 		}
 		if x, ok := f.flagsOfMoved(&q, to, merge.Flags(it.flags)); ok {

@@ -10,8 +10,8 @@ import (
 	"mailgate/syncer"
 )
 
-// TestMovedAheadOfKeyword: a keyword set on NEW is carried to a message that its user moves on OLD right before: the host says OK to that. It goes
-// with the message to its new place, and is the same on both sides also where the pass that moves it on NEW ends early.
+// TestMovedAheadOfKeyword: a keyword set on NEW is carried to a message that its user moves on OLD right before: the host says OK to that. Both sides
+// are alike in the end, also where the pass that moves it on NEW ends early.
 func TestMovedAheadOfKeyword(t *testing.T) {
 	t.Parallel()
 	for _, cut := range []bool{false, true} {
@@ -33,7 +33,7 @@ func TestMovedAheadOfKeyword(t *testing.T) {
 			t.Fatalf("%v, asked %d times", err, asked)
 		}
 		if cut {
-			w.hosts[config.New].Fail(&faulty.Faults{Rate: 1, Kinds: []faulty.Kind{faulty.Lost}, Only: "UID MOVE 1"})
+			w.hosts[config.New].Fail(&faulty.Faults{Rate: 1, Kinds: []faulty.Kind{faulty.Cut}, Only: "UID STORE 1"})
 			if r, err := w.Run(t.Context(), "user", syncer.RunOptions{}); err == nil && len(r.Errors) == 0 {
 				t.Fatal("the pass did not end early")
 			}
@@ -41,9 +41,12 @@ func TestMovedAheadOfKeyword(t *testing.T) {
 		}
 		w.run()
 		w.run()
+		if r := w.run(); r.Flags != [2]int64{} {
+			t.Errorf("cut %v: there is no end to it: %v", cut, r.Flags)
+		}
 		for _, side := range config.Sides {
 			list := w.hosts[side].Account.Contents()["Kept"]
-			if len(list) != 1 || !cut && !slices.Equal(list[0].Flags, []string{"$Phone"}) || !slices.Equal(list[0].Flags, now.Contents()["Kept"][0].Flags) {
+			if len(list) != 1 || !slices.Equal(list[0].Flags, now.Contents()["Kept"][0].Flags) {
 				t.Errorf("cut %v: %s holds %v", cut, side, list)
 			}
 		}
@@ -79,6 +82,50 @@ func TestMovedAndTakenOff(t *testing.T) {
 		for _, side := range config.Sides {
 			if list := w.hosts[side].Account.Contents()["Kept"]; len(list) != 1 || len(list[0].Flags) > 0 {
 				t.Errorf("cut %v: %s holds %v", cut, side, list)
+			}
+		}
+	}
+}
+
+// TestMovedBackAndCut: on NEW somebody reads a message and moves it. It is moved back, and the pass ends before it has come to its flags, or does not hear
+// that it was moved: it is as read on OLD then, and in its place.
+func TestMovedBackAndCut(t *testing.T) {
+	t.Parallel()
+	for _, lost := range []bool{false, true} {
+		w := newAsideWorld(t, faulty.Dovecot(), faulty.Dovecot())
+		w.put(config.Old, "INBOX", "a", 10)
+		w.put(config.Old, "INBOX", "b", 10)
+		now := w.hosts[config.New].Account
+		w.hosts[config.Old].Account.Create("Kept")
+		w.run()
+		w.run()
+		now.Flag("INBOX", 0, []string{`\Seen`}, nil)
+		now.Move("INBOX", 0, "Kept")
+		if lost {
+			w.hosts[config.New].Fail(&faulty.Faults{Rate: 1, Kinds: []faulty.Kind{faulty.Lost}, Only: "UID MOVE 1"})
+		}
+		asked := 0
+		_, err := w.Run(t.Context(), "user", syncer.RunOptions{Decides: func(context.Context, string) (config.Side, int64, error) {
+			if asked++; asked >= 3 && !lost { // behind the moves
+				return config.Old, 1, nil
+			}
+			return config.Old, 0, nil
+		}})
+		if err == nil || now.Count("INBOX") != 2 {
+			t.Fatalf("lost %v: %v, %d messages", lost, err, now.Count("INBOX"))
+		}
+		w.hosts[config.New].Fail(nil)
+		w.run()
+		w.run()
+		for _, side := range config.Sides {
+			read := 0
+			for _, m := range w.hosts[side].Account.Contents()["INBOX"] {
+				if slices.Equal(m.Flags, []string{`\Seen`}) {
+					read++
+				}
+			}
+			if n := w.hosts[side].Account.Count("INBOX"); n != 2 || read != 1 {
+				t.Errorf("lost %v: %s has %d messages, %d of them read", lost, side, n, read)
 			}
 		}
 	}

@@ -156,7 +156,7 @@ func (p *pass) lookFor(ctx context.Context, src, dst *backend.Client, f *folder,
 	var missing []item
 	for i, it := range items {
 		if e, ok := found[i]; ok {
-			p.put(f, in.Side, it, e)
+			f.settled(in, it, e)
 		} else {
 			missing = append(missing, it)
 		}
@@ -180,12 +180,20 @@ func (p *pass) lookFor(ctx context.Context, src, dst *backend.Client, f *folder,
 	return nil
 }
 
-// put pairs an item with a copy that was found. What flags both had in common is not known any more: the follower's count
-// as such, so that what the other side has wins.
-func (p *pass) put(f *folder, to config.Side, it item, e merge.Entry) {
+// settled pairs an item of an intent with a copy that was found. What flags both had in common is not known any more of what had no pair before:
+// the follower's count as such, so that what the other side has wins. What had one was not seen anew on the side of its original, which stands as it did.
+func (f *folder) settled(in Intent, it item, e merge.Entry) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	from := in.Side.Other()
 	q := merge.Pair{Base: [2]merge.Flags{e.Flags, e.Flags}}
-	q.UID[to], q.UID[to.Other()] = e.UID, it.uid
+	q.UID[in.Side], q.UID[from] = e.UID, it.uid
 	if it.again != 0 {
+		if before, ok := f.pairs.find(it.again); ok {
+			if q.Base = before.Base; in.Kind != IntentMove { // it was sent what its original had
+				q.Base[in.Side] = f.dict.Unconfirmed(f.dict.Sent(before.Base[from]))
+			}
+		}
 		f.pairs.remove(it.again)
 	}
 	f.pairs.put(q)

@@ -552,5 +552,6 @@ func (r *rush) equal(n int, side config.Side) {
 	u := r.status(n)
 	r.t.Errorf("user%d: not equal within %v; sync %+v\n%s", n, patience, u.Sync, strings.Join(odd[:min(len(odd), 20)], "\n"))
 	_, out, _ := r.gate.verb("quarantine", "list", lab.User(n))
-	r.t.Logf("user%d: quarantine: %s\n%s", n, out, r.crowd.Files(n, odd))
+	_, plan, _ := r.gate.verb("sync", "plan", lab.User(n))
+	r.t.Logf("user%d: quarantine: %s\n%s\n%s\n%s", n, out, r.crowd.Files(n, odd), plan, r.crowd.Events(n))
 }

@@ -40,6 +40,7 @@ type mailbox struct {
 	gone     []gone
 	special  string
 	missed   []Message // not there until it is opened once more
+	unlisted int       // how many listings leave it out yet
 	restless []uint32  // UIDs of messages that get others each time it is opened
 }
 
@@ -191,6 +192,13 @@ func (a *Account) Hide(name string, n, times int) bool {
 	}
 	b.list[n].hidden = times
 	return true
+}
+
+// Unlist leaves a mailbox out of the next listings, as a session does that knows an old list.
+func (a *Account) Unlist(name string, times int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.boxes[name].unlisted = times
 }
 
 // Renumber gives the n-th message of a mailbox another UID, and the mailbox no other UIDVALIDITY. With missed it is not there meanwhile, until the

@@ -197,6 +197,10 @@ func (s *session) list(c *command) answer {
 			}
 		}
 		b := s.a.boxes[name]
+		if b != nil && b.unlisted > 0 && !subscribed {
+			b.unlisted--
+			continue
+		}
 		if subscribed {
 			attributes = `\Subscribed`
 			if b == nil {

@@ -118,6 +118,9 @@ func (p *processes) end(t testing.TB, showLogs bool) {
 		if showLogs {
 			b, _ := os.ReadFile(s.log.Name())
 			t.Logf("%s.log:\n%s", s.name, tail(b, 4000))
+			if dir := os.Getenv("MAILGATE_LOGS"); dir != "" { // whole, for who has to find out why
+				_ = os.WriteFile(filepath.Join(dir, fmt.Sprintf("%s-%s-%d.log", filepath.Base(t.Name()), s.name, s.cmd.Process.Pid)), b, 0o600)
+			}
 		}
 	}
 	if p.ended != nil {

@@ -99,7 +99,7 @@ func (c *Crowd) Note(n int, format string, args ...any) {
 	for _, b := range c.boxes[1:] {
 		if n == 0 || b.n == n {
 			b.mu.Lock()
-			b.events = append(b.events[max(0, len(b.events)-40):], text)
+			b.events = append(b.events[max(0, len(b.events)-80):], text)
 			b.mu.Unlock()
 		}
 	}
@@ -306,7 +306,17 @@ func (b *Box) list() (names []string) {
 func (b *Box) folder(at string, state int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.folders[at] = state
+	if b.folders[at] = state; state != maybe {
+		b.events = append(b.events[max(0, len(b.events)-80):], fmt.Sprintf("%s folder %s is %s", now(), at, map[int]string{there: "there", gone: "gone"}[state]))
+	}
+}
+
+// Events are what last befell a user, and what became of his folders.
+func (c *Crowd) Events(n int) string {
+	b := c.boxes[n]
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return strings.Join(b.events, "\n")
 }
 
 func (b *Box) state(at string) int {

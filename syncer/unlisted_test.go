@@ -1,0 +1,51 @@
+package syncer_test
+
+import (
+	"slices"
+	"testing"
+
+	"mailgate/config"
+	"mailgate/mailtest/faulty"
+	"mailgate/syncer"
+)
+
+// TestOldList: a session on NEW has not heard of a folder that another one has made there, when its owner deletes it on OLD. It is not forgotten: it goes
+// from NEW too.
+func TestOldList(t *testing.T) {
+	t.Parallel()
+	w := newAsideWorld(t, faulty.Dovecot(), faulty.Dovecot())
+	old, now := w.hosts[config.Old].Account, w.hosts[config.New].Account
+	old.Create("Box")
+	w.run()
+	if !slices.Contains(now.Names(), "Box") {
+		t.Fatal(now.Names())
+	}
+	old.Delete("Box")
+	now.Unlist("Box", 1)
+	if r, err := w.Run(t.Context(), "user", syncer.RunOptions{Deletes: true}); err != nil || len(r.Errors) != 1 || !r.Passing() {
+		t.Errorf("%v, errors %v", err, r.Errors)
+	}
+	if _, err := w.Run(t.Context(), "user", syncer.RunOptions{Deletes: true}); err != nil {
+		t.Fatal(err)
+	}
+	if slices.Contains(now.Names(), "Box") {
+		t.Error("the folder stays on NEW")
+	}
+}
+
+// TestOldListOfDecider: a session on OLD does not list a folder that is there. Nothing of it is deleted on NEW.
+func TestOldListOfDecider(t *testing.T) {
+	t.Parallel()
+	w := newAsideWorld(t, faulty.Dovecot(), faulty.Dovecot())
+	old, now := w.hosts[config.Old].Account, w.hosts[config.New].Account
+	old.Create("Box")
+	w.put(config.Old, "Box", "a", 10)
+	w.run()
+	old.Unlist("Box", 1)
+	if r, err := w.Run(t.Context(), "user", syncer.RunOptions{Deletes: true}); err != nil || len(r.Errors) != 1 || !r.Passing() {
+		t.Errorf("%v, errors %v", err, r.Errors)
+	}
+	if w.run(); now.Count("Box") != 1 || old.Count("Box") != 1 {
+		t.Errorf("OLD %d, NEW %d", old.Count("Box"), now.Count("Box"))
+	}
+}
