@@ -3,6 +3,7 @@ package syncer
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -182,7 +183,7 @@ func (p *pass) gone(ctx context.Context, f *folder) error {
 		if p.opts.DryRun {
 			return nil
 		}
-		if err := p.unlisted(ctx, f, config.Old, config.New); err != nil {
+		if err := errors.Join(p.unlisted(ctx, config.Old, f)[0], p.unlisted(ctx, config.New, f)[0]); err != nil {
 			return err
 		}
 		_, err := p.write(ctx, Change{DropMailboxes: []int64{f.box.ID}})
@@ -208,7 +209,7 @@ func (p *pass) gone(ctx context.Context, f *folder) error {
 		p.hold(f, side, messages, messages, p.guarded+"; "+p.wayOut(ctx, f))
 		return nil
 	}
-	if err := p.unlisted(ctx, f, side.Other()); err != nil {
+	if err := p.unlisted(ctx, side.Other(), f)[0]; err != nil {
 		return err
 	}
 	if err := p.load(ctx, f); err != nil {
@@ -270,28 +271,4 @@ func (p *pass) gone(ctx context.Context, f *folder) error {
 	f.carried = true
 	_, err = p.write(ctx, Change{DropMailboxes: []int64{f.box.ID}})
 	return err
-}
-
-// unlisted sees to it that sides which do not list a folder do not have it. A session may know an old list (see close): to forget a folder that another one has
-// made would leave it there for good, and to delete its partner would delete what is not gone.
-func (p *pass) unlisted(ctx context.Context, f *folder, sides ...config.Side) error {
-	for _, side := range sides {
-		name := f.was.Name[side]
-		taken := slices.ContainsFunc(p.folders, func(g *folder) bool { return g != f && g.Name[side] == name })
-		listed := slices.ContainsFunc(p.sides[side].Folders, func(e backend.ListEntry) bool { return e.Name == name })
-		if name == "" || taken || listed { // what is there is another folder
-			continue
-		}
-		err := p.on(ctx, side, func(c *backend.Client) error {
-			_, err := c.Status(name, "UIDVALIDITY").Result(ctx)
-			return err
-		})
-		if err == nil {
-			return fmt.Errorf("%s does not list the folder, and has it: it is looked at again", side)
-		}
-		if !refused(err) {
-			return err
-		}
-	}
-	return nil
 }

@@ -29,6 +29,9 @@ func (p *pass) prepare(ctx context.Context) error {
 	}
 	var before []numbered
 	if !p.opts.DryRun {
+		if err := p.unnamed(ctx); err != nil {
+			return err
+		}
 		if before, err = p.numbers(ctx); err != nil {
 			return err
 		}
@@ -250,6 +253,7 @@ func (p *pass) create(ctx context.Context, side config.Side) error {
 					return err
 				}
 			}
+			f.made = made == nil || alreadyExists(made)
 			if err != nil {
 				if err := p.fail(ctx, f, fmt.Errorf("create %q on %s: %w", f.Shown[side], side, errors.Join(made, err))); err != nil {
 					return err
@@ -263,6 +267,12 @@ func (p *pass) create(ctx context.Context, side config.Side) error {
 		}
 		return nil
 	})
+}
+
+// alreadyExists tells that a folder was not made as it is there (RFC 5530).
+func alreadyExists(err error) bool {
+	var s *backend.StatusError
+	return errors.As(err, &s) && s.Code.Name == "ALREADYEXISTS"
 }
 
 // register gives folders their place in the store: those that are new.
@@ -297,7 +307,7 @@ func (p *pass) register(ctx context.Context, wanted func(*folder) bool) error {
 func (p *pass) unregister(ctx context.Context) error {
 	var c Change
 	for _, f := range p.folders {
-		if f.err != nil && f.Action == ActionCreate && f.box.ID != 0 && !f.Exists[f.Side] && f.box.Validity[f.Side] == 0 && f.box.Pairs == 0 {
+		if f.err != nil && f.Action == ActionCreate && f.box.ID != 0 && !f.made && !errors.Is(f.err, errOldList) && !f.Exists[f.Side] && f.box.Validity[f.Side] == 0 && f.box.Pairs == 0 {
 			c.DropMailboxes = append(c.DropMailboxes, f.box.ID)
 			f.box.ID = 0
 		}

@@ -74,6 +74,7 @@ type folder struct {
 	released  bool    // what the guard would hold back may go
 	held      bool    // deletes are held back
 	carried   bool    // deletes were carried, or some of them
+	made      bool    // it was created, or was there: it has its place in the store whatever the side says of it now
 	reset     [2]bool // UIDVALIDITY is another than that of the pairs
 	unsteady  [2]bool // UIDs are others each time that it is opened
 }
