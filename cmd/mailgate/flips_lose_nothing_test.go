@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -475,6 +476,10 @@ func (r *rush) doubted(n int, odd []string) []string {
 	}
 	_, out, _ := r.gate.verb("quarantine", "list", lab.User(n))
 	return slices.DeleteFunc(odd, func(text string) bool {
+		if _, at, ok := strings.Cut(text, ": folder "); ok { // it stays for what is in it
+			at, gone := strings.CutSuffix(at, " is there: it was deleted, or has another name")
+			return gone && strings.Contains(out, path.Base(at)+" on ")
+		}
 		f := strings.Fields(text)
 		return len(f) > 3 && strings.HasPrefix(f[3], "t-") && strings.Contains(out, " "+f[3]) && strings.Contains(text, "it must be in [nowhere]")
 	})
