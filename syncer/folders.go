@@ -38,9 +38,9 @@ func (p *pass) prepare(ctx context.Context) error {
 	}
 	for _, f := range p.folders {
 		switch {
-		case f.err == nil && f.Action == ActionRename && p.opts.DryRun:
+		case f.err == nil && f.From != "" && p.opts.DryRun:
 			p.report.Renamed[f.Side]++
-		case f.Action == ActionRename && !p.opts.DryRun:
+		case f.From != "" && !p.opts.DryRun:
 			if f.err == nil {
 				if err := p.rename(ctx, f); err != nil {
 					return err
@@ -143,7 +143,7 @@ func wasRenamed(ctx context.Context, c *backend.Client, from, to string) bool {
 func (p *pass) carriedAlong(ctx context.Context, side config.Side) error {
 	var list []*folder
 	for _, f := range p.folders {
-		renamed := f.Action == ActionRename && f.Side == side
+		renamed := f.From != "" && f.Side == side
 		if f.err == nil && !renamed && f.Exists[side] && f.Name[side] != f.Listed[side] {
 			list = append(list, f)
 		}

@@ -46,7 +46,7 @@ type Folder struct {
 	// Listed are the raw names that it is listed by now, "" where it is not. They differ from Name where ActionRename, or
 	// one of a folder above, gives it another.
 	Listed     [2]string
-	From       string    // ActionRename: raw name on Side when its turn comes; renames are done in the plan's order, so it may be the outcome of an earlier one
+	From       string    // where it is renamed on Side (ActionRename, or ActionGone where another has its name now): raw name when its turn comes; renames are done in the plan's order, so it may be the outcome of an earlier one
 	Use        string    // special use, "" for none
 	Subscribed [2]bool   // as it is
 	Subscribe  bool      // as it should be on both sides

@@ -41,7 +41,8 @@ type planner struct {
 	taken     [2]map[string]int   // key -> line
 	proved    [2]map[string]int64 // SideFolders.Renamed
 	offers    []offer
-	order     map[int64]int // stored mailbox -> which rename it is, from 1
+	order     map[int64]int  // stored mailbox -> which rename it is, from 1
+	asides    map[int64]move // stored mailbox that is to be deleted -> its rename, as another has its name now
 	lines     []planned
 	plan      *Plan
 }
@@ -56,7 +57,7 @@ type planned struct {
 type move struct{ from, to string }
 
 func newPlanner(user string, authority config.Side, sides [2]SideFolders, known []Mailbox, rules Rules) *planner {
-	p := &planner{authority: authority, known: slices.Clone(known), rules: rules, wished: map[string]string{}, order: map[int64]int{}}
+	p := &planner{authority: authority, known: slices.Clone(known), rules: rules, wished: map[string]string{}, order: map[int64]int{}, asides: map[int64]move{}}
 	p.plan = &Plan{User: user, Authority: authority}
 	slices.SortFunc(p.known, func(a, b Mailbox) int { return cmp.Compare(a.ID, b.ID) })
 	for _, side := range config.Sides {
@@ -315,7 +316,7 @@ func (p *planner) parents() {
 // finish sorts the lines and fills in what people read.
 func (p *planner) finish() {
 	rename := func(l planned) int {
-		if l.Action == ActionRename {
+		if l.From != "" {
 			return p.order[l.Known]
 		}
 		return len(p.order) + 1

@@ -152,6 +152,10 @@ func (p *planner) addKnown(s *seen, f *Folder) {
 			at, _ = p.names[config.Old].parse(cmp.Or(s.box.Name[config.Old], s.box.Name[config.New]))
 		}
 	}
+	if m, ok := p.asides[s.box.ID]; ok && f.Action == ActionGone {
+		f.From = m.from
+		f.Why += " Another folder has its name there now, so it is called " + p.names[f.Side].shown(m.to) + " until it is deleted."
+	}
 	f.Use = cmp.Or(f.Use, s.box.SpecialUse)
 	for _, side := range config.Sides {
 		if s.moved[side] || f.Action == ActionRename && side == f.Side {
@@ -183,7 +187,8 @@ func (p *planner) settle(s *seen, f *Folder) {
 	}
 	has := lacks.Other()
 	raw := p.lastName(lacks, s.box.Name[lacks])
-	if raw == "" || s.moved[has] && lacks != p.authority {
+	holder := p.byKey[lacks][p.key(lacks, raw)] // of the name, now
+	if raw == "" || lacks != p.authority && (s.moved[has] || holder != nil && holder.known != 0) {
 		to, trouble := p.names[lacks].render(p.mapped(has, s.at[has].path))
 		if raw = to; trouble != "" {
 			f.Action, f.Name[lacks], f.Why = ActionRefuse, raw, p.trouble(has, s.at[has], trouble)

@@ -160,7 +160,7 @@ func (m *model) apply(p *Plan) error {
 		}
 	}
 	for _, f := range p.Folders {
-		if f.Action == ActionRename {
+		if f.From != "" {
 			if err := m.sides[f.Side].rename(f.From, f.Name[f.Side]); err != nil {
 				return err
 			}

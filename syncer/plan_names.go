@@ -2,6 +2,7 @@ package syncer
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
 	"mailgate/config"
@@ -27,6 +28,7 @@ type nameMerge struct {
 	stay   map[*seen]bool // nor can that: each side keeps its own place
 	final  [2]map[*seen]path
 	moves  [2][]renaming
+	going  map[int64]*seen // by ID, those that are gone from the side that decides, and wait on the other to be deleted
 }
 
 // renaming is a RENAME of the plan.
@@ -37,8 +39,11 @@ type renaming struct {
 
 // mergeNames decides what known folders are called when the plan is done, and by which renames.
 func (p *planner) mergeNames(list []*seen, lines []*Folder) {
-	m := &nameMerge{p: p, yield: map[*seen]bool{}, stay: map[*seen]bool{}}
+	m := &nameMerge{p: p, yield: map[*seen]bool{}, stay: map[*seen]bool{}, going: map[int64]*seen{}}
 	for _, s := range list {
+		if s.at[p.authority] == nil && s.at[p.authority.Other()] != nil && s.box.Name[p.authority] != "" {
+			m.going[s.box.ID] = s
+		}
 		if s.at[0] != nil && s.at[1] != nil && !s.at[0].path.inbox && !s.at[1].path.inbox && !p.excluded(s.at[config.Old].path) {
 			m.list = append(m.list, s)
 		}
@@ -55,6 +60,9 @@ func (p *planner) mergeNames(list []*seen, lines []*Folder) {
 	for _, side := range config.Sides {
 		for _, r := range m.moves[side] {
 			p.order[r.s.box.ID] = len(p.order) + 1
+			if m.going[r.s.box.ID] != nil {
+				p.asides[r.s.box.ID] = r.move
+			}
 		}
 	}
 	for i, s := range list {
@@ -207,7 +215,10 @@ func (m *nameMerge) schedule(side config.Side) bool {
 				continue
 			}
 			if trouble == "" {
-				trouble = m.obstacle(side, s, cur, to)
+				if trouble = m.obstacle(side, s, cur, to); trouble != "" && m.aside(side, to) {
+					cur = p.after(side, s.at[side].raw) // it may lie below
+					trouble = m.obstacle(side, s, cur, to)
+				}
 			}
 			if trouble != "" {
 				if waiting = append(waiting, s); len(waiting) == 1 {
@@ -241,6 +252,43 @@ func (m *nameMerge) obstacle(side config.Side, s *seen, cur, to string) string {
 	}
 	return ""
 }
+
+// aside has a folder that is gone from the side that decides, and waits on the other to be deleted, give its name up to one that has it there now. It
+// tells whether there was one.
+func (m *nameMerge) aside(side config.Side, name string) bool {
+	p := m.p
+	k := p.key(side, name)
+	i := slices.IndexFunc(p.entries[side], func(e entry) bool { return e.own && e.selectable && p.key(side, p.after(side, e.raw)) == k })
+	if side == p.authority || i < 0 || m.going[p.entries[side][i].known] == nil {
+		return false
+	}
+	g := m.going[p.entries[side][i].known]
+	cur := p.after(side, g.at[side].raw)
+	at, ok := p.names[side].parse(cur)
+	if !ok || at.inbox || slices.ContainsFunc(m.moves[side], func(r renaming) bool { return r.s == g }) {
+		return false
+	}
+	for n := 1; n < 100; n++ {
+		free := path{parts: slices.Clone(at.parts)}
+		free.parts[len(free.parts)-1] += asideSuffix
+		if n > 1 {
+			free.parts[len(free.parts)-1] += strconv.Itoa(n)
+		}
+		to, trouble := p.names[side].render(free)
+		k := p.key(side, to)
+		if trouble != "" || slices.ContainsFunc(p.entries[side], func(e entry) bool { return p.key(side, p.after(side, e.raw)) == k || p.key(side, e.raw) == k }) ||
+			slices.ContainsFunc(m.list, func(s *seen) bool { return p.pathKey(side, m.final[side][s]) == k }) {
+			continue
+		}
+		r := renaming{g, move{cur, to}}
+		m.moves[side], p.moves[side] = append(m.moves[side], r), append(p.moves[side], r.move)
+		return true
+	}
+	return false
+}
+
+// asideSuffix is behind the name of a folder that waits to be deleted while another has its name.
+const asideSuffix = "-deleted"
 
 // keep makes a folder yield, or stay.
 func (m *nameMerge) keep(s *seen, why string) {
