@@ -102,3 +102,76 @@ func TestRotated(t *testing.T) {
 		}
 	}
 }
+
+// TestRotatedAgain rotates folders again while what was deleted first still waits: each name means the folder that has it now, the waiting ones are told
+// apart, and go when their time is over.
+func TestRotatedAgain(t *testing.T) {
+	t.Parallel()
+	for _, product := range []faulty.Product{faulty.Dovecot(), faulty.Cyrus(), faulty.Courier()} {
+		for _, how := range []string{"rotated", "back"} {
+			w := &asideWorld{newFaultyWorld(t, faulty.Dovecot(), product, 1, func(o *syncer.Options) { o.Grace = 24 * time.Hour }), t}
+			old := w.hosts[config.Old].Account
+			name := func(side config.Side, n string) string { return w.hosts[side].Account.Name(n) }
+			do := func(ok bool) {
+				t.Helper()
+				if !ok {
+					t.Fatalf("%s, %s: refused; OLD has %q", product.Name, how, old.Names())
+				}
+			}
+			for _, n := range []string{"Now", "Last"} {
+				do(old.Create(name(config.Old, n)))
+				w.put(config.Old, n, "first "+n, 10)
+			}
+			run := func(deletes bool) {
+				t.Helper()
+				r, err := w.Run(t.Context(), "user", syncer.RunOptions{Deletes: deletes})
+				if err != nil || len(r.Errors) > 0 || len(r.Quarantine) > 0 {
+					t.Fatalf("%s, %s: %v %v %v", product.Name, how, err, r.Errors, r.Quarantine)
+				}
+			}
+			run(false)
+			do(old.Delete(name(config.Old, "Last")))
+			do(old.Rename(name(config.Old, "Now"), name(config.Old, "Last")))
+			do(old.Create(name(config.Old, "Now")))
+			w.put(config.Old, "Now", "second", 10)
+			run(false)
+			run(false)
+			want := map[string]string{}
+			switch how {
+			case "rotated":
+				do(old.Delete(name(config.Old, "Last")))
+				do(old.Rename(name(config.Old, "Now"), name(config.Old, "Last")))
+				do(old.Create(name(config.Old, "Now")))
+				w.put(config.Old, "Now", "third", 10)
+				want["Now"], want["Last"] = "third", "second"
+			case "back":
+				do(old.Rename(name(config.Old, "Last"), name(config.Old, "Before")))
+				do(old.Create(name(config.Old, "Last")))
+				w.put(config.Old, "Last", "third", 10)
+				want["Now"], want["Last"], want["Before"] = "second", "third", "first Now"
+			}
+			check := func(what string, waiting bool) {
+				t.Helper()
+				for _, side := range config.Sides {
+					for folder, subject := range want {
+						list := w.hosts[side].Account.Contents()[name(side, folder)]
+						if len(list) != 1 || !strings.Contains(string(list[0].Body), "Subject: "+subject+"\r\n") {
+							t.Errorf("%s, %s, %s: %s on %s has %d messages, want %q", product.Name, how, what, folder, side, len(list), subject)
+						}
+					}
+					names := w.hosts[side].Account.Names()
+					if got := slices.ContainsFunc(names, func(n string) bool { return strings.Contains(n, "-deleted") }); got != (waiting && side == config.New) {
+						t.Errorf("%s, %s, %s: %s has %q", product.Name, how, what, side, names)
+					}
+				}
+			}
+			run(false)
+			run(false)
+			check("at once", true)
+			w.clock.Add(int64(100 * 24 * time.Hour))
+			run(true)
+			run(true)
+			check("later", false)
+		}
+	}
+}

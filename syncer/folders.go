@@ -103,6 +103,12 @@ func (p *pass) rename(ctx context.Context, f *folder) error {
 		f.status[f.Side], f.Exists[f.Side] = &st, true
 		return err
 	})
+	if refused(err) && f.Action == ActionGone { // it waits under the name that it has
+		f.Name = f.was.Name
+		f.Name[f.Side] = f.From
+		f.box.Name = f.Name
+		return nil
+	}
 	if err != nil {
 		return p.fail(ctx, f, fmt.Errorf("rename to %q on %s: %w", f.Shown[f.Side], f.Side, err))
 	}
@@ -111,14 +117,16 @@ func (p *pass) rename(ctx context.Context, f *folder) error {
 }
 
 // failBelow leaves alone what is to stand below a folder that could not be renamed: created there now, it would take the place of
-// that folder, for good.
+// that folder, for good. Nor is anything created where that folder still is.
 func (p *pass) failBelow(ctx context.Context, f *folder) error {
 	sep := p.plan.Separator[f.Side]
 	if f.err == nil || sep == 0 {
 		return nil
 	}
 	for _, g := range p.folders {
-		if g.err == nil && strings.HasPrefix(g.Name[f.Side], f.Name[f.Side]+string(rune(sep))) {
+		name := g.Name[f.Side]
+		under := func(at string) bool { return strings.HasPrefix(name, at+string(rune(sep))) }
+		if g.err == nil && g != f && (under(f.Name[f.Side]) || g.Action == ActionCreate && (name == f.From || under(f.From))) {
 			if err := p.fail(ctx, g, fmt.Errorf("%s: %w", f.name(), errAbove)); err != nil {
 				return err
 			}

@@ -394,6 +394,9 @@ func (p *pass) fill(known []Mailbox) {
 			f.was = known[i]
 		}
 		f.box.Name, f.box.SpecialUse = line.Name, line.Use
+		if line.Action == ActionGone && line.Name != f.was.Name && f.box.GoneSince.IsZero() { // known for gone from now on, by that alone
+			f.box.GoneSince = p.s.stamp()
+		}
 		for side := range f.status {
 			if line.Exists[side] {
 				f.status[side] = status[side][line.Listed[side]]

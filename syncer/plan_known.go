@@ -152,9 +152,15 @@ func (p *planner) addKnown(s *seen, f *Folder) {
 			at, _ = p.names[config.Old].parse(cmp.Or(s.box.Name[config.Old], s.box.Name[config.New]))
 		}
 	}
-	if m, ok := p.asides[s.box.ID]; ok && f.Action == ActionGone {
-		f.From = m.from
-		f.Why += " Another folder has its name there now, so it is called " + p.names[f.Side].shown(m.to) + " until it is deleted."
+	if f.Action == ActionGone && f.Exists[f.Side] {
+		lacks := f.Side.Other()
+		if e := p.byKey[lacks][p.key(lacks, f.Name[lacks])]; f.Name[lacks] != "" && e != nil && e.known != 0 { // another's now: it is not looked for under that any more
+			f.Name[lacks] = ""
+		}
+		if m, ok := p.asides[s.box.ID]; ok {
+			f.From = m.from
+			f.Why += " Another folder has its name there now, so it is called " + p.names[f.Side].shown(m.to) + " until it is deleted."
+		}
 	}
 	f.Use = cmp.Or(f.Use, s.box.SpecialUse)
 	for _, side := range config.Sides {
@@ -187,15 +193,16 @@ func (p *planner) settle(s *seen, f *Folder) {
 	}
 	has := lacks.Other()
 	raw := p.lastName(lacks, s.box.Name[lacks])
-	holder := p.byKey[lacks][p.key(lacks, raw)] // of the name, now
-	if raw == "" || lacks != p.authority && (s.moved[has] || holder != nil && holder.known != 0) {
+	going := lacks == p.authority && (raw != "" || !s.box.GoneSince.IsZero()) // without a name there when another folder has it now
+	holder := p.byKey[lacks][p.key(lacks, raw)]
+	if !going && (raw == "" || s.moved[has] && lacks != p.authority || holder != nil && holder.known != 0) {
 		to, trouble := p.names[lacks].render(p.mapped(has, s.at[has].path))
 		if raw = to; trouble != "" {
 			f.Action, f.Name[lacks], f.Why = ActionRefuse, raw, p.trouble(has, s.at[has], trouble)
 			return
 		}
 	}
-	if o := p.byFinal[lacks][p.key(lacks, raw)]; o != nil && o.selectable && !o.done && o.known == 0 {
+	if o := p.byFinal[lacks][p.key(lacks, raw)]; raw != "" && o != nil && o.selectable && !o.done && o.known == 0 {
 		o.known, s.at[lacks] = s.box.ID, o // it begins anew under the name that it has on the other side now
 		*f = p.folder(s.at)
 		f.Known, f.Action = s.box.ID, ActionPair
@@ -203,7 +210,7 @@ func (p *planner) settle(s *seen, f *Folder) {
 		return
 	}
 	f.Name[lacks], f.Side = raw, lacks
-	if s.box.Name[lacks] == "" || lacks != p.authority {
+	if !going {
 		f.Action, f.Why = ActionCreate, "It is gone from "+sideName(lacks)+", which does not decide."
 		if s.box.Name[lacks] == "" {
 			f.Why = "It is on " + sideName(has) + " only."

@@ -3,6 +3,7 @@ package syncer
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -66,6 +67,7 @@ func (m *modelSide) rename(from, to string) error {
 	case m.separator != "" && strings.HasPrefix(to, from+m.separator):
 		return fmt.Errorf("RENAME %q %q: below itself", from, to)
 	}
+	before := maps.Clone(m.folders)
 	moved := map[string]*modelFolder{}
 	for name, f := range m.folders {
 		rest, below := strings.CutPrefix(name, from+m.separator)
@@ -78,12 +80,13 @@ func (m *modelSide) rename(from, to string) error {
 			delete(m.folders, name)
 		}
 	}
-	for name, f := range moved {
-		if m.folders[name] != nil && m.folders[name].id != 0 {
+	for name := range moved {
+		if m.has(name) {
+			m.folders = before
 			return fmt.Errorf("RENAME %q %q: %q is taken", from, to, name)
 		}
-		m.folders[name] = f
 	}
+	maps.Copy(m.folders, moved)
 	return nil
 }
 
