@@ -81,7 +81,7 @@ func mutants() []mutant {
 		{"what could not be moved stands where it was", "syncer/conclude.go",
 			[]edit{{"st.from.work.again = true", "_ = st"}}, "./syncer", []string{"TestMoveRefused"}},
 		{"a passing refusal of a flag is no loss of it", "syncer/apply.go",
-			[]edit{{"!refused(err) || flag[0] == '\\\\' || passing(err)", "!refused(err)"}}, "./syncer", []string{"TestFaultsBothSides"}},
+			[]edit{{"!refused(err) || flag[0] == '\\\\' || passing(err)", "!refused(err)"}}, "./syncer", []string{"TestFlagRefusedForNow"}},
 		{"flags are set and taken off each for itself, never replaced", "backend/client_message.go",
 			[]edit{{`what, flags := "+FLAGS.SILENT", o.Add`, `what, flags := "FLAGS.SILENT", o.Add`}}, "./syncer", []string{"TestFaults"}},
 		{"half a listing is no listing", "syncer/scan.go",
