@@ -1,6 +1,7 @@
 package syncer_test
 
 import (
+	"context"
 	"slices"
 	"testing"
 	"time"
@@ -79,6 +80,36 @@ func TestKeywordTakenOff(t *testing.T) {
 	}
 	if f := old.Contents()["INBOX"][0].Flags; slices.Contains(f, "Label") {
 		t.Errorf("OLD has %v", f)
+	}
+}
+
+// TestKeywordTakenOffAtOnce: mail with a keyword comes to NEW by a pass, and its user there takes the keyword off before anybody has seen it. It goes from OLD
+// too, and does not come back when another flag of the message changes.
+func TestKeywordTakenOffAtOnce(t *testing.T) {
+	t.Parallel()
+	for _, decides := range config.Sides {
+		w := newFaultyWorld(t, faulty.DovecotPrefixed(), faulty.Dovecot(), 1)
+		run := func() {
+			t.Helper()
+			rep, err := w.Run(t.Context(), "user", syncer.RunOptions{Decides: func(context.Context, string) (config.Side, int64, error) { return decides, 0, nil }})
+			if err != nil || len(rep.Errors) > 0 {
+				t.Fatal(err, rep.Errors)
+			}
+		}
+		old, now := w.hosts[config.Old].Account, w.hosts[config.New].Account
+		w.deliver(config.Old, "INBOX")
+		old.Flag("INBOX", 0, []string{"Label"}, nil)
+		run()
+		now.Flag("INBOX", 0, nil, []string{"Label"})
+		run()
+		now.Flag("INBOX", 0, []string{`\Flagged`}, nil)
+		run()
+		run()
+		for _, side := range config.Sides {
+			if f := w.hosts[side].Account.Contents()["INBOX"][0].Flags; slices.Contains(f, "Label") || !slices.Contains(f, `\Flagged`) {
+				t.Errorf("%s decides: %s has %v", decides, side, f)
+			}
+		}
 	}
 }
 

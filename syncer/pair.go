@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"mailgate/backend"
 	"mailgate/config"
@@ -151,13 +152,42 @@ func (f *folder) pairsDirty() bool {
 }
 
 func (p *pass) merge(f *folder, snap [2][]merge.Entry) merge.Result {
-	in := merge.Input{Dict: f.dict, Authority: merge.Side(p.authority), Base: f.pairs.all(), Snap: snap}
+	in := merge.Input{Dict: f.dict, Authority: merge.Side(p.authority), Base: f.takenOff(snap), Snap: snap}
 	for side, sel := range f.opened {
 		if sel != nil && config.Side(side) != p.authority { // what EXAMINE says of the other side means nothing
 			in.CanKeep[side] = sel.CanKeep
 		}
 	}
 	return merge.Mailbox(in)
+}
+
+// takenOff are the pairs, where a keyword that a side has taken with OK and does not have at the first sight counts as kept and taken off since, if the
+// mailbox says that it is one of its flags (RFC 9051, section 7.3.5): what a host takes and does not keep is none of those.
+func (f *folder) takenOff(snap [2][]merge.Entry) []merge.Pair {
+	pairs, copied := f.pairs.all(), false
+	for side, sel := range f.opened {
+		if sel == nil {
+			continue
+		}
+		for i, q := range pairs {
+			sent := f.dict.Sent(q.Base[side])
+			if sent == q.Base[side] || !has(snap[side], q.UID[side]) {
+				continue
+			}
+			now := flagsOf(snap[side], q.UID[side])
+			lacks := slices.DeleteFunc(f.dict.Without(sent, now), func(flag string) bool { return flag[0] == '\\' })
+			if f.dict.Sent(now) != now || len(lacks) == 0 || slices.ContainsFunc(lacks, func(flag string) bool {
+				return !slices.ContainsFunc(sel.Flags, func(s string) bool { return strings.EqualFold(s, flag) })
+			}) {
+				continue
+			}
+			if !copied {
+				pairs, copied = slices.Clone(pairs), true
+			}
+			pairs[i].Base[side] = sent
+		}
+	}
+	return pairs
 }
 
 // anew pairs a mailbox again after one side (or both) began it anew, under another UIDVALIDITY: by content. What had a pair and

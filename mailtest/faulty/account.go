@@ -41,6 +41,7 @@ type mailbox struct {
 	special  string
 	missed   []Message // not there until it is opened once more
 	unlisted int       // how many listings leave it out yet
+	keywords []string  // that its messages have, or had
 	restless []uint32  // UIDs of messages that get others each time it is opened
 }
 
@@ -103,7 +104,17 @@ func (a *Account) add(b *mailbox, flags []string, date time.Time, body []byte) u
 	m := &Message{UID: b.next, Flags: a.keepable(flags), Date: date, Body: body, ModSeq: b.highest}
 	b.next++
 	b.list = append(b.list, m)
+	b.learn(m.Flags)
 	return m.UID
+}
+
+// learn notes keywords: a host tells of those in FLAGS from then on.
+func (b *mailbox) learn(flags []string) {
+	for _, f := range flags {
+		if f[0] != '\\' && !slices.Contains(b.keywords, f) {
+			b.keywords = append(b.keywords, f)
+		}
+	}
 }
 
 // keepable are the flags that the product keeps, in order, each once.
@@ -126,6 +137,7 @@ func (b *mailbox) change(m *Message, flags []string) {
 	}
 	b.highest++
 	m.Flags, m.ModSeq = flags, b.highest
+	b.learn(flags)
 }
 
 // remove expunges the message at i; the account is locked.

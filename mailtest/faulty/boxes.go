@@ -105,7 +105,7 @@ func (s *session) open(c *command) answer {
 	for _, m := range b.list {
 		s.view = append(s.view, m.UID)
 	}
-	flags := `\Answered \Flagged \Deleted \Seen \Draft`
+	flags := strings.Join(append([]string{`\Answered \Flagged \Deleted \Seen \Draft`}, b.keywords...), " ")
 	permanent := flags
 	if s.a.product.Keywords {
 		permanent += ` \*`
