@@ -31,6 +31,7 @@ func (p *pass) unlisted(ctx context.Context, side config.Side, list ...*folder) 
 	}
 	errs := make([]error, len(list))
 	err := p.on(ctx, side, func(c *backend.Client) error {
+		clear(errs)
 		looks := make([]*backend.StatusCommand, len(list))
 		for i, f := range list {
 			if name := f.was.Name[side]; name != "" && !taken[strings.ToLower(name)] { // else what is there is another folder
@@ -45,8 +46,11 @@ func (p *pass) unlisted(ctx context.Context, side config.Side, list ...*folder) 
 			if err != nil && !refused(err) {
 				return err
 			}
-			if errs[i] = nil; err == nil {
+			switch {
+			case err == nil:
 				errs[i] = fmt.Errorf("%s: %w", side, errOldList)
+			case passing(err): // a trouble of the moment does not say that it is gone
+				errs[i] = fmt.Errorf("%s does not list the folder, nor tell whether it has it: %w", side, err)
 			}
 		}
 		return nil

@@ -97,3 +97,22 @@ func TestMadeAndUnwell(t *testing.T) {
 		t.Errorf("NEW has %v", now.Names())
 	}
 }
+
+// TestUnlistedAndUnwell: OLD does not list a folder, and refuses for the moment to tell of it. Nothing of it is deleted on NEW.
+func TestUnlistedAndUnwell(t *testing.T) {
+	t.Parallel()
+	w := newAsideWorld(t, faulty.Dovecot(), faulty.Dovecot())
+	old, now := w.hosts[config.Old].Account, w.hosts[config.New].Account
+	old.Create("Box")
+	w.put(config.Old, "Box", "a", 10)
+	w.run()
+	old.Unlist("Box", 1)
+	w.hosts[config.Old].Fail(&faulty.Faults{Rate: 1, Kinds: []faulty.Kind{faulty.Refuse}, Only: "STATUS Box", Text: "[UNAVAILABLE] later"})
+	if r, err := w.Run(t.Context(), "user", syncer.RunOptions{Deletes: true}); err != nil || len(r.Errors) != 1 || now.Count("Box") != 1 {
+		t.Errorf("%v, errors %v, NEW has %q", err, r.Errors, now.Names())
+	}
+	w.hosts[config.Old].Fail(nil)
+	if w.run(); now.Count("Box") != 1 || old.Count("Box") != 1 {
+		t.Errorf("OLD %d, NEW %d", old.Count("Box"), now.Count("Box"))
+	}
+}
