@@ -20,6 +20,15 @@ func (p *pass) conclude(ctx context.Context) error {
 			return err
 		}
 	}
+	for _, f := range p.folders { // what was to be moved into a folder that failed still stands where it was
+		for _, steps := range f.steps {
+			for _, st := range steps {
+				if f.err != nil && st.from != nil {
+					st.from.work.again, st.from.stuck = true, true
+				}
+			}
+		}
+	}
 	for _, f := range slices.Backward(p.folders) { // children before their parents
 		if f.Action == ActionGone && f.err == nil {
 			if err := p.gone(ctx, f); err != nil {
@@ -31,15 +40,6 @@ func (p *pass) conclude(ctx context.Context) error {
 	}
 	if p.opts.DryRun {
 		return nil
-	}
-	for _, f := range p.folders { // what was to be moved into a folder that failed still stands where it was
-		for _, steps := range f.steps {
-			for _, st := range steps {
-				if f.err != nil && st.from != nil {
-					st.from.work.again = true
-				}
-			}
-		}
 	}
 	c := Change{Release: p.release, Quarantine: p.newQuarantine}
 	for _, f := range p.folders {
@@ -191,7 +191,7 @@ func (p *pass) gone(ctx context.Context, f *folder) error {
 	}
 	side := f.Side
 	messages := int(f.Messages[side])
-	moved := len(f.movedAway) > 0 && len(f.movedAway) >= messages // to where the folder is now, under another name
+	moved := len(f.movedAway) > 0 && len(f.movedAway) >= messages && !f.stuck // to where the folder is now, under another name
 	switch {
 	case moved, f.proven.folder, f.released && p.opts.Deletes: // a person has done that, or says that it is meant
 	case f.was.GoneSince.IsZero() && p.s.o.Grace > 0:
@@ -207,6 +207,9 @@ func (p *pass) gone(ctx context.Context, f *folder) error {
 		return nil
 	case p.guarded != "" && !f.released:
 		p.hold(f, side, messages, messages, p.guarded+"; "+p.wayOut(ctx, f))
+		return nil
+	}
+	if f.stuck {
 		return nil
 	}
 	if err := p.unlisted(ctx, side.Other(), f)[0]; err != nil {

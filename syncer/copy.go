@@ -125,6 +125,8 @@ type attempt struct{ noKeywords, clamp, binary bool }
 // refused are returned. A connection that breaks is replaced, once it is known what has arrived.
 func (p *pass) worker(ctx context.Context, o lineOptions, mine []*job, queue <-chan *job) (again []*job, err error) {
 	struck := 0
+	nothing := make(chan *job)
+	close(nothing)
 	for tries := 0; ; {
 		if len(mine) == 0 {
 			j, ok := <-queue
@@ -133,15 +135,19 @@ func (p *pass) worker(ctx context.Context, o lineOptions, mine []*job, queue <-c
 			}
 			mine = []*job{j}
 		}
+		turn, later, more := mine, []*job(nil), queue
+		if tries > 0 { // one by one, to find out which it is
+			turn, later, more = mine[:1], mine[1:], nothing
+		}
 		l := &line{p: p, lineOptions: o}
-		begun, done, err := l.work(ctx, mine, queue)
+		begun, done, err := l.work(ctx, turn, more)
 		for _, j := range done {
 			j.f.unload()
 			if len(j.rest) > 0 {
 				again = append(again, j)
 			}
 		}
-		if mine = begun; err == nil {
+		if mine = slices.Concat(begun, later); err == nil {
 			tries, struck = 0, 0
 			continue
 		}
@@ -165,12 +171,12 @@ func (p *pass) worker(ctx context.Context, o lineOptions, mine []*job, queue <-c
 		}
 		p.s.o.Log.Warn("copying begins anew", "user", p.user, "err", err)
 		if tries++; tries >= attempts {
-			for _, j := range mine {
+			for _, j := range begun {
 				if err := p.fail(ctx, j.f, err); err != nil {
 					return again, err
 				}
 			}
-			mine, tries = nil, 0
+			mine, tries = later, min(len(later), 1)
 			continue
 		}
 		if err := pause(ctx, tries); err != nil {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"sync"
@@ -73,6 +74,7 @@ func (l *line) work(ctx context.Context, jobs []*job, queue <-chan *job) (begun,
 			continue
 		}
 		if err = r.through(ctx); err != nil {
+			err = l.whose(err)
 			cancel(err)
 			_ = l.dst.Close() // whoever waits for them ends
 			r.drop(err)       // before the source: its reader may stand at the next run, which cannot begin before this one's APPEND ends
@@ -80,7 +82,7 @@ func (l *line) work(ctx context.Context, jobs []*job, queue <-chan *job) (begun,
 		}
 	}
 	if ferr := <-fed; err == nil {
-		err = ferr
+		err = l.whose(ferr)
 	}
 	cancel(nil)
 	if err != nil && l.opening != nil && !errors.Is(err, ErrYielded) {
@@ -97,6 +99,18 @@ func (l *line) work(ctx context.Context, jobs []*job, queue <-chan *job) (begun,
 	l.p.pools[l.to.Other()].put(l.src)
 	l.p.pools[l.to].put(l.dst)
 	return open, done, err
+}
+
+// whose says of an error which connection ended, where it was one of the two.
+func (l *line) whose(err error) error {
+	src, dst := l.src.Err() != nil, l.dst.Err() != nil
+	switch {
+	case err == nil || src == dst || refused(err):
+		return err
+	case src:
+		return fmt.Errorf("%s: %w", l.to.Other(), err)
+	}
+	return fmt.Errorf("%s: %w", l.to, err)
 }
 
 // feed sends what is to be copied, intent first. Nothing waits for an answer.

@@ -58,3 +58,38 @@ func TestRenameRefused(t *testing.T) {
 		t.Errorf("NEW has %q", names)
 	}
 }
+
+// TestMoveCutOutOfGone: on OLD the mail of a folder was moved to another and the folder deleted. NEW ends each connection on which it is to be moved:
+// the folder stays there with its mail until the move has come about, and is gone then.
+func TestMoveCutOutOfGone(t *testing.T) {
+	t.Parallel()
+	w := newFaultyWorld(t, faulty.DovecotPrefixed(), faulty.Dovecot(), 1)
+	old, now := w.hosts[config.Old].Account, w.hosts[config.New].Account
+	old.Create(w.name(config.Old, "Work"))
+	old.Create(w.name(config.Old, "Box"))
+	for range 3 {
+		w.deliver(config.Old, "Box")
+		w.deliver(config.Old, "Work")
+	}
+	w.settle(t, "before")
+	for range 3 {
+		old.Move(w.name(config.Old, "Work"), 0, w.name(config.Old, "Box"))
+	}
+	old.Delete(w.name(config.Old, "Work"))
+	for _, l := range w.want {
+		if l.path == "Work" {
+			l.path = "Box"
+		}
+	}
+	w.hosts[config.New].Fail(&faulty.Faults{Rate: 1, Kinds: []faulty.Kind{faulty.Cut}, Only: "UID MOVE 1:3"})
+	rep, err := w.pass(t)
+	if err != nil || len(rep.Errors) != 1 || now.Count("Work") != 3 || now.Count("Box") != 3 {
+		t.Errorf("%v %+v; %d and %d", err, rep, now.Count("Work"), now.Count("Box"))
+	}
+	w.hosts[config.New].Fail(nil)
+	rep, err = w.pass(t)
+	if names := now.Names(); err != nil || !slices.Equal(names, []string{"Box", "INBOX"}) || rep.Moved[config.New] != 3 {
+		t.Errorf("%v, %+v; NEW has %q", err, rep, names)
+	}
+	w.check(t, "afterwards", true)
+}

@@ -195,11 +195,13 @@ func (p *pass) carriedAlong(ctx context.Context, side config.Side) error {
 	})
 }
 
-// on runs f with a connection to a side, and again on another one when the connection fails.
+// on runs f with a connection to a side, and again on another one when the connection fails. What fails each time is a *SideError, and in it
+// an endedError where there were connections.
 func (p *pass) on(ctx context.Context, side config.Side, f func(*backend.Client) error) error {
 	for tries := 1; ; tries++ {
 		c, err := p.pools[side].get(ctx, "")
-		if err == nil {
+		connected := err == nil
+		if connected {
 			if err = f(c); err == nil || refused(err) {
 				p.pools[side].put(c)
 				return err
@@ -213,6 +215,9 @@ func (p *pass) on(ctx context.Context, side config.Side, f func(*backend.Client)
 		if tries >= attempts || ctx.Err() != nil || hopeless(err) || holds(ctx) && errors.Is(err, ErrCrowded) {
 			var s *SideError
 			if !errors.As(err, &s) {
+				if connected {
+					err = endedError{err}
+				}
 				err = &SideError{side, err}
 			}
 			return err

@@ -69,6 +69,7 @@ type folder struct {
 	steps [2][]step // how the mail of work.create is brought in, by side
 
 	movedAway []merge.Pair  // moved to another folder on the follower: gone from here when that is done
+	stuck     bool          // it was not done, for some
 	quar      []Quarantined // those of its messages
 	proven    proven
 	released  bool    // what the guard would hold back may go
@@ -418,7 +419,9 @@ func (p *pass) fail(ctx context.Context, f *folder, err error) error {
 	}
 	var side *SideError
 	var defect *PanicError
-	if errors.As(err, &side) || errors.As(err, &defect) || errors.Is(err, ErrFenced) || errors.Is(err, ErrYielded) || isStore(err) || asked(err) > 0 {
+	if errors.As(err, &side) && p.ofFolder(ctx, side) {
+		err = fmt.Errorf("%s: the connection ends each time at this folder: %w", side.Side, side.Err)
+	} else if side != nil || errors.As(err, &defect) || errors.Is(err, ErrFenced) || errors.Is(err, ErrYielded) || isStore(err) || asked(err) > 0 {
 		return err
 	}
 	f.err = err

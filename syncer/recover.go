@@ -101,9 +101,13 @@ func (p *pass) both(ctx context.Context, to config.Side, f func(src, dst *backen
 		}
 		err = f(src, dst)
 		if err != nil && !refused(err) && !isStore(err) && !errors.Is(err, errReset) {
+			ended := src.Err() != nil
 			p.pools[to.Other()].drop(src)
 			if dst.Err() == nil { // it was the other one: both begin anew
 				_ = dst.Close()
+				if ended {
+					err = &SideError{to.Other(), endedError{err}}
+				}
 			}
 			return err
 		}

@@ -188,7 +188,8 @@ func (p *pass) scanSide(ctx context.Context, side config.Side, list []*folder) e
 			struck++
 		}
 		switch {
-		case ctx.Err() != nil || asked(err) > 0 || enough && (!connected || struck >= strikes || len(list) == 0 || isStore(err) || stackOf(err) != nil):
+		case ctx.Err() != nil || asked(err) > 0 || enough && (!connected || len(list) == 0 || isStore(err) || stackOf(err) != nil),
+			enough && struck >= strikes && (Silent(err) || !p.well(ctx, side)):
 			return &SideError{side, err}
 		case enough:
 			list[0].scanErr[side] = fmt.Errorf("%s: the connection ends each time at this folder: %w", side, err)

@@ -1,9 +1,11 @@
 package syncer
 
 import (
+	"context"
 	"errors"
 
 	"mailgate/backend"
+	"mailgate/config"
 )
 
 // Silent tells whether a host stopped talking amid what it was asked: see backend.SilenceError. Nothing is tried again at once then: each
@@ -20,5 +22,25 @@ func hopeless(err error) bool {
 }
 
 // strikes is how many folders may break their connections one behind the other, with no other done between, before it is the host's
-// trouble rather than theirs: a mailbox that is damaged on the server may take its connection along.
+// trouble rather than theirs, if it does not do well with INBOX: a mailbox that is damaged on the server may take its connection along.
 const strikes = 2
+
+// endedError is of a connection that was there, and that ended under what was asked of it, each time that it was tried.
+type endedError struct{ error }
+
+func (e endedError) Unwrap() error { return e.error }
+
+// ofFolder tells whether the end of connections, each at the same folder, is that folder's trouble: its host does well without it. A host that
+// says nothing, or asks for patience, is not asked.
+func (p *pass) ofFolder(ctx context.Context, err *SideError) bool {
+	var ended endedError
+	return errors.As(err.Err, &ended) && asked(err) == 0 && !Silent(err) && p.well(ctx, err.Side)
+}
+
+// well asks a host for something easy, on another connection.
+func (p *pass) well(ctx context.Context, side config.Side) bool {
+	return p.on(ctx, side, func(c *backend.Client) error {
+		_, err := c.Status("INBOX", "UIDNEXT").Result(ctx)
+		return err
+	}) == nil
+}

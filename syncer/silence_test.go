@@ -3,6 +3,7 @@ package syncer_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -16,8 +17,8 @@ import (
 // shortSilence is what these tests put up with.
 const shortSilence = 400 * time.Millisecond
 
-// silentRig is a rig whose OLD stands behind a relay, and whose connections are in a hurry.
-func silentRig(t *testing.T) (*rig, *relay, *lab.Talk) {
+// silentRig is a rig whose OLD stands behind a relay, and whose connections to it are in a hurry.
+func silentRig(t *testing.T, more ...func(*syncer.Options)) (*rig, *relay, *lab.Talk) {
 	t.Helper()
 	l := lab.Start(t, lab.MailboxesOnly())
 	behind := newRelay(t, lab.Addr(l.Old.IMAP))
@@ -27,10 +28,13 @@ func silentRig(t *testing.T) (*rig, *relay, *lab.Talk) {
 		open := o.Open
 		o.Open = func(ctx context.Context, side config.Side, user string) (*backend.Client, error) {
 			c, err := open(ctx, side, user)
-			if err == nil {
+			if err == nil && side == config.Old {
 				c.SetSilence(shortSilence)
 			}
 			return c, err
+		}
+		for _, m := range more {
+			m(o)
 		}
 	})
 	x := lab.Dial(t, l.Old, 1)
@@ -67,6 +71,52 @@ func TestBrokenMailbox(t *testing.T) {
 		if rep := r.pass(t); rep.Copied[config.New] != 1 {
 			t.Errorf("behind %s: %+v", what, rep)
 		}
+	}
+}
+
+// TestBrokenNeighbours: several mailboxes that take connections along are left for later all the same.
+func TestBrokenNeighbours(t *testing.T) {
+	r, behind, x := silentRig(t)
+	for _, name := range []string{"INBOX.Broken2", "INBOX.Broken3"} {
+		x.Do(`CREATE "%s"`, name)
+	}
+	r.pass(t)
+	for _, name := range []string{"INBOX", "INBOX.Apples", "INBOX.Broken", "INBOX.Broken2", "INBOX.Broken3", "INBOX.Cherries"} {
+		x.Append(name, "", letter(10))
+	}
+	behind.breaks("INBOX.Broken", "")
+	if rep, err := r.Run(t.Context(), lab.User(1), syncer.RunOptions{}); err != nil || rep.Copied[config.New] != 3 || len(rep.Errors) != 3 {
+		t.Errorf("%v, %+v", err, rep)
+	}
+	behind.breaks("", "")
+	if rep := r.pass(t); rep.Copied[config.New] != 3 {
+		t.Errorf("behind it: %+v", rep)
+	}
+}
+
+// TestMailboxBreaksAmidCopy: a mailbox that takes connections along only after it was looked at, so that what was under way cannot be looked for
+// either, is left for later, and the others are done: also what was under way with it on its connection.
+func TestMailboxBreaksAmidCopy(t *testing.T) {
+	for _, lines := range []int{1, 3} {
+		t.Run(fmt.Sprint(lines), func(t *testing.T) {
+			r, behind, x := silentRig(t, func(o *syncer.Options) { o.Connections = lines })
+			for _, name := range []string{"INBOX", "INBOX.Apples", "INBOX.Broken", "INBOX.Cherries"} {
+				x.Append(name, "", letter(10))
+			}
+			behind.breaksAt("BODY.PEEK[]", "INBOX.Broken") // the first mail that is copied
+			rep, err := r.Run(t.Context(), lab.User(1), syncer.RunOptions{})
+			if err != nil || rep.Copied[config.New] != 3 || len(rep.Errors) != 1 || !strings.HasSuffix(rep.Errors[0].Folder, "Broken") || !strings.HasPrefix(rep.Errors[0].Error, "old: ") {
+				t.Errorf("%v, %+v", err, rep)
+			}
+			rep, err = r.Run(t.Context(), lab.User(1), syncer.RunOptions{})
+			if err != nil || len(rep.Errors) != 1 || !strings.HasSuffix(rep.Errors[0].Folder, "Broken") {
+				t.Errorf("again: %v, %+v", err, rep)
+			}
+			behind.breaks("", "")
+			if rep := r.pass(t); rep.Copied[config.New] != 1 {
+				t.Errorf("behind it: %+v", rep)
+			}
+		})
 	}
 }
 
