@@ -24,7 +24,8 @@ func (p *pass) conclude(ctx context.Context) error {
 		for _, steps := range f.steps {
 			for _, st := range steps {
 				if f.err != nil && st.from != nil {
-					st.from.work.again, st.from.stuck = true, true
+					st.from.work.again = true
+					st.from.stuck = true
 				}
 			}
 		}
