@@ -45,7 +45,7 @@ func (p *pass) bring(ctx context.Context, j *job) error {
 	if len(j.rest) == 0 {
 		for _, s := range f.steps[j.to] {
 			if s.from != nil {
-				if err := p.move(ctx, j, s); err != nil {
+				if err := p.moveFrom(ctx, j, s); err != nil {
 					return err
 				}
 				continue
@@ -204,6 +204,22 @@ func isQuota(err error) bool {
 
 // errCopyUnknown means that the answer to a COPY was lost: done again it would double what it has copied.
 var errCopyUnknown = errors.New("the connection broke while messages were copied; the next pass looks what has become of them")
+
+// moveFrom is move. Where connections end at the folder that messages are moved from they stay there, and the others come in.
+func (p *pass) moveFrom(ctx context.Context, j *job, s step) error {
+	if s.from.err == nil {
+		err := p.move(ctx, j, s)
+		var ended endedError
+		if !errors.As(err, &ended) || !p.breaks(ctx, j.to, s.from) {
+			return err
+		}
+		if err = p.fail(ctx, s.from, err); err != nil {
+			return err
+		}
+	}
+	j.f.work.again, s.from.stuck = true, true
+	return nil
+}
 
 // move brings messages in from another folder of the same side: MOVE, or COPY and a later EXPUNGE.
 func (p *pass) move(ctx context.Context, j *job, s step) error {

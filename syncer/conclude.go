@@ -210,7 +210,11 @@ func (p *pass) gone(ctx context.Context, f *folder) error {
 		p.hold(f, side, messages, messages, p.guarded+"; "+p.wayOut(ctx, f))
 		return nil
 	}
-	if f.stuck {
+	switch {
+	case f.stuck:
+		return nil
+	case p.unseen != "" && !f.released:
+		p.hold(f, side, messages, messages, p.unseen+"; "+p.wayOut(ctx, f))
 		return nil
 	}
 	if err := p.unlisted(ctx, side.Other(), f)[0]; err != nil {

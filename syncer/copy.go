@@ -188,6 +188,7 @@ func (p *pass) worker(ctx context.Context, o lineOptions, mine []*job, queue <-c
 				if err := p.fail(ctx, j.f, err); err != nil {
 					return again, err
 				}
+				tries = 1 // the others are not to blame
 				continue
 			}
 			switch {

@@ -117,7 +117,7 @@ func (p *pass) rename(ctx context.Context, f *folder) error {
 }
 
 // failBelow leaves alone what is to stand below a folder that could not be renamed: created there now, it would take the place of
-// that folder, for good. Nor is anything created where that folder still is.
+// that folder, for good. Nor is anything created, or renamed to, where that folder still is.
 func (p *pass) failBelow(ctx context.Context, f *folder) error {
 	sep := p.plan.Separator[f.Side]
 	if f.err == nil || sep == 0 {
@@ -126,7 +126,7 @@ func (p *pass) failBelow(ctx context.Context, f *folder) error {
 	for _, g := range p.folders {
 		name := g.Name[f.Side]
 		under := func(at string) bool { return strings.HasPrefix(name, at+string(rune(sep))) }
-		if g.err == nil && g != f && (under(f.Name[f.Side]) || g.Action == ActionCreate && (name == f.From || under(f.From))) {
+		if g.err == nil && g != f && (under(f.Name[f.Side]) || (g.Action == ActionCreate || g.From != "" && g.Side == f.Side) && (name == f.From || under(f.From))) {
 			if err := p.fail(ctx, g, fmt.Errorf("%s: %w", f.name(), errAbove)); err != nil {
 				return err
 			}

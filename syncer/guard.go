@@ -38,7 +38,7 @@ func (p *pass) guard(ctx context.Context) {
 	lost, all := 0, 0      // messages of the folders that are there
 	lostAll, inAll := 0, 0 // and with those of folders that are not
 	for _, f := range p.folders {
-		if f.box.ID == 0 || f.box.Pairs == 0 || f.Action == ActionGone && (f.proven.folder || f.released) {
+		if f.err != nil || f.box.ID == 0 || f.box.Pairs == 0 || f.Action == ActionGone && (f.proven.folder || f.released) {
 			continue
 		}
 		n := len(f.work.expunge[follower]) - f.proven.count
@@ -63,10 +63,16 @@ func (p *pass) guard(ctx context.Context) {
 	case lost > max(guardMessages, all/guardShare):
 		p.guarded = fmt.Sprintf("more than %d and more than one in %d messages of the account are gone from %s", guardMessages, guardShare, p.authority)
 	}
+	p.unseen = p.mayHold()
 	for _, f := range p.folders {
 		if f.Action == ActionGone { // its mail goes with it, when its time of grace is over
 			f.work.expunge[follower], f.work.again = nil, true
 			f.work.create, f.work.change = [2][]item{}, [2][]change{} // what else stands in it waits for a person
+		}
+		if n := len(f.work.expunge[follower]); n > 0 && p.unseen != "" && !f.released {
+			p.hold(f, follower, n, int(f.box.Pairs), p.unseen+"; "+p.wayOut(ctx, f))
+			f.work.expunge[follower], f.work.again, f.waits = nil, true, true
+			continue
 		}
 		n, of := len(f.work.expunge[follower])-f.proven.count, f.agreed()-f.proven.count
 		if n == 0 || f.Action == ActionGone {
@@ -87,6 +93,24 @@ func (p *pass) guard(ctx context.Context) {
 		f.work.expunge[follower] = f.proven.sure
 		f.work.again, f.held = true, true
 	}
+}
+
+// mayHold tells of a folder on the side that decides that has got mail and cannot be looked into: what is gone from others may be there. A client's
+// MOVE leaves the same proofs as a delete.
+func (p *pass) mayHold() string {
+	side := p.authority
+	for _, f := range p.folders {
+		if f.err == nil || !f.Exists[side] {
+			continue
+		}
+		st := f.status[side]
+		switch {
+		case st == nil && f.was.ID == 0, st != nil && st.Messages == 0: // there is nothing to be seen, or never was
+		case st == nil, st.Validity != f.was.Validity[side], st.UIDNext != f.was.Cursor[side].UIDNext:
+			return fmt.Sprintf("mail may have been moved to %q, which cannot be looked into on %s", f.name(), side)
+		}
+	}
+	return ""
 }
 
 // agreed is how much mail both sides had when they were last in agreement. What has arrived since is no sign that the rest was
@@ -210,14 +234,14 @@ func (p *pass) keepProofs(err error) {
 		name := f.was.Name[p.authority]
 		for i, at := range p.spots(name, uint64(f.box.Validity[p.authority])) {
 			switch {
+			case (f.waits || f.err != nil) && !f.carried:
+				keep[at] = p.proofs[at]
 			case f.held && err == nil && i == 0: // once: what is left is of all spots
 				keep[at] = f.proven.left
 			case f.held && err == nil:
 				delete(keep, at)
 			case f.carried:
 				delete(keep, at)
-			case f.err != nil:
-				keep[at] = p.proofs[at]
 			}
 		}
 		for _, at := range p.spots(name, wholeFolder) {

@@ -306,38 +306,62 @@ func pick[T any](list []T, at []int) (out []T) {
 }
 
 // know reads the digests of candidates on a side, folder by folder. One that cannot be opened any more, as its owner has deleted or renamed it
-// meanwhile, is left alone in this pass.
+// meanwhile, or that takes connections along, is left alone in this pass.
 func (p *pass) know(ctx context.Context, side config.Side, list []candidate) error {
-	return p.on(ctx, side, func(c *backend.Client) error {
-		for i := 0; i < len(list); {
-			f := list[i].f
-			j := i
-			var uids []uint32
-			for ; j < len(list) && list[j].f == f; j++ {
-				uids = append(uids, list[j].uid)
-			}
-			var d []digest
-			_, err := c.Select(f.Name[side], backend.SelectOptions{ReadOnly: true}).Result(ctx)
-			if err == nil {
-				slices.Sort(uids)
-				d, err = digests(ctx, c, uids)
-			}
-			if err != nil && !(refused(err) && asked(err) == 0) {
-				return err
-			}
-			if err != nil {
-				if err := p.fail(ctx, f, fmt.Errorf("%s: %w", side, err)); err != nil {
+	at := 0
+	for at < len(list) {
+		err := p.on(ctx, side, func(c *backend.Client) error {
+			for at < len(list) {
+				end := at + 1
+				for end < len(list) && list[end].f == list[at].f {
+					end++
+				}
+				if err := p.knowOf(ctx, c, side, list[at:end]); err != nil {
 					return err
 				}
+				at = end
 			}
-			by := map[uint32]digest{}
-			for _, x := range d {
-				by[x.uid] = x
-			}
-			for ; i < j; i++ {
-				list[i].digest = by[list[i].uid]
-			}
+			return nil
+		})
+		if err == nil {
+			break
 		}
-		return nil
-	})
+		f := list[at].f
+		if err := p.fail(ctx, f, err); err != nil {
+			return err
+		}
+		for at < len(list) && list[at].f == f {
+			at++
+		}
+	}
+	return nil
+}
+
+// knowOf is know for candidates of one folder.
+func (p *pass) knowOf(ctx context.Context, c *backend.Client, side config.Side, list []candidate) error {
+	f := list[0].f
+	var uids []uint32
+	for _, x := range list {
+		uids = append(uids, x.uid)
+	}
+	slices.Sort(uids)
+	var d []digest
+	_, err := c.Select(f.Name[side], backend.SelectOptions{ReadOnly: true}).Result(ctx)
+	if err == nil {
+		d, err = digests(ctx, c, uids)
+	}
+	if err != nil && !(refused(err) && asked(err) == 0) {
+		return err
+	}
+	if err != nil {
+		return p.fail(ctx, f, fmt.Errorf("%s: %w", side, err))
+	}
+	by := map[uint32]digest{}
+	for _, x := range d {
+		by[x.uid] = x
+	}
+	for i := range list {
+		list[i].digest = by[list[i].uid]
+	}
+	return nil
 }

@@ -38,6 +38,7 @@ type pass struct {
 	seen          map[string]observation // of passes before; see observations
 	reopened      bool                   // no connection to the side that decides is one of a pass before
 	guarded       string                 // why no deletes at all are carried in this pass, "" when they are
+	unseen        string                 // why what is gone may stand elsewhere, "" when it does not; see mayHold
 	unlimit       func()                 // the pass takes part in the user's limit no more
 	lostOwner     context.CancelCauseFunc
 	overOnce      sync.Once
@@ -74,6 +75,7 @@ type folder struct {
 	proven    proven
 	released  bool    // what the guard would hold back may go
 	held      bool    // deletes are held back
+	waits     bool    // all of them are, as mail may stand elsewhere
 	carried   bool    // deletes were carried, or some of them
 	made      bool    // it was created, or was there: it has its place in the store whatever the side says of it now
 	reset     [2]bool // UIDVALIDITY is another than that of the pairs
@@ -418,11 +420,14 @@ func (p *pass) fail(ctx context.Context, f *folder, err error) error {
 		return context.Cause(ctx)
 	}
 	var side *SideError
-	var defect *PanicError
-	if errors.As(err, &side) && p.ofFolder(ctx, side) {
-		err = fmt.Errorf("%s: the connection ends each time at this folder: %w", side.Side, side.Err)
-	} else if side != nil || errors.As(err, &defect) || errors.Is(err, ErrFenced) || errors.Is(err, ErrYielded) || isStore(err) || asked(err) > 0 {
+	if stackOf(err) != nil || errors.Is(err, ErrFenced) || errors.Is(err, ErrYielded) || isStore(err) || asked(err) > 0 {
 		return err
+	}
+	if errors.As(err, &side) {
+		if !p.ofFolder(ctx, side) {
+			return err
+		}
+		err = fmt.Errorf("%s: the connection ends each time at this folder: %w", side.Side, side.Err)
 	}
 	f.err = err
 	f.pairs, f.snap, f.work = nil, [2]*snapshot{}, work{}

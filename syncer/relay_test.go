@@ -31,9 +31,7 @@ type relay struct {
 	answer  [2]string         // a word of the server, and what comes through in its place; of equal length
 	before  map[string]func() // done before words go to the server, once; set before the first connection
 	cutAt   string            // words that end each connection on which they go to the server
-	cutFrom string            // words from which on cutNext is cutAt
-	cutNext string
-	muteAt  string // words behind which the server is not heard on their connection
+	muteAt  string            // words behind which the server is not heard on their connection
 	wg      sync.WaitGroup
 
 	mu        sync.Mutex
@@ -222,20 +220,10 @@ func (r *relay) breaks(cut, mute string) {
 	r.cutAt, r.muteAt = cut, mute
 }
 
-// breaksAt is breaks from the moment on in which words go to the server.
-func (r *relay) breaksAt(words, cut string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.cutFrom, r.cutNext = words, cut
-}
-
 // broken finds the line at which a connection breaks; -1 when there is none. cut tells that it is ended, and not only silent.
 func (r *relay) broken(b []byte) (at int, cut bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.cutFrom != "" && bytes.Contains(b, []byte(r.cutFrom)) {
-		r.cutAt, r.cutFrom = r.cutNext, ""
-	}
 	for _, word := range []string{r.cutAt, r.muteAt} {
 		if i := bytes.Index(b, []byte(word)); word != "" && i >= 0 {
 			return bytes.LastIndexByte(b[:i], '\n') + 1, word == r.cutAt

@@ -31,16 +31,26 @@ type endedError struct{ error }
 func (e endedError) Unwrap() error { return e.error }
 
 // ofFolder tells whether the end of connections, each at the same folder, is that folder's trouble: its host does well without it. A host that
-// says nothing, or asks for patience, is not asked.
+// says nothing is not asked; a defect of ours is nobody's trouble.
 func (p *pass) ofFolder(ctx context.Context, err *SideError) bool {
 	var ended endedError
-	return errors.As(err.Err, &ended) && asked(err) == 0 && !Silent(err) && p.well(ctx, err.Side)
+	return errors.As(err.Err, &ended) && !Silent(err) && stackOf(err) == nil && p.well(ctx, err.Side)
 }
 
-// well asks a host for something easy, on another connection.
+// well opens INBOX on another connection.
 func (p *pass) well(ctx context.Context, side config.Side) bool {
+	ctx = holding(ctx) // where there are no connections nobody waits long to learn of it
 	return p.on(ctx, side, func(c *backend.Client) error {
-		_, err := c.Status("INBOX", "UIDNEXT").Result(ctx)
+		_, err := c.Select("INBOX", backend.SelectOptions{ReadOnly: true}).Result(ctx)
 		return err
 	}) == nil
+}
+
+// breaks tells whether connections end when a folder is opened for changes.
+func (p *pass) breaks(ctx context.Context, side config.Side, f *folder) bool {
+	var ended endedError
+	return errors.As(p.on(ctx, side, func(c *backend.Client) error {
+		_, err := c.Select(f.Name[side], backend.SelectOptions{}).Result(ctx)
+		return err
+	}), &ended)
 }

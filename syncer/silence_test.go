@@ -17,24 +17,16 @@ import (
 // shortSilence is what these tests put up with.
 const shortSilence = 400 * time.Millisecond
 
-// silentRig is a rig whose OLD stands behind a relay, and whose connections to it are in a hurry.
-func silentRig(t *testing.T, more ...func(*syncer.Options)) (*rig, *relay, *lab.Talk) {
+// brokenRig is a rig whose OLD stands behind a relay, with mail in four mailboxes on both sides.
+func brokenRig(t *testing.T, change ...func(*syncer.Options)) (*rig, *relay, *lab.Talk) {
 	t.Helper()
 	l := lab.Start(t, lab.MailboxesOnly())
 	behind := newRelay(t, lab.Addr(l.Old.IMAP))
 	far := l.Old
 	far.IMAP = behind.port()
 	r := newRig(t, far, l.New, 1, func(o *syncer.Options) {
-		open := o.Open
-		o.Open = func(ctx context.Context, side config.Side, user string) (*backend.Client, error) {
-			c, err := open(ctx, side, user)
-			if err == nil && side == config.Old {
-				c.SetSilence(shortSilence)
-			}
-			return c, err
-		}
-		for _, m := range more {
-			m(o)
+		for _, c := range change {
+			c(o)
 		}
 	})
 	x := lab.Dial(t, l.Old, 1)
@@ -44,6 +36,21 @@ func silentRig(t *testing.T, more ...func(*syncer.Options)) (*rig, *relay, *lab.
 	}
 	r.pass(t)
 	return r, behind, x
+}
+
+// silentRig is one whose connections to OLD are in a hurry.
+func silentRig(t *testing.T) (*rig, *relay, *lab.Talk) {
+	t.Helper()
+	return brokenRig(t, func(o *syncer.Options) {
+		open := o.Open
+		o.Open = func(ctx context.Context, side config.Side, user string) (*backend.Client, error) {
+			c, err := open(ctx, side, user)
+			if err == nil && side == config.Old {
+				c.SetSilence(shortSilence)
+			}
+			return c, err
+		}
+	})
 }
 
 // TestBrokenMailbox: a mailbox that takes each connection along, or at which the host falls silent, is left for later, and the others are
@@ -76,7 +83,7 @@ func TestBrokenMailbox(t *testing.T) {
 
 // TestBrokenNeighbours: several mailboxes that take connections along are left for later all the same.
 func TestBrokenNeighbours(t *testing.T) {
-	r, behind, x := silentRig(t)
+	r, behind, x := brokenRig(t)
 	for _, name := range []string{"INBOX.Broken2", "INBOX.Broken3"} {
 		x.Do(`CREATE "%s"`, name)
 	}
@@ -95,28 +102,41 @@ func TestBrokenNeighbours(t *testing.T) {
 }
 
 // TestMailboxBreaksAmidCopy: a mailbox that takes connections along only after it was looked at, so that what was under way cannot be looked for
-// either, is left for later, and the others are done: also what was under way with it on its connection.
+// either, or only when a certain message is read, is left for later, and the others are done: also what was under way with it on its connection.
 func TestMailboxBreaksAmidCopy(t *testing.T) {
 	for _, lines := range []int{1, 3} {
-		t.Run(fmt.Sprint(lines), func(t *testing.T) {
-			r, behind, x := silentRig(t, func(o *syncer.Options) { o.Connections = lines })
-			for _, name := range []string{"INBOX", "INBOX.Apples", "INBOX.Broken", "INBOX.Cherries"} {
-				x.Append(name, "", letter(10))
-			}
-			behind.breaksAt("BODY.PEEK[]", "INBOX.Broken") // the first mail that is copied
-			rep, err := r.Run(t.Context(), lab.User(1), syncer.RunOptions{})
-			if err != nil || rep.Copied[config.New] != 3 || len(rep.Errors) != 1 || !strings.HasSuffix(rep.Errors[0].Folder, "Broken") || !strings.HasPrefix(rep.Errors[0].Error, "old: ") {
-				t.Errorf("%v, %+v", err, rep)
-			}
-			rep, err = r.Run(t.Context(), lab.User(1), syncer.RunOptions{})
-			if err != nil || len(rep.Errors) != 1 || !strings.HasSuffix(rep.Errors[0].Folder, "Broken") {
-				t.Errorf("again: %v, %+v", err, rep)
-			}
-			behind.breaks("", "")
-			if rep := r.pass(t); rep.Copied[config.New] != 1 {
-				t.Errorf("behind it: %+v", rep)
-			}
-		})
+		for _, word := range []string{"INBOX.Broken", "UID FETCH 5 (UID BODY.PEEK[])"} {
+			t.Run(fmt.Sprintf("%d %s", lines, word), func(t *testing.T) {
+				r, behind, x := brokenRig(t, func(o *syncer.Options) { o.Connections = lines })
+				for n := range 6 { // the largest stays open behind its look
+					if x.Append("INBOX.Cherries", "", letter(2+n)); n < 3 {
+						x.Append("INBOX.Broken", "", letter(2+n))
+					}
+				}
+				r.pass(t)
+				for _, name := range []string{"INBOX", "INBOX.Apples", "INBOX.Broken", "INBOX.Cherries"} {
+					x.Append(name, "", letter(10))
+				}
+				asked := 0
+				rep, err := r.Run(t.Context(), lab.User(1), syncer.RunOptions{Decides: func(context.Context, string) (config.Side, int64, error) {
+					if asked++; asked == 2 { // all was looked at, nothing is copied
+						behind.breaks(word, "")
+					}
+					return config.Old, 0, nil
+				}})
+				if err != nil || len(rep.Errors) != 1 || !strings.HasSuffix(rep.Errors[0].Folder, "Broken") || !strings.HasPrefix(rep.Errors[0].Error, "old: ") || rep.Pairs != 1+2+4+8 {
+					t.Errorf("%v, %+v", err, rep)
+				}
+				rep, err = r.Run(t.Context(), lab.User(1), syncer.RunOptions{})
+				if err != nil || len(rep.Errors) != 1 || !strings.HasSuffix(rep.Errors[0].Folder, "Broken") {
+					t.Errorf("again: %v, %+v", err, rep)
+				}
+				behind.breaks("", "")
+				if rep := r.pass(t); rep.Copied[config.New] != 1 {
+					t.Errorf("behind it: %+v", rep)
+				}
+			})
+		}
 	}
 }
 

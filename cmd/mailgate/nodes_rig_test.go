@@ -158,7 +158,7 @@ func newFleet(t *testing.T, many, users int) *fleet {
 	shared := filepath.Join(t.TempDir(), "routes")
 	for i := range many {
 		h := newHose(t, at)
-		g := newGate(t, yaml[0], yaml[1], "", fmt.Sprintf("node: gw%d\nstore: {url: '%s'}\nflip: {deadline: 8s, hold: 12s}\nshutdown: 2s\n", i+1,
+		g := newGate(t, yaml[0], yaml[1], "", fmt.Sprintf("node: gw%d\nstore: {url: '%s'}\nflip: {deadline: 20s, hold: 24s}\nshutdown: 2s\n", i+1,
 			strings.Replace(dsn, at, h.l.Addr().String(), 1)))
 		text := mustRead(t, g.file)
 		g.write(g.file, strings.Replace(text, "{file: routes, watch", "{file: "+shared+", watch", 1))
@@ -216,7 +216,7 @@ func (f *fleet) move(g *gate, user, to string) (o op.Operation, err error) {
 	}
 	err = ask(g, http.MethodPost, path, url.Values{"user": {user}, "side": {to}}, &o)
 	if err == nil {
-		err = ask(g, http.MethodPost, "/op/wait", url.Values{"id": {o.ID}, "timeout": {"20s"}}, &o)
+		err = ask(g, http.MethodPost, "/op/wait", url.Values{"id": {o.ID}, "timeout": {"25s"}}, &o)
 	}
 	if err != nil {
 		return o, err // he may be moved yet
