@@ -227,6 +227,9 @@ func storeSets(ctx context.Context, c *backend.Client, sets []string, o backend.
 
 // expunges carries deletes: last of all, so that a pass that ends early leaves a message twice rather than nowhere.
 func (p *pass) expunges(ctx context.Context) error {
+	if !p.opts.DryRun {
+		p.holdUnseen(ctx) // of a folder that was well until it was copied
+	}
 	var list []*folder
 	for _, f := range p.folders {
 		w := &f.work

@@ -343,6 +343,7 @@ func (p *pass) move(ctx context.Context, j *job, s step) error {
 	}
 	switch {
 	case !moves:
+		s.from.copied = true
 		s.from.work.expunge[to] = append(s.from.work.expunge[to], pairs...)
 	case !s.fresh:
 		for _, q := range pairs {

@@ -213,8 +213,8 @@ func (p *pass) gone(ctx context.Context, f *folder) error {
 	switch {
 	case f.stuck:
 		return nil
-	case p.unseen != "" && !f.released:
-		p.hold(f, side, messages, messages, p.unseen+"; "+p.wayOut(ctx, f))
+	case p.unseen != "" && !moved && messages > 0 && !p.meant(f):
+		p.hold(f, side, messages, messages, p.wayOutUnseen(ctx, f))
 		return nil
 	}
 	if err := p.unlisted(ctx, side.Other(), f)[0]; err != nil {
@@ -276,7 +276,7 @@ func (p *pass) gone(ctx context.Context, f *folder) error {
 	if p.opts.DryRun {
 		return nil
 	}
-	f.carried = true
+	f.carried, f.deleted = true, true
 	_, err = p.write(ctx, Change{DropMailboxes: []int64{f.box.ID}})
 	return err
 }

@@ -172,6 +172,7 @@ func (p *pass) worker(ctx context.Context, o lineOptions, mine []*job, queue <-c
 		p.s.o.Log.Warn("copying begins anew", "user", p.user, "err", err)
 		if tries++; tries >= attempts {
 			for _, j := range begun {
+				j.f.unread = l.srcEnded && l.to != p.authority
 				if err := p.fail(ctx, j.f, err); err != nil {
 					return again, err
 				}

@@ -29,6 +29,7 @@ type line struct {
 	landed   int                    // messages paired
 	asked    *backend.Command       // the last fetch of mail, feed's
 	opening  *backend.SelectCommand // what opened the mailbox for it, feed's
+	srcEnded bool                   // the source's connection did
 }
 
 // work copies the jobs given and, when they are fed, further ones of the queue. It returns jobs that were begun and are not
@@ -108,6 +109,7 @@ func (l *line) whose(err error) error {
 	case err == nil || src == dst || refused(err):
 		return err
 	case src:
+		l.srcEnded = true
 		return fmt.Errorf("%s: %w", l.to.Other(), err)
 	}
 	return fmt.Errorf("%s: %w", l.to, err)

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"mailgate/config"
 	"mailgate/mailtest/faulty"
@@ -90,6 +91,33 @@ func TestMovedWhereNobodyLooks(t *testing.T) {
 		if rep := w.once(t, nil); len(rep.Held) > 0 || now.Count("INBOX") != 3 {
 			t.Errorf("gone %v: a delete waits: %+v", gone, rep)
 		}
+	}
+}
+
+// TestMovedWhereNobodyReads is the same for a folder that can be looked at and not read, and for mail that no move is known by. It goes from NEW when a
+// person says that it is meant.
+func TestMovedWhereNobodyReads(t *testing.T) {
+	t.Parallel()
+	w, old, now := brokenWorld(t)
+	for range 2 {
+		old.Append("Work", nil, time.Unix(1_700_000_000, 0), []byte("Subject: no Message-ID\r\n\r\ntext\r\n"))
+	}
+	if w.once(t, nil); now.Count("Work") != 5 {
+		t.Fatal(now.Count("Work"))
+	}
+	old.Move("Work", 4, "Box")
+	cut := func() { w.cut(config.Old, "UID FETCH 4") }
+	for range 2 {
+		if rep := w.once(t, cut); !slices.Equal(failed(rep), []string{"Box"}) || now.Count("Work") != 5 || len(rep.Held) != 1 || !strings.Contains(rep.Held[0].Why, "Box") {
+			t.Errorf("%d messages are left, %v, %+v", now.Count("Work"), failed(rep), rep.Held)
+		}
+	}
+	if rep, err := w.pass(t); err != nil || !slices.Equal(failed(rep), []string{"Box"}) || now.Count("Work") != 4 {
+		t.Errorf("%v, %d messages are left, %v, %+v", err, now.Count("Work"), failed(rep), rep.Held)
+	}
+	w.hosts[config.Old].Fail(nil)
+	if rep := w.once(t, nil); len(rep.Errors)+len(rep.Held) > 0 || now.Count("Work") != 4 || now.Count("Box") != 4 {
+		t.Errorf("%+v; %d and %d", rep, now.Count("Work"), now.Count("Box"))
 	}
 }
 

@@ -100,7 +100,9 @@ func (p *pass) rename(ctx context.Context, f *folder) error {
 			p.sides[f.Side].Subscribed[to] = true
 		}
 		st, err := c.Status(to, statusItems...).Result(ctx)
-		f.status[f.Side], f.Exists[f.Side] = &st, true
+		if err == nil {
+			f.status[f.Side], f.Exists[f.Side] = &st, true
+		}
 		return err
 	})
 	if refused(err) && f.Action == ActionGone { // it waits under the name that it has
@@ -119,13 +121,13 @@ func (p *pass) rename(ctx context.Context, f *folder) error {
 // failBelow leaves alone what is to stand below a folder that could not be renamed: created there now, it would take the place of
 // that folder, for good. Nor is anything created, or renamed to, where that folder still is.
 func (p *pass) failBelow(ctx context.Context, f *folder) error {
-	sep := p.plan.Separator[f.Side]
-	if f.err == nil || sep == 0 {
+	if f.err == nil {
 		return nil
 	}
+	sep := p.plan.Separator[f.Side]
 	for _, g := range p.folders {
 		name := g.Name[f.Side]
-		under := func(at string) bool { return strings.HasPrefix(name, at+string(rune(sep))) }
+		under := func(at string) bool { return sep != 0 && strings.HasPrefix(name, at+string(rune(sep))) }
 		if g.err == nil && g != f && (under(f.Name[f.Side]) || (g.Action == ActionCreate || g.From != "" && g.Side == f.Side) && (name == f.From || under(f.From))) {
 			if err := p.fail(ctx, g, fmt.Errorf("%s: %w", f.name(), errAbove)); err != nil {
 				return err
@@ -135,8 +137,8 @@ func (p *pass) failBelow(ctx context.Context, f *folder) error {
 	return nil
 }
 
-// errAbove is the trouble of the folders below one.
-var errAbove = errors.New("the folder above could not be renamed")
+// errAbove is the trouble of the folders that wait for another.
+var errAbove = errors.New("it could not be renamed, and what is to stand in its place or below it waits")
 
 // wasRenamed tells whether a rename that is refused has been carried out already: its answer was lost.
 func wasRenamed(ctx context.Context, c *backend.Client, from, to string) bool {

@@ -25,9 +25,10 @@ func (p *pass) guard(ctx context.Context) {
 	if p.s.o.Doubt != nil && !p.opts.Deletes {
 		doubt = p.s.o.Doubt(ctx, p.user)
 	}
+	p.unseen = p.mayHold(ctx)
 	for _, f := range p.folders {
 		f.proven = p.prove(f)
-		if n := len(f.work.expunge[follower]); f.Action == ActionGone || n > f.proven.count {
+		if n := len(f.work.expunge[follower]); f.Action == ActionGone || n > f.proven.count || n > 0 && p.unseen != "" {
 			f.released = doubt == "" && p.released(ctx, f)
 		}
 		if f.released {
@@ -63,19 +64,14 @@ func (p *pass) guard(ctx context.Context) {
 	case lost > max(guardMessages, all/guardShare):
 		p.guarded = fmt.Sprintf("more than %d and more than one in %d messages of the account are gone from %s", guardMessages, guardShare, p.authority)
 	}
-	p.unseen = p.mayHold()
+	p.holdUnseen(ctx)
 	for _, f := range p.folders {
 		if f.Action == ActionGone { // its mail goes with it, when its time of grace is over
 			f.work.expunge[follower], f.work.again = nil, true
 			f.work.create, f.work.change = [2][]item{}, [2][]change{} // what else stands in it waits for a person
 		}
-		if n := len(f.work.expunge[follower]); n > 0 && p.unseen != "" && !f.released {
-			p.hold(f, follower, n, int(f.box.Pairs), p.unseen+"; "+p.wayOut(ctx, f))
-			f.work.expunge[follower], f.work.again, f.waits = nil, true, true
-			continue
-		}
 		n, of := len(f.work.expunge[follower])-f.proven.count, f.agreed()-f.proven.count
-		if n == 0 || f.Action == ActionGone {
+		if n == 0 || f.waits || f.Action == ActionGone {
 			continue
 		}
 		why := p.guarded
@@ -93,24 +89,6 @@ func (p *pass) guard(ctx context.Context) {
 		f.work.expunge[follower] = f.proven.sure
 		f.work.again, f.held = true, true
 	}
-}
-
-// mayHold tells of a folder on the side that decides that has got mail and cannot be looked into: what is gone from others may be there. A client's
-// MOVE leaves the same proofs as a delete.
-func (p *pass) mayHold() string {
-	side := p.authority
-	for _, f := range p.folders {
-		if f.err == nil || !f.Exists[side] {
-			continue
-		}
-		st := f.status[side]
-		switch {
-		case st == nil && f.was.ID == 0, st != nil && st.Messages == 0: // there is nothing to be seen, or never was
-		case st == nil, st.Validity != f.was.Validity[side], st.UIDNext != f.was.Cursor[side].UIDNext:
-			return fmt.Sprintf("mail may have been moved to %q, which cannot be looked into on %s", f.name(), side)
-		}
-	}
-	return ""
 }
 
 // agreed is how much mail both sides had when they were last in agreement. What has arrived since is no sign that the rest was
@@ -234,7 +212,7 @@ func (p *pass) keepProofs(err error) {
 		name := f.was.Name[p.authority]
 		for i, at := range p.spots(name, uint64(f.box.Validity[p.authority])) {
 			switch {
-			case (f.waits || f.err != nil) && !f.carried:
+			case f.waits, f.err != nil && !f.carried:
 				keep[at] = p.proofs[at]
 			case f.held && err == nil && i == 0: // once: what is left is of all spots
 				keep[at] = f.proven.left
@@ -245,7 +223,7 @@ func (p *pass) keepProofs(err error) {
 			}
 		}
 		for _, at := range p.spots(name, wholeFolder) {
-			if f.Action == ActionGone && !f.carried {
+			if f.Action == ActionGone && !f.deleted {
 				keep[at] = p.proofs[at]
 			}
 		}

@@ -354,6 +354,7 @@ func (p *pass) knowOf(ctx context.Context, c *backend.Client, side config.Side, 
 		return err
 	}
 	if err != nil {
+		f.unread = side == p.authority
 		return p.fail(ctx, f, fmt.Errorf("%s: %w", side, err))
 	}
 	by := map[uint32]digest{}

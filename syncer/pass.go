@@ -77,6 +77,9 @@ type folder struct {
 	held      bool    // deletes are held back
 	waits     bool    // all of them are, as mail may stand elsewhere
 	carried   bool    // deletes were carried, or some of them
+	deleted   bool    // it was deleted on the follower
+	unread    bool    // the side that decides does not show what is in it
+	copied    bool    // mail was moved out of it by COPY, and is to be expunged
 	made      bool    // it was created, or was there: it has its place in the store whatever the side says of it now
 	reset     [2]bool // UIDVALIDITY is another than that of the pairs
 	unsteady  [2]bool // UIDs are others each time that it is opened
@@ -424,9 +427,10 @@ func (p *pass) fail(ctx context.Context, f *folder, err error) error {
 		return err
 	}
 	if errors.As(err, &side) {
-		if !p.ofFolder(ctx, side) {
+		if !p.ofFolder(ctx, f, side) {
 			return err
 		}
+		f.unread = f.unread || side.Side == p.authority
 		err = fmt.Errorf("%s: the connection ends each time at this folder: %w", side.Side, side.Err)
 	}
 	f.err = err

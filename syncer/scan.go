@@ -147,6 +147,7 @@ func (p *pass) scanBy(ctx context.Context, modeOf func(*folder, config.Side) mod
 	}
 	for _, f := range list { // not before: the other side may still have been at it
 		if err := errors.Join(f.scanErr[:]...); err != nil {
+			f.unread = f.scanErr[p.authority] != nil
 			if err := p.fail(ctx, f, err); err != nil {
 				return err
 			}
@@ -189,7 +190,7 @@ func (p *pass) scanSide(ctx context.Context, side config.Side, list []*folder) e
 		}
 		switch {
 		case ctx.Err() != nil || asked(err) > 0 || enough && (!connected || len(list) == 0 || isStore(err) || stackOf(err) != nil),
-			enough && struck >= strikes && (Silent(err) || !p.well(ctx, side)):
+			enough && struck >= strikes && (Silent(err) || !p.well(ctx, side, list[0])):
 			return &SideError{side, err}
 		case enough:
 			list[0].scanErr[side] = fmt.Errorf("%s: the connection ends each time at this folder: %w", side, err)

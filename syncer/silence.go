@@ -3,6 +3,7 @@ package syncer
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"mailgate/backend"
 	"mailgate/config"
@@ -32,18 +33,27 @@ func (e endedError) Unwrap() error { return e.error }
 
 // ofFolder tells whether the end of connections, each at the same folder, is that folder's trouble: its host does well without it. A host that
 // says nothing is not asked; a defect of ours is nobody's trouble.
-func (p *pass) ofFolder(ctx context.Context, err *SideError) bool {
+func (p *pass) ofFolder(ctx context.Context, f *folder, err *SideError) bool {
 	var ended endedError
-	return errors.As(err.Err, &ended) && !Silent(err) && stackOf(err) == nil && p.well(ctx, err.Side)
+	return errors.As(err.Err, &ended) && !Silent(err) && stackOf(err) == nil && p.well(ctx, err.Side, f)
 }
 
-// well opens INBOX on another connection.
-func (p *pass) well(ctx context.Context, side config.Side) bool {
-	ctx = holding(ctx) // where there are no connections nobody waits long to learn of it
-	return p.on(ctx, side, func(c *backend.Client) error {
-		_, err := c.Select("INBOX", backend.SelectOptions{ReadOnly: true}).Result(ctx)
+// well opens INBOX on another connection, or another mailbox where INBOX is the one that is not asked for. A host that has no connection to spare
+// just now is well.
+func (p *pass) well(ctx context.Context, side config.Side, but *folder) bool {
+	name := "INBOX"
+	for _, f := range p.folders {
+		if strings.EqualFold(but.Name[side], name) && f != but && f.Exists[side] {
+			name = f.Name[side]
+			break
+		}
+	}
+	ctx = holding(ctx) // nobody waits long to learn that there is none
+	err := p.on(ctx, side, func(c *backend.Client) error {
+		_, err := c.Select(name, backend.SelectOptions{ReadOnly: true}).Result(ctx)
 		return err
-	}) == nil
+	})
+	return err == nil || refused(err) || errors.Is(err, ErrCrowded)
 }
 
 // breaks tells whether connections end when a folder is opened for changes.

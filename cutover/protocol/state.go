@@ -163,10 +163,12 @@ type digester struct{ a, b maphash.Seed }
 func (d digester) canon(s State, r Rules) (State, digest) {
 	s.tidy(r)
 	s.shift()
-	t := s.swapped()
-	hs, ht := maphash.Comparable(d.a, s), maphash.Comparable(d.a, t)
-	if ht < hs {
-		s, hs = t, ht
+	hs := maphash.Comparable(d.a, s)
+	if !r.has(TellInTurn) { // there the first is told first: they can be told apart
+		t := s.swapped()
+		if ht := maphash.Comparable(d.a, t); ht < hs {
+			s, hs = t, ht
+		}
 	}
 	return s, digest{hs, maphash.Comparable(d.b, s)}
 }

@@ -312,9 +312,23 @@ func (j *job) enterIdle(addr string, user int) (*client, error) {
 	return c, nil
 }
 
+// atRest is a process' footprint when it has closed what measurements before have left it: its descriptors stand still for a moment.
+func atRest(pid int) (footprint, error) {
+	last, err := footprintOf(pid)
+	for end := time.Now().Add(10 * time.Second); err == nil && time.Now().Before(end); {
+		time.Sleep(settle / 3)
+		now, ferr := footprintOf(pid)
+		if ferr == nil && now.fds == last.fds {
+			return now, nil
+		}
+		last, err = now, ferr
+	}
+	return last, err
+}
+
 // idle holds sessions in which nothing happens and tells what each costs the proxy.
 func (j *job) idle(t target, open func(addr string, user int) (*client, error)) (figures, error) {
-	before, err := footprintOf(t.PID)
+	before, err := atRest(t.PID)
 	if err != nil {
 		return nil, err
 	}
